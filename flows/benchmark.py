@@ -1,0 +1,69 @@
+"""The five verbs in order."""
+
+from prefect import flow
+from prefect.states import State
+
+from flows.curate import curate
+from flows.embed import embed
+from flows.forms import EncoderId, FamilyId, ProfileId, ProtocolId
+from flows.names import run_name
+from flows.outcome import PARTLY_DONE, Outcome, Unfinished
+from flows.refresh import refresh
+from flows.report import report
+from flows.score import score
+from flows.turns import one_writer
+from genebench.settings import get_settings
+from lakehouse.plan import release_of
+
+
+@flow(name="benchmark", flow_run_name=run_name)
+@one_writer
+def benchmark(
+    profile: ProfileId | None = None,
+    protocol: ProtocolId | None = None,
+    encoders: list[EncoderId] | None = None,
+    families: list[FamilyId] | None = None,
+) -> list[Outcome]:
+    """Refresh, curate, embed, score and report; what is there already is not done again.
+
+    A verb that fails in part is followed by the others on what is there; the run fails at its end.
+
+    Args:
+        profile: embedded or paper; the setting by default.
+        protocol: standard or paper; the setting by default.
+        encoders: Encoders, globs allowed; those of the profile by default.
+        families: Families of tasks; all by default.
+
+    Raises:
+        Unfinished: Something failed; the outcomes of all verbs tell what.
+    """
+    release = release_of(protocol or get_settings().protocol)
+    failures: dict[str, str] = {}
+    outcomes = [
+        _outcome_of(refresh(profile=profile, return_state=True), failures),
+        _outcome_of(curate(profile=profile, return_state=True), failures),
+        _outcome_of(embed(encoders=encoders, profile=profile, return_state=True), failures),
+        _outcome_of(
+            score(
+                encoders=encoders,
+                families=families,
+                protocol=protocol,
+                profile=profile,
+                return_state=True,
+            ),
+            failures,
+        ),
+        _outcome_of(report(release=release, profile=profile, return_state=True), failures),
+    ]
+    if failures:
+        raise Unfinished(Outcome("benchmark"), failures)
+    return outcomes
+
+
+def _outcome_of(state: "State[Outcome]", failures: dict[str, str]) -> Outcome:
+    """The outcome of a verb; notes what failed of it, and raises where nothing can follow."""
+    result = state.result(raise_on_failure=state.name != PARTLY_DONE)
+    if isinstance(result, Unfinished):
+        failures |= {f"{result.outcome.verb} {name}": why for name, why in result.failures.items()}
+        return result.outcome
+    return result

@@ -1,0 +1,282 @@
+"""The command line: the five verbs, and what one asks before and after them."""
+
+import sys
+from collections.abc import Callable
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from genebench.errors import GenebenchError
+
+app = typer.Typer(
+    help="Measure what a model understands about genes: refresh → curate → embed → score → report.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+
+INTERRUPTED = 130
+
+Profile = Annotated[
+    str | None, typer.Option(help="embedded or paper; the setting GENEBENCH_PROFILE by default.")
+]
+Protocol = Annotated[
+    str | None, typer.Option(help="standard or paper; the setting GENEBENCH_PROTOCOL by default.")
+]
+Encoders = Annotated[
+    list[str] | None,
+    typer.Option("--encoder", "-e", help="Encoder, glob, or your own YAML file; repeatable."),
+]
+Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Task or glob; repeatable.")]
+Families = Annotated[list[str] | None, typer.Option("--family", "-f", help="Family; repeatable.")]
+Release = Annotated[str, typer.Option(help="The release.")]
+
+
+class Listed(StrEnum):
+    """What `genebench ls` lists."""
+
+    tasks = "tasks"
+    encoders = "encoders"
+    sources = "sources"
+    tables = "tables"
+    probes = "probes"
+    protocols = "protocols"
+    releases = "releases"
+
+
+def main() -> None:
+    """Run a command; what genebench foresees ends with one clear message and exit code 1."""
+    try:
+        app()
+    except GenebenchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        sys.exit(INTERRUPTED)
+
+
+def _run(verb: Callable[[], Any]) -> Any:
+    """Run flows under a Prefect server, and let them be quiet about it."""
+    from flows.server import prefect_api
+
+    with prefect_api():
+        from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+
+        from flows.logs import flush_prefect, quiet_prefect
+
+        quiet_prefect()
+        # Nobody watches the heartbeat of a run that a person started, and it costs a second a flow.
+        with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
+            try:
+                return verb()
+            finally:
+                flush_prefect()
+
+
+def _split_encoders(encoders: list[str] | None) -> tuple[list[str], list[str]]:
+    """Ids and globs, and files of the user's own."""
+    given = encoders or []
+    files = [name for name in given if name.endswith((".yaml", ".yml"))]
+    return [name for name in given if name not in files], files
+
+
+@app.command(epilog="Example: genebench refresh hpa hgnc --profile paper")
+def refresh(
+    sources: Annotated[
+        list[str] | None, typer.Argument(help="Sources or files; all of the profile by default.")
+    ] = None,
+    profile: Profile = None,
+    pinned: Annotated[bool, typer.Option(help="Exactly the versions of the lock.")] = False,
+    lock: Annotated[bool, typer.Option(help="Write what was found into the lock.")] = False,
+    version: Annotated[
+        str | None, typer.Option(help="Of the named sources, instead of the newest.")
+    ] = None,
+) -> None:
+    """Fetch the source files, keep their bytes, write what is new as raw tables."""
+
+    def verb() -> None:
+        from flows.refresh import refresh as run
+        from flows.terminal import print_outcome
+
+        print_outcome(run(sources, profile, pinned, lock, version))
+
+    _run(verb)
+
+
+@app.command(epilog="Example: genebench curate --task-folder ./my_tasks")
+def curate(
+    profile: Profile = None,
+    force: Annotated[bool, typer.Option(help="Even where nothing changed.")] = False,
+    task_folder: Annotated[
+        list[str] | None,
+        typer.Option(help="Tasks of your own: entities.csv and outcomes.csv; repeatable."),
+    ] = None,
+    task_file: Annotated[
+        list[str] | None,
+        typer.Option(help="Tasks of your own: a YAML entry with its CSV; repeatable."),
+    ] = None,
+) -> None:
+    """Build entities, inputs and tasks from the current snapshots."""
+
+    def verb() -> None:
+        from flows.curate import curate as run
+        from flows.terminal import print_outcome
+
+        print_outcome(run(profile, force, task_folder, task_file))
+
+    _run(verb)
+
+
+@app.command(epilog="Example: genebench embed bag_of_words ./mine.yaml")
+def embed(
+    encoders: Annotated[
+        list[str] | None,
+        typer.Argument(help="Encoders, globs or your own YAML files; the profile's by default."),
+    ] = None,
+    profile: Profile = None,
+) -> None:
+    """Encode every entity that has no vector yet."""
+
+    def verb() -> None:
+        from flows.embed import embed as run
+        from flows.terminal import print_outcome
+
+        ids, files = _split_encoders(encoders)
+        print_outcome(run(ids, profile, files))
+
+    _run(verb)
+
+
+@app.command(epilog="Example: genebench score --encoder minilm --task 'hla_*' --dry-run")
+def score(
+    encoder: Encoders = None,
+    task: Tasks = None,
+    family: Families = None,
+    probe: Annotated[list[str] | None, typer.Option(help="Probe; repeatable.")] = None,
+    protocol: Protocol = None,
+    universe: Annotated[str, typer.Option(help="shared or full.")] = "shared",
+    profile: Profile = None,
+    dry_run: Annotated[bool, typer.Option(help="Only say what is pending, and why.")] = False,
+) -> None:
+    """Evaluate what is pending, and let the release name it."""
+
+    def verb() -> None:
+        from flows.score import score as run
+        from flows.terminal import print_outcome
+
+        ids, files = _split_encoders(encoder)
+        print_outcome(run(ids, task, family, probe, protocol, universe, profile, dry_run, files))
+
+    _run(verb)
+
+
+@app.command(epilog="Example: genebench report --by family --metric roc_auc --csv report.csv")
+def report(
+    release: Release = "current",
+    by: Annotated[str, typer.Option(help="family or task.")] = "family",
+    metric: Annotated[str | None, typer.Option(help="A metric; the main ones by default.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the leaderboard to this file.")] = None,
+    profile: Profile = None,
+) -> None:
+    """Rank the encoders of a release by family and overall."""
+
+    def verb() -> None:
+        from flows.report import report as run
+        from flows.terminal import print_leaderboard, print_outcome, print_task_table
+        from lakehouse import open_lake
+
+        print_outcome(run(release, profile, str(csv) if csv else None))
+        if by == "task":
+            print_task_table(open_lake(), release, metric or "roc_auc")
+        else:
+            print_leaderboard(open_lake(), release, metric)
+
+    _run(verb)
+
+
+@app.command(epilog="Example: genebench benchmark --encoder bag_of_words --family genomic")
+def benchmark(
+    profile: Profile = None,
+    protocol: Protocol = None,
+    encoder: Encoders = None,
+    family: Families = None,
+) -> None:
+    """Run the five verbs in order; what is there already is not done again."""
+
+    def verb() -> None:
+        from flows.benchmark import benchmark as run
+        from flows.terminal import print_leaderboard, print_outcome
+        from genebench.settings import get_settings
+        from lakehouse import open_lake
+        from lakehouse.plan import release_of
+
+        for outcome in run(profile, protocol, encoder, family):
+            print_outcome(outcome)
+        print_leaderboard(open_lake(), release_of(protocol or get_settings().protocol))
+
+    _run(verb)
+
+
+@app.command(epilog="Example: genebench ls tasks --family localization")
+def ls(
+    what: Annotated[Listed, typer.Argument(help="What to list.")],
+    family: Families = None,
+    profile: Profile = None,
+) -> None:
+    """List tasks, encoders, sources, tables, probes, protocols or releases."""
+    from flows import listings
+
+    listings.print_list(what.value, family or [], profile)
+
+
+@app.command(epilog="Example: genebench show chromosome")
+def show(
+    name: Annotated[str, typer.Argument(help="A task, encoder, source, table, probe, protocol.")],
+    profile: Profile = None,
+) -> None:
+    """Show all that is known of one thing."""
+    from flows import listings
+
+    listings.print_card(name, profile)
+
+
+@app.command(epilog="Example: genebench check --profile paper")
+def check(profile: Profile = None) -> None:
+    """Read every declaration and report every mistake at once."""
+    from flows import listings
+
+    listings.print_check(profile)
+
+
+@app.command(epilog="Example: genebench status")
+def status(protocol: Protocol = None, profile: Profile = None) -> None:
+    """Say what the lake holds, what is pending, and why."""
+    from flows import listings
+
+    listings.print_status(protocol, profile)
+
+
+@app.command(epilog="Example: genebench cards tasks.md --profile paper")
+def cards(
+    file: Annotated[Path, typer.Argument(help="The Markdown file to write.")],
+    profile: Profile = None,
+) -> None:
+    """Write the cards of all tasks: definition, sources, sizes, and the published ones."""
+    from flows import listings
+
+    listings.write_cards(file, profile)
+
+
+@app.command(epilog="Example: genebench validations --html validations.html")
+def validations(
+    html: Annotated[
+        Path | None, typer.Option(help="Write a page that needs no other file.")
+    ] = None,
+) -> None:
+    """Say what was expected of each table and what was found."""
+    from flows import listings
+
+    listings.print_validations(html)

@@ -1,0 +1,99 @@
+"""Raw tables into entities, inputs and tasks."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+
+from flows.context import Context, open_context
+from flows.forms import FilePath, ProfileId
+from flows.names import run_name
+from flows.outcome import Outcome
+from flows.publish import close, replace_together, tell
+from flows.turns import one_writer
+from lakehouse.cards import curated_markdown
+from lakehouse.changes import changed_samples, describe_changes
+from lakehouse.curation import choose_snapshots, curation_key, is_curated, missing_files
+from lakehouse.silver import Curated, curate_tables
+
+if TYPE_CHECKING:
+    import polars as pl
+
+UNITS = {
+    "silver.entities": "entities",
+    "silver.xrefs": "identifiers",
+    "silver.inputs": "inputs",
+    "silver.samples": "slots of samples",
+    "silver.labels": "labels",
+    "silver.tasks": "tasks and sub-tasks",
+}
+
+
+@flow(name="curate", flow_run_name=run_name)
+@one_writer
+def curate(
+    profile: ProfileId | None = None,
+    force: bool = False,
+    task_folders: list[FilePath] | None = None,
+    task_files: list[FilePath] | None = None,
+) -> Outcome:
+    """Build entities, inputs and tasks from the current snapshots.
+
+    Nothing is done where the silver tables were built from the same bytes and declarations.
+
+    Args:
+        profile: embedded or paper; the setting by default.
+        force: Build them all the same.
+        task_folders: Folders with tasks of your own (entities.csv and outcomes.csv).
+        task_files: YAML files with tasks of your own.
+    """
+    own = (*(task_folders or ()), *(task_files or ()))
+    context = open_context(profile, task_paths=own)
+    outcome = Outcome("curate")
+    snapshots = choose_snapshots(context.lake, context.registry)
+    key = curation_key(context.registry, snapshots)
+    if not force and is_curated(context.lake, key):
+        outcome.skipped["silver"] = f"curated from these {len(snapshots)} snapshots before"
+        return close(outcome)
+    done, left_out, failed = curate_silver(context.registry.profile.id, snapshots, key, own)
+    outcome.done |= done
+    outcome.refused |= left_out
+    return close(outcome, failed)
+
+
+@task(name="curate silver", cache_policy=NO_CACHE)
+def curate_silver(
+    profile: str, snapshots: dict[str, str], key: str, own: tuple[str, ...] = ()
+) -> tuple[dict[str, str], dict[str, str], dict[str, str]]:
+    """Build all silver tables, and write each, `silver.tasks` last.
+
+    Returns:
+        What was written, what the sources cannot give, and what failed, each with a word about it.
+    """
+    context = open_context(profile, task_paths=own)
+    commit = context.commit(dict(snapshots), curation_key=key)
+    curated = curate_tables(context.lake, context.registry, snapshots)
+    before = {name: _before(context, name) for name in curated.tables}
+    replace_together(context, curated.tables, commit, before)
+    tell("tasks", curated_markdown(context.lake, context.registry, curated.not_applicable))
+    changes = changed_samples(before, curated.tables)
+    done = {name: f"{frame.height:,} {UNITS[name]}" for name, frame in curated.tables.items()}
+    return done | describe_changes(changes), _left_out(context, snapshots, curated), curated.failed
+
+
+def _left_out(context: Context, snapshots: Mapping[str, str], curated: Curated) -> dict[str, str]:
+    files = {
+        name: f"not in the lake; `genebench refresh {name}` fetches it"
+        for name in missing_files(context.registry, snapshots)
+    }
+    inputs = {
+        f"input {name}": f"the lake has no snapshot of {file_id}"
+        for name, file_id in curated.absent_inputs.items()
+    }
+    return {**files, **inputs, **curated.not_applicable}
+
+
+def _before(context: Context, table: str) -> "pl.DataFrame | None":
+    """A table as it is before this run; None where there is none."""
+    return context.lake.table(table).collect() if context.lake.delta.exists(table) else None

@@ -1,0 +1,131 @@
+"""Inputs into embeddings."""
+
+from prefect import allow_failure, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from flows.context import Context, open_context
+from flows.forms import EncoderId, FilePath, ProfileId
+from flows.names import run_name
+from flows.outcome import Outcome
+from flows.progress import track
+from flows.publish import append, close, replace
+from flows.runners import ChosenRunner, result_of
+from flows.turns import one_writer
+from genebench.encoders import Encoder, check_dimension, load
+from genebench.encoders import digest as encoder_digest
+from lakehouse.curation import refuse_half_curated
+from lakehouse.materials import (
+    Material,
+    embedding_rows,
+    encoder_row,
+    kept_rows,
+    plan_material,
+    reading_of,
+    stored_size,
+)
+
+
+@flow(name="embed", flow_run_name=run_name, task_runner=ChosenRunner())
+@one_writer
+def embed(
+    encoders: list[EncoderId] | None = None,
+    profile: ProfileId | None = None,
+    encoder_files: list[FilePath] | None = None,
+) -> Outcome:
+    """Encode every entity that has no vector yet of the digests at hand.
+
+    Args:
+        encoders: Encoders, globs allowed; those of the profile by default.
+        profile: embedded or paper; the setting by default.
+        encoder_files: Encoder declarations of your own (YAML files).
+    """
+    files = tuple(encoder_files or ())
+    context = open_context(profile, files)
+    refuse_half_curated(context.lake)
+    outcome = Outcome("embed")
+    failures: dict[str, str] = {}
+    runs: dict[str, PrefectFuture[tuple[int, str]]] = {}
+    for encoder in context.choose_encoders(encoders or [], files):
+        runs[encoder.id] = embed_encoder.with_options(
+            task_run_name=f"embed {encoder.id}",
+            tags=[f"encoder:{encoder.id}", *(["gpu"] if encoder.needs_gpu else [])],
+        ).submit(
+            encoder.id,
+            context.registry.profile.id,
+            files,
+            context.lake.delta.storage.root,
+            wait_for=[allow_failure(runs[base]) for base in encoder.bases()],
+        )
+    for encoder_id, run in runs.items():
+        result = result_of(run)
+        if isinstance(result, BaseException):
+            failures[encoder_id] = str(result)
+            continue
+        n_encoded, words = result
+        (outcome.done if n_encoded else outcome.skipped)[encoder_id] = words
+    return close(outcome, failures)
+
+
+@task(name="embed encoder", cache_policy=NO_CACHE)
+def embed_encoder(
+    encoder_id: str, profile: str, files: tuple[str, ...], lake: str
+) -> tuple[int, str]:
+    """Encode what is pending for one encoder, chunk by chunk, each committed as it is done.
+
+    Args:
+        encoder_id: The encoder.
+        profile: The profile.
+        files: Encoder declarations of the user's own.
+        lake: The lake of the flow run, which a worker elsewhere must write to as well.
+
+    Returns:
+        How many entities were encoded, and a line about it.
+    """
+    context = open_context(profile, files, lake_root=lake)
+    encoder = context.registry.encoders[encoder_id]
+    digest = encoder_digest(encoder, context.place, context.registry.encoders)
+    material = plan_material(context.lake.delta, encoder, digest)
+    if material.is_done:
+        return 0, f"{material.wanted.height:,} vectors of the same digests are there"
+    n_encoded, counts = _materialise(context, encoder, material)
+    size = stored_size(context.lake.delta, encoder_id)
+    notes = "".join(f", {name} {n:,}" for name, n in counts.items() if n)
+    return n_encoded, (
+        f"{n_encoded:,} encoded; {size['n_entities']:,} vectors of {size['dimension']} "
+        f"dimensions{notes}"
+    )
+
+
+def _materialise(
+    context: Context, encoder: Encoder, material: Material
+) -> tuple[int, dict[str, int]]:
+    commit = context.commit()
+    partition = {"encoder_id": encoder.id}
+    _tell_state(context, material, is_complete=False)
+    if material.has_stale or encoder.is_fitted:
+        kept = kept_rows(context.lake.delta, material)
+        kept = kept.clear() if encoder.is_fitted else kept
+        replace(context, "silver.embeddings", kept, commit, partition)
+    loader = load(encoder, context.place)
+    n_encoded = 0
+    counts: dict[str, int] = {}
+    chunks = list(material.chunks())
+    with track(f"embed {encoder.id}", sum(c.height for c in chunks), "entities") as advance:
+        for chunk in chunks:
+            reading = reading_of(context.lake.delta, material, chunk)
+            vectors = check_dimension(encoder, loader.encode(reading, advance))
+            rows = embedding_rows(material, chunk, vectors, context.run_id)
+            append(context, "silver.embeddings", rows, commit)
+            n_encoded += rows.height
+            for name, n in vectors.counts.items():
+                counts[name] = counts.get(name, 0) + n
+    _tell_state(context, material, is_complete=True)
+    return n_encoded, counts
+
+
+def _tell_state(context: Context, material: Material, is_complete: bool) -> None:
+    size = stored_size(context.lake.delta, material.encoder.id)
+    row = encoder_row(material, is_complete, size, context.run_id)
+    partition = {"encoder_id": material.encoder.id}
+    replace(context, "silver.encoders", row, context.commit(), partition)

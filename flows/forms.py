@@ -1,0 +1,48 @@
+"""The types of the flows' parameters: what a form offers, with help, and what an API refuses.
+
+A choice is told to Prefect's server and its UI as a list of words. A direct call, such as the
+command line's, is not held to it: there the registry itself refuses an unknown word and suggests
+the nearest, and globs and files of the user's own are welcome.
+"""
+
+from typing import Annotated, Any, get_args
+
+from pydantic import Field
+
+from genebench.declarations import read_yaml
+from genebench.registry import DECLARATIONS, profile_ids
+from genebench.tasks import Family
+
+
+def _ids(folder: str) -> list[str]:
+    """The ids declared in a folder: its file names."""
+    paths = sorted((DECLARATIONS / folder).glob("*.yaml"))
+    return [path.stem for path in paths if not path.name.endswith(".lock.yaml")]
+
+
+def _sources() -> list[str]:
+    """Sources, each followed by its files."""
+    names: list[str] = []
+    for source in _ids("sources"):
+        entry, _ = read_yaml(DECLARATIONS / "sources" / f"{source}.yaml")
+        files = entry.get("files")
+        names += [source, *(f"{source}.{file}" for file in files or {})]
+    return names
+
+
+def _choice(words: list[str], **more: Any) -> Any:
+    return Field(json_schema_extra={"enum": words, **more})
+
+
+ProfileId = Annotated[str, _choice(profile_ids())]
+ProtocolId = Annotated[str, _choice(_ids("protocols"))]
+EncoderId = Annotated[str, _choice(_ids("encoders"))]
+FamilyId = Annotated[str, _choice(list(get_args(Family)))]
+ProbeId = Annotated[str, _choice(_ids("probes"))]
+SourceId = Annotated[str, _choice(_sources())]
+UniverseId = Annotated[str, _choice(["shared", "full"])]
+TaskPattern = Annotated[
+    str, Field(pattern=r"^[a-z0-9_*?\[\]-]+$", examples=["chromosome", "rna_*"], max_length=200)
+]
+ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+FilePath = Annotated[str, Field(min_length=1, max_length=1000)]

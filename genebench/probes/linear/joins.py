@@ -1,0 +1,86 @@
+"""How the vectors of several entities become one vector of a sample."""
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from genebench.probes.linear.designs import Design, row_blocks
+
+
+class Formed(Design):
+    """Pairs joined by `product` or absolute `difference`, formed block by block every time.
+
+    Args:
+        table: (entities, features).
+        index: (n, 2) int64.
+        join: How two vectors become one.
+        center: (features,) subtracted from each joined vector.
+        scale: (features,) by which it is then divided.
+    """
+
+    def __init__(
+        self,
+        table: Tensor,
+        index: Tensor,
+        join: Literal["product", "difference"],
+        center: Tensor,
+        scale: Tensor,
+    ) -> None:
+        self.table, self.index, self.join = table, index, join
+        self.center, self.scale = center, scale
+        self.n_rows, self.width = len(index), table.shape[1]
+        self.spectrum = torch.zeros_like(center)
+        for block in row_blocks(self.n_rows, self.width, table.itemsize):
+            self.spectrum += self.form(block).square().sum(dim=0)
+
+    def form(self, block: slice) -> Tensor:
+        """(block, features) of joined vectors, centred and scaled."""
+        joined = join_rows(self.table, self.index[block], self.join)
+        return joined.sub_(self.center).div_(self.scale)
+
+    @override
+    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+        return (coefficients,)
+
+    @override
+    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+        return self.form(block) @ projected[0]
+
+    @override
+    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+        return (self.table.new_zeros(self.width, n_columns),)
+
+    @override
+    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        sums[0].addmm_(self.form(block).T, values)
+
+    @override
+    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+        return sums[0]
+
+    @property
+    @override
+    def n_bytes(self) -> int:
+        return self.table.nbytes
+
+
+def join_rows(table: Tensor, index: Tensor, join: str) -> Tensor:
+    """(n, features) of the vectors of (n, positions) entities joined into one; a new tensor.
+
+    Raises:
+        ValueError: The join is unknown, or does not take this number of positions.
+    """
+    positions = index.shape[1]
+    if positions == 1:
+        return table[index[:, 0]]
+    if join == "concat":
+        return table[index].flatten(1)
+    if join == "mean":
+        return table[index].mean(dim=1)
+    if positions == 2 and join == "product":
+        return table[index[:, 0]].mul_(table[index[:, 1]])
+    if positions == 2 and join == "difference":
+        return table[index[:, 0]].sub_(table[index[:, 1]]).abs_()
+    raise ValueError(f"cannot join {positions} vectors by {join!r}")

@@ -1,0 +1,96 @@
+"""The three losses: logistic, multinomial and squared.
+
+Each works on a block of rows. `values` and `targets` are (rows, systems x classes), `mask` is
+(rows, systems) with 1 on the training rows of a system. `slopes` gives the masked losses summed
+over the block, the residuals (first derivatives) and the weights that `curve` needs to multiply by
+the second derivatives. McCullagh and Nelder 1989, chapters 4 and 5.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+LossName = Literal["logistic", "multinomial", "squared"]
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss: its value, slope and curvature on blocks of rows.
+
+    Attributes:
+        name: What it is.
+        slopes: (values, targets, mask) to the (systems,) float64 sums of the losses, the residuals
+            and the weights, the last two shaped like `values`.
+        curve: (change, weights, mask) to the second derivatives times a change of the values;
+            overwrites `change`.
+        mass: (weights, mask) to the (columns,) sums of each column's own second derivatives.
+    """
+
+    name: LossName
+    slopes: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
+    curve: Callable[[Tensor, Tensor, Tensor], Tensor]
+    mass: Callable[[Tensor, Tensor], Tensor]
+
+
+def _logistic_slopes(
+    values: Tensor, targets: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    probabilities = torch.sigmoid(values)
+    losses = torch.nn.functional.softplus(values, threshold=30.0).addcmul_(
+        targets, values, value=-1.0
+    )
+    total = losses.mul_(mask).sum(dim=0, dtype=torch.float64)
+    residuals = (probabilities - targets).mul_(mask)
+    weights = probabilities.mul_(1.0 - probabilities).mul_(mask)
+    return total, residuals, weights
+
+
+def _weighted(change: Tensor, weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001
+    # The weights of these losses are masked already.
+    return change.mul_(weights)
+
+
+def _squared_slopes(values: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    residuals = (values - targets).mul_(mask)
+    return residuals.square().sum(dim=0, dtype=torch.float64) / 2, residuals, mask.clone()
+
+
+def _by_system(columns: Tensor, mask: Tensor) -> Tensor:
+    return columns.view(*mask.shape, columns.shape[1] // mask.shape[1])
+
+
+def _multinomial_slopes(
+    values: Tensor, targets: Tensor, mask: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    scores, truth = _by_system(values, mask), _by_system(targets, mask)
+    normaliser = torch.logsumexp(scores, dim=2)
+    losses = (normaliser - (scores * truth).sum(dim=2)).mul_(mask)
+    probabilities = torch.exp(scores - normaliser[:, :, None])
+    residuals = (probabilities - truth).mul_(mask[:, :, None])
+    return losses.sum(dim=0, dtype=torch.float64), residuals.flatten(1), probabilities.flatten(1)
+
+
+def _multinomial_curve(change: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
+    moved, probabilities = _by_system(change, mask), _by_system(weights, mask)
+    mean = (moved * probabilities).sum(dim=2, keepdim=True)
+    moved.sub_(mean).mul_(probabilities).mul_(mask[:, :, None])
+    return change
+
+
+def _sum(weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001 - masked already
+    return weights.sum(dim=0, dtype=torch.float64)
+
+
+def _multinomial_mass(weights: Tensor, mask: Tensor) -> Tensor:
+    own = (weights * (1.0 - weights)).view(*mask.shape, -1) * mask[:, :, None]
+    return own.sum(dim=0, dtype=torch.float64).flatten()
+
+
+LOSSES: dict[LossName, Loss] = {
+    "logistic": Loss("logistic", _logistic_slopes, _weighted, _sum),
+    "multinomial": Loss("multinomial", _multinomial_slopes, _multinomial_curve, _multinomial_mass),
+    "squared": Loss("squared", _squared_slopes, _weighted, _sum),
+}

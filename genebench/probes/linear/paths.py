@@ -1,0 +1,126 @@
+"""Chooses C for each outer system by the loss on its inner folds."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from genebench.probes.linear.batches import Batch, Point, columns_of
+from genebench.probes.linear.designs import row_blocks
+from genebench.probes.linear.threads import solve_together
+from genebench.probes.linear.units import System
+
+# Choosing a penalty needs less than scoring with it.
+PATH_TOLERANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Walk:
+    """Inner systems on their way up the path.
+
+    Attributes:
+        batch: The systems.
+        point: Where they stand.
+        systems: What they are for.
+    """
+
+    batch: Batch
+    point: Point
+    systems: list[System]
+
+    def keep(self, wanted: list[int]) -> "Walk":
+        """Some of the systems."""
+        if len(wanted) == len(self.systems):
+            return self
+        systems = torch.tensor(wanted, device=self.batch.mask.device)
+        columns = columns_of(systems, self.batch.n_classes)
+        return Walk(
+            self.batch.take(systems), self.point.take(columns), [self.systems[i] for i in wanted]
+        )
+
+
+class Choice:
+    """C of each outer system, and where to start it.
+
+    Args:
+        n_outer: Outer systems.
+        path: Rising values of C.
+        masks: (n, masks) bool.
+        warm: (width, outer columns) to keep coefficients in, if designs are shared.
+    """
+
+    def __init__(
+        self, n_outer: int, path: Sequence[float], masks: Tensor, warm: Tensor | None
+    ) -> None:
+        self.path, self.masks, self.warm = path, masks, warm
+        self.best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=masks.device)
+        self.c = torch.full_like(self.best, path[0])
+
+    def walk(self, walks: list[Walk], *, fast: bool) -> None:
+        """Walk up the path until the loss on the inner folds rises.
+
+        Each inner system starts where it ended at the last C. The path is walked from the strong
+        penalties, where a step costs least, and only as far as the loss falls. An outer system
+        none of whose inner folds can be fitted keeps the strongest penalty.
+        """
+        for value in self.path:
+            sums, counts = torch.zeros_like(self.best), torch.zeros_like(self.best)
+            for walk in walks:
+                strength = torch.full_like(walk.batch.strength, 1 / value)
+                # This moves the walk's own point.
+                solve_together(replace(walk.batch, strength=strength), walk.point, fast=fast)
+                for turn in range(max(len(system.held) for system in walk.systems)):
+                    self._add_losses(walk, turn, sums, counts)
+            mean = torch.where(counts > 0, sums / counts.clamp_min(1), torch.inf)
+            better = mean < self.best
+            self.best = torch.where(better, mean, self.best)
+            self.c = torch.where(better, value, self.c)
+            improved = better.tolist()
+            for walk in walks:
+                self._keep_coefficients(walk, improved)
+            wanted = [
+                [
+                    i
+                    for i, s in enumerate(walk.systems)
+                    if any(improved[outer] for outer, _ in s.held)
+                ]
+                for walk in walks
+            ]
+            walks = [walk.keep(some) for walk, some in zip(walks, wanted, strict=True) if some]
+            if not walks:
+                return
+
+    def _add_losses(self, walk: Walk, turn: int, sums: Tensor, counts: Tensor) -> None:
+        """Add each system's losses on the rows it holds out for one of its outer systems."""
+        batch, device = walk.batch, sums.device
+        using = [i for i, system in enumerate(walk.systems) if len(system.held) > turn]
+        columns = columns_of(torch.tensor(using, device=device), batch.n_classes)
+        held = [walk.systems[i].held[turn] for i in using]
+        outer = torch.tensor([outer for outer, _ in held], device=device)
+        rows = torch.tensor([mask for _, mask in held], device=device)
+        losses = torch.zeros(len(using), dtype=torch.float64, device=device)
+        for block in row_blocks(len(self.masks), len(columns)):
+            mask = self.masks[block][:, rows].to(batch.mask.dtype)
+            losses += batch.loss.slopes(
+                walk.point.values[block][:, columns], batch.targets[block][:, columns], mask
+            )[0]
+        sums.index_add_(0, outer, losses)
+        counts.index_add_(0, outer, self.masks[:, rows].sum(dim=0).double())
+
+    def _keep_coefficients(self, walk: Walk, improved: list[bool]) -> None:
+        """Keep the coefficients of an inner system for each outer one that got better here."""
+        if self.warm is None:
+            return
+        pairs = [
+            (i, outer)
+            for i, system in enumerate(walk.systems)
+            for outer, _ in system.held
+            if improved[outer]
+        ]
+        if pairs:
+            inner, outer = torch.tensor(pairs, device=self.warm.device).T
+            n_classes = walk.batch.n_classes
+            self.warm[:, columns_of(outer, n_classes)] = walk.point.coefficients[
+                :, columns_of(inner, n_classes)
+            ]

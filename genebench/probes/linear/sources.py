@@ -1,0 +1,102 @@
+"""Where systems get their designs: one for all, or one for each set of training rows."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from genebench.probes.linear.designs import Dense, Design
+from genebench.probes.linear.spaces import Prepared, own_design
+
+Cell = tuple[Design, Tensor | None, list[int]]
+
+
+class Source(ABC):
+    """Gives the designs of systems.
+
+    Attributes:
+        device: Where they are.
+        dtype: Their numbers.
+        width: Coefficients of a column.
+        is_shared: Whether all systems have the same coordinates, so that one can start where
+            another ended.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    width: int
+    is_shared: bool
+
+    @abstractmethod
+    def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
+        """Designs, with the penalty scales of their systems and the positions of these in `ids`.
+
+        Args:
+            masks: (n, masks) bool.
+            ids: For each system, the mask of its training rows.
+        """
+
+
+class SharedSource(Source):
+    """One design for all systems; scaling on training rows goes into the penalty.
+
+    Args:
+        prepared: The design and the variances of its features.
+        standardise: Whether features are standardised.
+        device: Where.
+        dtype: Of the design.
+    """
+
+    def __init__(
+        self,
+        prepared: Prepared,
+        *,
+        standardise: bool,
+        device: torch.device,
+        dtype: torch.dtype = torch.float32,
+    ) -> None:
+        self.prepared, self.standardise, self.device = prepared, standardise, device
+        self.dtype = dtype
+        self.width = prepared.design.width
+        self.is_shared = True
+
+    @override
+    def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
+        scales = None
+        if self.standardise:
+            used, index = np.unique(np.asarray(ids), return_inverse=True)
+            variances = self.prepared.variances(masks[:, torch.from_numpy(used)].to(self.dtype))
+            scales = variances[:, torch.from_numpy(index).to(self.device)]
+        yield self.prepared.design, scales, list(range(len(ids)))
+
+
+class OwnSource(Source):
+    """A small task's own design in float64, for each set of training rows if standardised.
+
+    Args:
+        vectors: (n, features) float64.
+        standardise: Whether features are standardised.
+    """
+
+    def __init__(self, vectors: Tensor, *, standardise: bool) -> None:
+        self.vectors, self.device, self.dtype = vectors, vectors.device, vectors.dtype
+        self.width = min(vectors.shape)
+        self.is_shared = not standardise
+        self.designs: dict[bytes, Dense] = {}
+        if not standardise:
+            self.designs[b""] = own_design(vectors, None)
+
+    @override
+    def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
+        if self.is_shared:
+            yield self.designs[b""], None, list(range(len(ids)))
+            return
+        for mask in sorted(set(ids)):
+            rows = masks[:, mask]
+            key = rows.cpu().numpy().tobytes()
+            if key not in self.designs:
+                self.designs[key] = own_design(self.vectors, rows)
+            yield self.designs[key], None, [p for p, other in enumerate(ids) if other == mask]

@@ -1,0 +1,86 @@
+"""Threads: one a share of the systems, rather than all on each product.
+
+Threads that share a product wait for each other at its end, thousands of times a second; where
+other work wants the cores, the wait can take ten times the work. Systems have nothing to say to
+each other, so each thread takes some to their end, with products of its own.
+"""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import TypeVar
+
+import torch
+
+from genebench.probes.linear.batches import Batch, Point, columns_of
+from genebench.probes.linear.newton import Solution, solve
+
+# Fewer columns a thread than this make products that are slow for their size.
+LEAST_COLUMNS = 8
+
+Item = TypeVar("Item")
+
+
+@contextmanager
+def limit_threads(threads: int | None) -> Iterator[None]:
+    """Compute with this number of threads inside the block; None leaves it as it is."""
+    before = torch.get_num_threads()
+    if threads is not None:
+        torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def use_threads(threads: int | None, items: Iterator[Item]) -> Iterator[Item]:
+    """The same items, each computed with this number of threads; the number is put back between."""
+    while True:
+        with limit_threads(threads):
+            try:
+                item = next(items)
+            except StopIteration:
+                return
+        yield item
+
+
+def solve_together(batch: Batch, start: Point, *, fast: bool) -> Solution:
+    """Minimise all systems of a batch, a share of them on each thread.
+
+    Args:
+        batch: The systems.
+        start: Where to start; its tensors are overwritten with where the systems end.
+        fast: See `newton.solve`.
+    """
+    n_columns = batch.targets.shape[1]
+    n_threads = min(torch.get_num_threads(), batch.n_systems, n_columns // LEAST_COLUMNS)
+    if batch.mask.device.type != "cpu" or n_threads < 2:
+        return solve(batch, start, fast=fast)
+    systems = torch.arange(batch.n_systems)
+    # Dealt round, because folds of one label are neighbours and take equally long.
+    shares = [systems[first::n_threads] for first in range(n_threads)]
+
+    def solve_share(share: torch.Tensor) -> Solution:
+        columns = columns_of(share, batch.n_classes)
+        return solve(batch.take(share), start.take(columns), fast=fast)
+
+    with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=_use_one) as pool:
+        parts = list(pool.map(solve_share, shares))
+    norms = torch.empty(len(systems), dtype=torch.float64)
+    converged, steps = torch.empty(len(systems), dtype=torch.bool), torch.empty_like(systems)
+    for share, part in zip(shares, parts, strict=True):
+        columns = columns_of(share, batch.n_classes)
+        start.coefficients[:, columns] = part.point.coefficients
+        start.intercepts[columns] = part.point.intercepts
+        start.values[:, columns] = part.point.values
+        norms[share], converged[share], steps[share] = (
+            part.gradient_norm,
+            part.converged,
+            part.n_steps,
+        )
+    return Solution(start, norms, converged, steps, sum(part.n_products for part in parts))
+
+
+def _use_one() -> None:
+    """A new thread begins with the library's own number of threads."""
+    torch.set_num_threads(1)

@@ -1,0 +1,113 @@
+"""What is fitted: a task, or one label of it, in a fold."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genebench.probes import Kind, Problem
+from genebench.probes.linear.groups import Group
+from genebench.probes.linear.losses import LossName
+
+LOSS_OF: dict[Kind, LossName] = {
+    "binary": "logistic",
+    "multilabel": "logistic",
+    "multiclass": "multinomial",
+    "regression": "squared",
+}
+
+
+@dataclass(frozen=True)
+class Unit:
+    """What is fitted once for each fold: a task, or one label of it.
+
+    Attributes:
+        problem: Its number in the group.
+        label: Its column of a multi-label task, 0 otherwise.
+        loss: Its loss.
+        targets: (n, classes) on the rows of the group, 0 on others' rows.
+    """
+
+    problem: int
+    label: int
+    loss: LossName
+    targets: npt.NDArray[np.floating[Any]]
+
+    @property
+    def shape(self) -> tuple[LossName, int]:
+        """Units of one shape can be solved in one batch."""
+        return self.loss, self.targets.shape[1]
+
+
+@dataclass(frozen=True)
+class System:
+    """One unit on one set of training rows.
+
+    Attributes:
+        unit: Number of the unit in its block.
+        mask: Number of the mask of its training rows.
+        held: What an inner system is for: pairs of an outer system and the mask of those of its
+            training rows that are held out here.
+    """
+
+    unit: int
+    mask: int
+    held: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """Where one unit ended in one fold.
+
+    Attributes:
+        unit: Number of the unit in its block.
+        fold: Number of the fold.
+        values: (test rows, classes) float64; None if there is a reason.
+        reason: Why nothing could be fitted; empty otherwise.
+        gradient_norm: Reached.
+        c: Used.
+        n_iterations: Newton steps.
+    """
+
+    unit: int
+    fold: int
+    values: npt.NDArray[np.float64] | None
+    reason: str
+    gradient_norm: float
+    c: float
+    n_iterations: int
+
+
+def units_of(group: Group) -> Iterator[Unit]:
+    """The units of a group's problems; numbers to predict are at mean 0 and deviation 1."""
+    n = len(group.rows)
+    for number, (problem, at) in enumerate(zip(group.problems, group.at, strict=True)):
+        loss = LOSS_OF[problem.kind]
+        for label, targets in enumerate(_unit_targets(problem)):
+            wide = np.zeros(
+                (n, targets.shape[1]), dtype=np.float64 if loss == "squared" else np.float32
+            )
+            wide[at] = targets
+            yield Unit(number, label, loss, wide)
+
+
+def _unit_targets(problem: Problem) -> Iterator[npt.NDArray[Any]]:
+    if problem.kind == "multilabel":
+        yield from problem.targets.T[:, :, None]
+    elif problem.kind == "multiclass":
+        yield problem.targets[:, None] == np.arange(problem.n_columns)
+    elif problem.kind == "regression":
+        center, scale = scale_of(problem)
+        yield ((problem.targets - center) / scale)[:, None]
+    else:
+        yield problem.targets[:, None]
+
+
+def scale_of(problem: Problem) -> tuple[float, float]:
+    """Mean and standard deviation of the numbers a regression problem predicts; else 0 and 1."""
+    if problem.kind != "regression":
+        return 0.0, 1.0
+    deviation = float(problem.targets.std())
+    return float(problem.targets.mean()), deviation if deviation > 0 else 1.0

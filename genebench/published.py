@@ -1,0 +1,87 @@
+"""The names of the published results, and the tasks and encoders that they mean here."""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict
+
+from genebench.declarations import read_yaml, validate
+from genebench.errors import RegistryError
+from genebench.metrics import METRICS
+from genebench.tasks import Task, slug
+
+NAMES = Path(__file__).with_name("published.yaml")
+
+_SCORERS = {"neg_root_mean_squared_error": "rmse", "neg_mean_absolute_error": "mae"}
+_SUFFIXES = ("_ovr_weighted", "_ovr", "_weighted")
+
+
+class Published(BaseModel):
+    """Names in published results.
+
+    Args:
+        encoders: Model name to encoder_id.
+        tasks: Task name to the name in the paper's tables.
+        causes: Task name (of the paper's tables) to why its number may not be met.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    encoders: Mapping[str, str]
+    tasks: Mapping[str, str]
+    causes: Mapping[str, str]
+
+    def encoder_of(self, name: str) -> str | None:
+        """The encoder that a published model name means; an encoder_id means itself."""
+        known = {slug(word): encoder_id for word, encoder_id in self.encoders.items()}
+        if name in known.values():
+            return name
+        return known.get(slug(name))
+
+    def task_of(self, name: str, tasks: Mapping[str, Task]) -> str | None:
+        """The task that a published name means: by the paper's name, its title or its id."""
+        wanted = self._official(name)
+        for task in tasks.values():
+            names = (task.paper.task if task.paper else "", task.title, task.id)
+            if wanted in (slug(one) for one in names if one):
+                return task.id
+        return None
+
+    def cause_of(self, name: str) -> str | None:
+        """Why the published number of a task may not be met, where that is known."""
+        known = {slug(word): cause for word, cause in self.causes.items()}
+        return known.get(self._official(name))
+
+    def _official(self, name: str) -> str:
+        aliases = {slug(word): slug(official) for word, official in self.tasks.items()}
+        return aliases.get(slug(name), slug(name))
+
+
+@cache
+def read_published() -> Published:
+    """The declared names.
+
+    Raises:
+        RegistryError: The file is wrong.
+    """
+    data, mistakes = read_yaml(NAMES)
+    found, wrong = validate(Published, data, NAMES.name)
+    if found is None:
+        raise RegistryError([*mistakes, *wrong])
+    return found
+
+
+def metric_of(scorer: str) -> tuple[str, float] | None:
+    """The metric of a published scorer's name, with the sign to multiply its numbers by.
+
+    >>> metric_of("roc_auc_ovr_weighted"), metric_of("neg_mean_absolute_error")
+    (('roc_auc', 1.0), ('mae', -1.0))
+    >>> metric_of("nonsense") is None
+    True
+    """
+    if scorer in _SCORERS:
+        return _SCORERS[scorer], -1.0
+    for suffix in _SUFFIXES:
+        scorer = scorer.removesuffix(suffix)
+    return (scorer, 1.0) if scorer in METRICS else None

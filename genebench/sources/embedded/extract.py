@@ -1,0 +1,144 @@
+"""Extract the embedded source from the Bioconductor annotation packages that Debian ships.
+
+Run it once for each new release of the packages; the files it writes are committed:
+
+    apt-get download r-bioc-org.hs.eg.db r-bioc-go.db
+    for package in r-bioc-*.deb; do dpkg-deb -x "$package" unpacked; done
+    python genebench/sources/embedded/extract.py \
+        unpacked/usr/lib/R/site-library/org.Hs.eg.db/extdata/org.Hs.eg.sqlite \
+        unpacked/usr/lib/R/site-library/GO.db/extdata/GO.sqlite
+
+The same two databases give the same bytes.
+"""
+
+import argparse
+import gzip
+import sqlite3
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+# Stretches of DNA (enhancers, silencers) that NCBI numbers beside genes: they have no product, no
+# HGNC symbol and no annotation in these databases, and would be an eighth of the table.
+LEFT_OUT = "biological-region"
+
+GENES = """
+select g.gene_id, i.symbol, i.gene_name, t.gene_type,
+       (select group_concat(chromosome, '|') from
+          (select chromosome from chromosomes where _id = g._id order by chromosome)),
+       (select group_concat(cytogenetic_location, '|') from
+          (select cytogenetic_location from cytogenetic_locations
+           where _id = g._id order by cytogenetic_location)),
+       (select group_concat(ensembl_id, '|') from
+          (select distinct ensembl_id from ensembl where _id = g._id order by ensembl_id)),
+       (select group_concat(uniprot_id, '|') from
+          (select distinct uniprot_id from uniprot where _id = g._id order by uniprot_id)),
+       (select group_concat(alias_symbol, '|') from
+          (select distinct alias_symbol from alias
+           where _id = g._id and alias_symbol <> i.symbol order by alias_symbol))
+from genes g join gene_info i using (_id) join genetype t using (_id)
+where t.gene_type <> ?
+order by cast(g.gene_id as integer)
+"""
+
+GO_ANNOTATIONS = """
+select g.gene_id, a.go_id, a.evidence, a.ontology from (
+    select _id, go_id, evidence, 'BP' as ontology from go_bp union
+    select _id, go_id, evidence, 'CC' from go_cc union
+    select _id, go_id, evidence, 'MF' from go_mf) a
+join genes g using (_id) join genetype t using (_id)
+where t.gene_type <> ?
+order by cast(g.gene_id as integer), a.go_id, a.evidence
+"""
+
+PUBLICATIONS = """
+select g.gene_id, count(distinct p.pubmed_id)
+from pubmed p join genes g using (_id) join genetype t using (_id)
+where t.gene_type <> ?
+group by g.gene_id order by cast(g.gene_id as integer)
+"""
+
+GO_TERMS = """
+select go_id, term, ontology from go_term where ontology in ('BP', 'CC', 'MF') order by go_id
+"""
+
+# The databases name 'isa' and 'part of' what the ontology's own files name is_a and part_of. The
+# remaining kinds (regulates and its two directions) do not pass annotations upwards.
+GO_RELATIONS = """
+select child.go_id, parent.go_id,
+       case relationship_type when 'isa' then 'is_a' else 'part_of' end as relation
+from (select * from go_bp_parents union all select * from go_cc_parents
+      union all select * from go_mf_parents) p
+join go_term child on child._id = p._id join go_term parent on parent._id = p._parent_id
+where relationship_type in ('isa', 'part of') and parent.ontology in ('BP', 'CC', 'MF')
+order by child.go_id, parent.go_id, relation
+"""
+
+GENE_COLUMNS = [
+    "entrez_id",
+    "symbol",
+    "name",
+    "gene_type",
+    "chromosome",
+    "map_location",
+    "ensembl_gene_ids",
+    "uniprot_ids",
+    "alias_symbols",
+]
+
+
+def write_table(path: Path, columns: list[str], rows: Iterable[tuple[object, ...]]) -> int:
+    """Write a compressed TSV whose bytes depend on its content alone; returns its row count."""
+    lines = ["\t".join(columns)]
+    lines.extend("\t".join("" if cell is None else _plain(cell) for cell in row) for row in rows)
+    with path.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+        packed.write(("\n".join(lines) + "\n").encode())
+    return len(lines) - 1
+
+
+def _plain(cell: object) -> str:
+    text = str(cell)
+    if any(mark in text for mark in '\t\n\r"'):
+        raise SystemExit(f"the value {text!r} would break the table; extend the script to quote it")
+    return text
+
+
+def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
+    """Write the five tables; yields each file's name and row count."""
+    genes = sqlite3.connect(f"file:{org}?mode=ro", uri=True)
+    terms = sqlite3.connect(f"file:{go}?mode=ro", uri=True)
+    kept = (LEFT_OUT,)
+    tables = {
+        "genes": (GENE_COLUMNS, genes.execute(GENES, kept)),
+        "go_annotations": (
+            ["entrez_id", "go_id", "evidence", "ontology"],
+            genes.execute(GO_ANNOTATIONS, kept),
+        ),
+        "publications": (
+            ["entrez_id", "n_publications"],
+            genes.execute(PUBLICATIONS, kept),
+        ),
+        "go_terms": (["go_id", "term", "ontology"], terms.execute(GO_TERMS)),
+        "go_relations": (
+            ["go_id", "parent_id", "relation"],
+            terms.execute(GO_RELATIONS),
+        ),
+    }
+    for name, (columns, rows) in tables.items():
+        file_name = f"{name}.tsv.gz"
+        yield file_name, write_table(folder / file_name, columns, rows)
+
+
+def main() -> None:
+    """Read the two paths from the command line and write the tables beside this script."""
+    parser = argparse.ArgumentParser(description="Extract the embedded source.")
+    parser.add_argument("org", type=Path, help="path of org.Hs.eg.sqlite")
+    parser.add_argument("go", type=Path, help="path of GO.sqlite")
+    parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    for name, n_rows in extract(arguments.org, arguments.go, arguments.folder):
+        size = (arguments.folder / name).stat().st_size
+        print(f"{name}: {n_rows} rows, {size} bytes")
+
+
+if __name__ == "__main__":
+    main()

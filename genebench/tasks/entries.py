@@ -1,0 +1,142 @@
+"""Task entries of YAML files: defaults, `foreach`, and every mistake in words."""
+
+import itertools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from genebench.declarations import read_yaml, suggest, validate
+from genebench.tasks import Task, slug
+from genebench.tasks.recipes import RECIPES, check_arguments
+
+TASK_KEYS = {"title", "kind", "entity", "source", "recipe", "with", "expand"} | {
+    "positive", "description", "deviation", "paper", "superseded_by", "foreach",
+}  # fmt: skip
+
+
+def load_tasks(root: Path, profile: str, mistakes: list[str]) -> dict[str, Task]:
+    """Read the tasks of a profile: `tasks/<profile>/<family>.yaml` below the root.
+
+    Args:
+        root: The folder of all declarations.
+        profile: Id of the profile.
+        mistakes: Grows by what is wrong: file, entry, what, and a suggestion where one is near.
+    """
+    tasks: dict[str, Task] = {}
+    for path in sorted((root / "tasks" / profile).glob("*.yaml")):
+        where = f"tasks/{profile}/{path.name}"
+        fixed = {"profile": profile, "family": path.stem}
+        data, problems = read_yaml(path)
+        mistakes += [problem.replace(str(path), where) for problem in problems]
+        for task in read_entries(data, where, fixed, mistakes):
+            if task.id in tasks:
+                mistakes.append(f"{where}: {task.id}: declared twice")
+            tasks[task.id] = task
+    return tasks
+
+
+def read_entries(
+    data: Mapping[str, Any], where: str, fixed: Mapping[str, Any], mistakes: list[str]
+) -> Iterator[Task]:
+    """Make tasks of the entries of one file.
+
+    Args:
+        data: The entries by task id; `defaults` is none of them.
+        where: How mistakes name the file.
+        fixed: What every task has whatever its entry says, such as its profile.
+        mistakes: Grows by what is wrong.
+    """
+    entries = dict(data)
+    defaults = entries.pop("defaults", {})
+    if not isinstance(defaults, dict):
+        mistakes.append(f"{where}: defaults: expected a mapping")
+        defaults = {}
+    for task_id, entry in _expand(entries, where, mistakes):
+        merged = _merge(defaults, entry)
+        for key in sorted(set(merged) - TASK_KEYS):
+            mistakes.append(f"{where}: {task_id}: unknown key {key!r}{suggest(key, TASK_KEYS)}")
+            del merged[key]
+        task, problems = validate(Task, {**merged, **fixed, "id": task_id}, f"{where}: {task_id}")
+        mistakes += problems
+        if task is None:
+            continue
+        if task.recipe not in RECIPES:
+            hint = suggest(task.recipe, RECIPES)
+            mistakes.append(f"{where}: {task_id}: unknown recipe {task.recipe!r}{hint}")
+        else:
+            mistakes += [f"{where}: {task_id}: {m}" for m in check_arguments(task)]
+        yield task
+
+
+def _merge(defaults: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
+    """An entry over its file's defaults.
+
+    Defaults that name a source speak of it, so an entry with a source of its own takes none.
+    """
+    if "source" in defaults and "source" in entry:
+        return dict(entry)
+    merged = {**defaults, **entry}
+    if isinstance(defaults.get("with"), dict) and isinstance(entry.get("with"), dict):
+        merged["with"] = {**defaults["with"], **entry["with"]}
+    return merged
+
+
+def _expand(
+    entries: Mapping[str, Any], where: str, mistakes: list[str]
+) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Write out `foreach`, its `{name}`s filled in.
+
+    A mapping of lists gives an entry for each combination, a list of mappings one for each of them.
+    """
+    for task_id, entry in entries.items():
+        if not isinstance(entry, dict):
+            mistakes.append(f"{where}: {task_id}: expected a mapping")
+            continue
+        body = dict(entry)
+        loops = body.pop("foreach", None)
+        if loops is None:
+            yield task_id, body
+            continue
+        problem = _loop_problem(task_id, loops)
+        if problem:
+            mistakes.append(f"{where}: {task_id}: {problem}")
+            continue
+        for filled in _rounds(loops):
+            slugs = {name: slug(str(value)) for name, value in filled.items()}
+            yield _fill(task_id, slugs), _fill(body, filled)
+
+
+def _rounds(loops: Any) -> Iterator[dict[str, Any]]:
+    if isinstance(loops, list):
+        yield from loops
+        return
+    for values in itertools.product(*loops.values()):
+        yield dict(zip(loops, values, strict=True))
+
+
+def _loop_problem(task_id: str, loops: Any) -> str | None:
+    """What is wrong with a `foreach`; None when nothing is."""
+    if isinstance(loops, dict) and loops:
+        if not all(isinstance(values, list) and values for values in loops.values()):
+            return "foreach: each name needs a list of values"
+        unused = [name for name in loops if f"{{{name}}}" not in task_id]
+        return f"the id does not use {{{unused[0]}}} of foreach" if unused else None
+    if isinstance(loops, list) and loops and all(isinstance(one, dict) for one in loops):
+        if len({frozenset(one) for one in loops}) > 1:
+            return "foreach: every entry of the list needs the same names"
+        if not any(f"{{{name}}}" in task_id for name in loops[0]):
+            return "the id uses no name of foreach"
+        return None
+    return "foreach: expected lists by name, or a list of mappings"
+
+
+def _fill(value: Any, names: Mapping[str, Any]) -> Any:
+    if isinstance(value, str):
+        for name, text in names.items():
+            value = value.replace(f"{{{name}}}", str(text))
+        return value
+    if isinstance(value, dict):
+        return {key: _fill(item, names) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_fill(item, names) for item in value]
+    return value

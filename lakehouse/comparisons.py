@@ -1,0 +1,208 @@
+"""One thing beside another: two encoders on the same folds, our numbers and published ones."""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from genebench.errors import LakeError
+from genebench.leaderboard import task_means
+from genebench.metrics import METRICS
+from genebench.published import read_published
+from genebench.tasks import Task
+from lakehouse.foreign import foreign_means
+from lakehouse.matching import require_known
+
+if TYPE_CHECKING:
+    from lakehouse.queries import Lake
+
+MAIN_METRICS: Mapping[str, str] = {
+    "binary": "roc_auc",
+    "multiclass": "roc_auc",
+    "multilabel": "roc_auc",
+    "regression": "r2",
+}
+WITHIN_SDS = 2.0
+PAPER = "paper"
+WITHIN, OUTSIDE = "within 2 SD", "outside 2 SD"
+NO_SD, NOT_RUN, UNKNOWN = "no published SD", "not run here", "not known here"
+_SAME_ROWS = 0.01
+
+
+def is_main() -> pl.Expr:
+    """Whether a score's metric is the main one of its kind of task."""
+    return pl.col("metric") == pl.col("kind").replace_strict(dict(MAIN_METRICS))
+
+
+def compare_encoders(
+    lake: "Lake", encoder_a: str, encoder_b: str, release: str, metric: str | None, probe: str
+) -> pl.DataFrame:
+    """Two encoders on the same folds; see `lakehouse.queries.Lake.compare`."""
+    items = lake.release(release)
+    for encoder in (encoder_a, encoder_b):
+        require_known(encoder, items["encoder_id"], f"encoder in release {release!r} named")
+    scores = lake.scores(release=release, metric=metric, probe=probe, label="")
+    if metric is None:
+        scores = scores.filter(is_main())
+    same = ["family", "task_id", "kind", "metric", "protocol_id", "fold"]
+    side_a, side_b = (
+        scores.filter(pl.col("encoder_id") == encoder).select(*same, "value")
+        for encoder in (encoder_a, encoder_b)
+    )
+    lower = [name for name, one in METRICS.items() if not one.is_greater_better]
+    sign = pl.when(pl.col("metric").is_in(lower)).then(-1.0).otherwise(1.0)
+    gain = pl.col("value") - pl.col("value_b")
+    found = (
+        side_a.join(side_b, on=same, suffix="_b")
+        .group_by("family", "task_id", "kind", "metric")
+        .agg(
+            pl.col("value").mean().alias("mean_a"),
+            pl.col("value_b").mean().alias("mean_b"),
+            gain.mean().alias("difference"),
+            gain.std(ddof=0).alias("sd"),
+            pl.len().alias("n_folds"),
+            (gain * sign > 0).sum().alias("n_folds_won"),
+        )
+        .sort(pl.col("difference") * sign, "task_id", descending=[True, False])
+        .collect()
+    )
+    if not found.height:
+        raise LakeError(
+            f"{encoder_a} and {encoder_b} share no scored task in release {release!r}"
+            + (f" by {metric}" if metric else "")
+        )
+    return found
+
+
+def compare_published(
+    lake: "Lake",
+    foreign: pl.DataFrame,
+    tasks: Mapping[str, Task],
+    release: str,
+    *,
+    metric: str | None = None,
+    probe: str = "linear",
+) -> pl.DataFrame:
+    """Our numbers beside published ones, for the encoders that the release has.
+
+    Args:
+        lake: The lake.
+        foreign: Rows of `gold.foreign_scores`.
+        tasks: The declared tasks; their `deviation` is a stated cause.
+        release: The release.
+        metric: One metric; the main one of each kind of task by default.
+        probe: The probe of ours.
+
+    Returns:
+        task_name, task_id, encoder_name, encoder_id, metric, ours, theirs (means over folds, in
+        the metric's unit), difference (ours minus theirs), published_sd (over folds), in_sds
+        (difference over published_sd), n_samples_ours, n_samples_theirs, verdict (within 2 SD,
+        outside 2 SD, no published SD, not run here, not known here) and cause (null inside 2 SD).
+
+    Raises:
+        LakeError: The release does not exist, or shares no encoder with the published results.
+    """
+    items = lake.release(release)
+    wanted = [metric] if metric else sorted(set(MAIN_METRICS.values()))
+    theirs = foreign_means(foreign).filter(pl.col("metric").is_in(wanted))
+    shared = sorted(set(theirs["encoder_id"].drop_nulls()) & set(items["encoder_id"]))
+    if not shared:
+        raise LakeError(
+            f"release {release!r} has none of the published encoders ("
+            + ", ".join(theirs["encoder_id"].drop_nulls().unique().sort())
+            + "); score one: `genebench score --protocol paper --encoder bag_of_words`"
+        )
+    ours = _our_means(lake, release, probe).select(
+        "task_id", "encoder_id", "metric", "protocol_id", pl.col("mean").alias("ours"),
+        pl.col("n_samples").alias("n_samples_ours"),
+    )  # fmt: skip
+    rows = (
+        theirs.filter(pl.col("encoder_id").is_in(shared))
+        .rename({"mean": "theirs", "sd": "published_sd", "n_samples": "n_samples_theirs"})
+        .join(ours, on=["task_id", "encoder_id", "metric"], how="left")
+        .with_columns((pl.col("ours") - pl.col("theirs")).alias("difference"))
+        .with_columns(
+            pl.when(pl.col("published_sd") > 0)
+            .then(pl.col("difference") / pl.col("published_sd"))
+            .alias("in_sds")
+        )
+        .with_columns(_verdict().alias("verdict"))
+    )
+    causes = [_cause(row, tasks) for row in rows.iter_rows(named=True)]
+    order = [WITHIN, OUTSIDE, NO_SD, NOT_RUN, UNKNOWN]
+    return (
+        rows.with_columns(pl.Series("cause", causes, dtype=pl.String))
+        .select(
+            "task_name", "label", "task_id", "encoder_name", "encoder_id", "metric", "ours",
+            "theirs", "difference", "published_sd", "in_sds", "n_samples_ours",
+            "n_samples_theirs", "verdict", "cause",
+        )
+        .sort(
+            pl.col("verdict").replace_strict({word: n for n, word in enumerate(order)}),
+            pl.col("in_sds").abs(),
+            "task_name",
+            "encoder_name",
+        )
+    )  # fmt: skip
+
+
+def _verdict() -> pl.Expr:
+    return (
+        pl.when(pl.col("task_id").is_null())
+        .then(pl.lit(UNKNOWN))
+        .when(pl.col("ours").is_null())
+        .then(pl.lit(NOT_RUN))
+        .when(pl.col("difference") == 0)
+        .then(pl.lit(WITHIN))
+        .when(pl.col("in_sds").is_null())
+        .then(pl.lit(NO_SD))
+        .when(pl.col("in_sds").abs() <= WITHIN_SDS)
+        .then(pl.lit(WITHIN))
+        .otherwise(pl.lit(OUTSIDE))
+    )
+
+
+def _our_means(lake: "Lake", release: str, probe: str) -> pl.DataFrame:
+    """Means of a release's whole tasks, with the rows that were evaluated."""
+    means = task_means(lake.scores(release=release, probe=probe, label="").collect())
+    sizes = (
+        lake.release(release)
+        .lazy()
+        .join(
+            lake.table("gold.evaluations")
+            .filter(pl.col("status") == "ok")
+            .select("evaluation_key", "n_samples")
+            .unique("evaluation_key"),
+            on="evaluation_key",
+        )
+        .select("task_id", "encoder_id", "probe_id", "n_samples")
+        .collect()
+    )
+    return means.join(sizes, on=["task_id", "encoder_id", "probe_id"], how="left")
+
+
+def _cause(row: Mapping[str, object], tasks: Mapping[str, Task]) -> str | None:
+    """Everything on record that may explain why a number of ours is another."""
+    if row["verdict"] == WITHIN:
+        return None
+    task_id, name = row["task_id"], str(row["task_name"])
+    if row["verdict"] == UNKNOWN:
+        return "no task declared here has this published name"
+    if row["verdict"] == NOT_RUN:
+        return f"the release has no score of {task_id}"
+    causes = []
+    if row["protocol_id"] != PAPER:
+        causes.append(f"scored by the rules of {row['protocol_id']}, not of {PAPER}")
+    ours, theirs = row["n_samples_ours"], row["n_samples_theirs"]
+    if (
+        isinstance(ours, int)
+        and isinstance(theirs, int)
+        and abs(ours - theirs) > _SAME_ROWS * theirs
+    ):
+        causes.append(f"other rows: {ours:,} here, {theirs:,} published")
+    task = tasks.get(str(task_id))
+    if task and task.deviation:
+        causes.append(task.deviation)
+    if known := read_published().cause_of(name):
+        causes.append(known)
+    return "; ".join(causes) or "no cause is known"

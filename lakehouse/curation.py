@@ -1,0 +1,118 @@
+"""Whether the silver tables are those of the bytes and declarations at hand."""
+
+from collections.abc import Iterable, Mapping
+
+import polars as pl
+
+from genebench.digest import digest_json
+from genebench.errors import LakeError, RegistryError
+from genebench.registry import Registry
+from lakehouse.matching import matches
+from lakehouse.queries import Lake
+
+# Raised when the same bytes and declarations would give other silver tables.
+REVISION = 2
+CURATED = (
+    "silver.entities",
+    "silver.xrefs",
+    "silver.inputs",
+    "silver.samples",
+    "silver.labels",
+    "silver.tasks",
+)
+
+
+def choose_snapshots(lake: Lake, registry: Registry) -> dict[str, str]:
+    """The snapshot of each source file that the profile reads and the lake has.
+
+    A version that the settings or the profile name goes before the last one fetched.
+
+    Raises:
+        LakeError: A catalogue was never refreshed; without it nothing can be built.
+    """
+    found = lake.current_snapshots(registry.source_files, registry.wanted_versions)
+    missing = [name for name in registry.profile.catalogues.values() if name not in found]
+    if missing:
+        raise LakeError(
+            f"the lake {lake.delta.storage.root} has no snapshot of "
+            f"{', '.join(_with_version(registry, name) for name in missing)}; "
+            f"run `genebench refresh {' '.join(missing)}`"
+        )
+    return found
+
+
+def missing_files(registry: Registry, snapshots: Mapping[str, str]) -> dict[str, list[str]]:
+    """The source files that the lake has no snapshot of, with the tasks that wait for each."""
+    return {
+        _with_version(registry, name): [t.id for t in registry.tasks.values() if name in t.source]
+        for name in registry.source_files
+        if name not in snapshots and name not in registry.profile.optional
+    }
+
+
+def _with_version(registry: Registry, file_id: str) -> str:
+    version = registry.wanted_versions.get(file_id)
+    return f"{file_id} (version {version})" if version else file_id
+
+
+def curation_key(registry: Registry, snapshots: Mapping[str, str]) -> str:
+    """Digest of all that decides the silver tables: snapshots, declarations, code's revision."""
+    tasks = [task.model_dump(mode="json") for task in registry.tasks.values()]
+    profile = registry.profile.model_dump(mode="json", include={"id", "catalogues", "inputs"})
+    own = {name: one.snapshot_id for name, one in registry.own_tasks.items()}
+    return digest_json([REVISION, dict(snapshots), profile, tasks, own])
+
+
+def is_curated(lake: Lake, key: str) -> bool:
+    """Whether every silver table was last written for this key; an interrupted run's were not."""
+    for name in CURATED:
+        history = lake.delta.history(name, 1)
+        if not history or history[0].get("curation_key") != key:
+            return False
+    return True
+
+
+def refuse_half_curated(lake: Lake) -> None:
+    """Stop before work on silver tables that an interrupted curate left disagreeing.
+
+    Raises:
+        LakeError: They are of different curations, or there are none.
+    """
+    keys = set()
+    for name in CURATED:
+        history = lake.delta.history(name, 1)
+        keys.add(history[0].get("curation_key") if history else None)
+    if keys == {None}:
+        raise LakeError(
+            f"the lake {lake.delta.storage.root} has no tasks yet; run `genebench refresh`, then "
+            "`genebench curate`"
+        )
+    if len(keys) > 1:
+        raise LakeError(
+            "the silver tables are of different curations, one was interrupted; "
+            "run `genebench curate` again"
+        )
+
+
+def select_tasks(
+    lake: Lake, registry: Registry, patterns: Iterable[str], families: Iterable[str]
+) -> list[str]:
+    """Name tasks of the registry, and of the lake: a user's own may be curated and not declared.
+
+    Raises:
+        RegistryError: A pattern matches nothing in either.
+    """
+    patterns, families = list(patterns), list(families)
+    tasks = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_null())
+    if families:
+        tasks = tasks.filter(pl.col("family").is_in(families))
+    if patterns:
+        tasks = tasks.filter(pl.any_horizontal(matches("task_id", glob) for glob in patterns))
+    curated = tasks.select("task_id").collect().to_series().to_list()
+    try:
+        declared = registry.select_tasks(patterns, families)
+    except RegistryError:
+        if not curated:
+            raise
+        declared = []
+    return list(dict.fromkeys([*declared, *curated]))

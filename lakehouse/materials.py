@@ -1,0 +1,308 @@
+"""What is left to embed, and vectors as rows of `silver.embeddings`.
+
+An entity is embedded once for each digest of its encoder and of what the encoder reads of it.
+Only entities that some task samples are embedded: vectors that nothing is scored on cost disk.
+"""
+
+import datetime as dt
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import polars as pl
+
+from genebench.digest import digest_frame, digest_json, digest_vectors
+from genebench.encoders import Encoder, Reading, Vectors
+from genebench.errors import EncoderError
+from genebench.inputs import render_contents
+from genebench.tasks.statistics import label_columns
+from lakehouse.delta import Delta
+from lakehouse.vectors import to_matrix, to_vectors
+
+CHUNK_ENTITIES = 2048
+WHO = ["entity_type", "entity_id"]
+
+
+@dataclass(frozen=True)
+class Material:
+    """The work of one encoder.
+
+    Attributes:
+        encoder: The encoder.
+        encoder_digest: Of what decides its vectors, weights included.
+        wanted: entity_type, entity_id, contents, input_digest: all that should have a vector.
+        pending: The rows of `wanted` without one.
+        has_stale: Whether vectors are stored that should no longer be there.
+        is_done: Whether an earlier run finished exactly this work and its vectors are there.
+    """
+
+    encoder: Encoder
+    encoder_digest: str
+    wanted: pl.DataFrame
+    pending: pl.DataFrame
+    has_stale: bool
+    is_done: bool
+
+    @property
+    def wanted_digest(self) -> str:
+        """Digest of what should have a vector, and of what is read of it."""
+        return digest_frame(self.wanted.select(*WHO, "input_digest"))
+
+    def chunks(self) -> Iterator[pl.DataFrame]:
+        """The pending entities in pieces of one type, longest contents first.
+
+        A fitted encoder sees all of its entities at once, and a table of vectors is read once.
+        """
+        rows = self.wanted if self.encoder.is_fitted else self.pending
+        is_whole = self.encoder.is_fitted or self.encoder.reads == "nothing"
+        size = max(rows.height, 1) if is_whole else CHUNK_ENTITIES
+        length = pl.col("contents").list.eval(pl.element().str.len_chars()).list.sum()
+        for _, of_type in sorted(rows.partition_by("entity_type", as_dict=True).items()):
+            ordered = of_type.sort([length, pl.col("entity_id")], descending=[True, False])
+            yield from ordered.iter_slices(size)
+
+
+def plan_material(delta: Delta, encoder: Encoder, encoder_digest: str) -> Material:
+    """Compare what an encoder should have embedded with what is stored.
+
+    Raises:
+        EncoderError: The lake has nothing that the encoder reads.
+    """
+    needed = (
+        delta.scan("silver.samples")
+        .filter(pl.col("entity_type").is_in(list(encoder.entities)))
+        .select(WHO)
+        .unique()
+        .collect()
+    )
+    wanted = pl.concat(
+        [
+            _wanted(
+                delta, encoder, entity_type, needed.filter(pl.col("entity_type") == entity_type)
+            )
+            for entity_type in encoder.entities
+        ]
+    )
+    if not wanted.height:
+        raise EncoderError(
+            f"{encoder.id}: the lake has no {encoder.reads} input for any entity that a task "
+            "samples; run `genebench curate`, or check that the profile declares such inputs"
+        )
+    stored = (
+        delta.scan("silver.embeddings")
+        .filter(pl.col("encoder_id") == encoder.id)
+        .select(*WHO, "encoder_digest", "input_digest")
+        .collect()
+    )
+    good = stored.filter(pl.col("encoder_digest") == encoder_digest).join(
+        wanted, on=[*WHO, "input_digest"], how="semi"
+    )
+    finished = (
+        delta.scan("silver.encoders")
+        .filter(
+            (pl.col("encoder_id") == encoder.id)
+            & (pl.col("encoder_digest") == encoder_digest)
+            & (pl.col("wanted_digest") == digest_frame(wanted.select(*WHO, "input_digest")))
+            & (pl.col("n_entities") == good.height)
+            & pl.col("is_complete")
+        )
+        .collect()
+    )
+    has_stale = stored.height > good.height
+    return Material(
+        encoder,
+        encoder_digest,
+        wanted,
+        wanted.join(good, on=WHO, how="anti"),
+        has_stale,
+        bool(finished.height) and not has_stale,
+    )
+
+
+def _wanted(delta: Delta, encoder: Encoder, entity_type: str, needed: pl.DataFrame) -> pl.DataFrame:
+    """entity_type, entity_id, contents and input_digest of what should have a vector."""
+    if encoder.reads in ("text", "dna", "protein"):
+        inputs = (
+            delta.scan("silver.inputs")
+            .filter((pl.col("modality") == encoder.reads) & (pl.col("entity_type") == entity_type))
+            .collect()
+        )
+        rendered = (
+            render_contents(inputs, encoder, entity_type, needed["entity_id"])
+            if inputs.height
+            else _plain(needed.clear(), "")
+        )
+    elif encoder.reads == "vectors":
+        bases = encoder.bases(entity_type)
+        read = _digests_of(delta, bases, entity_type)
+        covered = [set(rows["entity_id"]) for rows in read.values()]
+        both = set.intersection(*covered) if covered else set()
+        digest = digest_json({base: digest_frame(rows) for base, rows in read.items()})
+        rendered = _plain(needed.filter(pl.col("entity_id").is_in(list(both))), digest)
+    elif encoder.reads == "labels":
+        rendered = _plain(needed, digest_frame(oracle_labels(delta)))
+    else:
+        rendered = _plain(needed, "")
+    return rendered.select(
+        pl.lit(entity_type).alias("entity_type"), "entity_id", "contents", "input_digest"
+    )
+
+
+def _plain(needed: pl.DataFrame, input_digest: str) -> pl.DataFrame:
+    return needed.select(
+        "entity_id",
+        pl.lit([], dtype=pl.List(pl.String)).alias("contents"),
+        pl.lit(input_digest).alias("input_digest"),
+    )
+
+
+def _digests_of(
+    delta: Delta, encoder_ids: Sequence[str], entity_type: str
+) -> dict[str, pl.DataFrame]:
+    rows = (
+        delta.scan("silver.embeddings")
+        .filter(
+            pl.col("encoder_id").is_in(list(encoder_ids)) & (pl.col("entity_type") == entity_type)
+        )
+        .select("encoder_id", "entity_id", "vector_digest")
+        .collect()
+    )
+    return {
+        encoder_id: rows.filter(pl.col("encoder_id") == encoder_id).drop("encoder_id")
+        for encoder_id in encoder_ids
+    }
+
+
+def oracle_labels(delta: Delta) -> pl.DataFrame:
+    """The labels of all single-entity tasks side by side."""
+    return label_columns(
+        delta.scan("silver.tasks").collect(),
+        delta.scan("silver.samples").collect(),
+        delta.scan("silver.labels").collect(),
+    )
+
+
+def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) -> Vectors:
+    """The stored vectors of an encoder, in the order of the entity ids.
+
+    Where entity types have vectors of different width, the narrower ones are filled with zeros,
+    which a linear probe does not see.
+    """
+    rows = delta.scan("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
+    if entity_type is not None:
+        rows = rows.filter(pl.col("entity_type") == entity_type)
+    frame = rows.select("entity_id", "vector", "dimension", "n_parts").collect().sort("entity_id")
+    width = frame["dimension"].max()
+    if frame["dimension"].n_unique() > 1:
+        frame = frame.with_columns(
+            pl.concat_list(
+                "vector", pl.lit(0.0, pl.Float32).repeat_by(width - pl.col("dimension"))
+            ).alias("vector")
+        )
+    matrix = to_matrix(frame["vector"])
+    return Vectors(frame["entity_id"].to_list(), matrix, frame["n_parts"].to_numpy())
+
+
+def reading_of(delta: Delta, material: Material, chunk: pl.DataFrame) -> Reading:
+    """What the encoder may read of a chunk of entities of one type."""
+    entity_type = chunk["entity_type"][0]
+    encoder = material.encoder
+    xrefs = labels = None
+    if encoder.reads == "nothing":
+        xrefs = delta.scan("silver.xrefs").filter(pl.col("entity_type") == entity_type).collect()
+    if encoder.reads == "labels":
+        labels = oracle_labels(delta).filter(pl.col("entity_type") == entity_type)
+    return Reading(
+        entity_type,
+        chunk["entity_id"].to_list(),
+        [tuple(contents) for contents in chunk["contents"].to_list()],
+        xrefs,
+        lambda encoder_id: read_vectors(delta, encoder_id, entity_type),
+        labels,
+    )
+
+
+def embedding_rows(
+    material: Material, chunk: pl.DataFrame, vectors: Vectors, run_id: str
+) -> pl.DataFrame:
+    """Vectors as rows of `silver.embeddings`; entities without one (tables) have no row."""
+    entity_type = chunk["entity_type"][0]
+    digests = dict(chunk.select("entity_id", "input_digest").iter_rows())
+    kept = [i for i, entity_id in enumerate(vectors.entity_ids) if entity_id in digests]
+    matrix = vectors.matrix[kept] if len(kept) < len(vectors.entity_ids) else vectors.matrix
+    ids = [vectors.entity_ids[i] for i in kept]
+    return pl.DataFrame(
+        {
+            "entity_id": ids,
+            "input_digest": [digests[entity_id] for entity_id in ids],
+            "vector_digest": digest_vectors(matrix),
+            "n_parts": vectors.n_parts[kept],
+        },
+        schema_overrides={"entity_id": pl.String, "input_digest": pl.String},
+    ).select(
+        pl.lit(material.encoder.id).alias("encoder_id"),
+        pl.lit(material.encoder_digest).alias("encoder_digest"),
+        pl.lit(entity_type).alias("entity_type"),
+        "entity_id",
+        to_vectors(matrix),
+        pl.lit(matrix.shape[1]).cast(pl.Int32).alias("dimension"),
+        "vector_digest",
+        "input_digest",
+        "n_parts",
+        pl.lit(run_id).alias("run_id"),
+        pl.lit(dt.datetime.now(dt.UTC)).alias("embedded_at"),
+    )
+
+
+def kept_rows(delta: Delta, material: Material) -> pl.DataFrame:
+    """The stored rows that are still good, to replace the partition with."""
+    return (
+        delta.scan("silver.embeddings")
+        .filter(
+            (pl.col("encoder_id") == material.encoder.id)
+            & (pl.col("encoder_digest") == material.encoder_digest)
+        )
+        .collect()
+        .join(material.wanted, on=[*WHO, "input_digest"], how="semi")
+    )
+
+
+def encoder_row(
+    material: Material, is_complete: bool, stored: Mapping[str, int], run_id: str
+) -> pl.DataFrame:
+    """The row of `silver.encoders` that says what an encoder is and whether it is finished.
+
+    Args:
+        material: The encoder's work.
+        is_complete: False while it is at work.
+        stored: n_entities and dimension, of what is stored.
+        run_id: The flow run.
+    """
+    encoder = material.encoder
+    return pl.DataFrame(
+        {
+            "encoder_id": [encoder.id],
+            "title": [encoder.title],
+            "modality": [encoder.modality],
+            "is_control": [encoder.is_control],
+            "encoder_digest": [material.encoder_digest],
+            "declaration": [encoder.model_dump_json(by_alias=True, exclude_defaults=True)],
+            "wanted_digest": [material.wanted_digest],
+            "n_wanted": [material.wanted.height],
+            "n_entities": [stored["n_entities"]],
+            "dimension": [stored["dimension"]],
+            "is_complete": [is_complete],
+            "run_id": [run_id],
+            "embedded_at": [dt.datetime.now(dt.UTC)],
+        }
+    )
+
+
+def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
+    """How many entities an encoder has vectors of, and how wide the widest is."""
+    row = (
+        delta.scan("silver.embeddings")
+        .filter(pl.col("encoder_id") == encoder_id)
+        .select(pl.len().alias("n_entities"), pl.col("dimension").max().fill_null(0))
+        .collect()
+    )
+    return {name: int(row[name][0]) for name in ("n_entities", "dimension")}

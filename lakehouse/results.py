@@ -1,0 +1,142 @@
+"""Evaluations as rows of the gold tables, and what an interrupted run left of them."""
+
+import datetime as dt
+import importlib.metadata
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import polars as pl
+
+from genebench.digest import digest_json
+from genebench.evaluate import REVISION, Evaluation
+from genebench.problems import Prepared
+from genebench.protocols import Protocol
+from lakehouse.delta import Commit, Delta
+from lakehouse.tables import table
+
+PACKAGES = ("numpy", "polars", "scikit-learn", "torch")
+
+
+def evaluation_rows(
+    items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
+) -> pl.DataFrame:
+    """Rows of `gold.evaluations`.
+
+    Args:
+        items: Evaluation key (the problem's id) to its row of `gold.releases`.
+        evaluations: What came of them.
+        run_id: The flow run.
+    """
+    packages = describe_packages()
+    rows = [
+        {
+            **_who(items[evaluation.problem_id]),
+            "status": evaluation.status,
+            "reason": evaluation.reason or None,
+            "n_samples": evaluation.n_samples,
+            "n_features": evaluation.n_features,
+            "n_labels": evaluation.n_labels,
+            "seconds": evaluation.seconds,
+            "revision": REVISION,
+            "packages": packages,
+            "run_id": run_id,
+            "evaluated_at": dt.datetime.now(dt.UTC),
+        }
+        for evaluation in evaluations
+    ]
+    return pl.DataFrame(rows, schema=table("gold.evaluations").schema)
+
+
+def score_rows(
+    items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
+) -> pl.DataFrame:
+    """Rows of `gold.scores`; see `evaluation_rows` for the arguments."""
+    schema = table("gold.scores").schema
+    now = dt.datetime.now(dt.UTC)
+    frames = []
+    for evaluation in evaluations:
+        if not evaluation.scores.height:
+            continue
+        item = items[evaluation.problem_id]
+        repeated = {**_who(item), "kind": item["kind"], "modality": item["modality"]}
+        frames.append(
+            evaluation.scores.with_columns(
+                *(pl.lit(value).alias(name) for name, value in repeated.items()),
+                pl.lit(run_id).alias("run_id"),
+                pl.lit(now).alias("evaluated_at"),
+            ).select([pl.col(name).cast(dtype) for name, dtype in schema.items()])
+        )
+    return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
+
+
+def _who(item: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id")
+    return {name: item[name] for name in names}
+
+
+def describe_packages() -> str:
+    """The versions that numbers may depend on; recorded with each evaluation, in no key."""
+    return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
+
+
+def split_key(prepared: Prepared, protocol: Protocol) -> str:
+    """Digest of what a task's folds are dealt from: its samples, labels and the rules."""
+    return digest_json([prepared.label_digest, protocol.folds.model_dump(mode="json")])
+
+
+def fold_rows(prepared: Sequence[Prepared], protocol: Protocol) -> pl.DataFrame:
+    """Rows of `gold.folds` of some tasks: the fold of each slot of each sample, by repeat."""
+    frames = []
+    for task in prepared:
+        slot_folds = task.slot_folds(protocol)
+        n, positions, repeats = slot_folds.shape
+        frames.append(
+            pl.DataFrame(
+                {
+                    "sample_id": task.sample_ids.repeat(positions * repeats),
+                    "position": [p for p in range(positions) for _ in range(repeats)] * n,
+                    "repeat": list(range(repeats)) * (positions * n),
+                    "fold": slot_folds.ravel(),
+                },
+                schema_overrides={"position": pl.Int8, "repeat": pl.Int8},
+            ).select(
+                pl.lit(split_key(task, protocol)).alias("split_key"),
+                pl.lit(task.family).alias("family"),
+                pl.lit(task.task_id).alias("task_id"),
+                "sample_id",
+                "position",
+                "repeat",
+                "fold",
+            )
+        )
+    return pl.concat(frames) if frames else table("gold.folds").empty()
+
+
+def missing_folds(delta: Delta, prepared: Sequence[Prepared], protocol: Protocol) -> list[Prepared]:
+    """The tasks whose folds the lake does not hold yet; sub-tasks are left to their seed."""
+    known = set(delta.scan("gold.folds").select("split_key").unique().collect()["split_key"])
+    return [
+        task
+        for task in prepared
+        if task.parent_task_id is None and split_key(task, protocol) not in known
+    ]
+
+
+def remove_orphans(delta: Delta, commit: Commit) -> int:
+    """Take out scores whose evaluation was never committed: a run died between the two.
+
+    Returns:
+        How many rows were taken out.
+    """
+    evaluations = delta.scan("gold.evaluations").select("evaluation_key", "run_id")
+    orphans = (
+        delta.scan("gold.scores")
+        .join(evaluations, on=["evaluation_key", "run_id"], how="anti")
+        .group_by("family", "encoder_id", "run_id")
+        .agg(pl.col("evaluation_key").unique().sort(), pl.len().alias("n"))
+        .collect()
+    )
+    for family, encoder_id, run_id, keys, _ in orphans.iter_rows():
+        place = {"family": family, "encoder_id": encoder_id}
+        delta.withdraw("gold.scores", place, run_id, keys, commit)
+    return int(orphans["n"].sum())

@@ -1,0 +1,117 @@
+"""An encoder's pending evaluations, family by family."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from genebench.evaluate import Evaluation, evaluate
+from genebench.probes import Probe
+from genebench.protocols import Protocol
+from genebench.settings import Settings
+from lakehouse.delta import Delta
+from lakehouse.materials import read_vectors
+from lakehouse.plan import Plan
+
+
+@dataclass(frozen=True)
+class Batch:
+    """The finished evaluations of one family by one probe.
+
+    Attributes:
+        probe_id: The probe.
+        family: The family.
+        items: Evaluation key to its row of `gold.releases`.
+        evaluations: What came of them.
+    """
+
+    probe_id: str
+    family: str
+    items: Mapping[str, Mapping[str, Any]]
+    evaluations: Sequence[Evaluation]
+
+
+def evaluate_encoder(
+    delta: Delta,
+    plan: Plan,
+    encoder_id: str,
+    pending: pl.DataFrame,
+    probes: Mapping[str, Probe],
+    protocol: Protocol,
+    settings: Settings,
+    progress: Callable[[int], None],
+) -> Iterator[Batch]:
+    """Evaluate an encoder's pending items; all tasks share one matrix.
+
+    Args:
+        delta: The lake.
+        plan: Whose universe and prepared tasks apply.
+        encoder_id: The encoder.
+        pending: Its pending rows of `gold.releases`; two tasks of equal content share a key and
+            are evaluated once.
+        probes: Probe id to its declaration.
+        protocol: The rules.
+        settings: Device, threads and memory.
+        progress: Called with the number of evaluations done.
+
+    Yields:
+        A batch as soon as all of a family's evaluations are there.
+    """
+    universe = plan.universe_of(encoder_id)
+    matrix = _matrix(delta, encoder_id, universe.entity_ids)
+    unique = pending.unique("evaluation_key", keep="first", maintain_order=True)
+    progress(pending.height - unique.height)
+    for (probe_id,), of_probe in unique.partition_by("probe_id", as_dict=True).items():
+        ordered = of_probe.sort("family", "task_id", maintain_order=True)
+        items = {row["evaluation_key"]: row for row in ordered.iter_rows(named=True)}
+        problems = [
+            universe.prepared[row["task_id"]].problem(key, protocol) for key, row in items.items()
+        ]
+        waiting = {
+            family: rows["evaluation_key"].to_list()
+            for (family,), rows in ordered.partition_by("family", as_dict=True).items()
+        }
+        done: dict[str, Evaluation] = {}
+        for evaluation in evaluate(
+            matrix,
+            problems,
+            probes[str(probe_id)],
+            protocol,
+            device=_device(settings.device),
+            threads=settings.threads,
+            memory_bytes=int(settings.memory_gb * 1e9),
+        ):
+            done[evaluation.problem_id] = evaluation
+            progress(1)
+            family = items[evaluation.problem_id]["family"]
+            if all(key in done for key in waiting[family]):
+                yield Batch(
+                    str(probe_id), family, items, [done.pop(key) for key in waiting[family]]
+                )
+
+
+def _matrix(delta: Delta, encoder_id: str, entity_ids: pl.Series) -> npt.NDArray[np.float32]:
+    """The vectors of a universe in its order; rows that no problem of the encoder uses are zero."""
+    vectors = read_vectors(delta, encoder_id)
+    rows = (
+        pl.DataFrame({"entity_id": vectors.entity_ids})
+        .with_row_index("row")
+        .join(entity_ids.to_frame("entity_id").with_row_index("place"), on="entity_id", how="inner")
+    )
+    if len(vectors.entity_ids) == len(entity_ids) == rows.height:
+        return vectors.matrix
+    matrix = np.zeros((len(entity_ids), vectors.matrix.shape[1]), np.float32)
+    matrix[rows["place"].to_numpy()] = vectors.matrix[rows["row"].to_numpy()]
+    return matrix
+
+
+def _device(wanted: str) -> str:
+    """The device of the probes: as set, or a GPU where torch finds one."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "cuda" if torch.cuda.is_available() else "cpu"

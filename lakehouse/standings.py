@@ -1,0 +1,28 @@
+"""The leaderboard of a release, computed from its scores."""
+
+import polars as pl
+
+from genebench.leaderboard import rank_encoders, task_means
+from lakehouse.queries import Lake
+from lakehouse.tables import table
+
+
+def leaderboard_rows(lake: Lake, release: str) -> pl.DataFrame:
+    """Rows of `gold.leaderboard` of a release, from its leaf tasks; sub-tasks are left out.
+
+    Raises:
+        LakeError: The release does not exist.
+    """
+    items = lake.release(release)
+    derived = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_not_null())
+    leaves = items.join(derived.select("task_id").collect(), on="task_id", how="anti")
+    scores = lake.scores(release=release).filter(pl.col("label") == "")
+    means = task_means(scores.join(leaves.lazy(), on="task_id", how="semi").collect())
+    ranked = rank_encoders(leaves, means)
+    schema = table("gold.leaderboard").schema
+    return ranked.select(
+        [
+            (pl.lit(release).alias(name) if name == "release_id" else pl.col(name)).cast(dtype)
+            for name, dtype in schema.items()
+        ]
+    ).sort("protocol_id", "probe_id", "metric", "scope", "rank", "encoder_id")

@@ -1,0 +1,73 @@
+"""Where a lake is: a local folder or an object store, by one address and its options."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import pyarrow.fs as pafs
+
+from genebench.errors import LakeError
+
+
+class Storage:
+    """The root of a lake.
+
+    Args:
+        root: A local folder, or the address of a bucket and prefix such as `s3://bucket/lake`.
+        options: Options of the object store in delta-rs's names (`AWS_ACCESS_KEY_ID`,
+            `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`).
+
+    Raises:
+        LakeError: The root, or a folder above it, is a file.
+    """
+
+    def __init__(self, root: str | Path, options: Mapping[str, str] | None = None) -> None:
+        self.options = dict(options or {})
+        self.is_local = "://" not in str(root)
+        if self.is_local:
+            folder = Path(root).expanduser().absolute()
+            for place in (folder, *folder.parents):
+                if place.exists() and not place.is_dir():
+                    raise LakeError(
+                        f"the lake cannot be at {folder}: {place} is a file; "
+                        "set GENEBENCH_LAKE to a folder"
+                    )
+            self.root = str(folder)
+        else:
+            self.root = str(root).rstrip("/")
+
+    def uri(self, *parts: str) -> str:
+        """The address of something below the root."""
+        return "/".join((self.root, *parts))
+
+    def open_filesystem(self) -> tuple[pafs.FileSystem, str]:
+        """The file system that holds the root, and the root's path in it."""
+        if self.is_local:
+            return pafs.LocalFileSystem(), self.root
+        scheme, _, path = self.root.partition("://")
+        if scheme in ("s3", "s3a"):
+            return self._open_s3(), path
+        files, path = pafs.FileSystem.from_uri(self.root)
+        return files, path
+
+    def list_folders(self, *parts: str) -> list[str]:
+        """The names of the folders directly below `parts`, sorted; none where that is missing."""
+        files, root = self.open_filesystem()
+        selector = pafs.FileSelector("/".join((root, *parts)), allow_not_found=True)
+        return sorted(
+            info.base_name
+            for info in files.get_file_info(selector)
+            if info.type == pafs.FileType.Directory
+        )
+
+    def _open_s3(self) -> pafs.FileSystem:
+        given = {name.upper(): value for name, value in self.options.items()}
+        endpoint = given.get("AWS_ENDPOINT_URL")
+        scheme, _, address = (endpoint or "https://").partition("://")
+        return pafs.S3FileSystem(
+            access_key=given.get("AWS_ACCESS_KEY_ID"),
+            secret_key=given.get("AWS_SECRET_ACCESS_KEY"),
+            session_token=given.get("AWS_SESSION_TOKEN"),
+            region=given.get("AWS_REGION"),
+            endpoint_override=address or None,
+            scheme=scheme,
+        )

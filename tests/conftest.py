@@ -1,0 +1,51 @@
+"""What tests share: real data where it is, a lake of their own, and one Prefect server a session."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from places import Place
+
+from genebench.settings import get_settings
+
+# Arithmetic of small matrices is slower with more threads, and several tests may run at once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
+os.environ.setdefault("DO_NOT_TRACK", "1")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder with real source data; tests that need it are skipped where it is absent."""
+    folder = Path(os.environ.get("GENEBENCH_SHARED", "../shared"))
+    if not (folder / "data" / "sources.yaml").is_file():
+        pytest.skip(f"no real source data at {folder} (set GENEBENCH_SHARED)")
+    return folder.resolve()
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory) -> Iterator[None]:
+    """One Prefect server for all flow tests of a session, with a database of its own."""
+    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.testing.utilities import prefect_test_harness
+
+    with (
+        prefect_test_harness(server_startup_timeout=120),
+        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+    ):
+        yield
+
+
+@pytest.fixture
+def place_of(monkeypatch) -> Iterator[Callable[[Path, Path], Place]]:
+    """Make places: a lake folder and a folder of sources, entered at once."""
+
+    def make(lake_folder: Path, sources: Path, **options) -> Place:
+        place = Place(lake_folder, sources, monkeypatch, **options)
+        place.enter()
+        return place
+
+    yield make
+    get_settings.cache_clear()

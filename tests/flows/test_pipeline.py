@@ -1,0 +1,253 @@
+"""The whole road on the miniature world, twice, and what runs again when something changes."""
+
+import shutil
+from pathlib import Path
+
+import polars as pl
+import pytest
+from places import Place
+from world import build_world
+
+from genebench.errors import GenebenchError, LakeError, RegistryError
+from lakehouse.tables import TABLES
+
+ENCODERS = ["bag_of_words", "minilm", "random", "shuffled", "oracle"]
+pytestmark = pytest.mark.usefixtures("prefect")
+
+
+def run_all(**options):
+    from flows.benchmark import benchmark
+
+    return {outcome.verb: outcome for outcome in benchmark(encoders=ENCODERS, **options)}
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, prefect):
+    """A world and the lake of one whole run on it; tests copy both before they change them."""
+    folder = tmp_path_factory.mktemp("finished")
+    world = build_world(folder / "sources")
+    with pytest.MonkeyPatch.context() as patch:
+        place = Place(folder / "lake", folder / "sources", patch)
+        place.enter()
+        outcomes = run_all()
+    return folder, world, outcomes
+
+
+@pytest.fixture
+def copied(finished, tmp_path, place_of):
+    """A copy of the finished world and lake, entered."""
+    folder, _, _ = finished
+    shutil.copytree(folder, tmp_path / "copy")
+    world = build_world(tmp_path / "copy" / "sources")
+    return place_of(tmp_path / "copy" / "lake", tmp_path / "copy" / "sources"), world
+
+
+def evaluated_since(place, before):
+    """(task, encoder) of the evaluations that a run added."""
+    added = place.rows("gold.evaluations").join(before, on=["evaluation_key", "run_id"], how="anti")
+    return set(added.select("task_id", "encoder_id").iter_rows())
+
+
+def test_the_first_run_fills_every_layer(finished, place_of):
+    folder, _, outcomes = finished
+    place = place_of(folder / "lake", folder / "sources")
+    counts = place.lake.counts()
+    expected = set(TABLES) - {"audit.quarantine", "gold.predictions", "gold.foreign_scores"}
+    assert expected <= set(counts)
+    assert all(counts[name] > 0 for name in expected)
+    assert set(outcomes["score"].done) == set(ENCODERS)
+
+
+def test_every_score_is_a_number_within_its_metrics_range(finished, place_of):
+    folder, _, _ = finished
+    scores = place_of(folder / "lake", folder / "sources").rows("gold.scores")
+    assert scores["value"].is_finite().all()
+    auc = scores.filter(pl.col("metric") == "roc_auc")["value"]
+    assert auc.is_between(0, 1).all()
+    assert auc.n_unique() > 10
+
+
+def test_every_written_frame_was_validated(finished, place_of):
+    folder, _, _ = finished
+    place = place_of(folder / "lake", folder / "sources")
+    validated = set(place.rows("audit.validations")["table_name"])
+    written = {n for n in place.lake.counts() if not n.startswith("audit.")}
+    assert written <= validated
+
+
+def test_second_run_computes_nothing(copied):
+    place, _ = copied
+    before = place.lake.counts()
+    outcomes = run_all()
+    assert not any(outcomes[verb].done for verb in ("refresh", "curate", "embed", "score"))
+    after = place.lake.counts()
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed <= {"audit.validations"}
+
+
+def test_deleting_an_encoders_vectors_and_results_computes_them_again_to_the_same_values(copied):
+    place, _ = copied
+    results = place.results()
+    delta = place.lake.delta
+    from lakehouse.delta import Commit
+
+    commit = Commit("test", "test")
+    delta.delete("silver.embeddings", {"encoder_id": "bag_of_words"}, commit)
+    for table in ("gold.evaluations", "gold.scores"):
+        for family in place.rows(table)["family"].unique():
+            delta.delete(table, {"family": family, "encoder_id": "bag_of_words"}, commit)
+    before = place.rows("gold.evaluations")
+    outcomes = run_all()
+    assert set(outcomes["embed"].done) == {"bag_of_words"}
+    assert {encoder for _, encoder in evaluated_since(place, before)} == {"bag_of_words"}
+    assert place.results().equals(results)
+
+
+def test_one_changed_label_evaluates_its_task_again_and_no_other(copied):
+    place, world = copied
+    gene = next(g for g in world.genes if g.chromosome == "1" and g.locus == "protein-coding")
+    world.relabel(gene.symbol, "2")
+    world.release("bioconductor", "3.17.0")
+    world.write()
+    before = place.rows("gold.evaluations")
+    run_all()
+    again = evaluated_since(place, before)
+    readers = {(task, encoder) for task, encoder in again if encoder != "oracle"}
+    assert readers == {("chromosome", encoder) for encoder in ENCODERS if encoder != "oracle"}
+    # The oracle is made of labels, so its vectors of this gene moved with the label.
+    assert ("chromosome", "oracle") in again
+
+
+def test_a_renamed_symbol_is_read_again_by_text_encoders_only(copied):
+    place, world = copied
+    world.rename("KYN5", "KYN5NEW")
+    world.release("bioconductor", "3.17.0")
+    world.write()
+    before = place.rows("gold.evaluations")
+    vectors = place.rows("silver.embeddings").select("encoder_id", "entity_id", "vector_digest")
+    outcomes = run_all()
+    again = {encoder for _, encoder in evaluated_since(place, before)}
+    assert again <= {"bag_of_words", "minilm", "shuffled"}
+    assert "random" in outcomes["score"].skipped
+    assert "oracle" in outcomes["score"].skipped
+    now = place.rows("silver.embeddings").select("encoder_id", "entity_id", "vector_digest")
+    moved = now.join(vectors, on=now.columns, how="anti")
+    assert moved.filter(pl.col("encoder_id") == "minilm").height == 1
+
+
+def test_the_same_bytes_under_a_new_version_evaluate_nothing(copied):
+    place, world = copied
+    world.release("bioconductor", "3.17.0")
+    world.write()
+    before = place.rows("gold.evaluations")
+    outcomes = run_all()
+    assert outcomes["refresh"].done
+    assert evaluated_since(place, before) == set()
+
+
+def test_controls_behave(tmp_path, place_of, prefect):
+    """On the facts that genebench carries: many rows, so chance is near one half."""
+    from flows.benchmark import benchmark
+
+    place = place_of(tmp_path / "lake", tmp_path, extra={})
+    place.monkeypatch.delenv("GENEBENCH_SOURCES")
+    from genebench.settings import get_settings
+
+    get_settings.cache_clear()
+    benchmark(encoders=["random", "oracle"], families=["biological", "genomic"])
+    scores = place.rows("gold.scores").filter(
+        (pl.col("metric") == "roc_auc") & (pl.col("label") == "")
+    )
+    means = scores.group_by("task_id", "kind", "encoder_id").agg(
+        pl.col("value").mean(), pl.col("n_test").sum()
+    )
+    large = means.filter((pl.col("kind") == "binary") & (pl.col("n_test") >= 1000))
+    assert large["task_id"].n_unique() >= 10
+    noise = large.filter(pl.col("encoder_id") == "random")["value"]
+    assert noise.is_between(0.45, 0.55).all(), noise
+    truth = large.filter(pl.col("encoder_id") == "oracle")["value"]
+    assert (truth > 0.99).all(), truth
+
+
+def test_gold_scores_are_readable_with_nothing_but_polars(finished):
+    folder, _, _ = finished
+    means = (
+        pl.scan_delta(str(folder / "lake" / "gold" / "scores"))
+        .filter(pl.col("metric") == "roc_auc")
+        .group_by("family", "encoder_id")
+        .agg(pl.col("value").mean())
+        .collect()
+    )
+    assert set(means["encoder_id"]) == set(ENCODERS)
+
+
+def test_commits_say_which_run_and_which_snapshots_they_are_from(finished, place_of):
+    folder, _, _ = finished
+    place = place_of(folder / "lake", folder / "sources")
+    last = place.lake.delta.history("silver.tasks", 1)[0]
+    assert last["flow_run"]
+    assert last["code"].startswith("0.")
+    assert "bioconductor.genes" in last["inputs"]
+
+
+def test_folds_in_the_lake_are_those_that_were_scored(finished, place_of):
+    folder, _, _ = finished
+    place = place_of(folder / "lake", folder / "sources")
+    folds = place.rows("gold.folds").filter(pl.col("task_id") == "chromosome")
+    held_out = folds.group_by("fold").len().sort("fold")["len"].to_list()
+    scores = place.rows("gold.scores").filter(
+        (pl.col("task_id") == "chromosome") & (pl.col("metric") == "accuracy")
+    )
+    assert scores.select("fold", "n_test").unique().sort("fold")["n_test"].to_list() == held_out
+
+
+def test_an_unknown_encoder_is_refused_with_a_suggestion(copied):
+    from flows.embed import embed
+
+    with pytest.raises(RegistryError, match="did you mean 'minilm'"):
+        embed(encoders=["minilmm"])
+
+
+def test_a_lake_of_one_profile_refuses_another(copied):
+    from flows.curate import curate
+
+    with pytest.raises(LakeError, match="serves the profile 'embedded', not 'paper'"):
+        curate(profile="paper")
+
+
+def test_scoring_an_empty_lake_says_what_to_run_first(tmp_path, place_of):
+    from flows.score import score
+
+    place_of(tmp_path / "lake", tmp_path)
+    with pytest.raises(LakeError, match="genebench refresh"):
+        score()
+
+
+def test_a_corrupt_source_leaves_every_table_as_it_was(copied):
+    from flows.refresh import refresh
+
+    place, world = copied
+    before = place.lake.counts()
+    world.release("bioconductor", "3.18.0")
+    world.write()
+    path = Path(world.path_of("bioconductor.genes"))
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(GenebenchError, match="bioconductor.genes"):
+        refresh(["bioconductor.genes"])
+    assert place.lake.counts() == before
+
+
+def test_a_duplicate_gene_is_refused_and_the_catalogue_stays(copied):
+    from flows.curate import curate
+    from flows.refresh import refresh
+
+    place, world = copied
+    entities = place.rows("silver.entities")
+    twin = world.genes[0]
+    world.genes.append(twin)
+    world.release("bioconductor", "3.19.0")
+    world.write()
+    with pytest.raises(GenebenchError):
+        refresh(["bioconductor.genes"])
+        curate()
+    assert place.rows("silver.entities").equals(entities)

@@ -1,0 +1,176 @@
+"""The facts that genebench carries are whole, consistent and made as their script says."""
+
+import runpy
+import sqlite3
+from pathlib import Path
+
+import polars as pl
+import pytest
+import yaml
+
+from genebench.entities import Resolver, catalogue
+from genebench.sources import EMBEDDED_FOLDER, Source, embedded_path
+from genebench.sources.readers import read
+
+SOURCE = Source.model_validate(
+    yaml.safe_load((EMBEDDED_FOLDER.parent / "bioconductor.yaml").read_text())
+)
+
+
+@pytest.fixture(scope="module")
+def tables() -> dict[str, pl.DataFrame]:
+    return {
+        name: read(embedded_path(file), file, SOURCE, SOURCE.version)
+        for name, file in SOURCE.files.items()
+    }
+
+
+def test_the_embedded_files_stay_small() -> None:
+    assert sum(path.stat().st_size for path in EMBEDDED_FOLDER.glob("*.gz")) < 5_000_000
+
+
+@pytest.mark.parametrize("name", SOURCE.files)
+def test_keys_are_unique_and_whole(tables: dict[str, pl.DataFrame], name: str) -> None:
+    key = tables[name].select(SOURCE.files[name].key)
+    assert not key.is_duplicated().any()
+    assert not any(key.null_count().row(0))
+
+
+def test_annotations_point_at_genes_and_terms_that_are_there(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    annotations = tables["go_annotations"]
+    assert annotations.join(tables["genes"], on="entrez_id", how="anti").is_empty()
+    unknown = annotations.join(tables["go_terms"], on="go_id", how="anti")
+    assert unknown["go_id"].n_unique() / annotations["go_id"].n_unique() < 0.001
+    same = annotations.join(tables["go_terms"], on="go_id")
+    assert (same["ontology"] == same["ontology_right"]).all()
+
+
+def test_the_ontology_is_acyclic_and_every_term_reaches_its_root(
+    tables: dict[str, pl.DataFrame],
+) -> None:
+    parents: dict[str, list[str]] = {}
+    for child, parent, _ in tables["go_relations"].iter_rows():
+        parents.setdefault(child, []).append(parent)
+    state: dict[str, bool] = {}
+    roots = {"GO:0008150", "GO:0003674", "GO:0005575"}
+
+    def reaches_root(term: str, below: frozenset[str]) -> bool:
+        assert term not in below, f"{term} is its own ancestor"
+        if term not in state:
+            above = [reaches_root(p, below | {term}) for p in parents.get(term, [])]
+            state[term] = term in roots or any(above)
+        return state[term]
+
+    lost = [t for t in tables["go_terms"]["go_id"] if not reaches_root(t, frozenset())]
+    assert lost == []
+    assert set(tables["go_relations"]["relation"]) == {"is_a", "part_of"}
+
+
+def test_well_known_genes_are_who_they_are(tables: dict[str, pl.DataFrame]) -> None:
+    entities, xrefs = catalogue(tables["genes"], "bioconductor.genes")
+    assert entities.height == 65_191
+    resolver = Resolver(xrefs)
+    symbols = resolver.resolve(pl.Series(["TP53", "BRCA1", "HLA-A", "p53"]), "symbol")
+    assert symbols.entity_ids.to_list() == [
+        "ncbigene:7157",
+        "ncbigene:672",
+        "ncbigene:3105",
+        None,
+    ]
+    ensembl = resolver.resolve(pl.Series(["ENSG00000141510.18"]), "ensembl")
+    assert ensembl.entity_ids.to_list() == ["ncbigene:7157"]
+    coding = entities.filter(pl.col("locus_group") == "protein-coding")
+    assert 19_000 < coding.height < 21_000
+
+
+def test_it_agrees_with_another_extract_of_the_same_packages(
+    tables: dict[str, pl.DataFrame], shared: Path
+) -> None:
+    other = {
+        name: read(shared / "data" / "ncbi" / path, SOURCE.files[name], SOURCE, SOURCE.version)
+        for name, path in {
+            "genes": "org_hs_eg_db_genes.tsv.gz",
+            "go_annotations": "org_hs_eg_db_go.tsv.gz",
+            "go_terms": "go_db_terms.tsv.gz",
+        }.items()
+    }
+    columns = tables["go_annotations"].columns
+    assert (
+        tables["go_annotations"]
+        .sort(columns)
+        .equals(other["go_annotations"].select(columns).sort(columns))
+    )
+    genes = tables["genes"].drop("alias_symbols")
+    others = other["genes"].filter(pl.col("gene_type") != "biological-region")
+    assert genes.sort("entrez_id").equals(others.select(genes.columns).sort("entrez_id"))
+    terms = other["go_terms"].filter(pl.col("go_id") != "all").select("go_id", "term", "ontology")
+    assert tables["go_terms"].sort("go_id").equals(terms.sort("go_id"))
+
+
+ORG = """
+create table genes (_id integer primary key, gene_id text);
+create table gene_info (_id integer, gene_name text, symbol text);
+create table genetype (_id integer, gene_type text);
+create table chromosomes (_id integer, chromosome text);
+create table cytogenetic_locations (_id integer, cytogenetic_location text);
+create table ensembl (_id integer, ensembl_id text);
+create table uniprot (_id integer, uniprot_id text);
+create table alias (_id integer, alias_symbol text);
+create table pubmed (_id integer, pubmed_id text);
+create table go_bp (_id integer, go_id text, evidence text);
+create table go_cc (_id integer, go_id text, evidence text);
+create table go_mf (_id integer, go_id text, evidence text);
+insert into genes values (1, '20'), (2, '3'), (3, '4');
+insert into gene_info values (1, 'twenty', 'TWY'), (2, 'three', 'NA'), (3, 'enhancer', 'ENH');
+insert into genetype values (1, 'protein-coding'), (2, 'pseudo'), (3, 'biological-region');
+insert into chromosomes values (1, 'Y'), (1, 'X'), (2, '1');
+insert into alias values (1, 'TWY'), (1, 'B'), (1, 'A'), (1, 'A');
+insert into uniprot values (1, 'P2'), (1, 'P1');
+insert into pubmed values (1, '7'), (1, '7'), (1, '8'), (3, '9');
+insert into go_bp values (1, 'GO:2', 'IDA');
+insert into go_mf values (1, 'GO:3', 'IEA'), (3, 'GO:3', 'IEA');
+"""
+GO = """
+create table go_term (_id integer primary key, go_id text, term text, ontology text);
+create table go_bp_parents (_id integer, _parent_id integer, relationship_type text);
+create table go_cc_parents (_id integer, _parent_id integer, relationship_type text);
+create table go_mf_parents (_id integer, _parent_id integer, relationship_type text);
+insert into go_term values (1, 'GO:1', 'root', 'BP'), (2, 'GO:2', 'leaf', 'BP'),
+    (3, 'GO:3', 'work', 'MF'), (9, 'all', 'all', 'universal');
+insert into go_bp_parents values (2, 1, 'isa'), (2, 1, 'part of'), (2, 1, 'regulates'),
+    (1, 9, 'isa');
+"""
+
+
+def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(tmp_path: Path) -> None:
+    for name, script in {"org.sqlite": ORG, "go.sqlite": GO}.items():
+        database = sqlite3.connect(tmp_path / name)
+        database.executescript(script)
+        database.commit()
+        database.close()
+    extract = runpy.run_path(str(EMBEDDED_FOLDER / "extract.py"))["extract"]
+    made = []
+    for folder in (tmp_path / "one", tmp_path / "two"):
+        folder.mkdir()
+        counts = dict(extract(tmp_path / "org.sqlite", tmp_path / "go.sqlite", folder))
+        made.append({path.name: path.read_bytes() for path in folder.iterdir()})
+    assert made[0] == made[1]
+    assert counts == {
+        "genes.tsv.gz": 2,
+        "go_annotations.tsv.gz": 2,
+        "publications.tsv.gz": 1,
+        "go_terms.tsv.gz": 3,
+        "go_relations.tsv.gz": 2,
+    }
+    read_back = {
+        name: read(tmp_path / "one" / f"{name}.tsv.gz", file, SOURCE, "test").rows()
+        for name, file in SOURCE.files.items()
+    }
+    assert read_back["genes"] == [
+        ("3", "NA", "three", "pseudo", "1", None, None, None, None),
+        ("20", "TWY", "twenty", "protein-coding", "X|Y", None, None, "P1|P2", "A|B"),
+    ]
+    assert read_back["publications"] == [("20", "2")]
+    assert read_back["go_relations"] == [("GO:2", "GO:1", "is_a"), ("GO:2", "GO:1", "part_of")]

@@ -1,0 +1,241 @@
+"""Declarations: what an encoder may say, how mistakes are reported, what its digest holds."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genebench import encoders
+from genebench.encoders import Encoder, Place, digest, fields_of, render
+from genebench.errors import EncoderError, RegistryError
+
+FOLDER = Path(encoders.__file__).parent
+REGISTERED = {path.stem: encoders.read(path) for path in sorted(FOLDER.glob("*.yaml"))}
+TABLE_3 = {
+    "sfr_mistral": ("text", 4096),
+    "mxbai_large": ("text", 1024),
+    "mpnet": ("text", 768),
+    "bag_of_words": ("classical", 1024),
+    "scgpt_human": ("expression", 512),
+    "scgpt_blood": ("expression", 512),
+    "geneformer": ("expression", 256),
+    "cellplm": ("expression", 1024),
+    "gene2vec": ("expression", 200),
+    "esm2_3b": ("protein", 2560),
+    "dnabert2": ("dna", 768),
+}
+TEXT = {
+    "id": "some_text",
+    "title": "Some text",
+    "modality": "text",
+    "loader": "sentence_transformer",
+    "model": "sentence-transformers/all-mpnet-base-v2",
+    "revision": "e8c3b32edf5434bc2275fc9bab85f82640a19130",
+    "template": "Gene symbol {symbol} full name {name}",
+    "dimension": 768,
+}
+
+
+def make(**changes: object) -> Encoder:
+    return Encoder.model_validate(TEXT | changes)
+
+
+def test_every_model_of_the_papers_table_3_is_declared_with_its_width() -> None:
+    found = {i: (REGISTERED[i].modality, REGISTERED[i].dimension) for i in TABLE_3}
+    assert found == TABLE_3
+
+
+def test_each_file_is_named_for_its_encoder_and_bases_exist() -> None:
+    assert all(encoder.id == name for name, encoder in REGISTERED.items())
+    named = {base for encoder in REGISTERED.values() for base in encoder.bases()}
+    assert named <= set(REGISTERED)
+
+
+def test_registered_encoders_have_different_digests() -> None:
+    digests = [digest(encoder, Place(), REGISTERED) for encoder in REGISTERED.values()]
+    assert len(set(digests)) == len(REGISTERED)
+
+
+def test_reading_every_declaration_loads_no_model_library() -> None:
+    code = (
+        "import sys, pathlib; from genebench import encoders\n"
+        "for p in pathlib.Path(encoders.__file__).parent.glob('*.yaml'):\n"
+        "    e = encoders.read(p); encoders.load(e) if e.loader != 'composite' else None\n"
+        "heavy = {'torch', 'sklearn', 'transformers', 'sentence_transformers', 'esm', 'h5py'}\n"
+        "print(sorted(heavy & set(sys.modules)))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"loader": "sentence_transformers"}, "did you mean 'sentence_transformer'"),
+        ({"revision": "main"}, "40-digit commit"),
+        ({"revision": None}, "40-digit commit"),
+        ({"template": None}, "needs 'template'"),
+        ({"template": "a text without fields"}, "has no field"),
+        ({"template": "{symbol!r} of {name}"}, "not a plain field name"),
+        ({"template": {"disease": "{name}"}}, "'disease', which is not in entities"),
+        ({"with": {"poling": "mean"}}, "with.poling"),
+        ({"with": {"dtype": "float16"}}, "with.dtype"),
+        ({"with": {"trust_remote_code": True}}, "with.trust_remote_code"),
+        ({"base": "minilm"}, "takes no base"),
+        ({"files": {"checkpoint": {"name": "x"}}}, "reads no file 'checkpoint'"),
+        ({"field": "cdna"}, "takes no field"),
+        ({"id": "Some Text"}, "id"),
+        ({"dimension": 0}, "dimension"),
+    ],
+)
+def test_a_wrong_declaration_is_refused_and_says_why(changes: dict, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        make(**changes)
+
+
+def test_every_mistake_of_a_file_is_reported_at_once_with_a_suggestion(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text(yaml.safe_dump(TEXT | {"modalty": "text", "dimension": -1}))
+    with pytest.raises(RegistryError) as caught:
+        encoders.read(path)
+    assert len(caught.value.mistakes) == 2
+    assert "did you mean 'modality'" in str(caught.value)
+    assert all(str(path) in mistake for mistake in caught.value.mistakes)
+
+
+@pytest.mark.parametrize("content", ["- a list", "a: [", "just text"])
+def test_a_file_that_is_no_mapping_is_one_clear_error(content: str, tmp_path: Path) -> None:
+    path = tmp_path / "broken.yaml"
+    path.write_text(content)
+    with pytest.raises(RegistryError, match=r"broken\.yaml"):
+        encoders.read(path)
+
+
+def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
+    with pytest.raises(RegistryError, match="cannot be read"):
+        encoders.read(tmp_path / "absent.yaml")
+
+
+def test_a_users_own_file_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    entry = {"id": "mine", "title": "Mine", "modality": "text", "loader": "precomputed"}
+    path.write_text(yaml.safe_dump(entry | {"model": "./vectors.csv"}))
+    assert encoders.read(path).model == str(tmp_path / "vectors.csv")
+
+
+SAME = {
+    "id": "another_id",
+    "title": "Another title",
+    "license": "MIT",
+    "runtime": {"device": "cpu", "tokens": 17},
+    "parameters": 3,
+    "needs_gpu": True,
+}
+
+
+@pytest.mark.parametrize("change", SAME)
+def test_what_decides_no_vector_is_not_in_the_digest(change: str) -> None:
+    assert digest(make(**{change: SAME[change]})) == digest(make())
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": "sentence-transformers/all-MiniLM-L6-v2"},
+        {"revision": "9a3225965996d404b775526de6dbfe85d3368642"},
+        {"template": "Gene symbol {symbol} full name {name}."},
+        {"missing": "partial"},
+        {"dimension": 384},
+        {"with": {"dtype": "bfloat16"}},
+        {"with": {"max_tokens": 128}},
+        {"with": {"prompt": "query: "}},
+        {"with": {"word_order": "shuffled"}},
+    ],
+)
+def test_what_decides_vectors_is_in_the_digest(change: dict) -> None:
+    assert digest(make(**change)) != digest(make())
+
+
+def test_spelling_out_a_default_argument_keeps_the_digest() -> None:
+    assert digest(make(**{"with": {"dtype": "float32", "prompt": ""}})) == digest(make())
+
+
+def test_a_template_by_entity_type_equals_the_plain_one() -> None:
+    plain = make()
+    assert digest(make(template={"gene": plain.template})) == digest(plain)
+
+
+def test_the_digest_of_a_derived_encoder_follows_its_base() -> None:
+    base = make(id="base")
+    control = Encoder(id="c", title="c", modality="control", loader="shuffled", base="base")
+    before = digest(control, encoders={"base": base})
+    moved = base.model_copy(update={"template": "{symbol}"})
+    assert digest(control, encoders={"base": moved}) != before
+    renamed = base.model_copy(update={"title": "Renamed"})
+    assert digest(control, encoders={"base": renamed}) == before
+
+
+def test_an_encoder_made_from_itself_is_refused() -> None:
+    loop = Encoder(id="a", title="a", modality="control", loader="shuffled", base="a")
+    with pytest.raises(EncoderError, match="made from itself"):
+        digest(loop, encoders={"a": loop})
+
+
+def test_an_undeclared_base_is_named() -> None:
+    lost = Encoder(id="a", title="a", modality="control", loader="shuffled", base="b")
+    with pytest.raises(EncoderError, match="base 'b'"):
+        digest(lost)
+
+
+def test_the_digest_of_a_local_file_follows_its_bytes_not_its_path(tmp_path: Path) -> None:
+    def declared(path: Path) -> str:
+        encoder = Encoder(
+            id="mine", title="Mine", modality="text", loader="precomputed", model=str(path)
+        )
+        return digest(encoder)
+
+    first, second = tmp_path / "a.csv", tmp_path / "b.csv"
+    first.write_text("symbol,0\nTP53,1\n")
+    second.write_text("symbol,0\nTP53,1\n")
+    assert declared(first) == declared(second)
+    second.write_text("symbol,0\nTP53,2\n")
+    assert declared(first) != declared(second)
+
+
+FIELDS = st.dictionaries(st.sampled_from(["symbol", "name", "summary"]), st.text(max_size=20))
+FULL = "Gene symbol {symbol} full name {name} with the summary {summary}"
+
+
+@given(FIELDS)
+def test_a_text_is_given_only_by_the_stated_rule(fields: dict[str, str]) -> None:
+    present = {name for name, value in fields.items() if value.strip()}
+    assert (render(FULL, fields, "skip") is not None) == (present == {"symbol", "name", "summary"})
+    assert (render(FULL, fields, "partial") is not None) == bool(present)
+
+
+def test_the_papers_template_is_rendered_word_for_word() -> None:
+    fields = {"symbol": "TP53", "name": "tumor protein p53", "summary": "Encodes {p53}."}
+    expected = "Gene symbol TP53 full name tumor protein p53 with the summary Encodes {p53}."
+    assert render(FULL, fields) == expected
+    assert fields_of(FULL) == ("symbol", "name", "summary")
+
+
+def test_a_partial_text_says_what_is_not_available() -> None:
+    text = render(FULL, {"symbol": "TP53"}, "partial")
+    expected = "full name No available name with the summary No available summary"
+    assert text is not None
+    assert text.endswith(expected)
+
+
+def test_the_rule_for_missing_fields_is_that_of_the_entity_type() -> None:
+    encoder = REGISTERED["mpnet"]
+    assert (encoder.missing_rule("gene"), encoder.missing_rule("disease")) == ("skip", "partial")
+    fields = {"name": "asthma"}
+    text = render(encoder.templates("disease")[0], fields, encoder.missing_rule("disease"))
+    assert text == "Disease asthma with the description No available description"
+    with pytest.raises(ValueError, match="'skip' or 'partial'"):
+        render("{name}", fields, encoder.missing)

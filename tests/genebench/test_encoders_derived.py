@@ -1,0 +1,158 @@
+"""Encoders made from others, and those that know only how much is known."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+from sklearn.decomposition import PCA
+
+from genebench import encoders
+from genebench.encoders import Encoder, Place, Reading, Vectors, load
+from genebench.errors import EncoderError
+
+rng = np.random.default_rng(0)
+IDS = [f"hgnc:{i}" for i in range(30)]
+WIDE = Vectors(IDS, rng.normal(size=(30, 6)) * [9, 5, 3, 1, 0.5, 0.1])
+NARROW = Vectors(IDS[5:], rng.normal(size=(25, 2)))
+BASES = {"wide": WIDE, "narrow": NARROW}
+
+
+def declare(loader: str, **changes: object) -> Encoder:
+    values = {"id": "made", "title": "Made", "modality": "expression", "loader": loader}
+    return Encoder.model_validate(values | changes)
+
+
+def encode(encoder: Encoder, entity_type: str = "gene") -> Vectors:
+    told: list[int] = []
+    reading = Reading(entity_type, IDS, vectors=BASES.__getitem__)
+    vectors = load(encoder).encode(reading, told.append)
+    assert sum(told) == len(vectors.entity_ids)
+    return vectors
+
+
+def test_principal_axes_equal_scikit_learns_up_to_sign() -> None:
+    vectors = encode(declare("pca", base="wide", **{"with": {"components": 3}}, dimension=3))
+    expected = PCA(3).fit_transform(WIDE.matrix)
+    own = vectors.matrix[[vectors.entity_ids.index(i) for i in IDS]]
+    assert np.allclose(np.abs(own), np.abs(expected), atol=1e-4)
+
+
+def test_principal_axes_do_not_depend_on_the_order_of_entities() -> None:
+    encoder = declare("pca", base="wide", **{"with": {"components": 3}})
+    turned = Vectors(IDS[::-1], WIDE.matrix[::-1])
+    other = load(encoder).encode(Reading("gene", IDS, vectors=lambda _: turned), lambda n: None)
+    straight = encode(encoder)
+    assert other.entity_ids == straight.entity_ids
+    assert np.allclose(other.matrix, straight.matrix, atol=1e-5)
+
+
+def test_whitened_axes_have_unit_variance() -> None:
+    vectors = encode(declare("pca", base="wide", **{"with": {"components": 4, "whitens": True}}))
+    assert np.allclose(vectors.matrix.std(axis=0), 1, atol=1e-4)
+
+
+def test_more_axes_than_columns_are_refused() -> None:
+    with pytest.raises(EncoderError, match=r"lower `with\.components`"):
+        encode(declare("pca", base="wide", **{"with": {"components": 7}}))
+
+
+def test_concatenation_keeps_shared_entities_and_counts_the_others() -> None:
+    encoder = declare("concat", base=("wide", "narrow"), **{"with": {"normalizes": False}})
+    vectors = encode(encoder)
+    assert sorted(vectors.entity_ids) == sorted(IDS[5:])
+    assert vectors.counts["n_not_shared"] == 5
+    row = vectors.entity_ids.index("hgnc:7")
+    assert np.allclose(vectors.matrix[row], np.r_[WIDE.matrix[7], NARROW.matrix[2]])
+
+
+def test_concatenation_brings_each_base_to_unit_length_by_default() -> None:
+    matrix = encode(declare("concat", base=("wide", "narrow"), dimension=8)).matrix
+    assert np.allclose(np.linalg.norm(matrix[:, :6], axis=1), 1, atol=1e-6)
+    assert np.allclose(np.linalg.norm(matrix[:, 6:], axis=1), 1, atol=1e-6)
+
+
+def test_concatenation_of_strangers_is_refused() -> None:
+    stranger = Vectors(["hgnc:99"], np.ones((1, 2)))
+    reading = Reading("gene", IDS, vectors={**BASES, "other": stranger}.__getitem__)
+    with pytest.raises(EncoderError, match="no entity has a vector by every base"):
+        load(declare("concat", base=("wide", "other"))).encode(reading, print)
+
+
+def test_a_composite_passes_on_the_base_of_each_entity_type() -> None:
+    encoder = declare(
+        "composite", base={"gene": "wide", "disease": "narrow"}, entities=("gene", "disease")
+    )
+    assert np.array_equal(encode(encoder).matrix, WIDE.matrix)
+    assert np.array_equal(encode(encoder, "disease").matrix, NARROW.matrix)
+    assert encoder.bases("disease") == ("narrow",)
+
+
+def test_a_composite_without_a_base_for_each_type_is_refused() -> None:
+    with pytest.raises(ValueError, match="exactly the types in entities"):
+        declare("composite", base={"gene": "wide"}, entities=("gene", "disease"))
+    with pytest.raises(EncoderError, match="a base for each entity type"):
+        load(declare("composite", base="wide"))
+
+
+def test_rows_of_a_file_are_counted_for_each_gene(tmp_path: Path) -> None:
+    path = tmp_path / "gene2pubmed.tsv"
+    rows = ["#tax_id\tGeneID\tPubMed_ID", "9606\t1\t10", "9606\t1\t11", "9606\t1\t11"]
+    path.write_text("\n".join([*rows, "10090\t1\t12", "9606\t2\t10", "9606\t77\t1"]) + "\n")
+    encoder = declare(
+        "row_count",
+        files={"table": {"name": str(path)}},
+        **{"with": {"key": "GeneID", "distinct": "PubMed_ID", "where": {"#tax_id": "9606"}}},
+    )
+    reading = Reading("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
+    vectors = load(encoder).encode(reading, lambda n: None)
+    assert np.allclose(np.expm1(vectors.matrix.ravel()), [2, 1, 0])
+    assert vectors.counts["n_unmapped"] == 1
+
+
+def test_a_table_without_the_declared_column_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "table.tsv"
+    path.write_text("gene\tn\n1\t2\n")
+    encoder = declare(
+        "row_count", files={"table": {"name": str(path)}}, **{"with": {"key": "GeneID"}}
+    )
+    with pytest.raises(EncoderError, match="has no column 'GeneID': gene, n"):
+        load(encoder, Place()).encode(Reading("gene", ["ncbigene:1"]), print)
+
+
+def test_the_length_of_a_text_is_its_only_feature() -> None:
+    encoder = declare("text_length", template="{symbol}", dimension=1)
+    reading = Reading("gene", ["a", "b"], [("1234567",), ("",)])
+    matrix = load(encoder).encode(reading, lambda n: None).matrix
+    assert np.allclose(np.expm1(matrix), [[7], [0]], atol=1e-5)
+
+
+def test_hpa_tissue_expression_of_the_real_table_reaches_its_principal_axes(
+    shared: Path,
+) -> None:
+    folder = Path(encoders.__file__).parent
+    path = shared / "data" / "hpa" / "expression" / "rna_tissue_consensus_v21.1_wide.tsv.gz"
+    genes = pl.read_csv(path, separator="\t", columns=["Ensembl"])["Ensembl"].to_list()
+    xrefs = pl.DataFrame(
+        {
+            "namespace": "ensembl",
+            "identifier": genes,
+            "entity_id": [f"hgnc:{i}" for i in range(len(genes))],
+            "status": "approved",
+            "is_ambiguous": False,
+        }
+    )
+    reading = Reading("gene", xrefs["entity_id"].to_list(), xrefs=xrefs)
+    place = Place(sources=shared / "data")
+    declared = encoders.read(folder / "hpa_tissues.yaml")
+    tissues = load(declared, place).encode(reading, lambda n: None)
+    n_whole = len(genes) - tissues.counts["n_incomplete"]
+    assert tissues.matrix.shape == (n_whole, 54)
+    assert 0 < tissues.counts["n_incomplete"] < 1000
+    reading = Reading("gene", tissues.entity_ids, vectors=lambda _: tissues)
+    axes = load(encoders.read(folder / "hpa_tissues_pca.yaml"), place).encode(
+        reading, lambda n: None
+    )
+    assert axes.matrix.shape == (n_whole, 32)
+    explained = axes.matrix.var(axis=0).sum() / tissues.matrix.var(axis=0).sum()
+    assert explained > 0.95

@@ -1,0 +1,583 @@
+"""The engine finds scikit-learn's optimum on every shape, and says so when it does not."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
+from sklearn.metrics import log_loss, roc_auc_score
+from sklearn.preprocessing import StandardScaler
+
+import genebench.probes
+import genebench.protocols
+from genebench.probes import TEST, TRAIN, Probe, Problem
+from genebench.probes.linear import Settings, newton, solve_problems
+from genebench.probes.linear.batches import Batch, start_point
+from genebench.probes.linear.designs import Dense
+from genebench.probes.linear.groups import group_problems, inner_folds
+from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.settings import is_bfloat16_faster, plan_columns
+from genebench.probes.linear.spaces import Space, prepare_pairs
+from genebench.probes.linear.threads import solve_together, use_threads
+from genebench.probes.sklearn import join_vectors
+from genebench.protocols import Penalty, Protocol
+
+PROTOCOLS = Path(genebench.protocols.__file__).parent
+LINEAR = Probe.model_validate(
+    yaml.safe_load((Path(genebench.probes.__file__).parent / "linear.yaml").read_text())
+)
+LARGE = Settings(own_rows=0, own_rows_standardised=0, precision="float32")
+CPU = torch.device("cpu")
+
+
+def load(name, **changes):
+    protocol = Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
+    return protocol.model_copy(update=changes)
+
+
+PAPER = load("paper")
+
+
+def vectors(rng, n, d, scale=1.0):
+    """Embedding-like vectors: a spectrum that falls, a mean that is not zero."""
+    spectrum = np.arange(1, d + 1) ** -0.6
+    matrix = rng.normal(size=(n, d)) * spectrum + 0.3 * rng.normal(size=d)
+    return (scale * matrix / np.linalg.norm(matrix, axis=1).mean()).astype(np.float32)
+
+
+def plain_split(rng, n, n_folds=3):
+    folds = rng.permutation(np.arange(n) % n_folds)
+    return np.where(folds[:, None] == np.arange(n_folds), TEST, TRAIN).astype(np.int8)
+
+
+def outcomes(rng, matrix, share, noise=1.0):
+    signal = matrix @ rng.normal(size=matrix.shape[1])
+    signal = signal / (signal.std() + 1e-9) + noise * rng.logistic(size=len(matrix)) / 2
+    return (signal > np.quantile(signal, 1 - share)).astype(np.uint8)
+
+
+def binary(rng, matrix, share=0.3, n=None, id_="task", **kwargs):
+    rows = rng.permutation(len(matrix))[:n][:, None]
+    targets = outcomes(rng, matrix[rows[:, 0]].astype(float), share, **kwargs)
+    return Problem(id_, "binary", rows, targets, ("yes",), plain_split(rng, len(rows)))
+
+
+def run(matrix, problems, protocol=PAPER, how=LARGE, probe=LINEAR):
+    outputs = {
+        out.problem_id: out for out in solve_problems(matrix, problems, probe, protocol, how)
+    }
+    return [outputs[problem.id] for problem in problems]
+
+
+def parts(matrix, problem, fold, join="concat", *, standardise=False):
+    joined = join_vectors(matrix, problem.rows, join).astype(np.float64)
+    train, test = (problem.split[:, fold] == part for part in (TRAIN, TEST))
+    known, new = joined[train], joined[test]
+    if standardise:
+        scaler = StandardScaler().fit(known)
+        known, new = scaler.transform(known), scaler.transform(new)
+    return known, new, train, test
+
+
+def logistic(c=1.0):
+    return LogisticRegression(C=c, tol=1e-10, max_iter=10_000, solver="newton-cholesky")
+
+
+def assert_scores_match(matrix, problem, output, tolerance, protocol=PAPER):
+    """Held-out scores equal scikit-learn's at its tightest, at the C that the engine chose."""
+    for fold, out in enumerate(output.folds):
+        known, new, train, test = parts(
+            matrix, problem, fold, protocol.pair_join, standardise=protocol.standardise
+        )
+        assert (out.rows == np.flatnonzero(test)).all()
+        for column in range(problem.n_columns):
+            assert out.fitted[column], out.reasons
+            y = problem.targets[train]
+            if problem.kind == "regression":
+                model = LinearRegression() if np.isinf(out.c[0]) else Ridge(alpha=1 / out.c[0])
+                expected = model.fit(known, y).predict(new)
+            elif problem.kind == "multiclass":
+                model = LogisticRegression(C=out.c[0], tol=1e-7, max_iter=2000).fit(known, y)
+                expected = model.predict_proba(new)[:, column]
+                shares = np.exp(out.scores - out.scores.max(axis=1, keepdims=True))
+                np.testing.assert_allclose(
+                    (shares / shares.sum(axis=1, keepdims=True))[:, column],
+                    expected,
+                    atol=tolerance,
+                )
+                continue
+            else:
+                y = y[:, column] if problem.kind == "multilabel" else y
+                expected = logistic(out.c[column]).fit(known, y).decision_function(new)
+            spread = expected.std() + 1e-12
+            error = out.scores[:, column] - expected
+            assert np.abs(error - error.mean()).max() <= tolerance * spread
+            assert abs(error.mean()) <= max(tolerance * spread, tolerance / 10)
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    n=st.integers(30, 160),
+    d=st.integers(1, 60),
+    scale=st.sampled_from([0.02, 1.0, 30.0]),
+    share=st.floats(0.1, 0.9),
+    seed=st.integers(0, 10_000),
+)
+def test_small_binary_tasks_equal_scikit_learn_to_many_digits(n, d, scale, share, seed):
+    rng = np.random.default_rng(seed)
+    matrix = vectors(rng, n, d, scale)
+    problem = binary(rng, matrix, share)
+    (output,) = run(matrix, [problem], how=Settings())
+    assert output.solver == "newton-cg float64"
+    assert_scores_match(matrix, problem, output, 1e-5)
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    n=st.integers(150, 600),
+    d=st.integers(2, 80),
+    scale=st.sampled_from([0.02, 1.0, 30.0]),
+    share=st.sampled_from([0.02, 0.1, 0.5]),
+    seed=st.integers(0, 10_000),
+)
+def test_float32_scores_equal_scikit_learn_within_a_hundredth_of_their_spread(
+    n, d, scale, share, seed
+):
+    rng = np.random.default_rng(seed)
+    matrix = vectors(rng, n, d, scale)
+    problem = binary(rng, matrix, share)
+    if any(problem.targets[fold == TRAIN].sum() == 0 for fold in problem.split.T):
+        return
+    (output,) = run(matrix, [problem])
+    assert_scores_match(matrix, problem, output, 1e-2)
+    for fold, out in enumerate(output.folds):
+        known, new, train, test = parts(matrix, problem, fold)
+        if len(np.unique(problem.targets[test])) == 2:
+            expected = logistic().fit(known, problem.targets[train]).decision_function(new)
+            areas = [roc_auc_score(problem.targets[test], s) for s in (out.scores[:, 0], expected)]
+            assert areas[0] == pytest.approx(areas[1], abs=1e-4)
+
+
+def test_coefficients_and_intercept_equal_scikit_learn():
+    rng = np.random.default_rng(0)
+    matrix = vectors(rng, 500, 40, 5.0)
+    targets = outcomes(rng, matrix.astype(float), 0.3)
+    space = Space(matrix, standardise=False, device=CPU, fast=False)
+    design = space.prepare(torch.arange(500)).design
+    batch = Batch(
+        design,
+        LOSSES["logistic"],
+        torch.from_numpy(targets).float()[:, None],
+        torch.ones(500, 1),
+        torch.ones(1, dtype=torch.float64),
+        None,
+        1e-7,
+    )
+    point = newton.solve(batch, start_point(batch)).point
+    model = logistic().fit(matrix.astype(float), targets)
+    coefficients = design.to_features(point.coefficients)[:, 0].numpy()
+    np.testing.assert_allclose(coefficients, model.coef_[0], atol=1e-4 * np.abs(model.coef_).max())
+    intercept = float(point.intercepts[0]) - matrix.mean(axis=0) @ coefficients
+    assert intercept == pytest.approx(model.intercept_[0], abs=1e-3)
+
+
+def test_the_gradient_reached_is_the_gradient_reported():
+    rng = np.random.default_rng(1)
+    matrix = vectors(rng, 400, 30)
+    problem = binary(rng, matrix)
+    (output,) = run(matrix, [problem])
+    for out in output.folds:
+        assert 0 < out.gradient_norm[0] <= LARGE.tolerance
+        assert out.n_iterations[0] > 0
+
+
+def test_a_fit_that_does_not_converge_is_reported_and_not_used(monkeypatch):
+    rng = np.random.default_rng(2)
+    matrix = vectors(rng, 300, 30, 30.0)
+    monkeypatch.setattr(newton, "MAX_STEPS", 1)
+    (output,) = run(matrix, [binary(rng, matrix)])
+    for out in output.folds:
+        assert not out.fitted[0]
+        assert "did not converge" in out.reasons["yes"]
+        assert np.isnan(out.scores).all()
+
+
+@pytest.mark.parametrize("how", [LARGE, Settings()], ids=["shared", "own"])
+def test_separable_duplicated_constant_and_wild_features_converge_to_the_optimum(how):
+    rng = np.random.default_rng(3)
+    base = vectors(rng, 240, 12)
+    counts = rng.poisson(0.3, (240, 6)) * np.array([1, 1, 10, 100, 1000, 1]).astype(np.float32)
+    leak = (np.arange(240) % 3 == 0).astype(np.float32)[:, None]
+    matrix = np.concatenate([base, base, counts, np.ones((240, 2)), 40 * leak], axis=1)
+    matrix = matrix.astype(np.float32)
+    rows = np.arange(240)[:, None]
+    split = plain_split(rng, 240)
+    problem = Problem("p", "binary", rows, leak[:, 0].astype(np.uint8), ("yes",), split)
+    (output,) = run(matrix, [problem], how=how)
+    assert_scores_match(matrix, problem, output, 1e-2)
+
+
+@pytest.mark.parametrize("standardise", [False, True])
+@pytest.mark.parametrize("shape", [(60, 200), (200, 60)])
+def test_more_features_than_rows_and_fewer_are_the_same_to_it(shape, standardise):
+    rng = np.random.default_rng(4)
+    n, d = shape
+    matrix = vectors(rng, n, d, 3.0)
+    protocol = load("paper", standardise=standardise)
+    problem = binary(rng, matrix, 0.4)
+    for how, tolerance in ((LARGE, 2e-3), (Settings(), 1e-6)):
+        (output,) = run(matrix, [problem], protocol, how)
+        assert_scores_match(matrix, problem, output, tolerance, protocol)
+
+
+@pytest.mark.parametrize("how", [LARGE, Settings()], ids=["shared", "own"])
+def test_constant_labels_and_one_class_folds_are_named_and_the_rest_fitted(how):
+    rng = np.random.default_rng(5)
+    matrix = vectors(rng, 300, 20)
+    targets = np.stack([outcomes(rng, matrix.astype(float), s) for s in (0.3, 0.01, 0.5)], axis=1)
+    split = plain_split(rng, 300)
+    targets[:, 2] = 0
+    targets[:, 1] = split[:, 0] == TEST
+    rows = np.arange(300)[:, None]
+    problem = Problem("m", "multilabel", rows, targets, ("a", "fold", "none"), split)
+    (output,) = run(matrix, [problem], how=how)
+    assert output.folds[0].fitted.tolist() == [True, False, False]
+    assert output.folds[1].fitted.tolist() == [True, True, False]
+    assert output.folds[0].reasons == {
+        "fold": "0 of 200 training samples are positive",
+        "none": "0 of 200 training samples are positive",
+    }
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    n=st.integers(60, 250),
+    d=st.integers(2, 40),
+    classes=st.integers(3, 6),
+    seed=st.integers(0, 999),
+)
+def test_multinomial_equals_scikit_learn(n, d, classes, seed):
+    rng = np.random.default_rng(seed)
+    matrix = vectors(rng, n, d, 4.0)
+    logits = matrix @ rng.normal(size=(d, classes)) + rng.gumbel(size=(n, classes))
+    codes = logits.argmax(axis=1)
+    codes[: 4 * classes] = np.arange(4 * classes) % classes
+    split = plain_split(rng, n)
+    for fold in split.T:
+        if len(np.unique(codes[fold == TRAIN])) < classes:
+            return
+    names = tuple(f"c{k}" for k in range(classes))
+    problem = Problem("mc", "multiclass", np.arange(n)[:, None], codes, names, split)
+    for how, tolerance in ((LARGE, 1e-3), (Settings(), 1e-5)):
+        (output,) = run(matrix, [problem], how=how)
+        assert_scores_match(matrix, problem, output, tolerance)
+
+
+@pytest.mark.parametrize("shape", [(300, 20), (90, 20), (40, 120), (61, 40)])
+@pytest.mark.parametrize("fault", ["none", "duplicates", "rank", "wild"])
+def test_least_squares_equals_linear_regression_minimum_norm_included(shape, fault):
+    rng = np.random.default_rng(6)
+    n, d = shape
+    matrix = rng.normal(size=(n, d)) + rng.normal(size=d)
+    if fault == "duplicates":
+        matrix[:, d // 2 :] = matrix[:, : d - d // 2]
+    if fault == "rank":
+        matrix = matrix[:, :5] @ rng.normal(size=(5, d))
+    if fault == "wild":
+        matrix = matrix * 10.0 ** rng.integers(-3, 4, d)
+    targets = 1e6 * (matrix[:, 0] / matrix[:, 0].std() + rng.normal(size=n))
+    rows = np.arange(n)[:, None]
+    problem = Problem("r", "regression", rows, targets, ("value",), plain_split(rng, n))
+    (output,) = run(matrix, [problem])
+    assert_scores_match(matrix, problem, output, 1e-6)
+
+
+def test_least_squares_on_pairs_and_on_some_of_the_rows_equals_linear_regression():
+    rng = np.random.default_rng(7)
+    matrix = vectors(rng, 50, 6).astype(np.float64)
+    rows = rng.integers(0, 50, (400, 2))
+    targets = rng.normal(size=400) + matrix[rows[:, 0], 0]
+    split = plain_split(rng, 400)
+    split[:150] = 0
+    for join in ("concat", "mean", "product", "difference"):
+        problem = Problem("r", "regression", rows, targets, ("value",), split)
+        protocol = load("paper", pair_join=join)
+        (output,) = run(matrix, [problem], protocol)
+        assert_scores_match(matrix, problem, output, 1e-8, protocol)
+
+
+@pytest.mark.parametrize("join", ["concat", "mean", "product", "difference"])
+@pytest.mark.parametrize("standardise", [False, True])
+def test_pairs_equal_scikit_learn_on_the_materialised_matrix(join, standardise):
+    rng = np.random.default_rng(8)
+    matrix = vectors(rng, 80, 12, 4.0)
+    rows = rng.integers(0, 80, (700, 2))
+    joined = join_vectors(matrix, rows, join).astype(float)
+    targets = outcomes(rng, joined, 0.4)
+    problem = Problem("p", "binary", rows, targets, ("yes",), plain_split(rng, 700))
+    protocol = load("paper", pair_join=join, standardise=standardise)
+    blocks = Settings(own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=1)
+    for how in (LARGE, blocks):
+        (output,) = run(matrix, [problem], protocol, how)
+        assert_scores_match(matrix, problem, output, 2e-3, protocol)
+
+
+@pytest.mark.parametrize("join", ["concat", "mean", "product", "difference"])
+def test_products_with_pairs_are_those_of_the_joined_centred_matrix(join):
+    rng = np.random.default_rng(9)
+    matrix = vectors(rng, 40, 7, 2.0)
+    rows = rng.integers(0, 40, (300, 2))
+    joined = join_vectors(matrix, rows, join).astype(float)
+    joined -= joined.mean(axis=0)
+    for dense_bytes in (0, 1 << 30):
+        prepared = prepare_pairs(
+            matrix, rows, join, standardise=False, device=CPU, dense_bytes=dense_bytes
+        )
+        design = prepared.design
+        features = torch.from_numpy(rng.normal(size=(joined.shape[1], 3)).astype(np.float32))
+        forward = design.multiply(design.to_coordinates(features)).numpy()
+        np.testing.assert_allclose(forward, joined @ features.numpy(), atol=1e-4)
+        values = torch.from_numpy(rng.normal(size=(300, 3)).astype(np.float32))
+        sums = design.zeros(3, fast=False)
+        for block in (slice(0, 100), slice(100, 300)):
+            design.collect(sums, block, values[block])
+        adjoint = design.to_features(design.finish(sums)).numpy()
+        np.testing.assert_allclose(adjoint, joined.T @ values.numpy(), atol=1e-3)
+        mask = torch.from_numpy((rng.random((300, 2)) < 0.5).astype(np.float32))
+        variances = prepared.variances(mask).numpy()
+        for column in range(2):
+            expected = joined[mask[:, column].numpy() == 1].var(axis=0)
+            np.testing.assert_allclose(variances[:, column], expected, rtol=1e-3)
+
+
+def test_standardised_features_equal_a_scaler_fitted_on_the_training_rows():
+    rng = np.random.default_rng(10)
+    matrix = vectors(rng, 500, 15) * (10.0 ** rng.integers(-2, 3, 15)).astype(np.float32)
+    protocol = load("paper", standardise=True)
+    problems = [binary(rng, matrix, id_="all"), binary(rng, matrix, n=350, id_="some")]
+    for how, tolerance in ((LARGE, 1e-3), (Settings(), 1e-6)):
+        for problem, output in zip(problems, run(matrix, problems, protocol, how), strict=True):
+            assert_scores_match(matrix, problem, output, tolerance, protocol)
+
+
+def test_ridge_and_logistic_with_a_chosen_penalty_equal_scikit_learn_at_that_penalty():
+    rng = np.random.default_rng(11)
+    matrix = vectors(rng, 400, 30)
+    rows = np.arange(400)[:, None]
+    number = 1e4 * (3 + matrix @ rng.normal(size=30) + rng.normal(size=400))
+    problems = [
+        binary(rng, matrix, id_="b"),
+        Problem("r", "regression", rows, number, ("value",), plain_split(rng, 400)),
+    ]
+    protocol = load("standard", penalty=Penalty(c=(0.001, 0.01, 0.1, 1.0)))
+    for how, tolerance in ((LARGE, 1e-2), (Settings(), 1e-4)):
+        for problem, output in zip(problems, run(matrix, problems, protocol, how), strict=True):
+            assert_scores_match(matrix, problem, output, tolerance, protocol)
+
+
+def test_the_chosen_penalty_is_where_the_inner_loss_first_stops_falling():
+    rng = np.random.default_rng(12)
+    matrix = vectors(rng, 360, 40, 3.0)
+    problem = binary(rng, matrix, 0.4)
+    path = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+    protocol = load("paper", penalty=Penalty(c=path))
+    joined = matrix[problem.rows[:, 0]].astype(float)
+    expected = []
+    for k in range(3):
+        losses = []
+        for c in path:
+            loss = 0.0
+            for j in range(3):
+                if j != k:
+                    train = (problem.split[:, k] == TRAIN) & (problem.split[:, j] == TRAIN)
+                    held = problem.split[:, j] == TEST
+                    model = logistic(c).fit(joined[train], problem.targets[train])
+                    shares = model.predict_proba(joined[held])
+                    loss += log_loss(problem.targets[held], shares, normalize=False)
+            losses.append(loss)
+        rise = next((i for i in range(1, len(path)) if losses[i] >= losses[i - 1]), len(path))
+        expected.append(path[rise - 1])
+    for how in (LARGE, Settings()):
+        (output,) = run(matrix, [problem], protocol, how)
+        assert [out.c[0] for out in output.folds] == expected
+
+
+def test_inner_folds_hold_out_training_rows_only_each_once_and_serve_two_folds():
+    rng = np.random.default_rng(13)
+    split = plain_split(rng, 100, 5)
+    folds = inner_folds(split, 2, 0)
+    assert len(folds) == 5
+    held_by = np.zeros((5, 100), dtype=int)
+    for fold in folds:
+        assert len(fold.held) == 2
+        for k, held in fold.held.items():
+            assert (split[held, k] == TRAIN).all()
+            assert (split[fold.train, k] == TRAIN).all()
+            assert not (fold.train & held).any()
+            held_by[k] += held
+    assert (held_by.sum(axis=1) == 40).all()
+    assert held_by.max() == 1
+
+
+def test_a_single_split_by_time_gets_inner_folds_of_its_training_rows():
+    split = np.full((90, 1), TRAIN, dtype=np.int8)
+    split[60:] = TEST
+    folds = inner_folds(split, 3, 0)
+    assert len(folds) == 3
+    assert sum(fold.held[0].astype(int) for fold in folds).tolist() == [1] * 60 + [0] * 30
+
+
+def test_problems_on_nearly_the_same_rows_are_solved_together_and_alike():
+    rng = np.random.default_rng(14)
+    matrix = vectors(rng, 400, 20)
+    problems = [binary(rng, matrix, n=n, id_=f"p{n}") for n in (400, 390, 385, 150)]
+    groups = list(group_problems(problems, own_rows=0))
+    assert sorted(len(group.problems) for group in groups) == [1, 3]
+    alone = [run(matrix, [problem])[0] for problem in problems]
+    for one, other in zip(run(matrix, problems), alone, strict=True):
+        for left, right in zip(one.folds, other.folds, strict=True):
+            np.testing.assert_allclose(left.scores, right.scores, atol=2e-3)
+
+
+def test_a_smaller_memory_budget_gives_more_blocks_and_the_same_scores():
+    rng = np.random.default_rng(15)
+    matrix = vectors(rng, 500, 24)
+    targets = np.stack([outcomes(rng, matrix.astype(float), 0.2) for _ in range(12)], axis=1)
+    names = tuple(f"l{k}" for k in range(12))
+    rows = np.arange(500)[:, None]
+    problem = Problem("m", "multilabel", rows, targets, names, plain_split(rng, 500))
+    sizes = []
+    solve = solve_together
+
+    def counting(batch, start, **kwargs):
+        sizes.append(batch.n_systems)
+        return solve(batch, start, **kwargs)
+
+    results = []
+    for memory in (1 << 30, 250_000):
+        sizes.clear()
+        how = Settings(
+            own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=memory
+        )
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("genebench.probes.linear.fits.solve_together", counting)
+            results.append((list(sizes), run(matrix, [problem], how=how)[0], list(sizes)))
+    assert results[0][2] == [36]
+    assert len(results[1][2]) > 3
+    assert sum(results[1][2]) == 36
+    for left, right in zip(results[0][1].folds, results[1][1].folds, strict=True):
+        np.testing.assert_allclose(left.scores, right.scores, atol=2e-3)
+
+
+def test_the_plan_of_the_largest_tasks_fits_six_gigabytes():
+    budget = 6 << 30
+    matrix = 20_000 * 4096 * 4
+    at_once = plan_columns(20_000, 4096, 4, 4 * matrix, budget)
+    assert at_once >= 1500
+    entities = 40_000 * 4096 * 4
+    assert plan_columns(411_569, 2 * 4096, 4, 5 * entities, budget) >= 15
+    assert plan_columns(100, 10, 4, budget, budget) == 1
+
+
+def test_bfloat16_steps_reach_the_same_optimum():
+    rng = np.random.default_rng(16)
+    matrix = vectors(rng, 800, 60, 10.0)
+    problem = binary(rng, matrix)
+    half = Settings(own_rows=0, own_rows_standardised=0, precision="bfloat16")
+    (exact,), (steered,) = run(matrix, [problem]), run(matrix, [problem], how=half)
+    assert steered.solver == "newton-cg float32 bfloat16"
+    for left, right in zip(exact.folds, steered.folds, strict=True):
+        assert right.gradient_norm[0] <= half.tolerance
+        np.testing.assert_allclose(left.scores, right.scores, atol=1e-2)
+    assert is_bfloat16_faster("cpu") in {True, False}
+
+
+def test_the_same_run_twice_gives_the_same_bits():
+    rng = np.random.default_rng(17)
+    matrix = vectors(rng, 300, 20)
+    problem = binary(rng, matrix)
+    first, second = run(matrix, [problem])[0], run(matrix, [problem])[0]
+    for left, right in zip(first.folds, second.folds, strict=True):
+        assert (left.scores == right.scores).all()
+
+
+def test_row_order_and_label_order_do_not_count():
+    rng = np.random.default_rng(18)
+    matrix = vectors(rng, 260, 15)
+    problem = binary(rng, matrix)
+    order = rng.permutation(260)
+    shuffled = Problem(
+        "task",
+        "binary",
+        problem.rows[order],
+        problem.targets[order],
+        ("yes",),
+        problem.split[order],
+    )
+    (first,), (second,) = run(matrix, [problem]), run(matrix, [shuffled])
+    for left, right in zip(first.folds, second.folds, strict=True):
+        by_row = dict(zip(order[right.rows], right.scores[:, 0], strict=True))
+        np.testing.assert_allclose(left.scores[:, 0], [by_row[row] for row in left.rows], atol=1e-3)
+
+
+def test_a_flat_design_with_no_signal_settles_at_the_intercept():
+    matrix = np.ones((90, 4), dtype=np.float32)
+    rng = np.random.default_rng(19)
+    targets = (np.arange(90) % 3 == 0).astype(np.uint8)
+    rows = np.arange(90)[:, None]
+    problem = Problem("p", "binary", rows, targets, ("yes",), plain_split(rng, 90))
+    for protocol in (PAPER, load("standard")):
+        for how in (LARGE, Settings()):
+            (output,) = run(matrix, [problem], protocol, how)
+            for fold, out in enumerate(output.folds):
+                share = targets[problem.split[:, fold] == TRAIN].mean()
+                np.testing.assert_allclose(out.scores, np.log(share / (1 - share)), atol=1e-4)
+
+
+def test_threads_are_set_for_the_work_only():
+    before = torch.get_num_threads()
+    seen = list(use_threads(1, (torch.get_num_threads() for _ in range(2))))
+    assert seen == [1, 1]
+    assert torch.get_num_threads() == before
+
+
+def test_systems_shared_between_threads_end_where_they_end_on_one():
+    rng = np.random.default_rng(21)
+    matrix = vectors(rng, 400, 30)
+    targets = np.stack([outcomes(rng, matrix.astype(float), 0.2) for _ in range(12)], axis=1)
+    names = tuple(f"l{k}" for k in range(12))
+    split = plain_split(rng, 400)
+    codes = (matrix @ rng.normal(size=(30, 4)) + rng.gumbel(size=(400, 4))).argmax(axis=1)
+    rows = np.arange(400)[:, None]
+    problems = [
+        Problem("m", "multilabel", rows, targets, names, split),
+        Problem("c", "multiclass", rows, codes, ("a", "b", "c", "d"), split),
+    ]
+    results = []
+    for threads in (1, 2):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("genebench.probes.linear.SERIAL", 0)
+            before = torch.get_num_threads()
+            outputs = use_threads(threads, solve_problems(matrix, problems, LINEAR, PAPER, LARGE))
+            results.append({out.problem_id: out for out in outputs})
+            assert torch.get_num_threads() == before
+    for name in ("m", "c"):
+        for left, right in zip(results[0][name].folds, results[1][name].folds, strict=True):
+            assert right.fitted.all()
+            np.testing.assert_allclose(left.scores, right.scores, atol=2e-3)
+
+
+def test_the_spectrum_and_the_rotation_lose_nothing():
+    rng = np.random.default_rng(20)
+    matrix = vectors(rng, 50, 20)
+    space = Space(matrix, standardise=False, device=CPU, fast=False)
+    design = space.prepare(torch.arange(50)).design
+    assert isinstance(design, Dense)
+    back = design.coordinates @ design.basis.T
+    np.testing.assert_allclose(back.numpy(), matrix - matrix.mean(axis=0), atol=1e-5)
+    expected = np.linalg.svd(matrix - matrix.mean(axis=0))[1] ** 2
+    np.testing.assert_allclose(design.spectrum.numpy(), expected, rtol=1e-3, atol=1e-6)

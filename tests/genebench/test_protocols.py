@@ -1,0 +1,113 @@
+"""Protocols: two ship, and a wrong one is refused with what would be right."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+import genebench.protocols
+from genebench.metrics import METRICS
+from genebench.probes import KINDS
+from genebench.protocols import Protocol, positive_class
+
+FOLDER = Path(genebench.protocols.__file__).parent
+
+
+def fields(name):
+    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
+
+
+def load(name, **changes):
+    return Protocol.model_validate(fields(name) | changes)
+
+
+def test_the_paper_protocol_is_what_was_published():
+    paper = load("paper")
+    assert (paper.folds.n, paper.folds.pairs, paper.folds.repeats) == (5, "plain", 1)
+    assert paper.folds.splitters.model_dump() == {
+        "binary": "stratified",
+        "multiclass": "stratified",
+        "multilabel": "plain",
+        "regression": "plain",
+    }
+    assert not paper.standardise
+    assert paper.penalty.c == (1.0,)
+    assert (paper.positive, paper.multilabel_auc, paper.min_share) == ("first", "hard", 0.01)
+    assert paper.metrics_of("regression") == ("r2", "rmse", "mae")
+
+
+def test_the_standard_protocol_holds_out_entities_scales_and_chooses_its_penalty():
+    standard = load("standard")
+    assert standard.folds.pairs == "entity_disjoint"
+    assert standard.folds.n_repeats(44) > 1
+    assert standard.folds.n_repeats(16_000) == 1
+    assert standard.standardise
+    assert len(standard.penalty.c) > 3
+    assert (standard.positive, standard.multilabel_auc) == ("declared", "scores")
+    for kind in KINDS:
+        assert set(load("paper").metrics_of(kind)) <= set(standard.metrics_of(kind))
+
+
+def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
+    paper = load("paper")
+    assert load("paper", id="mine", title="Mine").digest() == paper.digest()
+    assert load("paper", uncertainty={"intervals": "bootstrap"}).digest() == paper.digest()
+    changes = [
+        {"standardise": True},
+        {"penalty": {"c": [0.5]}},
+        {"pair_join": "mean"},
+        {"positive": "declared"},
+        {"multilabel_auc": "scores"},
+        {"folds": {"seed": 1}},
+        {"metrics": fields("standard")["metrics"]},
+    ]
+    digests = {load("paper", **change).digest() for change in changes}
+    assert len(digests | {paper.digest()}) == len(changes) + 1
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"scaling": True}, "scaling"),
+        ({"pair_join": "sum"}, "concat"),
+        ({"penalty": {"c": [1.0, 0.1]}}, "rise"),
+        ({"penalty": {"c": []}}, "at least 1"),
+        ({"penalty": {"c": [0.0]}}, "greater than 0"),
+        ({"folds": {"n": 25, "small_repeats": 10}}, "125"),
+        ({"folds": {"n": 1}}, "greater than or equal to 2"),
+    ],
+)
+def test_a_wrong_protocol_is_refused(change, word):
+    with pytest.raises(ValidationError, match=word):
+        load("paper", **change)
+
+
+def test_a_metric_of_another_kind_is_refused_with_those_there_are():
+    metrics = fields("paper")["metrics"]
+    with pytest.raises(ValidationError, match="roc_auc"):
+        load("paper", metrics=metrics | {"binary": ["auc"]})
+    with pytest.raises(ValidationError, match="spearman"):
+        load("paper", metrics=metrics | {"regression": ["roc_auc"]})
+    with pytest.raises(ValidationError, match="hamming_loss"):
+        load("paper", metrics=metrics | {"per_label": ["hamming_loss"]})
+
+
+def test_the_first_class_in_sort_order_is_positive_in_paper_and_the_declared_one_in_standard():
+    names = ("Not a transcription factor", "Transcription factor")
+    assert positive_class(names, None, load("paper")) == (names[1], names[0])
+    assert positive_class(names, None, load("standard")) == names
+    assert positive_class(names, names[0], load("standard")) == (names[1], names[0])
+    with pytest.raises(ValueError, match="none of"):
+        positive_class(names, "other", load("standard"))
+    with pytest.raises(ValueError, match="two classes"):
+        positive_class(("a", "b", "c"), None, load("standard"))
+
+
+def test_every_metric_that_ships_is_declared_with_a_direction():
+    for metric in METRICS.values():
+        assert metric.title
+        assert metric.kinds <= set(KINDS)
+        assert isinstance(metric.is_greater_better, bool)
+        bound = metric.high if metric.is_greater_better else metric.low
+        assert bound is not None
