@@ -18,6 +18,7 @@ from benchmarks.data import N_FOLDS, Case, draw_case
 from benchmarks.optimum import fit_by_engine, measure
 from genebench.probes import TEST, HeldOut, Probe, Problem
 from genebench.probes.linear import Settings, solve_problems
+from genebench.probes.linear.threads import limit_threads
 from genebench.protocols import Protocol
 from genebench.ranks import rank_columns
 
@@ -91,7 +92,8 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
         times.append((time.perf_counter() - started, time.process_time() - cpu))
     seconds, cpu_seconds = min(times)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
-    with FlopCounterMode(display=False) as counter:
+    # The counter sees its own thread only, so this run is on one.
+    with limit_threads(1), FlopCounterMode(display=False) as counter:
         list(solve_problems(vectors, [problem], probe, protocol, settings))
     flops, peak = counter.get_total_flops(), measure_peak()
     norms = np.concatenate([fold.gradient_norm for fold in output.folds])

@@ -5,7 +5,7 @@ from prefect.states import State
 
 from flows.curate import curate
 from flows.embed import embed
-from flows.forms import EncoderId, FamilyId, ProfileId, ProtocolId
+from flows.forms import EncoderId, FamilyId, FilePath, ProfileId, ProtocolId, Unset
 from flows.names import run_name
 from flows.outcome import PARTLY_DONE, Outcome, Unfinished
 from flows.refresh import refresh
@@ -19,10 +19,11 @@ from lakehouse.plan import release_of
 @flow(name="benchmark", flow_run_name=run_name)
 @one_writer
 def benchmark(
-    profile: ProfileId | None = None,
-    protocol: ProtocolId | None = None,
-    encoders: list[EncoderId] | None = None,
-    families: list[FamilyId] | None = None,
+    profile: ProfileId | Unset = None,
+    protocol: ProtocolId | Unset = None,
+    encoders: list[EncoderId] | Unset = None,
+    families: list[FamilyId] | Unset = None,
+    folder: FilePath | Unset = None,
 ) -> list[Outcome]:
     """Refresh, curate, embed, score and report; what is there already is not done again.
 
@@ -33,6 +34,7 @@ def benchmark(
         protocol: standard or paper; the setting by default.
         encoders: Encoders, globs allowed; those of the profile by default.
         families: Families of tasks; all by default.
+        folder: Where the report's page and figures go; no page is written if empty.
 
     Raises:
         Unfinished: Something failed; the outcomes of all verbs tell what.
@@ -53,7 +55,9 @@ def benchmark(
             ),
             failures,
         ),
-        _outcome_of(report(release=release, profile=profile, return_state=True), failures),
+        _outcome_of(
+            report(release=release, profile=profile, folder=folder, return_state=True), failures
+        ),
     ]
     if failures:
         raise Unfinished(Outcome("benchmark"), failures)

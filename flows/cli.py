@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows.answers import add_commands
 from genebench.errors import GenebenchError
 
 app = typer.Typer(
@@ -18,6 +19,8 @@ app = typer.Typer(
 )
 
 INTERRUPTED = 130
+
+add_commands(app)
 
 Profile = Annotated[
     str | None, typer.Option(help="embedded or paper; the setting GENEBENCH_PROFILE by default.")
@@ -31,7 +34,9 @@ Encoders = Annotated[
 ]
 Tasks = Annotated[list[str] | None, typer.Option("--task", "-t", help="Task or glob; repeatable.")]
 Families = Annotated[list[str] | None, typer.Option("--family", "-f", help="Family; repeatable.")]
-Release = Annotated[str, typer.Option(help="The release.")]
+Release = Annotated[
+    str | None, typer.Option(help="The release; by default the one that score writes.")
+]
 
 
 class Listed(StrEnum):
@@ -58,11 +63,11 @@ def main() -> None:
         sys.exit(INTERRUPTED)
 
 
-def _run(verb: Callable[[], Any]) -> Any:
+def run_flows(verb: Callable[[], Any]) -> Any:
     """Run flows under a Prefect server, and let them be quiet about it."""
     from flows.server import prefect_api
 
-    with prefect_api():
+    with prefect_api(preload=("flows.benchmark",)):
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         from flows.logs import flush_prefect, quiet_prefect
@@ -103,7 +108,7 @@ def refresh(
 
         print_outcome(run(sources, profile, pinned, lock, version))
 
-    _run(verb)
+    run_flows(verb)
 
 
 @app.command(epilog="Example: genebench curate --task-folder ./my_tasks")
@@ -127,7 +132,7 @@ def curate(
 
         print_outcome(run(profile, force, task_folder, task_file))
 
-    _run(verb)
+    run_flows(verb)
 
 
 @app.command(epilog="Example: genebench embed bag_of_words ./mine.yaml")
@@ -147,7 +152,7 @@ def embed(
         ids, files = _split_encoders(encoders)
         print_outcome(run(ids, profile, files))
 
-    _run(verb)
+    run_flows(verb)
 
 
 @app.command(epilog="Example: genebench score --encoder minilm --task 'hla_*' --dry-run")
@@ -170,31 +175,44 @@ def score(
         ids, files = _split_encoders(encoder)
         print_outcome(run(ids, task, family, probe, protocol, universe, profile, dry_run, files))
 
-    _run(verb)
+    run_flows(verb)
 
 
 @app.command(epilog="Example: genebench report --by family --metric roc_auc --csv report.csv")
 def report(
-    release: Release = "current",
+    release: Release = None,
     by: Annotated[str, typer.Option(help="family or task.")] = "family",
     metric: Annotated[str | None, typer.Option(help="A metric; the main ones by default.")] = None,
-    csv: Annotated[Path | None, typer.Option(help="Write the leaderboard to this file.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
+    csv_form: Annotated[
+        str, typer.Option(help="long, report (the published package's) or leaderboard.")
+    ] = "long",
+    folder: Annotated[Path, typer.Option(help="Where the page goes.")] = Path("report"),
+    page: Annotated[bool, typer.Option(help="Write the page.")] = True,
+    figures: Annotated[bool, typer.Option(help="Write the figures as SVG and PNG.")] = True,
     profile: Profile = None,
 ) -> None:
-    """Rank the encoders of a release by family and overall."""
+    """Rank the encoders of a release by family and overall, and write its page."""
 
     def verb() -> None:
         from flows.report import report as run
+        from flows.screens import print_page
         from flows.terminal import print_leaderboard, print_outcome, print_task_table
+        from genebench.settings import get_settings
         from lakehouse import open_lake
+        from lakehouse.plan import release_of
 
-        print_outcome(run(release, profile, str(csv) if csv else None))
+        shown = release or release_of(get_settings().protocol)
+        place = str(folder) if page else None
+        print_outcome(run(shown, profile, str(csv) if csv else None, csv_form, place, figures))
         if by == "task":
-            print_task_table(open_lake(), release, metric or "roc_auc")
+            print_task_table(open_lake(), shown, metric or "roc_auc")
         else:
-            print_leaderboard(open_lake(), release, metric)
+            print_leaderboard(open_lake(), shown, metric)
+        if place:
+            print_page(place)
 
-    _run(verb)
+    run_flows(verb)
 
 
 @app.command(epilog="Example: genebench benchmark --encoder bag_of_words --family genomic")
@@ -203,21 +221,45 @@ def benchmark(
     protocol: Protocol = None,
     encoder: Encoders = None,
     family: Families = None,
+    folder: Annotated[Path, typer.Option(help="Where the report's page goes.")] = Path("report"),
 ) -> None:
     """Run the five verbs in order; what is there already is not done again."""
 
     def verb() -> None:
         from flows.benchmark import benchmark as run
+        from flows.screens import print_page
         from flows.terminal import print_leaderboard, print_outcome
         from genebench.settings import get_settings
         from lakehouse import open_lake
         from lakehouse.plan import release_of
 
-        for outcome in run(profile, protocol, encoder, family):
+        for outcome in run(profile, protocol, encoder, family, str(folder)):
             print_outcome(outcome)
         print_leaderboard(open_lake(), release_of(protocol or get_settings().protocol))
+        print_page(str(folder))
 
-    _run(verb)
+    run_flows(verb)
+
+
+@app.command(epilog="Example: genebench up --gpus 2")
+def up(
+    gpus: Annotated[int, typer.Option(min=0, help="Encoders on a GPU at once.")] = 1,
+    workers: Annotated[
+        bool, typer.Option(help="Start workers here; off for a server's own host.")
+    ] = True,
+) -> None:
+    """Start a Prefect server that stays, with its pools, limits, deployments and workers."""
+    from flows.site import start_site
+
+    print(start_site(gpus, has_workers=workers))
+
+
+@app.command(epilog="Example: genebench down")
+def down() -> None:
+    """Stop what `genebench up` started, and nothing else."""
+    from flows.site import stop_site
+
+    print(stop_site())
 
 
 @app.command(epilog="Example: genebench ls tasks --family localization")

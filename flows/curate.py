@@ -7,7 +7,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.context import Context, open_context
-from flows.forms import FilePath, ProfileId
+from flows.forms import FilePath, ProfileId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import close, replace_together, tell
@@ -33,10 +33,10 @@ UNITS = {
 @flow(name="curate", flow_run_name=run_name)
 @one_writer
 def curate(
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = None,
     force: bool = False,
-    task_folders: list[FilePath] | None = None,
-    task_files: list[FilePath] | None = None,
+    task_folders: list[FilePath] | Unset = None,
+    task_files: list[FilePath] | Unset = None,
 ) -> Outcome:
     """Build entities, inputs and tasks from the current snapshots.
 
@@ -77,9 +77,11 @@ def curate_silver(
     before = {name: _before(context, name) for name in curated.tables}
     replace_together(context, curated.tables, commit, before)
     tell("tasks", curated_markdown(context.lake, context.registry, curated.not_applicable))
-    changes = changed_samples(before, curated.tables)
+    changes = describe_changes(
+        changed_samples(before, curated.tables), context.lake.table("bronze.snapshots").collect()
+    )
     done = {name: f"{frame.height:,} {UNITS[name]}" for name, frame in curated.tables.items()}
-    return done | describe_changes(changes), _left_out(context, snapshots, curated), curated.failed
+    return done | changes, _left_out(context, snapshots, curated), curated.failed
 
 
 def _left_out(context: Context, snapshots: Mapping[str, str], curated: Curated) -> dict[str, str]:

@@ -8,6 +8,7 @@ the nearest, and globs and files of the user's own are welcome.
 from typing import Annotated, Any, get_args
 
 from pydantic import Field
+from pydantic.json_schema import SkipJsonSchema
 
 from genebench.declarations import read_yaml
 from genebench.registry import DECLARATIONS, profile_ids
@@ -45,4 +46,9 @@ TaskPattern = Annotated[
     str, Field(pattern=r"^[a-z0-9_*?\[\]-]+$", examples=["chromosome", "rna_*"], max_length=200)
 ]
 ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
+
+# Left out is a value of its own to Python (the setting counts, or the profile), but a form shows
+# an empty field for it, not a switch between a type and None.
+Unset = SkipJsonSchema[None]

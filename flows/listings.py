@@ -7,7 +7,8 @@ from typing import Any
 
 from rich.console import Console
 
-from flows.terminal import print_rows
+from flows.screens import print_foreign
+from flows.terminal import print_leaderboard, print_rows
 from genebench.declarations import suggest
 from genebench.errors import GenebenchError, LakeError, RegistryError
 from genebench.registry import DECLARATIONS, Registry, load_registry, profile_ids
@@ -16,6 +17,7 @@ from lakehouse import open_lake
 from lakehouse.cards import card_rows, read_cards, render_page
 from lakehouse.changes import changes_since_release, describe_changes
 from lakehouse.curation import choose_snapshots, curation_key, is_curated, missing_files
+from lakehouse.foreign import foreign_means
 from lakehouse.plan import plan_release, release_of
 from lakehouse.queries import Lake
 from lakehouse.tables import TABLES
@@ -48,8 +50,11 @@ def print_list(what: str, families: list[str], profile: str | None) -> None:
             [[p.id, p.title, p.description] for p in open_registry(profile).protocols.values()],
         ),
         "releases": lambda: (
-            ["release", "tasks", "encoders", "evaluations"],
-            open_lake().releases().iter_rows(),
+            ["release", "tasks", "encoders", "evaluations", "whose"],
+            [
+                [*row[:4], "imported" if row[4] else "ours"]
+                for row in open_lake().releases().iter_rows()
+            ],
         ),
     }
     head, rows = lists[what]()
@@ -148,8 +153,22 @@ def print_card(name: str, profile: str | None) -> None:
     if "__" in name:
         _print_task_state(open_lake(), name)
         return
+    if name in (releases := open_lake().releases())["release_id"]:
+        _print_release(open_lake(), name)
+        return
     known = [*(key for entries in kinds.values() for key in entries), *TABLES]
+    known += releases["release_id"].to_list()
     raise RegistryError([f"nothing is named {name!r}{suggest(name, known)}; see `genebench ls`"])
+
+
+def _print_release(lake: Lake, name: str) -> None:
+    """Print what a release of ours names, or the numbers of an imported one."""
+    row = next(row for row in lake.releases().iter_rows(named=True) if row["release_id"] == name)
+    if row.pop("is_foreign"):
+        print_foreign(foreign_means(lake.foreign(name)), name)
+        return
+    print_rows(f"release {name}", ["", ""], row.items())
+    print_leaderboard(lake, name)
 
 
 def _flatten(declared: Mapping[str, Any]) -> list[list[str]]:
@@ -232,7 +251,9 @@ def print_status(protocol: str | None, profile: str | None) -> None:
     print_rows(f"lake {lake.delta.storage.root}", ["table", "rows"], _thousands(counts))
     print_rows("pending", ["verb", "what", "why"], _pending(lake, registry, protocol))
     release = release_of(protocol or get_settings().protocol)
-    changes = describe_changes(changes_since_release(lake, release))
+    changes = describe_changes(
+        changes_since_release(lake, release), lake.table("bronze.snapshots").collect()
+    )
     if changes:
         print_rows(f"tasks changed since release {release}", ["task", "samples"], changes.items())
 
@@ -260,4 +281,6 @@ def _pending(lake: Lake, registry: Registry, protocol: str | None) -> list[list[
         ["score", encoder_id, f"{n:,} evaluations: {why}"]
         for encoder_id, why, n in counts.iter_rows()
     ]
+    if plan.items.is_empty():
+        rows.append(["embed", "every encoder", "none has embedded what the tasks sample"])
     return rows or [["–", "nothing", "every evaluation of the release is there"]]

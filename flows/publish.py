@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 import prefect.runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
-from prefect.states import Completed, Failed, State
 from prefect.logging import get_logger
+from prefect.states import Completed, Failed, State
 
 from expectations import check, needs_of
 from flows.context import Context
 from flows.outcome import NOTHING_NEW, PARTLY_DONE, Outcome, Unfinished
 from lakehouse import open_lake
-from lakehouse.tables import table
 from lakehouse.tables import TABLES
+from lakehouse.tables import table as declared
 
 if TYPE_CHECKING:
     import polars as pl
@@ -151,6 +151,6 @@ def written_by(run_id: str | None) -> str:
     for name in delta.list_tables():
         last = delta.history(name, 1)[0]
         if run_id and last.get("flow_run") == run_id:
-            address = delta.storage.uri(table(name).path)
+            address = delta.storage.uri(declared(name).path)
             lines.append(f"| `{name}` | {last['version']} | `{address}` |")
     return "\n".join(["| table | version | address |", "|---|---|---|", *lines]) if lines else ""

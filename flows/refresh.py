@@ -10,7 +10,7 @@ from prefect.runtime import deployment
 from prefect.states import State
 
 from flows.context import Context, open_context
-from flows.forms import ProfileId, SourceId
+from flows.forms import ProfileId, SourceId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import append, close, replace
@@ -20,7 +20,6 @@ from genebench.sources.readers import read
 from lakehouse.downloads import Unreachable
 from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
 
-
 # Pauses before a scheduled run asks an unreachable server again; a person asks again himself.
 RETRY_PAUSES_SECONDS = [60, 600, 3600]
 
@@ -28,11 +27,11 @@ RETRY_PAUSES_SECONDS = [60, 600, 3600]
 @flow(name="refresh", flow_run_name=run_name)
 @one_writer
 def refresh(
-    sources: list[SourceId] | None = None,
-    profile: ProfileId | None = None,
+    sources: list[SourceId] | Unset = None,
+    profile: ProfileId | Unset = None,
     pinned: bool = False,
     lock: bool = False,
-    version: str | None = None,
+    version: str | Unset = None,
 ) -> Outcome:
     """Fetch source files, keep their bytes, and write what is new as raw tables.
 
@@ -86,15 +85,27 @@ def refresh_file(file_id: str, profile: str, pinned: bool, version: str | None =
     context = open_context(profile)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SnapshotDrift)
-        found = _fetch_and_commit(context, file_id, pinned, version)
+        found = fetch_and_commit(context, file_id, pinned, version)
     for warning in caught:
         get_run_logger().warning(str(warning.message))
     return found
 
 
-def _fetch_and_commit(
-    context: Context, file_id: str, pinned: bool, version: str | None
+def fetch_and_commit(
+    context: Context, file_id: str, pinned: bool = False, version: str | None = None
 ) -> Snapshot:
+    """Fetch one file; where its bytes are new, parse, check and commit it.
+
+    Args:
+        context: The run.
+        file_id: The file, such as `hpa.proteinatlas`.
+        pinned: Take exactly the version and bytes of the lock.
+        version: A version; what the settings or the profile name, or the newest, by default.
+
+    Raises:
+        SourceError: It cannot be had or read; every table is as it was.
+        ExpectationFailed: A critical expectation is not met; every table is as it was.
+    """
     source_id, _, name = file_id.partition(".")
     source = context.registry.sources[source_id]
     delta = context.lake.delta

@@ -1,16 +1,17 @@
-"""A release into its leaderboard."""
+"""A release into its leaderboard, its page and its files."""
 
 from pathlib import Path
 
 from prefect import flow
 
-from flows.context import open_context
-from flows.forms import FilePath, ProfileId, ReleaseId
+from flows.context import Context, code_version, open_context
+from flows.forms import CsvForm, FilePath, ProfileId, ReleaseId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import close, replace, tell
 from flows.terminal import leaderboard_markdown
 from flows.turns import one_writer
+from lakehouse.exports import csv_rows
 from lakehouse.plan import release_of
 from lakehouse.standings import leaderboard_rows
 
@@ -18,14 +19,22 @@ from lakehouse.standings import leaderboard_rows
 @flow(name="report", flow_run_name=run_name)
 @one_writer
 def report(
-    release: ReleaseId | None = None, profile: ProfileId | None = None, csv: FilePath | None = None
+    release: ReleaseId | Unset = None,
+    profile: ProfileId | Unset = None,
+    csv: FilePath | Unset = None,
+    csv_form: CsvForm = "long",
+    folder: FilePath | Unset = None,
+    figures: bool = True,
 ) -> Outcome:
-    """Rank the encoders of a release by family and overall.
+    """Rank the encoders of a release by family and overall; write its page where asked.
 
     Args:
         release: The release; by default the one that score writes under the setting's protocol.
         profile: embedded or paper; the setting by default.
-        csv: File to write the leaderboard to, in long form.
+        csv: File to write the scores to.
+        csv_form: long (a row a score), report (the published package's form) or leaderboard.
+        folder: Where the page and its figures go; no page is written if empty.
+        figures: Write each figure as SVG and PNG too.
     """
     context = open_context(profile)
     release = release or release_of(context.settings.protocol)
@@ -39,7 +48,21 @@ def report(
         replace(context, "gold.leaderboard", rows, commit, {"release_id": release})
         outcome.done["gold.leaderboard"] = f"{rows.height:,} rows of release {release}"
     if csv is not None:
-        rows.write_csv(Path(csv))
-        outcome.done[csv] = f"{rows.height:,} rows"
+        written = csv_rows(context.lake, release, csv_form)
+        written.write_csv(Path(csv))
+        outcome.done[csv] = f"{written.height:,} rows in {csv_form} form"
+    if folder:
+        outcome.done |= _write_page(context, release, Path(folder), has_figures=figures)
     tell("leaderboard", leaderboard_markdown(context.lake, release))
     return close(outcome)
+
+
+def _write_page(
+    context: Context, release: str, folder: Path, *, has_figures: bool
+) -> dict[str, str]:
+    """Write the page; what was written, with a word about it."""
+    from lakehouse.report import write_report
+
+    page = write_report(context.lake, release, folder, code=code_version(), with_files=has_figures)
+    words = f"page of release {release}, {page.stat().st_size / 1e6:.1f} MB"
+    return {str(page): words}

@@ -16,6 +16,7 @@ from flows.forms import (
     ProtocolId,
     TaskPattern,
     UniverseId,
+    Unset,
 )
 from flows.names import run_name
 from flows.outcome import Outcome
@@ -52,15 +53,15 @@ class Request:
 @flow(name="score", flow_run_name=run_name, task_runner=ChosenRunner())
 @one_writer
 def score(
-    encoders: list[EncoderId] | None = None,
-    tasks: list[TaskPattern] | None = None,
-    families: list[FamilyId] | None = None,
-    probes: list[ProbeId] | None = None,
-    protocol: ProtocolId | None = None,
+    encoders: list[EncoderId] | Unset = None,
+    tasks: list[TaskPattern] | Unset = None,
+    families: list[FamilyId] | Unset = None,
+    probes: list[ProbeId] | Unset = None,
+    protocol: ProtocolId | Unset = None,
     universe: UniverseId = "shared",
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = None,
     dry_run: bool = False,
-    encoder_files: list[FilePath] | None = None,
+    encoder_files: list[FilePath] | Unset = None,
 ) -> Outcome:
     """Evaluate what is pending, and let the release name it.
 

@@ -79,7 +79,7 @@ def catalogue(
     entities, xrefs = _CATALOGUES[source_file_id](frame)
     if withdrawn is not None:
         xrefs = pl.concat([xrefs, _merged_xrefs(withdrawn, entities)])
-    _refuse_faulty(entities, xrefs, source_file_id)
+    _refuse_faulty(entities, source_file_id)
     return Catalogue(
         entities.with_columns(
             pl.col("name").fill_null(""), pl.lit(snapshot_id).alias("snapshot_id")
@@ -227,7 +227,7 @@ def _merged_xrefs(withdrawn: pl.DataFrame, entities: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _refuse_faulty(entities: pl.DataFrame, xrefs: pl.DataFrame, source_file_id: str) -> None:
+def _refuse_faulty(entities: pl.DataFrame, source_file_id: str) -> None:
     if not entities.height:
         raise SourceError(f"{source_file_id}: not one entity is in it; fetch it again")
     nameless = entities.filter(pl.col("entity_id").is_null() | pl.col("symbol").is_null())

@@ -14,11 +14,14 @@ import numpy.typing as npt
 import polars as pl
 
 from genebench.folds import assign_folds, frequent_labels, split_of
+from genebench.predictions import PREDICTIONS_SCHEMA, frame_predictions
 from genebench.probes import TEST, TRAIN, HeldOut, Probe, Problem
 from genebench.protocols import Protocol
 from genebench.scoring import score_fold
+from genebench.uncertainty import interval_rows
 
 __all__ = [
+    "PREDICTIONS_SCHEMA",
     "REVISION",
     "Evaluation",
     "assign_folds",
@@ -43,15 +46,6 @@ SCORES_SCHEMA = pl.Schema(
         "n_test": pl.Int32,
     }
 )
-PREDICTIONS_SCHEMA = pl.Schema(
-    {
-        "sample": pl.Int64,
-        "fold": pl.Int8,
-        "label": pl.String,
-        "score": pl.Float64,
-        "truth": pl.Float64,
-    }
-)
 
 
 @dataclass(frozen=True)
@@ -73,6 +67,8 @@ class Evaluation:
         scores: One row a label ("" for the whole task), metric and fold; empty unless ok.
         predictions: One row a held-out sample, fold and label with its log odds, logit or number;
             None unless asked for.
+        intervals: One row a metric of the whole task, `uncertainty.INTERVALS_SCHEMA`; None unless
+            asked for.
     """
 
     problem_id: str
@@ -86,6 +82,7 @@ class Evaluation:
     gradient_norm: float
     scores: pl.DataFrame
     predictions: pl.DataFrame | None
+    intervals: pl.DataFrame | None
 
 
 def evaluate(
@@ -99,6 +96,7 @@ def evaluate(
     memory_bytes: int = 6 << 30,
     precision: Literal["auto", "float32", "bfloat16"] = "auto",
     predictions: bool = False,
+    intervals: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Evaluation]:
     """Evaluate one embedding on many problems, which are solved together.
@@ -113,6 +111,7 @@ def evaluate(
         memory_bytes: What the engine may take.
         precision: See `probes.linear.Settings`.
         predictions: Also give the held-out predictions.
+        intervals: Also give bootstrap intervals, as the protocol's `uncertainty` says.
         progress: Called with the number of fits done and of all fits.
 
     Yields:
@@ -161,7 +160,7 @@ def evaluate(
     by_id = {problem.id: problem for problem in applicable}
     for held_out in outputs:
         problem = by_id[held_out.problem_id]
-        yield _score(problem, held_out, matrix, protocol, predictions)
+        yield _score(problem, held_out, matrix, protocol, predictions, intervals)
 
 
 def _check(matrix: npt.NDArray[Any], problems: Sequence[Problem]) -> None:
@@ -223,6 +222,7 @@ def _without_scores(
         0.0,
         SCORES_SCHEMA.to_frame(),
         None,
+        None,
     )
 
 
@@ -237,9 +237,11 @@ def _score(
     matrix: npt.NDArray[Any],
     protocol: Protocol,
     predictions: bool,
+    intervals: bool,
 ) -> Evaluation:
     rows: list[tuple[str, str, int, float, int, int]] = []
     notes: dict[str, list[int]] = {}
+    counted: list[npt.NDArray[np.bool_]] = []
     for fold, output in enumerate(held_out.folds):
         truth = problem.targets[output.rows]
         usable = output.fitted.copy()
@@ -264,6 +266,7 @@ def _score(
             )
         for label, reason in why.items():
             notes.setdefault(f"{label}: {reason}", []).append(fold)
+        counted.append(usable)
         n_train = int((problem.split[:, fold] == TRAIN).sum())
         for (label, metric), value in score_fold(problem, output, usable, protocol).items():
             if not math.isfinite(value):
@@ -275,6 +278,7 @@ def _score(
         f"left out of fold {', '.join(map(str, folds))}: {note}" for note, folds in notes.items()
     )
     norms = [output.gradient_norm[output.fitted] for output in held_out.folds]
+    scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
     return Evaluation(
         problem.id,
         "ok",
@@ -285,33 +289,7 @@ def _score(
         problem.n_columns,
         held_out.solver,
         float(np.concatenate(norms).max(initial=0.0)),
-        pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row"),
-        _frame_predictions(problem, held_out) if predictions else None,
+        scores,
+        frame_predictions(problem, held_out) if predictions else None,
+        interval_rows(problem, held_out.folds, counted, protocol, scores) if intervals else None,
     )
-
-
-def _frame_predictions(problem: Problem, held_out: HeldOut) -> pl.DataFrame:
-    frames = []
-    for fold, output in enumerate(held_out.folds):
-        truth = problem.targets[output.rows]
-        for column in np.flatnonzero(output.fitted):
-            match problem.kind:
-                case "multilabel":
-                    own = truth[:, column]
-                case "multiclass":
-                    own = truth == column
-                case _:
-                    own = truth
-            frames.append(
-                pl.DataFrame(
-                    {
-                        "sample": output.rows,
-                        "fold": np.full(len(output.rows), fold, dtype=np.int8),
-                        "label": [problem.labels[column]] * len(output.rows),
-                        "score": output.scores[:, column],
-                        "truth": own.astype(np.float64),
-                    },
-                    schema=PREDICTIONS_SCHEMA,
-                )
-            )
-    return pl.concat(frames) if frames else PREDICTIONS_SCHEMA.to_frame()

@@ -78,12 +78,16 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
         means.select("task_id", *who, "metric", "mean"),
         on=["task_id", *who, "metric"],
         how="left",
-    )
-    families = found.group_by(["family", *who, "metric"]).agg(
-        pl.col("mean").std(ddof=0).alias("sd"),
-        pl.col("mean").mean(),
-        pl.col("mean").count().alias("n_tasks"),
-        pl.col("mean").null_count().alias("n_missing"),
+    ).sort("task_id", *who, "metric")
+    families = (
+        found.group_by(["family", *who, "metric"])
+        .agg(
+            pl.col("mean").std(ddof=0).alias("sd"),
+            pl.col("mean").mean(),
+            pl.col("mean").count().alias("n_tasks"),
+            pl.col("mean").null_count().alias("n_missing"),
+        )
+        .sort("family", *who, "metric")
     )
     overall = families.group_by([*who, "metric"]).agg(
         pl.col("mean").std(ddof=0).alias("sd"),

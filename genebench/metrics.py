@@ -77,6 +77,14 @@ METRICS: Mapping[str, Metric] = {
     )
 }  # fmt: skip
 
+# What encoders are compared by on a task of each kind.
+MAIN_METRICS: Mapping[str, str] = {
+    "binary": "roc_auc",
+    "multiclass": "roc_auc",
+    "multilabel": "roc_auc",
+    "regression": "r2",
+}
+
 LABEL_METRICS = frozenset(
     {"roc_auc", "average_precision", "accuracy", "balanced_accuracy"}
     | {"precision", "recall", "f1", "mcc", "log_loss"}
@@ -122,7 +130,7 @@ def score_labels(
     if counts & set(wanted):
         tp = (truth & hard).sum(axis=0)
         fp, fn = hard.sum(axis=0) - tp, truth.sum(axis=0) - tp
-        result |= _count_metrics(tp, fp, fn, len(truth) - tp - fp - fn)
+        result |= count_metrics(tp, fp, fn, len(truth) - tp - fp - fn)
     return {name: result[name] for name in wanted}
 
 
@@ -176,7 +184,7 @@ def score_multiclass(
     hard = logits.argmax(axis=1)
     confusion = np.bincount(codes * classes + hard, minlength=classes**2).reshape(classes, classes)
     tp, support, predicted = np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0)
-    counts = _count_metrics(tp, predicted - tp, support - tp, n - predicted - support + tp)
+    counts = count_metrics(tp, predicted - tp, support - tp, n - predicted - support + tp)
     values = {name: counts[name] for name in ("precision", "recall", "f1")}
     present = support > 0
     if {"roc_auc", "average_precision"} & set(wanted):
@@ -228,12 +236,10 @@ def _binary_losses(truth: Bools, scores: Floats) -> Floats:
     return losses
 
 
-def _count_metrics(
-    tp: npt.NDArray[np.int64],
-    fp: npt.NDArray[np.int64],
-    fn: npt.NDArray[np.int64],
-    tn: npt.NDArray[np.int64],
+def count_metrics(
+    tp: npt.NDArray[Any], fp: npt.NDArray[Any], fn: npt.NDArray[Any], tn: npt.NDArray[Any]
 ) -> dict[str, Floats]:
+    """Metrics of hard predictions from counts, or sums of weights, of one shape; 0 if undefined."""
     recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
     n_rates = np.maximum(((tp + fn) > 0).astype(float) + ((tn + fp) > 0), 1)
     sizes = [np.sqrt(np.asarray(a, dtype=float)) for a in (tp + fp, tp + fn, tn + fp, tn + fn)]

@@ -72,6 +72,17 @@ def read_published() -> Published:
     return found
 
 
+def probe_of(name: str) -> str:
+    """The probe that a published base model means; one that is not said is the linear one.
+
+    >>> probe_of("LogisticRegression(max_iter=5000)"), probe_of("MLPClassifier()"), probe_of("")
+    ('linear', 'mlp', 'linear')
+    """
+    if not name or "LogisticRegression" in name or "LinearRegression" in name:
+        return "linear"
+    return "mlp" if "MLP" in name or "Perceptron" in name else name
+
+
 def metric_of(scorer: str) -> tuple[str, float] | None:
     """The metric of a published scorer's name, with the sign to multiply its numbers by.
 

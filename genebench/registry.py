@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from genebench.declarations import Model, read_yaml, suggest, validate
-from genebench.encoders import Encoder
+from genebench.encoders import Encoder, read_all
 from genebench.errors import RegistryError
 from genebench.probes import Probe
 from genebench.protocols import Protocol
@@ -189,12 +189,13 @@ def load_registry(
     encoders = _load_files(root, "encoders", Encoder, mistakes)
     own: set[str] = set()
     for name in encoder_files:
-        data, problems = read_yaml(Path(name))
-        encoder, invalid = validate(Encoder, data, name) if not problems else (None, [])
-        mistakes += [*problems, *invalid]
-        if encoder:
-            encoders[encoder.id] = encoder
-            own.add(encoder.id)
+        try:
+            given = read_all(Path(name))
+        except RegistryError as error:
+            mistakes += error.mistakes
+            continue
+        encoders |= {encoder.id: encoder for encoder in given}
+        own.update(encoder.id for encoder in given)
     probes = _load_files(root, "probes", Probe, mistakes)
     protocols = _load_files(root, "protocols", Protocol, mistakes)
     tasks = load_tasks(root, profile, mistakes)

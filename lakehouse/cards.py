@@ -83,7 +83,7 @@ class Card:
         causes: list[str | None] = [self.task.paper.reason]
         causes += [_version_cause(one, self.pinned) for one in self.snapshots]
         if self.task.deviation and not self.task.paper.reason:
-            causes.append(self.task.deviation.split(". ")[0].rstrip("."))
+            causes.append("its definition deviates, as its card says")
         told = list(dict.fromkeys(cause for cause in causes if cause))
         return "; ".join(told) or SHARED_SYMBOLS
 

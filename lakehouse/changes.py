@@ -91,20 +91,37 @@ def _written_at(lake: Lake, release: str) -> dt.datetime | None:
     return None
 
 
-def describe_changes(changes: pl.DataFrame) -> dict[str, str]:
-    """A line for each changed task: how many samples, and between which snapshots."""
-    return {
-        row["task_id"]: (
-            f"{row['n_relabelled']:,} samples labelled anew, {row['n_added']:,} added, "
-            f"{row['n_gone']:,} gone ({row['n_before']:,} before, {row['n_now']:,} now; "
-            f"{_step(row['snapshot_before'], row['snapshot_now'])})"
-        )
-        for row in changes.iter_rows(named=True)
+def describe_changes(changes: pl.DataFrame, snapshots: pl.DataFrame) -> dict[str, str]:
+    """A line for each changed task: how many samples, and between which versions.
+
+    Args:
+        changes: As `changed_samples` gives them.
+        snapshots: Rows of `bronze.snapshots`.
+    """
+    versions = {
+        row["snapshot_id"]: (row["source"], row["version"])
+        for row in snapshots.iter_rows(named=True)
     }
+    lines = {}
+    for row in changes.iter_rows(named=True):
+        n_changed = row["n_relabelled"] + row["n_added"] + row["n_gone"]
+        step = _step(row["snapshot_before"], row["snapshot_now"], versions)
+        lines[row["task_id"]] = (
+            f"{n_changed:,} samples changed ({step}): {row['n_relabelled']:,} labelled anew, "
+            f"{row['n_added']:,} added, {row['n_gone']:,} gone; {row['n_now']:,} now"
+        )
+    return lines
 
 
-def _step(before: str, now: str) -> str:
-    return f"{before} → {now}" if before != now else f"{now}, declared or resolved otherwise"
+def _step(before: str, now: str, versions: Mapping[str, tuple[str, str]]) -> str:
+    """From which version to which, of the sources that changed: `hpa 23.0 → 24.0`."""
+    steps = []
+    for old, new in zip(before.split(","), now.split(","), strict=False):
+        if old != new and old in versions and new in versions:
+            (source, version), (_, version_now) = versions[old], versions[new]
+            is_drift = version == version_now
+            steps.append(f"{source} {version}{', new bytes' if is_drift else f' → {version_now}'}")
+    return ", ".join(dict.fromkeys(steps)) or "declared or resolved otherwise"
 
 
 def _known(state: Mapping[str, pl.DataFrame | None], name: str) -> pl.DataFrame:

@@ -7,8 +7,8 @@ import polars as pl
 
 from genebench.errors import LakeError
 from genebench.leaderboard import task_means
-from genebench.metrics import METRICS
-from genebench.published import read_published
+from genebench.metrics import MAIN_METRICS, METRICS
+from genebench.published import probe_of, read_published
 from genebench.tasks import Task
 from lakehouse.foreign import foreign_means
 from lakehouse.matching import require_known
@@ -16,12 +16,8 @@ from lakehouse.matching import require_known
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
 
-MAIN_METRICS: Mapping[str, str] = {
-    "binary": "roc_auc",
-    "multiclass": "roc_auc",
-    "multilabel": "roc_auc",
-    "regression": "r2",
-}
+__all__ = ["MAIN_METRICS", "compare_encoders", "compare_published", "is_main"]
+
 WITHIN_SDS = 2.0
 PAPER = "paper"
 WITHIN, OUTSIDE = "within 2 SD", "outside 2 SD"
@@ -104,7 +100,10 @@ def compare_published(
     """
     items = lake.release(release)
     wanted = [metric] if metric else sorted(set(MAIN_METRICS.values()))
-    theirs = foreign_means(foreign).filter(pl.col("metric").is_in(wanted))
+    probes = [name for name in foreign["probe_name"].unique() if probe_of(name) == probe]
+    theirs = foreign_means(foreign).filter(
+        pl.col("metric").is_in(wanted) & pl.col("probe_name").is_in(probes)
+    )
     shared = sorted(set(theirs["encoder_id"].drop_nulls()) & set(items["encoder_id"]))
     if not shared:
         raise LakeError(

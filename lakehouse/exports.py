@@ -1,10 +1,13 @@
 """Results out of the lake: long form, the published package's report form, a release to share."""
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import polars as pl
 
+from genebench.errors import LakeError
 from genebench.metrics import METRICS
+from lakehouse.matching import require_known
 from lakehouse.tables import table
 
 if TYPE_CHECKING:
@@ -35,6 +38,21 @@ _UNITS = {
     "label": "one label or class; empty for the whole task",
     "evaluation_key": "digest of labels, vectors and rules: equal keys are equal evaluations",
 }
+
+
+CSV_FORMS = ("long", "report", "leaderboard")
+
+
+def csv_rows(lake: "Lake", release: str, form: str) -> pl.DataFrame:
+    """The rows of a CSV file: every score, the published package's form, or the leaderboard.
+
+    Raises:
+        LakeError: The release or the form does not exist.
+    """
+    require_known(form, CSV_FORMS, "CSV form")
+    if form == "report":
+        return report_rows(lake, release)
+    return long_rows(lake, release) if form == "long" else lake.leaderboard_rows(release)
 
 
 def long_rows(lake: "Lake", release: str) -> pl.DataFrame:
@@ -114,6 +132,32 @@ def report_rows(lake: "Lake", release: str) -> pl.DataFrame:
         )
         .sort("task_name", "sub_task", "encoder_model_name", "base_prediction_model")
     )
+
+
+def export_release(lake: "Lake", release: str, folder: Path, code: str) -> list[Path]:
+    """Write a release as one parquet file, with a data card beside it.
+
+    Args:
+        lake: The lake.
+        release: The release.
+        folder: Made where missing.
+        code: The version of genebench that exports.
+
+    Returns:
+        The parquet file (`<release>.parquet`, the columns of the long form) and `<release>.md`.
+
+    Raises:
+        LakeError: The release does not exist, or the folder cannot be written.
+    """
+    rows = long_rows(lake, release)
+    path, card = folder / f"{release}.parquet", folder / f"{release}.md"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        rows.write_parquet(path, compression="zstd")
+        card.write_text(data_card(lake, release, rows, path.name, code), encoding="utf-8")
+    except OSError as error:
+        raise LakeError(f"{release} cannot be exported to {folder}: {error}") from error
+    return [path, card]
 
 
 def data_card(lake: "Lake", release: str, rows: pl.DataFrame, file_name: str, code: str) -> str:

@@ -9,6 +9,7 @@ import datetime as dt
 import re
 from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import polars as pl
 
@@ -16,8 +17,10 @@ from genebench.digest import digest_bytes
 from genebench.errors import LakeError
 from genebench.published import metric_of, read_published
 from genebench.tasks import Task, subtask_id
-from lakehouse.matching import hint
 from lakehouse.tables import table
+
+if TYPE_CHECKING:
+    from lakehouse.queries import Lake
 
 FOLD, MEAN, SD = "fold", "mean", "sd"
 SIZES = "evaluated_sizes.csv"
@@ -28,11 +31,13 @@ _FORMS = {
     "summary": ("task", "model", "metric", "value"),
 }
 _OUR_LONG = ("task_id", "encoder_id", "label", "fold", "metric", "value")
+_PROBE = "base_prediction_model"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _DRAFT = {
     "task_name": pl.String,
     "label": pl.String,
     "encoder_name": pl.String,
+    "probe_name": pl.String,
     "metric": pl.String,
     "statistic": pl.String,
     "fold": pl.Int8,
@@ -117,6 +122,7 @@ def _draft_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             "task_name",
             label.fill_null("").alias("label"),
             pl.col(model).alias("encoder_name"),
+            pl.lit("").alias("probe_name"),
             pl.col("metric").alias("scorer"),
             pl.lit(FOLD).alias("statistic"),
             _number("fold", pl.Int8, frame, path),
@@ -132,6 +138,7 @@ def _draft_ours(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             pl.col("task_id").alias("task_name"),
             pl.col("label").fill_null(""),
             pl.col("encoder_id").alias("encoder_name"),
+            (pl.col("probe_id") if "probe_id" in frame.columns else pl.lit("")).alias("probe_name"),
             pl.col("metric").alias("scorer"),
             pl.lit(FOLD).alias("statistic"),
             _number("fold", pl.Int8, frame, path),
@@ -147,6 +154,7 @@ def _draft_summary(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             pl.col("task").alias("task_name"),
             pl.lit("").alias("label"),
             pl.col("model").alias("encoder_name"),
+            pl.lit("").alias("probe_name"),
             pl.col("metric").str.strip_suffix("_sd").alias("scorer"),
             pl.when(pl.col("metric").str.ends_with("_sd"))
             .then(pl.lit(SD))
@@ -175,6 +183,7 @@ def _draft_report(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
     base = frame.with_columns(
         label.fill_null("").alias("label"),
         pl.col(model).alias("encoder_name"),
+        (pl.col(_PROBE) if _PROBE in frame.columns else pl.lit("")).alias("probe_name"),
         size.alias("n_samples"),
     )
     parts = []
@@ -186,6 +195,7 @@ def _draft_report(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
             "task_name",
             "label",
             "encoder_name",
+            "probe_name",
             pl.lit(scorer).alias("scorer"),
             pl.lit(FOLD if statistic == "test" else statistic).alias("statistic"),
             pl.col(column).str.strip_chars("[] ").str.split(",").alias("value"),
@@ -227,6 +237,8 @@ def _number(name: str, dtype: type[pl.DataType], frame: pl.DataFrame, path: Path
 def _metrics(draft: pl.DataFrame) -> pl.DataFrame:
     """Scorers under our metrics' names; those unknown here are left out, empty cells too."""
     known = {scorer: found for scorer in draft["scorer"].unique() if (found := metric_of(scorer))}
+    if not known:
+        return pl.DataFrame(schema=_DRAFT)
     metric = {scorer: found[0] for scorer, found in known.items()}
     sign = {scorer: found[1] for scorer, found in known.items()}
     rows = draft.filter(pl.col("scorer").is_in(list(known)) & pl.col("value").is_finite())
@@ -255,7 +267,7 @@ def _finish(
     schema = dict.fromkeys(("task_name", "label", "task_id"), pl.String)
     matched = pl.DataFrame(rows, schema=schema, orient="row")
     encoders = {one: published.encoder_of(one) for one in draft["encoder_name"].unique()}
-    key = ["task_name", "label", "encoder_name", "metric", "statistic", "fold"]
+    key = ["task_name", "label", "encoder_name", "probe_name", "metric", "statistic", "fold"]
     if twice := draft.height - draft.unique(key).height:
         example = draft.filter(draft.select(key).is_duplicated()).row(0)[:4]
         raise LakeError(
@@ -287,11 +299,12 @@ def foreign_means(rows: pl.DataFrame) -> pl.DataFrame:
         rows: Rows of `gold.foreign_scores`.
 
     Returns:
-        release_id, task_name, label, task_id, encoder_name, encoder_id, metric, mean, sd
-        (population deviation over folds; null where not published), n_folds and n_samples. The
+        release_id, task_name, label, task_id, encoder_name, encoder_id, probe_name, metric, mean,
+        sd (population deviation over folds; null where not published), n_folds and n_samples. The
         published mean and deviation go before those computed from published folds.
     """
-    key = ["release_id", "task_name", "label", "task_id", "encoder_name", "encoder_id", "metric"]
+    key = ["release_id", "task_name", "label", "task_id", "encoder_name", "encoder_id"]
+    key += ["probe_name", "metric"]
     value, statistic = pl.col("value"), pl.col("statistic")
     folds = value.filter(statistic == FOLD)
     return (
@@ -309,14 +322,15 @@ def foreign_means(rows: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def require_release(name: str, ours: pl.Series) -> None:
-    """Refuse a name that one of our own releases has.
+def require_free_name(lake: "Lake", name: str) -> None:
+    """Refuse a name for imported results that one of our own releases has.
 
     Raises:
         LakeError: It is taken.
     """
-    if name in ours:
+    known = lake.releases()
+    if name in known.filter(~pl.col("is_foreign"))["release_id"]:
         raise LakeError(
-            f"{name!r} is a release of ours; imported results never mix with it: choose another "
-            f"name{hint(name + '_published', [])}"
+            f"{name!r} is a release of ours, and imported results never mix with those; choose "
+            f"another name, such as {name}_published"
         )

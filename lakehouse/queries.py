@@ -142,7 +142,9 @@ class Lake(Tables):
             .agg(
                 pl.col("task_name").n_unique().alias("n_tasks"),
                 pl.col("encoder_name").n_unique().alias("n_encoders"),
-                pl.struct("task_name", "label", "encoder_name").n_unique().alias("n_evaluations"),
+                pl.struct("task_name", "label", "encoder_name", "probe_name")
+                .n_unique()
+                .alias("n_evaluations"),
                 pl.lit(True).alias("is_foreign"),
             )
         )

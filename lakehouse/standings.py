@@ -17,7 +17,9 @@ def leaderboard_rows(lake: Lake, release: str) -> pl.DataFrame:
     derived = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_not_null())
     leaves = items.join(derived.select("task_id").collect(), on="task_id", how="anti")
     scores = lake.scores(release=release).filter(pl.col("label") == "")
-    means = task_means(scores.join(leaves.lazy(), on="task_id", how="semi").collect())
+    mine = scores.join(leaves.lazy(), on="task_id", how="semi").collect()
+    # Sums of floats depend on their order; equal scores give equal rows.
+    means = task_means(mine.sort("evaluation_key", "metric", "fold"))
     ranked = rank_encoders(leaves, means)
     schema = table("gold.leaderboard").schema
     return ranked.select(

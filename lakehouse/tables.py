@@ -215,12 +215,13 @@ _DECLARED = (
     _table(
         "gold.foreign_scores",
         "one number that others published",
-        "release_id task_name label encoder_name metric statistic fold",
+        "release_id task_name label encoder_name probe_name metric statistic fold",
         "release_id",
         "replace partition",
         "Imported results, under their own names; shown and compared, never mixed into ours.",
         "release_id str, task_name str, label str, task_id str?, encoder_name str,"
-        "encoder_id str?, metric str, statistic str, fold i8, value f64, n_samples i64?,"
+        "encoder_id str?, probe_name str, metric str, statistic str, fold i8, value f64,"
+        "n_samples i64?,"
         "file_name str, file_digest str, run_id str, imported_at ts",
         {"statistic": ("fold", "mean", "sd")},
     ),

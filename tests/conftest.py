@@ -1,4 +1,4 @@
-"""What tests share: real data where it is, a lake of their own, and one Prefect server a session."""
+"""What tests share: real data where it is, lakes of their own, one Prefect server a session."""
 
 import os
 from collections.abc import Callable, Iterator
@@ -49,3 +49,21 @@ def place_of(monkeypatch) -> Iterator[Callable[[Path, Path], Place]]:
 
     yield make
     get_settings.cache_clear()
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory) -> Path:
+    """A lake of four encoders with drawn scores on the paper's numbers of tasks; read only."""
+    from benchmarks.queries import make_lake
+
+    root = tmp_path_factory.mktemp("synthetic") / "lake"
+    make_lake(root, 1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def synthetic(synthetic_root):
+    """The same, opened."""
+    from lakehouse import open_lake
+
+    return open_lake(synthetic_root)

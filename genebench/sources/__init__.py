@@ -125,7 +125,9 @@ class SourceFile(BaseModel):
     def url_for(self, version: str, role: str | None = None) -> str:
         """The address of one version of the file, or of its companion in a role."""
         template = self.url if role is None else self.companions[role]
-        return template.replace("{version}", version).replace("{major}", version.split(".")[0])
+        return template.replace("{version}", version).replace(
+            "{major}", version.split(".", maxsplit=1)[0]
+        )
 
     @field_validator("url")
     @classmethod

@@ -87,7 +87,7 @@ class _ListsOnly(pickle.Unpickler):
             "do not open it with anything else; fetch it from its owner",
         )
 
-    def persistent_load(self, pid: Any) -> Any:
+    def persistent_load(self, pid: Any) -> Any:  # noqa: ARG002 - the signature is pickle's
         raise FileError("it refers to objects outside itself; only lists of strings are read")
 
 

@@ -23,7 +23,6 @@ Options of a declaration:
 
 import difflib
 import fnmatch
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -91,7 +90,7 @@ def _contents(path: Path, file: SourceFile) -> list[bytes]:
             raise FileError("it is a folder without any file that matches options: parts")
     else:
         paths = [path]
-    sizes = [os.path.getsize(p) for p in paths]
+    sizes = [p.stat().st_size for p in paths]
     if sum(sizes) > file.max_bytes:
         raise FileError(
             f"it has {sum(sizes):,} bytes, more than the {file.max_bytes:,} declared",

@@ -27,16 +27,16 @@ def folds_chart() -> Any:
         .encode(x=alt.X("max(chance):Q"))
     )
     means = base.mark_tick(thickness=3, size=15).encode(
-        y=y, x=alt.X("max(mean):Q"), color=_colour(None)
+        y=y, x=alt.X("max(mean):Q"), color=_colour()
     )
     folds = base.mark_point(filled=True, size=42, opacity=0.6).encode(
         y=y,
         x=x,
-        color=_colour("made from"),
+        color=_colour(),
         shape=alt.Shape(
             "modality:N",
-            title="made from",
             scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
+            legend=None,
         ),
         tooltip=[
             alt.Tooltip("encoder:N"),
@@ -49,12 +49,12 @@ def folds_chart() -> Any:
     return alt.layer(chance, folds, means).properties(width="container", height=alt.Step(19))
 
 
-def _colour(title: str | None) -> alt.Color:
+def _colour() -> alt.Color:
     return alt.Color(
         "modality:N",
-        title=title,
+        title="made from",
         scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
-        legend=alt.Legend(orient="top") if title else None,
+        legend=None,
     )
 
 

@@ -12,6 +12,7 @@ import polars as pl
 
 from genebench.leaderboard import OVERALL, task_means
 from genebench.metrics import METRICS
+from genebench.published import probe_of
 from genebench.tasks import FAMILY_TITLES
 from lakehouse.comparisons import MAIN_METRICS
 from lakehouse.exports import used_snapshots
@@ -90,9 +91,7 @@ def read_contents(lake: "Lake", release: str) -> Contents:
     tasks = _tasks(lake, items)
     encoders = _encoders(lake, items, board)
     foreign = lake.table("gold.foreign_scores").collect()
-    return Contents(
-        release, items, board, means, labels, tasks, encoders, foreign_means(foreign)
-    )
+    return Contents(release, items, board, means, labels, tasks, encoders, foreign_means(foreign))
 
 
 def _tasks(lake: "Lake", items: pl.DataFrame) -> pl.DataFrame:
@@ -112,7 +111,7 @@ def _tasks(lake: "Lake", items: pl.DataFrame) -> pl.DataFrame:
 
 
 def _encoders(lake: "Lake", items: pl.DataFrame, board: pl.DataFrame) -> pl.DataFrame:
-    first = sorted(items["probe_id"].unique(), key=lambda probe: (probe != "linear", probe))[0]
+    first = min(items["probe_id"].unique(), key=lambda probe: (probe != "linear", probe))
     ranks = (
         board.filter((pl.col("scope") == OVERALL) & (pl.col("probe_id") == first))
         .sort(pl.col("metric") != "roc_auc", pl.col("metric") != "r2", "metric", "rank")
@@ -149,13 +148,9 @@ def to_payload(lake: "Lake", contents: Contents, code: str) -> dict[str, Any]:
         "metrics": {name: _metric(name) for name in used},
         "mains": [name for name in dict.fromkeys(MAIN_METRICS.values()) if name in used],
         "families": {
-            name: title
-            for name, title in FAMILY_TITLES.items()
-            if name in contents.tasks["family"]
+            name: title for name, title in FAMILY_TITLES.items() if name in contents.tasks["family"]
         },
-        "series": [
-            {"probe": probe, "protocol": protocol} for probe, protocol in contents.series
-        ],
+        "series": [{"probe": probe, "protocol": protocol} for probe, protocol in contents.series],
         "encoders": _encoder_cards(lake, contents),
         "tasks": _task_cards(lake, contents),
         "board": _board(contents, encoder_ids),
@@ -238,9 +233,7 @@ def _encoder_cards(lake: "Lake", contents: Contents) -> list[dict[str, Any]]:
 def _task_cards(lake: "Lake", contents: Contents) -> list[dict[str, Any]]:
     evaluated = dict(
         contents.items.lazy()
-        .join(
-            lake.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key"
-        )
+        .join(lake.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key")
         .group_by("task_id")
         .agg(pl.col("n_samples").max())
         .collect()
@@ -317,8 +310,7 @@ def _task_coverage(lake: "Lake", contents: Contents) -> dict[str, list[float | N
         )
         found.append(dict(shares.iter_rows()))
     return {
-        task_id: [shares.get(task_id) for shares in found]
-        for task_id in contents.leaves["task_id"]
+        task_id: [shares.get(task_id) for shares in found] for task_id in contents.leaves["task_id"]
     }
 
 
@@ -336,7 +328,7 @@ def _board(contents: Contents, encoder_ids: list[str]) -> list[dict[str, Any]]:
             "series": series[probe, protocol],
             "metric": metric,
             "scope": scope,
-            "n_tasks": int(rows["n_tasks"].cast(pl.Int64).max() or 0),
+            "n_tasks": max(rows["n_tasks"].to_list(), default=0),
         }
         for name in ("mean", "sd", "rank", "n_missing"):
             cells: list[Any] = [None] * len(encoder_ids)
@@ -358,9 +350,7 @@ def _scores(
     size = len(task_ids) * len(encoder_ids)
     found = []
     for probe, protocol in contents.series:
-        mine = places.filter(
-            (pl.col("probe_id") == probe) & (pl.col("protocol_id") == protocol)
-        )
+        mine = places.filter((pl.col("probe_id") == probe) & (pl.col("protocol_id") == protocol))
         by_metric = {}
         for metric in metrics:
             rows = mine.filter(pl.col("metric") == metric)
@@ -487,7 +477,8 @@ def _published(
         ),
         pl.col("mean", "sd").round(4),
     )
-    return _plain(rows.drop("label"))
+    linear = [name for name in rows["probe_name"].unique() if probe_of(name) == "linear"]
+    return _plain(rows.filter(pl.col("probe_name").is_in(linear)).drop("label", "probe_name"))
 
 
 def _plain(rows: pl.DataFrame) -> list[dict[str, Any]]:

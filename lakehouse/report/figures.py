@@ -10,8 +10,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-
-
 import altair as alt
 import polars as pl
 
@@ -116,9 +114,7 @@ def name_encoders(encoders: pl.DataFrame) -> pl.DataFrame:
         encoders: encoder_id, title and is_control.
     """
     mark = pl.when(pl.col("is_control")).then(pl.lit(" (control)")).otherwise(pl.lit(""))
-    return encoders.select(
-        "encoder_id", (_distinct("title", "encoder_id") + mark).alias("encoder")
-    )
+    return encoders.select("encoder_id", (_distinct("title", "encoder_id") + mark).alias("encoder"))
 
 
 def _order(encoders: pl.DataFrame) -> list[str]:
@@ -202,10 +198,10 @@ def _scale(metric: str, rows: pl.DataFrame) -> alt.Scale:
     rule = METRICS[metric]
     if rule.low is None:
         # One hopeless fit would squeeze all others together; the table has its number.
-        return alt.Scale(domain=[max(-1.0, float(rows["mean"].cast(pl.Float64).min() or 0.0)), 1])
+        return alt.Scale(domain=[max(-1.0, min(rows["mean"].to_list())), 1])
     if rule.high != 1:
         return alt.Scale(zero=False)
-    low = float(rows["mean"].cast(pl.Float64).min() or 0.0)
+    low = min(rows["mean"].to_list())
     # A little room on the right: points at 1 are drawn whole.
     return alt.Scale(domain=[max(0.0, math.floor(low * 10 - 0.5) / 10), 1.02], nice=False)
 
@@ -266,9 +262,7 @@ def _heat_map(
             sort=order,
             axis=alt.Axis(orient="top", labelAngle=-45, labelLimit=170, ticks=False, domain=False),
         ),
-        y=alt.Y(
-            f"{y}:N", title=None, axis=alt.Axis(labelLimit=260, ticks=False, domain=False)
-        ),
+        y=alt.Y(f"{y}:N", title=None, axis=alt.Axis(labelLimit=260, ticks=False, domain=False)),
     )
     cells = base.mark_rect(stroke="white", strokeOpacity=0.25).encode(
         color=alt.Color(
@@ -384,7 +378,7 @@ def draw_similarity(found: Similarity, id_: str, title: str, caption: str) -> Fi
         for corner, (x, height) in enumerate(link)
     ]
     tree = (
-        alt.Chart(alt.Data(values=corners))
+        alt.Chart(alt.InlineData(values=corners))
         .mark_line(color="#8A8F98", strokeWidth=1.5, interpolate="linear")
         .encode(
             x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, n], nice=False)),
@@ -394,7 +388,7 @@ def draw_similarity(found: Similarity, id_: str, title: str, caption: str) -> Fi
         )
         .properties(width=n * step, height=70)
     )
-    base = alt.Chart(alt.Data(values=cells)).encode(
+    base = alt.Chart(alt.InlineData(values=cells)).encode(
         x=alt.X("a:N", title=None, sort=found.names,
                 axis=alt.Axis(labelAngle=-45, labelLimit=200, ticks=False, domain=False)),
         y=alt.Y("b:N", title=None, sort=found.names,
@@ -443,8 +437,9 @@ def draw_probe_agreement(
         return None
     competitors = both.filter(pl.col("modality") != "control")
     r = correlate_pairs(competitors["mean"].to_numpy(), competitors["mean_other"].to_numpy())
-    low = math.floor(10 * min(float(both[name].min()) for name in ("mean", "mean_other"))) / 10  # type: ignore[arg-type]
-    line = alt.Chart(alt.Data(values=[{"v": low}, {"v": 1.0}])).mark_line(
+    values = both["mean"].to_list() + both["mean_other"].to_list()
+    low = math.floor(10 * min(values)) / 10
+    line = alt.Chart(alt.InlineData(values=[{"v": low}, {"v": 1.0}])).mark_line(
         strokeDash=[3, 3], color="#8A8F98", clip=True
     )
     domain = alt.Scale(domain=[low, 1.02], nice=False)

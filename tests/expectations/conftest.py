@@ -297,6 +297,7 @@ def make_foreign_scores() -> pl.DataFrame:
         task_id=["tf_vs_non_tf", *[None] * (n - 1)],
         encoder_name=["Bag of Words"] * n,
         encoder_id=["bag_of_words", *[None] * (n - 1)],
+        probe_name=[""] * n,
         metric=list(METRICS),
         statistic=["mean"] * n,
         fold=[0] * n,

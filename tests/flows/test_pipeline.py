@@ -232,7 +232,7 @@ def test_a_corrupt_source_leaves_every_table_as_it_was(copied):
     world.write()
     path = Path(world.path_of("bioconductor.genes"))
     path.write_bytes(path.read_bytes()[:-20])
-    with pytest.raises(GenebenchError, match="bioconductor.genes"):
+    with pytest.raises(GenebenchError, match=r"bioconductor\.genes"):
         refresh(["bioconductor.genes"])
     assert place.lake.counts() == before
 
@@ -247,7 +247,7 @@ def test_a_duplicate_gene_is_refused_and_the_catalogue_stays(copied):
     world.genes.append(twin)
     world.release("bioconductor", "3.19.0")
     world.write()
-    with pytest.raises(GenebenchError):
-        refresh(["bioconductor.genes"])
+    refresh(["bioconductor.genes"])
+    with pytest.raises(GenebenchError, match=r"more than once|twice|repeat"):
         curate()
     assert place.rows("silver.entities").equals(entities)

@@ -56,7 +56,7 @@ def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
     changes = [
         {"standardise": True},
         {"penalty": {"c": [0.5]}},
-        {"pair_join": "mean"},
+        {"pair_join": "difference"},
         {"positive": "declared"},
         {"multilabel_auc": "scores"},
         {"folds": {"seed": 1}},

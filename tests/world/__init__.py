@@ -84,12 +84,13 @@ class World:
             source = file_id.split(".")[0]
             path = Path(source) / self.versions[source] / name
             entry = {"version": self.versions[source], "path": path.as_posix()}
+            body = content
             if isinstance(content, tuple):
-                content, labels = content
+                body, labels = content
                 labels_path = path.with_name(name.replace("text", "label"))
                 write(self.folder / labels_path, labels)
                 entry["labels"] = labels_path.as_posix()
-            write(self.folder / path, content)
+            write(self.folder / path, body)
             listed = self.entries.setdefault(file_id, [])
             if entry not in listed:
                 listed.append(entry)

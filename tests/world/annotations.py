@@ -10,7 +10,7 @@ COMPLEX = "GO:0032991"
 ONTOLOGY = {PROCESS: "BP", FUNCTION: "MF", COMPONENT: "CC"}
 
 TERMS = {
-    # term: (id, ontology, [(parent, relation)])
+    # A term to its id, its ontology and its parents with the relation to each.
     "signal transmission": ("GO:9100001", "BP", [(PROCESS, "is_a")]),
     "gene regulation": ("GO:9100002", "BP", [(PROCESS, "is_a")]),
     "protein turnover": ("GO:9100003", "BP", [(PROCESS, "is_a")]),

@@ -34,7 +34,7 @@ TOP_PATHWAYS = {
     ),
 }
 KEYWORDS = {
-    # family: [(id, category, name)]
+    # A family to the id, category and name of each of its keywords.
     "kinase": [("KW-9001", "Ligand", "ATP-binding"), ("KW-9002", "PTM", "Phosphoprotein")],
     "finger": [("KW-9003", "Ligand", "Zinc"), ("KW-9004", "Domain", "Zinc-finger")],
     "receptor": [("KW-9005", "Domain", "Transmembrane"), ("KW-9006", "PTM", "Glycoprotein")],
@@ -231,7 +231,7 @@ def _parquet_bytes(frame: pl.DataFrame) -> bytes:
 
 
 GENE_CLASSES = {
-    # file: {label: families}
+    # A file to its labels, and each label to its families.
     "bivalent_vs_lys4_only": {"bivalent": ["finger", "receptor"], "lys4_only": ["ribosomal"]},
     "bivalent_vs_no_methyl": {"bivalent": ["finger", "receptor"], "no_methylation": ["channel"]},
     "dosage_sensitivity_tfs": {
@@ -239,8 +239,8 @@ GENE_CLASSES = {
         "Dosage-insensitive TFs": ["kinase", "peptidase"],
     },
     "tf_regulatory_range": {"long_range": ["finger"], "short_range": ["kinase", "secreted"]},
-    "n1_network": {"n1_targets": ["secreted"], "non_n1_targets": ["peptidase", "channel"]},
-    "n1_target": {"central": ["kinase", "receptor"], "peripheral": ["ribosomal", "hla"]},
+    "n1_network": {"n1_central": ["kinase", "receptor"], "n1_peripheral": ["ribosomal", "hla"]},
+    "n1_target": {"n1_activated": ["secreted"], "n1_nontarget": ["peptidase", "channel"]},
 }
 
 

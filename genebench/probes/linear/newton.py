@@ -100,8 +100,9 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
             batch, point, slope = batch.take(keep), point.take(columns), slope.take(keep, columns)
             systems, first, best, idle = systems[keep], first[keep], best[keep], idle[keep]
             norm, axes = norm[keep], (axes[0][:, columns], axes[1][columns])
+            done = done[keep]
         forcing = torch.clamp(torch.sqrt(norm / first), max=0.1)
-        change, n = _direction(batch, slope, axes, forcing, fast=fast)
+        change, n = _direction(batch, slope, axes, forcing, ~done, fast=fast)
         n_products += n
         point, slope = _advance(batch, point, slope, change)
     if point is not start:
@@ -194,11 +195,18 @@ def is_settled(batch: Batch, point: Point, slope: _Slope, axes: tuple[Tensor, Te
 
 
 def _direction(
-    batch: Batch, slope: _Slope, axes: tuple[Tensor, Tensor], forcing: Tensor, *, fast: bool
+    batch: Batch,
+    slope: _Slope,
+    axes: tuple[Tensor, Tensor],
+    forcing: Tensor,
+    is_open: Tensor,
+    *,
+    fast: bool,
 ) -> tuple[tuple[Tensor, Tensor], int]:
     """Solve second derivatives times change = - gradient as far as `forcing` asks.
 
-    Preconditioned conjugate gradients (Nocedal and Wright 2006, algorithm 5.3).
+    Preconditioned conjugate gradients (Nocedal and Wright 2006, algorithm 5.3). A system that is
+    not open, or no longer, stands still: beyond its goal there is only rounding to amplify.
 
     Returns:
         Changes of the coefficients and intercepts, and the number of products used.
@@ -218,8 +226,8 @@ def _direction(
         curved = _curve(batch, weights, conjugate, fast=fast)
         along = _dot(n_classes, conjugate, curved)
         # Rounding can leave a direction without curvature; there is nothing to gain along it.
-        curved_enough = along > eps * size
-        length = torch.where(curved_enough, size / along.clamp_min(1e-300), 0.0)
+        is_open = is_open & (along > eps * size) & (size > 0)
+        length = torch.where(is_open, size / along.clamp_min(1e-300), 0.0)
         length = _spread(length, n_classes, rest[0])
         for part in range(2):
             change[part].addcmul_(conjugate[part], length)
@@ -227,20 +235,21 @@ def _direction(
         torch.mul(scale, rest[0], out=scaled[0])
         scaled[1].copy_(_centred(scale_b * rest[1], n_classes))
         new_size = _dot(n_classes, rest, scaled)
-        open_ = (new_size > goal) & curved_enough
-        if product == MAX_CONJUGATE or not bool(open_.any()):
+        is_open = is_open & (new_size > goal)
+        if product == MAX_CONJUGATE or not bool(is_open.any()):
             break
-        ratio = _spread(new_size / size.clamp_min(1e-300), n_classes, rest[0])
+        ratio = torch.where(is_open, new_size / size.clamp_min(1e-300), 0.0)
+        ratio = _spread(ratio, n_classes, rest[0])
         for part in range(2):
             conjugate[part].mul_(ratio).add_(scaled[part])
         size = new_size
-        if open_.double().mean() <= 1 - LEAVE_EARLY_SHARE:
-            keep = open_.nonzero().flatten()
+        if is_open.double().mean() <= 1 - LEAVE_EARLY_SHARE:
+            keep = is_open.nonzero().flatten()
             columns = columns_of(keep, n_classes)
             if change is not whole:
                 _put_change(whole, change, columns_of(here, n_classes))
             batch, weights = batch.take(keep), weights[:, columns]
-            here, size, goal = here[keep], size[keep], goal[keep]
+            here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
             scale, scale_b = scale[:, columns], scale_b[columns]
             change, rest, scaled, conjugate = (
                 (pair[0][:, columns], pair[1][columns])

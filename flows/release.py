@@ -1,0 +1,87 @@
+"""Releases: our own frozen for good, those of others imported under a name."""
+
+from pathlib import Path
+
+from prefect import flow
+
+from flows.context import open_context
+from flows.forms import FilePath, ProfileId, ReleaseId, Unset
+from flows.names import run_name
+from flows.outcome import Outcome
+from flows.publish import close, replace
+from flows.turns import one_writer
+from lakehouse.foreign import read_foreign, require_free_name
+from lakehouse.plan import release_of
+from lakehouse.releases import freeze
+
+
+@flow(name="release", flow_run_name=run_name)
+@one_writer
+def release(
+    name: ReleaseId,
+    source: ReleaseId | Unset = None,
+    allow_pending: bool = False,
+    profile: ProfileId | Unset = None,
+) -> Outcome:
+    """Freeze a release: name its evaluations for good.
+
+    Args:
+        name: The new release, such as 2026.1.
+        source: The release that is frozen; by default the one that score writes.
+        allow_pending: Even where evaluations are pending.
+        profile: embedded or paper; the setting by default.
+    """
+    context = open_context(profile)
+    source = source or release_of(context.settings.protocol)
+    frozen = freeze(context.lake, name, source, allow_pending=allow_pending)
+    read = ("gold.releases", "gold.scores", "gold.evaluations")
+    commit = context.commit({table: context.lake.delta.version(table) for table in read})
+    partition = {"release_id": name}
+    outcome = Outcome("release")
+    # The release itself comes last: it exists once everything that belongs to it does.
+    for table, rows in (
+        ("gold.universes", frozen.universe),
+        ("gold.leaderboard", frozen.leaderboard),
+        ("gold.releases", frozen.items),
+    ):
+        replace(context, table, rows, commit, partition)
+        outcome.done[table] = f"{rows.height:,} rows of release {name}"
+    if frozen.n_pending:
+        outcome.refused["pending"] = f"{frozen.n_pending:,} evaluations have no score"
+    return close(outcome)
+
+
+@flow(name="import", flow_run_name=run_name)
+@one_writer
+def import_results(
+    file: FilePath,
+    name: ReleaseId,
+    sizes: FilePath | Unset = None,
+    profile: ProfileId | Unset = None,
+) -> Outcome:
+    """Import published results as a release of others; importing again replaces it.
+
+    Args:
+        file: A CSV file: the published package's report, its long form, a summary (task, model,
+            metric, value), or our own long form.
+        name: What the release is to be called.
+        sizes: A CSV file of task and n_evaluated; evaluated_sizes.csv beside the file by default.
+        profile: embedded or paper, whose task names are known; the setting by default.
+    """
+    context = open_context(profile)
+    require_free_name(context.lake, name)
+    rows = read_foreign(
+        Path(file),
+        name,
+        context.registry.tasks,
+        context.run_id,
+        Path(sizes) if sizes else None,
+    )
+    replace(context, "gold.foreign_scores", rows, context.commit(), {"release_id": name})
+    outcome = Outcome("import")
+    outcome.done["gold.foreign_scores"] = f"{rows.height:,} rows of {file} as {name}"
+    for task in sorted(set(rows["task_name"].filter(rows["task_id"].is_null()))):
+        outcome.skipped[task] = "kept; no declared task has this name"
+    for encoder in sorted(set(rows["encoder_name"].filter(rows["encoder_id"].is_null()))):
+        outcome.skipped[encoder] = "kept; no declared encoder has this name"
+    return close(outcome)

@@ -1,0 +1,83 @@
+"""A run that is killed, and the one after it, give what an undisturbed run gives."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from world import build_world
+
+from lakehouse import open_lake
+
+GENEBENCH = Path(sys.executable).parent / "genebench"
+ENCODERS = ("--encoder", "bag_of_words", "--encoder", "random", "--encoder", "oracle")
+
+
+@pytest.fixture
+def environment(tmp_path):
+    build_world(tmp_path / "sources")
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
+    return {
+        **kept,
+        "GENEBENCH_SOURCES": str(tmp_path / "sources"),
+        "GENEBENCH_PROTOCOL": "paper",
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+    }
+
+
+def start(environment, lake, log):
+    return subprocess.Popen(
+        [GENEBENCH, "benchmark", *ENCODERS],
+        env={**environment, "GENEBENCH_LAKE": str(lake)},
+        cwd=lake.parent,
+        stdout=log,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def results(folder):
+    lake = open_lake(folder)
+    scores = lake.table("gold.scores").drop("run_id", "evaluated_at").collect()
+    order = ["evaluation_key", "label", "fold", "metric"]
+    return scores.sort(order)
+
+
+def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(tmp_path, environment):
+    log_path = tmp_path / "log.txt"
+    with log_path.open("wb") as log:
+        assert start(environment, tmp_path / "whole", log).wait(600) == 0, log_path.read_text()
+        whole = results(tmp_path / "whole")
+        seed = random.randrange(10**6)
+        moments = random.Random(seed)
+        lake = tmp_path / "killed"
+        for _ in range(3):
+            run = start(environment, lake, log)
+            # A run on the world takes some ten seconds once Prefect is up.
+            time.sleep(moments.uniform(4, 18))
+            run.send_signal(signal.SIGKILL)
+            run.wait()
+        assert start(environment, lake, log).wait(600) == 0, log_path.read_text()
+    after = results(lake)
+    keys = ["evaluation_key", "task_id", "encoder_id", "label", "fold", "metric", "n_train", "n_test"]
+    assert after.select(keys).equals(whole.select(keys)), f"seed {seed}"
+    # How many problems are solved together moves the last bits of a sum, and nothing else.
+    assert (after["value"] - whole["value"]).abs().max() < 1e-6, f"seed {seed}"
+    assert open_lake(lake).leaderboard_rows("current_paper").height > 0
+
+
+def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(tmp_path, environment):
+    log_path = tmp_path / "log.txt"
+    with log_path.open("wb") as log:
+        run = start(environment, tmp_path / "lake", log)
+        deadline = time.monotonic() + 300
+        while not (tmp_path / "lake" / "silver" / "tasks").exists():
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        run.send_signal(signal.SIGINT)
+        assert run.wait(120) == 130
+        assert "interrupted" in log_path.read_text()
+        assert start(environment, tmp_path / "lake", log).wait(600) == 0, log_path.read_text()

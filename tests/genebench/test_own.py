@@ -1,0 +1,163 @@
+"""Tasks of the user's own: folders in the published format, and YAML entries with a file."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+
+from genebench.errors import RegistryError
+from genebench.registry import load_registry
+
+
+def write(folder: Path, **files: str) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        (folder / name.replace("_csv", ".csv").replace("_yaml", ".yaml")).write_text(text)
+    return folder
+
+
+def load(path: Path, profile: str = "paper"):
+    return load_registry(profile, task_paths=[path]).own_tasks
+
+
+def mistakes_of(path: Path, profile: str = "paper") -> str:
+    with pytest.raises(RegistryError) as error:
+        load(path, profile)
+    return "\n".join(error.value.mistakes)
+
+
+def test_a_folder_is_read_as_the_published_package_writes_it(tmp_path):
+    write(
+        tmp_path / "My task",
+        entities_csv="symbol\nNA\nTP53\nBRCA1\n",
+        outcomes_csv="Outcomes\na\nb\na\n",
+    )
+    own = load(tmp_path)["my_task"]
+    assert own.task.kind == "binary"
+    assert own.task.positive == "b"
+    assert own.task.family == "own"
+    assert own.table.rows() == [("NA", "a"), ("TP53", "b"), ("BRCA1", "a")]
+
+
+def test_nested_folders_share_the_entities_of_the_folder_above(tmp_path):
+    root = write(tmp_path / "all", entities_csv="symbol\nA\nB\nC\n")
+    write(root / "deep" / "one", outcomes_csv="x\n1.5\n2\n3\n")
+    write(root / "deep" / "two", outcomes_csv="x\na\nb\nc\n", entities_csv="symbol\nD\nE\nF\n")
+    found = load(root)
+    assert set(found) == {"deep_one", "deep_two"}
+    assert found["deep_one"].task.kind == "regression"
+    assert found["deep_one"].table["entity_0"].to_list() == ["A", "B", "C"]
+    assert found["deep_two"].task.kind == "multiclass"
+    assert found["deep_two"].table["entity_0"].to_list() == ["D", "E", "F"]
+
+
+def test_several_outcome_columns_are_labels(tmp_path):
+    write(tmp_path / "m", entities_csv="symbol\nA\nB\n", outcomes_csv="x,y\n1,0\nFalse,True\n")
+    task = load(tmp_path)["m"].task
+    assert (task.kind, task.recipe) == ("multilabel", "flags")
+    assert task.arguments["columns"] == ["x", "y"]
+
+
+def test_two_entity_columns_are_pairs(tmp_path):
+    write(tmp_path / "p", entities_csv="symbol,symbol\nA,B\nA,C\n", outcomes_csv="o\n0\n1\n")
+    write(tmp_path / "d", entities_csv="symbol,diseaseId\nA,EFO_1\nB,EFO_2\nB,EFO_1\n",
+          outcomes_csv="o\n0.1\n0.5\n0.9\n")  # fmt: skip
+    found = load(tmp_path)
+    assert found["p"].task.entity == ("gene", "gene")
+    assert found["p"].task.recipe == "pairs"
+    assert found["d"].task.entity == ("gene", "disease")
+    assert found["d"].task.recipe == "association"
+
+
+def test_a_task_yaml_says_what_the_folder_does_not(tmp_path):
+    words = "title: Ours\nkind: multiclass\nfamily: genomic\ndescription: Made by us.\n"
+    write(tmp_path / "t", entities_csv="symbol\nA\nB\n", outcomes_csv="o\n1\n2\n", task_yaml=words)
+    task = load(tmp_path)["t"].task
+    assert (task.title, task.kind, task.family) == ("Ours", "multiclass", "genomic")
+
+
+def test_a_yaml_entry_with_a_file_is_a_task(tmp_path):
+    (tmp_path / "mine.csv").write_text('gene,is\n"TP53",yes\nBRCA1,no\n')
+    entry = tmp_path / "mine.yaml"
+    entry.write_text(
+        "mine:\n  title: Mine\n  kind: binary\n  positive: 'yes'\n  file: mine.csv\n"
+        "  family: biological\n  recipe: column\n"
+        "  with: {id: gene, namespace: symbol, column: is}\n"
+    )
+    registry = load_registry("paper", task_paths=[entry])
+    own = registry.own_tasks["mine"]
+    assert registry.tasks["mine"] is own.task
+    assert (own.task.family, own.task.source) == ("biological", ("own.mine",))
+    assert own.table.rows() == [("TP53", "yes"), ("BRCA1", "no")]
+    assert "own.mine" not in registry.source_files
+
+
+def test_the_content_names_the_snapshot(tmp_path):
+    folder = write(tmp_path / "t", entities_csv="symbol\nA\nB\n", outcomes_csv="o\n1\n2\n")
+    first = load(tmp_path)["t"].snapshot_id
+    assert load(tmp_path)["t"].snapshot_id == first
+    write(folder, outcomes_csv="o\n1\n3\n")
+    assert load(tmp_path)["t"].snapshot_id != first
+
+
+@pytest.mark.parametrize(
+    ("files", "expected"),
+    [
+        ({"outcomes_csv": "o\n1\n"}, "no entities.csv beside outcomes.csv"),
+        (
+            {"entities_csv": "symbol\nA\nB\n", "outcomes_csv": "o\n1\n"},
+            "2 rows of entities .* but 1 of outcomes",
+        ),
+        (
+            {"entities_csv": "symbl\nA\n", "outcomes_csv": "o\n1\n"},
+            "column 'symbl' is not one of .* did you mean 'symbol'",
+        ),
+        ({"entities_csv": "symbol\nA\n", "outcomes_csv": "o\n"}, "a header and at least one row"),
+        (
+            {"entities_csv": "symbol\nA\nB\n", "outcomes_csv": "o,p\n1,0\n1\n"},
+            "line 3 has not 2 cells",
+        ),
+        (
+            {"entities_csv": "symbol\nA\n", "outcomes_csv": "o\n1\n", "task_yaml": "knd: binary\n"},
+            "unknown key 'knd', did you mean 'kind'",
+        ),
+        (
+            {"entities_csv": "symbol,symbol\nA,B\nA,C\nA,D\n", "outcomes_csv": "o\nx\ny\nz\n"},
+            "recipe 'pairs' builds binary tasks, not multiclass",
+        ),
+    ],
+)
+def test_mistakes_name_the_folder_and_the_remedy(tmp_path, files, expected):
+    write(tmp_path / "wrong", **files)
+    with pytest.raises(RegistryError, match=expected):
+        load(tmp_path)
+
+
+def test_a_disease_column_needs_a_profile_with_diseases(tmp_path):
+    write(tmp_path / "d", entities_csv="symbol,diseaseId\nA,EFO_1\n", outcomes_csv="o\n0.1\n")
+    assert "no catalogue for entity type 'disease'" in mistakes_of(tmp_path, "embedded")
+
+
+def test_an_entry_without_a_file_and_a_name_that_is_taken_are_refused(tmp_path):
+    entry = tmp_path / "own.yaml"
+    entry.write_text("mine:\n  title: Mine\n")
+    assert "the key 'file' is missing" in mistakes_of(entry)
+    folder = write(tmp_path / "x" / "chromosome")
+    write(folder, entities_csv="symbol\nA\nB\n", outcomes_csv="o\n1\n2\n")
+    assert "there is a task of this name already" in mistakes_of(tmp_path / "x")
+    assert "no such folder" in mistakes_of(tmp_path / "nowhere")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    assert "no outcomes.csv" in mistakes_of(empty)
+
+
+def test_the_published_resource_of_the_long_range_task_is_a_task(tmp_path):
+    """Three folders deep, as the published package keeps it."""
+    folder = tmp_path / "t" / "level1" / "level2" / "level3_with_data_local"
+    symbols = "\n".join(["symbol", *(f"GENE{n}" for n in range(8))])
+    outcomes = "\n".join(["Outcomes", *["long_range"] * 3, *["short_range"] * 5])
+    write(folder, entities_csv=symbols + "\n", outcomes_csv=outcomes + "\n")
+    own = load(tmp_path / "t")["level1_level2_level3_with_data_local"]
+    assert own.task.kind == "binary"
+    assert own.table["Outcomes"].value_counts().sort("count")["count"].to_list() == [3, 5]
+    assert own.table.schema == pl.Schema({"entity_0": pl.String, "Outcomes": pl.String})

@@ -1,0 +1,335 @@
+"""Each recipe on rows made for it, and the laws that hold for all."""
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genebench.entities import Resolver, catalogue
+from genebench.errors import DegenerateTask, UnresolvedEntities
+from genebench.outsiders import OUTSIDE, list_outsiders, outside_ids
+from genebench.tasks import LABELS_SCHEMA, SAMPLES_SCHEMA, Labelled, Task
+from genebench.tasks.recipes import RECIPES, build, check_arguments
+
+GENES = pl.DataFrame(
+    {
+        "hgnc_id": [f"HGNC:{n}" for n in range(1, 9)],
+        "symbol": ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "NA", "EIGHT"],
+        "name": [f"gene {n}" for n in range(1, 9)],
+        "locus_group": ["protein-coding gene"] * 8,
+        "status": ["Approved"] * 8,
+        "alias_symbol": ["SHARED", "SHARED", "TRE", None, None, None, None, None],
+        "prev_symbol": [None] * 7 + ["OCHO"],
+        "entrez_id": [str(n) for n in range(1, 9)],
+        "ensembl_gene_id": [f"ENSG{n:011d}" for n in range(1, 9)],
+        "uniprot_ids": [None] * 8,
+    },
+    schema_overrides={"prev_symbol": pl.String, "uniprot_ids": pl.String},
+)
+CATALOGUE = catalogue(GENES, "hgnc.complete_set", "hgnc_1")
+RESOLVERS = {"gene": Resolver(CATALOGUE.xrefs)}
+
+
+def declare(recipe: str, kind: str, arguments: dict, **rest) -> Task:
+    data = {"id": "made", "title": "Made", "profile": "paper", "family": "biological"}
+    data |= {"source": "made.rows", "recipe": recipe, "kind": kind, "with": arguments, **rest}
+    task = Task.model_validate(data)
+    assert check_arguments(task) == []
+    return task
+
+
+def run(task: Task, *tables: dict) -> Labelled:
+    frames = [
+        pl.DataFrame(t, schema_overrides=dict.fromkeys(t, pl.String), strict=True) for t in tables
+    ]
+    return build(dict(zip(task.source, frames, strict=True)), task, RESOLVERS)
+
+
+def outcomes(built: Labelled) -> dict:
+    """sample_id -> label, or labels, or value."""
+    if built.label_names == ["value"]:
+        return dict(built.labels.select("sample_id", "value").iter_rows())
+    grouped = built.labels.group_by("sample_id").agg(pl.col("label").sort())
+    return {name: labels[0] if len(labels) == 1 else labels for name, labels in grouped.iter_rows()}
+
+
+def by_symbol(**rest) -> dict:
+    return {"id": "gene", "namespace": "symbol", **rest}
+
+
+def test_column_reads_classes_and_leaves_out_what_is_missing():
+    task = declare("column", "multiclass", by_symbol(column="class", drop=["NA"]))
+    genes = ["ONE", "TWO", "NA", "FOUR", "FIVE"]
+    built = run(task, {"gene": genes, "class": [" x", "y ", "x", None, "NA"]})
+    assert outcomes(built) == {"hgnc:1": "x", "hgnc:2": "y", "hgnc:7": "x"}
+    assert built.label_names == ["x", "y"]
+    assert built.counts["without a value"] == 2
+
+
+def test_the_gene_named_na_is_a_gene():
+    task = declare("column", "multiclass", by_symbol(column="class"))
+    assert outcomes(run(task, {"gene": ["NA"], "class": ["x"]})) == {"hgnc:7": "x"}
+
+
+def test_column_takes_p_values_off_in_every_notation():
+    values = ["good (1.2e-3)", "good (3E-4)", "good (0.0012)", "good (0.00e+0)", "bad", "bad (1)"]
+    task = declare("column", "multiclass", by_symbol(column="class", remove=r"\s*\([^()]*\)\s*$"))
+    genes = ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX"]
+    assert run(task, {"gene": genes, "class": values}).label_names == ["bad", "good"]
+
+
+def test_column_extracts_renames_and_lumps_the_others():
+    task = declare(
+        "column",
+        "binary",
+        by_symbol(column="is", rename={"Yes": "in"}, others="out"),
+        positive="in",
+    )
+    built = run(task, {"gene": ["ONE", "TWO", "SIX"], "is": ["Yes", "No", "Perhaps"]})
+    assert outcomes(built) == {"hgnc:1": "in", "hgnc:2": "out", "hgnc:6": "out"}
+    assert built.label_names == ["out", "in"]
+    task = declare("column", "multiclass", by_symbol(column="name", extract=", (class I+),"))
+    built = run(
+        task, {"gene": ["ONE", "TWO", "SIX"], "name": ["h, class I, A", "x", "h, class II, B"]}
+    )
+    assert outcomes(built) == {"hgnc:1": "class I", "hgnc:6": "class II"}
+
+
+def test_an_entity_whose_rows_disagree_is_left_out_or_the_first_counts():
+    rows = {"gene": ["ONE", "ONE", "TWO", "TWO", "SIX"], "class": ["x", "y", "x", "x", "y"]}
+    built = run(declare("column", "multiclass", by_symbol(column="class")), rows)
+    assert outcomes(built) == {"hgnc:2": "x", "hgnc:6": "y"}
+    assert built.counts["entities with conflicting rows"] == 1
+    first = run(declare("column", "multiclass", by_symbol(column="class", conflicts="first")), rows)
+    assert outcomes(first) == {"hgnc:1": "x", "hgnc:2": "x", "hgnc:6": "y"}
+
+
+def test_numbers_are_averaged_over_repeats_and_logarithms_taken_when_asked():
+    rows = {"gene": ["ONE", "ONE", "TWO", "SIX"], "n": ["1", "3", "1e2", "many"]}
+    built = run(declare("column", "regression", by_symbol(column="n")), rows)
+    assert outcomes(built) == {"hgnc:1": 2.0, "hgnc:2": 100.0}
+    assert built.counts["without a number"] == 1
+    built = run(declare("column", "regression", by_symbol(column="n", transform="log1p")), rows)
+    assert outcomes(built)["hgnc:2"] == pytest.approx(4.61512)
+
+
+def test_split_takes_the_separators_of_every_release_and_joins_repeated_rows():
+    task = declare("split", "multilabel", by_symbol(column="where", by=[",", ";", "<br>"]))
+    where = ["a,b", "a;c", "b<br>c", "c", None]
+    built = run(task, {"gene": ["ONE", "TWO", "SIX", "ONE", "FIVE"], "where": where})
+    assert outcomes(built) == {
+        "hgnc:1": ["a", "b", "c"],
+        "hgnc:2": ["a", "c"],
+        "hgnc:6": ["b", "c"],
+    }
+
+
+def test_keywords_reads_one_category():
+    task = declare("keywords", "multilabel", by_symbol(label="word", where={"category": ["PTM"]}))
+    built = run(
+        task,
+        {
+            "gene": ["ONE", "ONE", "TWO", "SIX"],
+            "word": ["a", "b", "a", "z"],
+            "category": ["PTM", "PTM", "PTM", "Domain"],
+        },
+    )
+    assert outcomes(built) == {"hgnc:1": ["a", "b"], "hgnc:2": "a"}
+
+
+def test_membership_climbs_to_the_top_and_keeps_to_one_species():
+    task = declare(
+        "membership",
+        "multilabel",
+        by_symbol(node="node", node_id="id", node_name="name", only="^H-"),
+        source=["made.rows", "made.edges", "made.names"],
+    )
+    built = run(
+        task,
+        {"gene": ["ONE", "TWO", "SIX", "FIVE"], "node": ["H-3", "H-1", "H-4", "B-9"]},
+        {"parent": ["H-1", "H-2", "H-3", "B-1"], "child": ["H-2", "H-3", "H-4", "H-1"]},
+        {"id": ["H-1"], "name": ["Top"]},
+    )
+    assert outcomes(built) == {"hgnc:1": "Top", "hgnc:2": "Top", "hgnc:6": "Top"}
+
+
+def test_flags_keeps_entities_without_any_label():
+    task = declare("flags", "multilabel", by_symbol(columns=["a", "b"]))
+    cells = {"gene": ["ONE", "TWO", "SIX"], "a": ["1", "0", "True"], "b": ["0", "0", "1"]}
+    built = run(task, cells)
+    assert outcomes(built) == {"hgnc:1": "a", "hgnc:6": ["a", "b"]}
+    assert built.samples["sample_id"].to_list() == ["hgnc:1", "hgnc:2", "hgnc:6"]
+    with pytest.raises(DegenerateTask, match="'perhaps'"):
+        run(task, cells | {"b": ["0", "perhaps", "1"]})
+
+
+PAIRS = {
+    "first": ["ONE", "ONE", "TWO", "SIX", "SIX", "FOUR", "FIVE", "SHARED"],
+    "second": ["TWO", "TWO", "ONE", "FIVE", "FIVE", "FOUR", "EIGHT", "ONE"],
+    "label": ["1", "1", "1", "0", "1", "1", "0", "0"],
+}
+
+
+def declare_pairs(**rest) -> Task:
+    arguments = {"first": "first", "second": "second", "namespace": "symbol", "label": "label"}
+    return declare("pairs", "binary", arguments | rest, positive="1", entity=["gene", "gene"])
+
+
+def test_pairs_drops_repeats_in_either_order_contradictions_and_self_pairs():
+    built = run(declare_pairs(), PAIRS)
+    assert outcomes(built) == {"hgnc:1|hgnc:2": "1", "hgnc:5|hgnc:8": "0"}
+    assert built.counts["self pairs"] == 1
+    assert built.counts["contradictory pairs"] == 2
+    assert built.counts["repeated pairs"] == 2
+    assert built.counts["pairs with an unresolved entity"] == 1
+
+
+def test_pairs_keeps_every_row_when_the_published_size_is_wanted():
+    keep = dict.fromkeys(("repeats", "contradictions", "self_pairs", "unknown"), "keep")
+    built = run(declare_pairs(**keep), PAIRS)
+    assert built.samples["sample_id"].n_unique() == 8
+    assert built.samples.height == 16
+    assert "hgnc:1|hgnc:2#2" in outcomes(built)
+    assert outcomes(built)["hgnc.symbol:SHARED|hgnc:1"] == "0"
+
+
+def test_association_takes_the_mean_of_repeated_pairs():
+    arguments = {"first": "a", "first_namespace": "ensembl", "second": "b", "score": "s"}
+    task = declare(
+        "association",
+        "regression",
+        arguments | {"second_namespace": "symbol"},
+        entity=["gene", "gene"],
+    )
+    rows = {"a": ["ENSG00000000001"] * 2, "b": ["TWO", "TWO"], "s": ["0.25", "0.75"]}
+    assert outcomes(run(task, rows)) == {"hgnc:1|hgnc:2": 0.5}
+
+
+def test_a_column_that_the_version_lacks_makes_the_task_not_applicable():
+    task = declare("column", "multiclass", by_symbol(column="class"))
+    with pytest.raises(DegenerateTask, match="no column 'class'"):
+        run(task, {"gene": ["ONE"], "other": ["x"]})
+    with pytest.raises(DegenerateTask, match="no column 'class'"):
+        run(task, {"gene": ["ONE"], "class": [None]})
+
+
+def test_a_binary_task_with_another_number_of_classes_is_refused_in_words():
+    task = declare("column", "binary", by_symbol(column="class"), positive="x")
+    with pytest.raises(DegenerateTask, match="two classes, 'x' among them; the source gives 'y'"):
+        run(task, {"gene": ["ONE"], "class": ["y"]})
+
+
+def test_too_many_unknown_identifiers_stop_the_task_and_are_named():
+    task = declare("column", "multiclass", by_symbol(column="class", max_unresolved=0.3))
+    with pytest.raises(UnresolvedEntities, match=r"50.0% .* GONE"):
+        run(task, {"gene": ["ONE", "GONE"], "class": ["x", "y"]})
+
+
+def test_an_unknown_identifier_stands_for_itself_where_the_entry_says_so():
+    task = declare(
+        "column", "multiclass", by_symbol(column="class", unknown="keep", max_unresolved=1)
+    )
+    rows = {"gene": ["GONE", "SHARED", "not a gene", "OCHO"], "class": ["w", "x", "y", "z"]}
+    built = run(task, rows)
+    assert outcomes(built) == {"hgnc.symbol:GONE": "w", "hgnc.symbol:SHARED": "x", "hgnc:8": "z"}
+    assert (built.counts["unresolved"], built.counts["ambiguous"]) == (2, 1)
+
+
+def test_outsiders_are_listed_and_found_again_unless_they_have_two_readings():
+    sampled = pl.DataFrame(
+        {
+            "entity_type": ["gene"] * 4,
+            "entity_id": ["hgnc:1", "hgnc.symbol:GONE", "hgnc.symbol:SHARED", "ensembl:ENSG9"],
+            "snapshot_id": ["s"] * 4,
+        }
+    )
+    listed = list_outsiders(sampled, CATALOGUE)
+    assert set(listed.entities["entity_id"]) == set(sampled["entity_id"][1:])
+    assert set(listed.entities["locus_group"]) == {OUTSIDE}
+    assert set(listed.xrefs["identifier"]) == {"GONE", "ENSG9"}
+    again = Resolver(pl.concat([CATALOGUE.xrefs, listed.xrefs]))
+    found = again.resolve(pl.Series(["GONE", "SHARED", "ONE"]), "symbol")
+    assert found.entity_ids.to_list() == ["hgnc.symbol:GONE", None, "hgnc:1"]
+
+
+def test_a_fallback_names_the_entity_unless_another_row_claims_it():
+    task = declare(
+        "column",
+        "multiclass",
+        {
+            "id": "ensembl",
+            "namespace": "ensembl",
+            "fallback": {"gene": "symbol"},
+            "unknown": "keep",
+            "max_unresolved": 1,
+            "column": "class",
+        },
+    )
+    built = run(
+        task,
+        {
+            "ensembl": ["ENSG00000000001", "ENSG77", "ENSG88", "ENSG99", "ENSG66"],
+            "gene": ["ONE", "ONE", "TWO", "SIX", "SIX"],
+            "class": ["a", "b", "c", "d", "e"],
+        },
+    )
+    assert outcomes(built) == {
+        "hgnc:1": "a",
+        "ensembl:ENSG77": "b",
+        "hgnc:2": "c",
+        "ensembl:ENSG99": "d",
+        "ensembl:ENSG66": "e",
+    }
+
+
+@given(st.lists(st.sampled_from([*GENES["symbol"], "SHARED", "GONE", "TRE"]), min_size=1))
+def test_recipes_never_invent_entities_and_account_for_every_row(symbols):
+    task = declare("column", "multiclass", by_symbol(column="class", max_unresolved=1))
+    rows = {"gene": symbols, "class": [str(len(symbol)) for symbol in symbols]}
+    try:
+        built = run(task, rows)
+    except DegenerateTask:
+        assert set(symbols) <= {"SHARED", "GONE", "THREE", "TRE"}
+        return
+    assert set(built.samples["entity_id"]) <= set(CATALOGUE.entities["entity_id"])
+    counts = built.counts
+    lost = counts["unresolved"] + counts["ambiguous"]
+    assert lost == sum(symbol in ("SHARED", "GONE") for symbol in symbols)
+    n_conflicting_rows = counts["rows"] - lost - counts["repeated rows"] - built.samples.height
+    assert (n_conflicting_rows > 0) == (counts["entities with conflicting rows"] > 0)
+
+
+@given(st.permutations(range(8)))
+def test_the_order_of_rows_decides_nothing(order):
+    rows = {name: [cells[i] for i in order] for name, cells in PAIRS.items()}
+    keep = {"repeats": "keep", "contradictions": "keep"}
+    for task in (declare_pairs(), declare_pairs(**keep)):
+        one, other = run(task, rows), run(task, PAIRS)
+        assert (
+            one.samples.select("entity_id")
+            .sort("entity_id")
+            .equals(other.samples.select("entity_id").sort("entity_id"))
+        )
+        assert (
+            one.labels["label"]
+            .value_counts()
+            .sort("label")
+            .equals(other.labels["label"].value_counts().sort("label"))
+        )
+
+
+def test_every_recipe_gives_frames_of_the_declared_shape():
+    built = run(
+        declare("column", "multiclass", by_symbol(column="c")), {"gene": ["ONE"], "c": ["x"]}
+    )
+    assert built.samples.schema == SAMPLES_SCHEMA
+    assert built.labels.schema == LABELS_SCHEMA
+    assert set(RECIPES) == {
+        "column", "split", "keywords", "membership", "flags", "count", "pairs", "association",
+        "co_membership",
+    }  # fmt: skip
+
+
+def test_curies_of_outsiders_are_of_their_namespace():
+    assert outside_ids(pl.Series(["ENSG1.5"]), "ensembl", "gene").to_list() == ["ensembl:ENSG1"]
+    assert outside_ids(pl.Series(["EFO_1", "x"]), "efo", "disease").to_list() == ["efo:1", None]

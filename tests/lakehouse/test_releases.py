@@ -1,0 +1,130 @@
+"""Releases are frozen for good, and a difference between two is told with its reason."""
+
+import shutil
+
+import polars as pl
+import pytest
+
+from genebench.errors import LakeError
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.releases import diff, freeze
+
+COMMIT = Commit("test", "test")
+
+
+@pytest.fixture
+def lake(synthetic_root, tmp_path):
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    return open_lake(tmp_path / "lake")
+
+
+def write_release(lake, name, items):
+    rows = items.with_columns(pl.lit(name).alias("release_id"))
+    lake.delta.replace("gold.releases", rows, COMMIT, {"release_id": name})
+
+
+def one(lake):
+    """The items of one task by one encoder and probe."""
+    return lake.release().filter(
+        (pl.col("task_id") == "task_3")
+        & (pl.col("encoder_id") == "e0")
+        & (pl.col("probe_id") == "linear")
+    )
+
+
+def rescore(lake, item, by: float):
+    """Score an item again under another key."""
+    old = item["evaluation_key"].item()
+    key = pl.lit("f" * 32).alias("evaluation_key")
+    scores = lake.table("gold.scores").filter(pl.col("evaluation_key") == old).collect()
+    lake.delta.append("gold.scores", scores.with_columns(key, pl.col("value") + by), COMMIT)
+    tried = lake.table("gold.evaluations").filter(pl.col("evaluation_key") == old).collect()
+    lake.delta.append("gold.evaluations", tried.with_columns(key), COMMIT)
+    return item.with_columns(key)
+
+
+def test_a_frozen_release_names_the_same_evaluations(lake):
+    frozen = freeze(lake, "2026.1")
+    assert set(frozen.items["release_id"]) == {"2026.1"}
+    assert frozen.items.drop("release_id").equals(lake.release().drop("release_id"))
+    assert frozen.leaderboard.drop("release_id").equals(lake.leaderboard_rows().drop("release_id"))
+    assert frozen.n_pending == 0
+
+
+def test_equal_releases_do_not_differ(lake):
+    write_release(lake, "2026.1", lake.release())
+    assert diff(lake, "2026.1", "current").height == 0
+
+
+@pytest.mark.parametrize(
+    ("column", "word"),
+    [("label_digest", "labels"), ("feature_digest", "vectors"), ("probe_digest", "probe")],
+)
+def test_a_moved_score_is_told_with_what_changed(lake, column, word):
+    write_release(lake, "2026.1", one(lake))
+    moved = rescore(lake, one(lake), 0.01).with_columns(pl.lit("e" * 32).alias(column))
+    write_release(lake, "2026.2", moved)
+    row = diff(lake, "2026.1", "2026.2").row(0, named=True)
+    assert row["why"] == word
+    assert row["change"] == pytest.approx(0.01)
+    assert row["mean_after"] - row["mean_before"] == pytest.approx(row["change"])
+
+
+def test_several_reasons_are_all_told(lake):
+    write_release(lake, "2026.1", one(lake))
+    digest = pl.lit("e" * 32)
+    moved = rescore(lake, one(lake), 0.0).with_columns(
+        digest.alias("label_digest"), digest.alias("feature_digest")
+    )
+    write_release(lake, "2026.2", moved)
+    assert diff(lake, "2026.1", "2026.2")["why"].to_list() == ["labels and vectors"]
+
+
+def test_another_protocol_is_a_reason_of_its_own(lake):
+    write_release(lake, "2026.1", one(lake))
+    moved = rescore(lake, one(lake), 0.02).with_columns(
+        pl.lit("paper").alias("protocol_id"), pl.lit("e" * 32).alias("probe_digest")
+    )
+    write_release(lake, "2026.2", moved)
+    row = diff(lake, "2026.1", "2026.2").row(0, named=True)
+    assert row["why"] == "protocol"
+    assert row["change"] == pytest.approx(0.02)
+
+
+def test_what_only_one_release_names_is_added_or_removed(lake):
+    write_release(lake, "2026.1", one(lake))
+    write_release(lake, "2026.2", lake.release().filter(pl.col("task_id") == "task_4").head(2))
+    found = diff(lake, "2026.1", "2026.2")
+    assert dict(found.group_by("why").len().iter_rows()) == {"added": 2, "removed": 1}
+    assert diff(lake, "2026.2", "2026.1").group_by("why").len().sort("why")["len"].to_list() == [
+        1,
+        2,
+    ]
+
+
+def test_a_release_that_does_not_exist_is_named_with_a_suggestion(lake):
+    with pytest.raises(LakeError, match=r"did you mean 'current'"):
+        diff(lake, "current", "curren")
+
+
+@pytest.mark.parametrize("name", ["Current", "a b", "", "_x", "a/b", "current", "current_paper"])
+def test_a_name_that_cannot_be_a_release_is_refused(lake, name):
+    with pytest.raises(LakeError, match="name"):
+        freeze(lake, name)
+
+
+def test_a_frozen_release_is_not_moved(lake):
+    write_release(lake, "2026.1", one(lake))
+    with pytest.raises(LakeError, match=r"is frozen and 'current' differs .*genebench diff"):
+        freeze(lake, "2026.1")
+    write_release(lake, "2026.2", lake.release())
+    assert freeze(lake, "2026.2").items.height == lake.release().height
+
+
+def test_an_unfinished_release_is_frozen_only_when_asked(lake):
+    pending = one(lake).with_columns(pl.lit("a" * 32).alias("evaluation_key"))
+    write_release(lake, "current_x", pending)
+    with pytest.raises(LakeError, match="1 evaluations that are not finished"):
+        freeze(lake, "2026.1", "current_x")
+    assert freeze(lake, "2026.1", "current_x", allow_pending=True).n_pending == 1

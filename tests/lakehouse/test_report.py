@@ -1,0 +1,276 @@
+"""The figures hold what the tables say, and the page carries everything and fetches nothing."""
+
+import json
+import re
+import shutil
+
+import numpy as np
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genebench.errors import LakeError
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.exports import csv_rows, export_release
+from lakehouse.report import write_report
+from lakehouse.report.contents import read_contents, to_payload
+from lakehouse.report.figures import draw_figures
+from lakehouse.report.page import to_spec
+from lakehouse.report.similarity import compare_columns, correlate_pairs
+
+COMMIT = Commit("test", "test")
+
+
+@pytest.fixture(scope="module")
+def contents(synthetic):
+    return read_contents(synthetic, "current")
+
+
+@pytest.fixture(scope="module")
+def figures(contents):
+    return {figure.id: figure for figure in draw_figures(contents)}
+
+
+@pytest.fixture(scope="module")
+def page(synthetic, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("page")
+    return write_report(synthetic, "current", folder, code="0.1.0+test", with_files=False)
+
+
+def read_block(page, name):
+    found = re.search(rf'<script type="application/json" id="{name}">(.*?)</script>', page, re.S)
+    return json.loads(found[1])
+
+
+def rows_of(figure, *needed):
+    """The drawn rows that have the needed columns."""
+    spec = to_spec(figure.chart)
+    tables = list(spec.get("datasets", {}).values())
+
+    def gather(part):
+        if isinstance(part, dict):
+            values = (
+                part.get("data", {}).get("values") if isinstance(part.get("data"), dict) else None
+            )
+            if values:
+                tables.append(values)
+            for inner in part.values():
+                gather(inner)
+        elif isinstance(part, list):
+            for inner in part:
+                gather(inner)
+
+    gather(spec)
+    return next(rows for rows in tables if set(needed) <= set(rows[0]))
+
+
+def titles_of(figure):
+    """Every axis title that is written out."""
+    return set(re.findall(r'"title": "([^"]+)"', json.dumps(to_spec(figure.chart))))
+
+
+def test_every_figure_of_the_paper_is_drawn(figures):
+    labelled = [name for name in figures if name.startswith("label_means_")]
+    assert len(labelled) == 10
+    assert {
+        "family_means_roc_auc", "family_means_f1", "family_means_r2", "task_means_roc_auc",
+        "task_means_r2", "encoder_similarity", "task_similarity", "probe_agreement_mlp",
+    } <= set(figures)  # fmt: skip
+
+
+def test_family_means_are_the_leaderboards_with_their_deviation(figures, contents):
+    rows = rows_of(figures["family_means_roc_auc"], "family", "mean", "low", "high")
+    board = contents.board.filter(
+        (pl.col("metric") == "roc_auc") & (pl.col("probe_id") == "linear")
+    )
+    assert len(rows) == board.height == 4 * 6
+    assert {row["family"] for row in rows} >= {"Overall", "Localization"}
+    mean = next(r for r in rows if r["family"] == "Overall" and r["encoder"] == "Encoder 0")
+    stored = board.filter((pl.col("scope") == "overall") & (pl.col("encoder_id") == "e0"))
+    assert mean["mean"] == pytest.approx(stored["mean"].item(), abs=1e-4)
+    assert mean["high"] - mean["low"] == pytest.approx(2 * stored["sd"].item(), abs=3e-4)
+    assert "ROC AUC" in titles_of(figures["family_means_roc_auc"])
+
+
+def test_controls_are_marked_by_name_and_shape(figures):
+    rows = rows_of(figures["family_means_roc_auc"], "encoder", "modality")
+    controls = {row["encoder"] for row in rows if row["modality"] == "control"}
+    assert controls == {"Random (control)", "Shuffled (control)", "Oracle (control)"}
+    assert '"diamond"' in json.dumps(to_spec(figures["family_means_roc_auc"].chart))
+
+
+def test_task_means_have_a_cell_for_every_task_and_encoder(figures):
+    auc = rows_of(figures["task_means_roc_auc"], "task", "encoder", "mean")
+    numbers = rows_of(figures["task_means_r2"], "task", "encoder", "mean")
+    assert len(auc) == 64 * 4
+    assert len(numbers) == 10 * 4
+    assert not {row["task"] for row in auc} & {row["task"] for row in numbers}
+
+
+def test_label_figures_have_a_cell_for_every_label(figures):
+    figure = next(figure for name, figure in figures.items() if name.startswith("label_means_"))
+    rows = rows_of(figure, "label", "encoder", "mean")
+    assert len(rows) == 29 * 4
+
+
+def test_similarity_figures_are_square_below_a_whole_tree(figures):
+    for name, n in (("encoder_similarity", 4),):
+        cells = rows_of(figures[name], "a", "b", "correlation")
+        corners = rows_of(figures[name], "link", "height")
+        assert len(cells) == n * n
+        assert len(corners) == 4 * (n - 1)
+        assert all(cell["correlation"] == 1 for cell in cells if cell["a"] == cell["b"])
+        assert "distance" in titles_of(figures[name])
+
+
+def test_the_probes_are_compared_with_a_correlation(figures):
+    figure = figures["probe_agreement_mlp"]
+    rows = rows_of(figure, "task", "encoder", "mean", "mean_other")
+    assert len(rows) == 64 * 4
+    assert re.search(r"r = -?\d\.\d{3} over 64 points", figure.caption)
+    assert {"ROC AUC, linear probe", "ROC AUC, mlp probe"} <= titles_of(figure)
+
+
+def test_figures_are_written_as_svg_and_png(synthetic, tmp_path, monkeypatch):
+    from lakehouse.report import page
+
+    chosen = [f for f in draw_figures(read_contents(synthetic, "current"))][:1]
+    page.write_figures(chosen, tmp_path)
+    svg = (tmp_path / "family_means_roc_auc.svg").read_text()
+    assert svg.startswith("<svg")
+    assert "Oracle (control)" in svg
+    assert (tmp_path / "family_means_roc_auc.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(2, 6), st.integers(3, 9), st.integers(0, 2**20))
+def test_similarity_is_symmetric_whole_and_blind_to_order(n_columns, n_rows, seed):
+    values = np.random.default_rng(seed).normal(size=(n_rows, n_columns))
+    means = pl.DataFrame(
+        [(f"c{j}", f"r{i}", values[i, j]) for i in range(n_rows) for j in range(n_columns)],
+        schema=["column", "row", "mean"],
+        orient="row",
+    )
+    one = compare_columns(means, "column", "row")
+    other = compare_columns(means.sample(fraction=1, shuffle=True, seed=seed), "column", "row")
+    assert one is not None
+    assert other is not None
+    assert sorted(one.names) == sorted(set(means["column"]))
+    assert np.allclose(one.correlation, one.correlation.T)
+    assert np.allclose(np.diag(one.correlation), 1)
+    assert (np.abs(one.correlation) <= 1).all()
+    at = [other.names.index(name) for name in one.names]
+    assert np.allclose(one.correlation, other.correlation[np.ix_(at, at)])
+    assert len(one.links) == n_columns - 1
+
+
+def test_alike_columns_stand_together():
+    base = np.arange(8.0)
+    columns = {"a": base, "b": -base, "a_again": base + 0.1, "b_again": -base * 2}
+    means = pl.DataFrame(
+        [(name, str(i), v) for name, values in columns.items() for i, v in enumerate(values)],
+        schema=["column", "row", "mean"],
+        orient="row",
+    )
+    names = compare_columns(means, "column", "row").names
+    assert abs(names.index("a") - names.index("a_again")) == 1
+    assert abs(names.index("b") - names.index("b_again")) == 1
+
+
+def test_a_correlation_of_nothing_is_not_a_number_but_none():
+    assert correlate_pairs(np.array([1.0, 1.0, 1.0]), np.array([1.0, 2.0, 3.0])) is None
+    assert correlate_pairs(np.array([1.0, 2.0]), np.array([1.0, 2.0])) is None
+
+
+def test_the_pages_scores_are_the_lakes(page, synthetic):
+    data = read_block(page.read_text(), "data")
+    tasks = [task["id"] for task in data["tasks"]]
+    encoders = [encoder["id"] for encoder in data["encoders"]]
+    series = data["series"].index({"probe": "mlp", "protocol": "standard"})
+    place = tasks.index("task_3") * len(encoders) + encoders.index("e0")
+    cells = data["scores"][series]["roc_auc"]
+    stored = synthetic.scores("task_3", "e0", metric="roc_auc", probe="mlp").collect()
+    assert cells["mean"][place] / 10_000 == pytest.approx(stored["value"].mean(), abs=1e-4)
+    folds = stored.sort("fold")["value"].to_list()
+    assert [fold / 10_000 for fold in cells["folds"][place]] == pytest.approx(folds, abs=1e-4)
+
+
+def test_the_page_names_its_provenance(page):
+    release = read_block(page.read_text(), "data")["release"]
+    assert release["id"] == "current"
+    assert release["code"] == "0.1.0+test"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d UTC", release["made_at"])
+
+
+def test_the_page_refers_to_nothing_outside_itself(page):
+    text = page.read_text()
+    markup = re.sub(r"<script.*?</script>", "", text, flags=re.S)
+    assert not re.findall(r'(?:src|href)="(?!#)[^"]*"', markup)
+    assert "url(http" not in markup
+    assert "default-src 'none'" in markup
+    assert page.stat().st_size < 15e6
+
+
+def test_a_hostile_title_cannot_leave_its_place(synthetic_root, tmp_path):
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    lake = open_lake(tmp_path / "lake")
+    title = '</script><script>alert("x")</script>'
+    tasks = (
+        lake.table("silver.tasks")
+        .collect()
+        .with_columns(
+            pl.when(pl.col("task_id") == "task_3")
+            .then(pl.lit(title))
+            .otherwise("title")
+            .alias("title")
+        )
+    )
+    lake.delta.replace("silver.tasks", tasks, COMMIT)
+    text = write_report(lake, "current", tmp_path / "out", with_files=False).read_text()
+    assert title not in text
+    assert title in [task["title"] for task in read_block(text, "data")["tasks"]]
+
+
+def test_a_release_without_any_score_still_has_a_page(synthetic_root, tmp_path):
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    lake = open_lake(tmp_path / "lake")
+    none = (
+        lake.release()
+        .head(3)
+        .with_columns(pl.lit("empty").alias("release_id"), pl.lit("9" * 32).alias("evaluation_key"))
+    )
+    lake.delta.replace("gold.releases", none, COMMIT, {"release_id": "empty"})
+    data = to_payload(lake, read_contents(lake, "empty"), "")
+    assert data["scores"] == [{}]
+    assert data["undone"][0]["status"] == "pending"
+    assert write_report(lake, "empty", tmp_path / "out").is_file()
+
+
+def test_a_release_that_does_not_exist_leaves_no_page(synthetic, tmp_path):
+    with pytest.raises(LakeError, match="did you mean 'current'"):
+        write_report(synthetic, "curent", tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_folder_that_cannot_be_written_is_one_error(synthetic, tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(LakeError, match="the report cannot be written"):
+        write_report(synthetic, "current", tmp_path / "file", with_files=False)
+
+
+def test_an_exported_release_is_one_parquet_with_a_card(synthetic, tmp_path):
+    path, card = export_release(synthetic, "current", tmp_path, "0.1.0")
+    rows = pl.read_parquet(path)
+    assert rows.equals(csv_rows(synthetic, "current", "long"))
+    text = card.read_text()
+    assert all(f"| {column} |" in text for column in rows.columns)
+    assert f"{rows.height:,} scores" in text
+    assert "oracle, random, shuffled" in text
+    assert all(f"| {metric} |" in text for metric in rows["metric"].unique())
+
+
+def test_an_unknown_csv_form_is_refused_with_the_known_ones(synthetic):
+    with pytest.raises(LakeError, match="did you mean 'report'"):
+        csv_rows(synthetic, "current", "reports")

@@ -1,0 +1,80 @@
+"""What the documents say is so: commands exist, tables are current, every verb has an example."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from flows.cli import app
+from genebench.registry import load_registry
+from lakehouse.tables import render_tables
+
+ROOT = Path(__file__).resolve().parent.parent
+DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deployments/README.md"]
+COMMANDS = typer.main.get_command(app).commands
+
+
+def said_commands():
+    """Every `genebench …` that a document shows in code."""
+    for name in DOCUMENTS:
+        text = (ROOT / name).read_text()
+        code = re.findall(r"```(?:\w*)\n(.*?)```", text, re.DOTALL)
+        lines = [line for block in code for line in block.splitlines()]
+        spans = re.findall(r"`(genebench [^`]+)`", text)
+        for line in [*lines, *spans]:
+            for part in line.split("  "):
+                words = part.strip().removeprefix("$ ").split("#")[0]
+                if words.startswith("genebench ") and "<" not in words and "|" not in words:
+                    yield name, words.strip()
+
+
+@pytest.mark.parametrize(("document", "command"), sorted(set(said_commands())))
+def test_every_command_in_the_documents_exists_with_its_options(document, command):
+    words = shlex.split(command)[1:]
+    assert words[0] in COMMANDS, f"{document}: {command}"
+    known = {option for p in COMMANDS[words[0]].params for option in p.opts + p.secondary_opts}
+    for word in words[1:]:
+        if word.startswith("-"):
+            assert word.split("=")[0] in {*known, "--help"}, f"{document}: {command}"
+
+
+@pytest.mark.parametrize("name", sorted(COMMANDS))
+def test_the_help_of_every_verb_has_an_example(name):
+    shown = CliRunner().invoke(app, [name, "--help"])
+    assert shown.exit_code == 0
+    assert f"Example: genebench {name}" in shown.output
+
+
+def test_the_readme_shows_the_tables_as_they_are_declared():
+    assert render_tables() in (ROOT / "README.md").read_text()
+
+
+def test_the_contributed_task_builds(tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    entry = re.search(r"```yaml\n(gene_type:.*?)```", text, re.DOTALL).group(1)
+    assert len(entry.strip().splitlines()) < 10
+    root = copy_declarations(tmp_path)
+    with (root / "tasks" / "embedded" / "genomic.yaml").open("a") as file:
+        file.write("\n" + entry)
+    assert "gene_type" in load_registry("embedded", root).tasks
+
+
+def test_the_contributed_encoder_loads(tmp_path):
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    entry = re.search(r"```yaml\n(id: my_noise.*?)```", text, re.DOTALL).group(1)
+    path = tmp_path / "my_noise.yaml"
+    path.write_text(entry)
+    assert "my_noise" in load_registry("embedded", encoder_files=[str(path)]).encoders
+
+
+def copy_declarations(folder):
+    """All declarations, without the code between them."""
+    import shutil
+
+    source = ROOT / "genebench"
+    target = folder / "genebench"
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.py", "*.gz", "__pycache__"))
+    return target
