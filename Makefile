@@ -8,7 +8,7 @@ GPU ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup run test check lint bench clean
+.PHONY: help setup run up down test check lint bench clean
 
 help: ## show this help
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,12 @@ endif
 
 run: setup ## run the benchmark on the facts that genebench carries, and print the leaderboard
 	$(BIN)/genebench benchmark
+
+up: setup ## start a Prefect server with its UI, deployments and workers; prints the address
+	$(BIN)/genebench up
+
+down: setup ## stop what `make up` started
+	$(BIN)/genebench down
 
 test: setup ## run all tests
 	$(BIN)/python -m pytest

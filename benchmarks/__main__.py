@@ -32,7 +32,7 @@ def _run_apart(arguments: list[str]) -> list[dict[str, Any]]:
     return rows
 
 
-def _keep(rows: list[dict[str, Any]]) -> None:
+def keep(rows: list[dict[str, Any]]) -> None:
     """Write results, replacing those of the same name and case."""
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     fresh = {(row["name"], row["case"]) for row in rows}
@@ -77,7 +77,7 @@ def main() -> None:
             return
         for protocol in given.protocols.split(","):
             rows = _run_apart(["--apart", "--suite", str(given.suite), "--protocols", protocol])
-            _keep(rows)
+            keep(rows)
             _print(rows)
         return
     for number, case in enumerate(cases):
@@ -86,7 +86,7 @@ def main() -> None:
         arguments = ["--case", str(number), "--baselines", given.baselines]
         rows = _run_apart([*arguments, *(["--quick"] if given.quick else [])])
         if not given.quick:
-            _keep(rows)
+            keep(rows)
         _print(rows)
 
 

@@ -168,9 +168,7 @@ def _write_silver(
         samples.append(pl.DataFrame({**base, "sample_id": ids[:n]}))
         values = generator.normal(size=n) if task["kind"] == "regression" else np.ones(n)
         names = generator.choice(task["label_names"], n)
-        labels.append(
-            pl.DataFrame({**base, "sample_id": ids[:n], "label": names, "value": values})
-        )
+        labels.append(pl.DataFrame({**base, "sample_id": ids[:n], "label": names, "value": values}))
     delta.replace("silver.tasks", pl.DataFrame(tasks, schema=table("silver.tasks").schema), COMMIT)
     delta.replace(
         "silver.samples",
@@ -237,7 +235,8 @@ def _results(
             pl.lit(NOW).alias("evaluated_at"),
         )
     )
-    skill = dict(zip(encoders["encoder_id"], generator.uniform(0.55, 0.85, encoders.height)))
+    skills = generator.uniform(0.55, 0.85, encoders.height)
+    skill = dict(zip(encoders["encoder_id"], skills, strict=True))
     skill |= {"random": 0.5, "shuffled": 0.5, "oracle": 0.99}
     ease = dict(zip(frame["task_id"], generator.normal(0, 0.08, frame.height), strict=True))
     value = (

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from flows import studies
 from flows.answers import add_commands
 from genebench.errors import GenebenchError
 
@@ -21,6 +22,7 @@ app = typer.Typer(
 INTERRUPTED = 130
 
 add_commands(app)
+studies.add_commands(app)
 
 Profile = Annotated[
     str | None, typer.Option(help="embedded or paper; the setting GENEBENCH_PROFILE by default.")
@@ -165,6 +167,9 @@ def score(
     universe: Annotated[str, typer.Option(help="shared or full.")] = "shared",
     profile: Profile = None,
     dry_run: Annotated[bool, typer.Option(help="Only say what is pending, and why.")] = False,
+    keep_predictions: Annotated[
+        bool, typer.Option(help="Store the held-out outputs too (gold.predictions).")
+    ] = False,
 ) -> None:
     """Evaluate what is pending, and let the release name it."""
 
@@ -173,7 +178,12 @@ def score(
         from flows.terminal import print_outcome
 
         ids, files = _split_encoders(encoder)
-        print_outcome(run(ids, task, family, probe, protocol, universe, profile, dry_run, files))
+        print_outcome(
+            run(
+                ids, task, family, probe, protocol, universe, profile, dry_run, files,
+                keep_predictions,
+            )
+        )  # fmt: skip
 
     run_flows(verb)
 

@@ -274,7 +274,13 @@ def _pending(lake: Lake, registry: Registry, protocol: str | None) -> list[list[
     if not is_curated(lake, curation_key(registry, snapshots)):
         return [*rows, ["curate", "silver tables", "snapshots or declarations changed since"]]
     rules = registry.protocols[protocol or get_settings().protocol]
-    plan = plan_release(lake.delta, rules, [registry.probes["linear"]], release_of(rules.id))
+    plan = plan_release(
+        lake.delta,
+        rules,
+        [registry.probes["linear"]],
+        release_of(rules.id),
+        own_probes=registry.own_probes(),
+    )
     rows += [["score", name, reason] for name, reason in plan.refused.items()]
     counts = plan.pending.group_by("encoder_id", "why").len().sort("encoder_id", "why")
     rows += [

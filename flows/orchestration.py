@@ -8,6 +8,7 @@ Everything is found by name and updated, so doing it again changes nothing.
 import argparse
 import datetime as dt
 from contextlib import suppress
+from typing import Any
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -111,13 +112,30 @@ def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
 
 
 def _put(automation: Automation) -> None:
+    """Create an automation, or change it where it differs.
+
+    An update starts the automation's memory anew, so a run that went silent before it would never
+    be noticed.
+    """
     try:
         found = Automation.read(name=automation.name)
     except ValueError:
         automation.create()
         return
-    automation.id = found.id
-    automation.update()
+    if _meaning(found) != _meaning(automation):
+        automation.id = found.id
+        automation.update()
+
+
+def _meaning(automation: Automation) -> dict[str, Any]:
+    """What an automation says, without ids."""
+    said = automation.model_dump(mode="json", exclude={"id"})
+    said["trigger"] = {
+        key: sorted(value) if isinstance(value, list) else value
+        for key, value in said["trigger"].items()
+        if key != "id"
+    }
+    return said
 
 
 def main() -> None:

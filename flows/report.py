@@ -14,6 +14,7 @@ from flows.turns import one_writer
 from lakehouse.exports import csv_rows
 from lakehouse.plan import release_of
 from lakehouse.standings import leaderboard_rows
+from lakehouse.uncertainty import comparison_rows, stored_rows, verdict_rows
 
 
 @flow(name="report", flow_run_name=run_name)
@@ -47,6 +48,7 @@ def report(
         commit = context.commit({"gold.scores": context.lake.delta.version("gold.scores")})
         replace(context, "gold.leaderboard", rows, commit, {"release_id": release})
         outcome.done["gold.leaderboard"] = f"{rows.height:,} rows of release {release}"
+    outcome.done |= _write_evidence(context, release)
     if csv is not None:
         written = csv_rows(context.lake, release, csv_form)
         written.write_csv(Path(csv))
@@ -55,6 +57,21 @@ def report(
         outcome.done |= _write_page(context, release, Path(folder), has_figures=figures)
     tell("leaderboard", leaderboard_markdown(context.lake, release))
     return close(outcome)
+
+
+def _write_evidence(context: Context, release: str) -> dict[str, str]:
+    """Replace the comparisons and verdicts of a release where they moved."""
+    lake, done = context.lake, {}
+    comparisons = comparison_rows(lake, release)
+    for name, rows in (
+        ("gold.comparisons", comparisons),
+        ("gold.verdicts", verdict_rows(lake, release, comparisons)),
+    ):
+        if not rows.equals(stored_rows(lake, name, release)):
+            inputs = {"gold.intervals": lake.delta.version("gold.intervals")}
+            replace(context, name, rows, context.commit(inputs), {"release_id": release})
+            done[name] = f"{len(rows):,} rows of release {release}"
+    return done
 
 
 def _write_page(

@@ -26,15 +26,18 @@ from flows.runners import ChosenRunner, result_of
 from flows.turns import one_writer
 from genebench.errors import LakeError
 from lakehouse.curation import refuse_half_curated, select_tasks
+from lakehouse.delta import Commit
 from lakehouse.plan import Plan, plan_release, release_of
 from lakehouse.results import (
     evaluation_rows,
     fold_rows,
+    interval_rows,
     missing_folds,
+    prediction_rows,
     remove_orphans,
     score_rows,
 )
-from lakehouse.scoring import evaluate_encoder
+from lakehouse.scoring import Batch, evaluate_encoder
 
 
 @dataclass(frozen=True)
@@ -48,6 +51,7 @@ class Request:
     tasks: tuple[str, ...]
     encoder_files: tuple[str, ...]
     lake: str
+    keeps_predictions: bool = False
 
 
 @flow(name="score", flow_run_name=run_name, task_runner=ChosenRunner())
@@ -62,6 +66,7 @@ def score(
     profile: ProfileId | Unset = None,
     dry_run: bool = False,
     encoder_files: list[FilePath] | Unset = None,
+    keep_predictions: bool = False,
 ) -> Outcome:
     """Evaluate what is pending, and let the release name it.
 
@@ -75,6 +80,7 @@ def score(
         profile: embedded or paper; the setting by default.
         dry_run: Say what is pending and why, and compute nothing.
         encoder_files: Encoder declarations of your own (YAML files).
+        keep_predictions: Store the held-out outputs of what is evaluated, in gold.predictions.
     """
     files = tuple(encoder_files or ())
     context = open_context(profile, files)
@@ -87,6 +93,7 @@ def score(
         tuple(select_tasks(context.lake, context.registry, tasks or [], families or [])),
         files,
         context.lake.delta.storage.root,
+        keep_predictions,
     )
     outcome = Outcome("score")
     plan = make_plan(context, request)
@@ -143,12 +150,15 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
             context.registry.protocols[asked.protocol],
             context.settings,
             advance,
+            predictions=asked.keeps_predictions,
+            own=context.registry.own_probes().get(encoder_id),
         ):
             scores = score_rows(batch.items, batch.evaluations, context.run_id)
             rows = evaluation_rows(batch.items, batch.evaluations, context.run_id)
             # Scores first: an evaluation on record is finished, whatever happens in between.
             related = {"gold.evaluations": rows}
             append(context, "gold.scores", scores, commit, related=related)
+            _append_extras(context, plan, encoder_id, batch, commit)
             append(context, "gold.evaluations", rows, commit)
             for one in batch.evaluations:
                 states[one.status] = states.get(one.status, 0) + 1
@@ -156,6 +166,23 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
                     task_id = batch.items[one.problem_id]["task_id"]
                     failed[f"{encoder_id} on {task_id}"] = one.reason
     return ", ".join(f"{n:,} {status}" for status, n in sorted(states.items())), failed
+
+
+def _append_extras(
+    context: Context, plan: Plan, encoder_id: str, batch: Batch, commit: Commit
+) -> None:
+    """Append the intervals and predictions of a batch, if there are any."""
+    prepared = plan.universe_of(encoder_id).prepared
+    ids = {name: task.sample_ids.tolist() for name, task in prepared.items()}
+    for table, rows in (
+        ("gold.intervals", interval_rows(batch.items, batch.evaluations, context.run_id)),
+        (
+            "gold.predictions",
+            prediction_rows(batch.items, batch.evaluations, ids, context.run_id),
+        ),
+    ):
+        if len(rows):
+            append(context, table, rows, commit)
 
 
 def make_plan(context: Context, request: Request) -> Plan:
@@ -171,6 +198,7 @@ def make_plan(context: Context, request: Request) -> Plan:
         context.choose_probes(request.probes),
         release_of(protocol.id),
         request.universe,
+        context.registry.own_probes(),
     )
     if not plan.universes:
         reasons = "".join(f"\n  {name}: {why}" for name, why in plan.refused.items())

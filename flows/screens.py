@@ -17,8 +17,9 @@ N_SHOWN = 50
 def print_frame(rows: "pl.DataFrame") -> None:
     """Print the first rows of a frame, and how many there are."""
     shown = [[_short(cell) for cell in row] for row in rows.head(N_SHOWN).iter_rows()]
-    more = f", {N_SHOWN} shown; --output file.csv keeps all" if rows.height > N_SHOWN else ""
-    print_rows(f"{rows.height:,} rows{more}", rows.columns, shown)
+    print_rows(f"{rows.height:,} rows", rows.columns, shown)
+    if rows.height > N_SHOWN:
+        _say(f"{N_SHOWN} shown; --output file.csv keeps all")
 
 
 def print_diff(rows: "pl.DataFrame", before: str, after: str) -> None:

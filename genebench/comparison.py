@@ -1,9 +1,9 @@
 """Which of several encoders is better, and whether that can be told from chance.
 
-Two paired tests look at one difference from two sides. The bootstrap test asks whether the fitted
-probes differ on new rows; it is exact for many rows (Bayle and others 2020) and does not see that
-another training set would give other probes. The test on folds sees it, by the correction of Nadeau
-and Bengio 2003, and is conservative. A difference counts as established if both find it.
+Two paired tests look at one difference from two sides: the bootstrap over rows, by default with the
+variance that training sets add (`uncertainty.TRAINING_VARIANCE`), and the folds' own differences
+with the correction of Nadeau and Bengio 2003, which is conservative and, with five folds, weak. A
+difference counts as established if both find it.
 """
 
 import math
@@ -13,6 +13,8 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
+
+from genebench.uncertainty import TRAINING_VARIANCE
 
 Floats = npt.NDArray[np.float64]
 
@@ -35,7 +37,12 @@ class Difference:
 
 
 def compare_replicates(
-    value: float, first: Floats, second: Floats, level: float = 0.95
+    value: float,
+    first: Floats,
+    second: Floats,
+    level: float = 0.95,
+    *,
+    is_fixed: bool = False,
 ) -> Difference:
     """Compare two encoders by their bootstrap replicates.
 
@@ -44,13 +51,13 @@ def compare_replicates(
         first: (draws,) replicates of the first encoder.
         second: (draws,) replicates of the second one, of the same draws.
         level: Coverage of the interval.
+        is_fixed: See `genebench.uncertainty.find_interval`.
     """
     spread = float((first - second).std(ddof=1))
+    spread *= 1.0 if is_fixed else math.sqrt(TRAINING_VARIANCE)
     reach = NormalDist().inv_cdf(0.5 + level / 2) * spread
-    if spread > 0:
-        p_value = math.erfc(abs(value) / spread / math.sqrt(2))
-    else:
-        p_value = 0.0 if value else 1.0
+    certain = 0.0 if value else 1.0
+    p_value = math.erfc(abs(value) / spread / math.sqrt(2)) if spread > 0 else certain
     return Difference(value, value - reach, value + reach, p_value)
 
 
@@ -80,10 +87,8 @@ def compare_folds(
     value = float(differences.mean())
     spread = math.sqrt((1 / n + n_test / n_train) * float(differences.var(ddof=1)))
     reach = float(t.ppf(0.5 + level / 2, n - 1)) * spread
-    if spread > 0:
-        p_value = float(2 * t.sf(abs(value) / spread, n - 1))
-    else:
-        p_value = 0.0 if value else 1.0
+    certain = 0.0 if value else 1.0
+    p_value = float(2 * t.sf(abs(value) / spread, n - 1)) if spread > 0 else certain
     return Difference(value, value - reach, value + reach, p_value)
 
 

@@ -153,6 +153,10 @@ def evaluate(
         outputs = use_threads(
             threads, solve_problems(matrix, applicable, probe, protocol, settings, advance)
         )
+    elif probe.engine == "incidence":
+        from genebench.probes import incidence
+
+        outputs = incidence.fit_problems(applicable, probe, advance)
     else:
         from genebench.probes.sklearn import fit_problems
 
@@ -239,6 +243,8 @@ def _score(
     predictions: bool,
     intervals: bool,
 ) -> Evaluation:
+    if held_out.failure:
+        return _without_scores(problem, matrix, protocol, "failed", held_out.failure, held_out)
     rows: list[tuple[str, str, int, float, int, int]] = []
     notes: dict[str, list[int]] = {}
     counted: list[npt.NDArray[np.bool_]] = []

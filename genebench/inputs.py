@@ -12,7 +12,7 @@ from genebench.digest import digest_bytes
 from genebench.encoders import Encoder, fields_of, render
 from genebench.entities import Resolver
 from genebench.errors import EncoderError
-from genebench.registry import InputSource
+from genebench.profiles import InputSource
 
 INPUTS_SCHEMA = pl.Schema(
     {

@@ -46,6 +46,27 @@ def task_means(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
+def weigh_tasks(tasks: pl.DataFrame) -> pl.DataFrame:
+    """Weights that keep near-duplicate tasks from dominating the mean of their family.
+
+    Leaf tasks of one family that are made by one recipe from the same source files and are of one
+    kind are near-duplicates (the seventeen prognostics columns of one table, say): they share the
+    weight of one task.
+
+    Args:
+        tasks: Rows of `silver.tasks`.
+
+    Returns:
+        task_id, task_group and weight, which is 1 / tasks of the group.
+    """
+    group = pl.concat_str("family", "source", "recipe", "kind", separator=" | ")
+    return (
+        tasks.filter(pl.col("parent_task_id").is_null())
+        .with_columns(group.alias("task_group"))
+        .select("task_id", "task_group", (1 / pl.len().over("task_group")).alias("weight"))
+    )
+
+
 def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
     """Average tasks by family and overall, and rank the encoders of each scope and metric.
 
@@ -55,7 +76,8 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
     direction.
 
     Args:
-        release: Rows of `gold.releases` without sub-tasks.
+        release: Rows of `gold.releases` without sub-tasks; with a column `weight` (`weigh_tasks`)
+            the mean of a family is weighted by it.
         means: Rows of `task_means`.
 
     Returns:
@@ -70,7 +92,8 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
     )
     used = means.select("protocol_id", "kind", "metric").unique()
     wanted = (
-        release.select("family", "task_id", "kind", *who)
+        (release if "weight" in release.columns else release.with_columns(weight=pl.lit(1.0)))
+        .select("family", "task_id", "kind", "weight", *who)
         .join(metrics, on="kind")
         .join(used, on=["protocol_id", "kind", "metric"], how="semi")
     )
@@ -83,7 +106,10 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
         found.group_by(["family", *who, "metric"])
         .agg(
             pl.col("mean").std(ddof=0).alias("sd"),
-            pl.col("mean").mean(),
+            pl.when(pl.col("mean").count() > 0).then(
+                (pl.col("mean") * pl.col("weight")).sum()
+                / pl.col("weight").filter(pl.col("mean").is_not_null()).sum()
+            ),
             pl.col("mean").count().alias("n_tasks"),
             pl.col("mean").null_count().alias("n_missing"),
         )

@@ -34,7 +34,8 @@ class Prepared:
         targets: As `Problem.targets`.
         labels: As `Problem.labels`.
         label_digest: Digest of samples, labels and which class counts as positive.
-        sample_digest: Digest of the samples alone.
+        sample_digest: Digest of the samples alone, and of their groups if there are any.
+        groups: (n, positions) numbers of the groups that folds hold out whole; None without.
     """
 
     task_id: str
@@ -47,6 +48,7 @@ class Prepared:
     labels: tuple[str, ...]
     label_digest: str
     sample_digest: str
+    groups: npt.NDArray[np.int64] | None = None
 
     @property
     def n_samples(self) -> int:
@@ -56,7 +58,7 @@ class Prepared:
     def slot_folds(self, protocol: Protocol) -> npt.NDArray[np.int8]:
         """The fold of each slot, (n, positions, repeats); see `genebench.evaluate`."""
         ids = self.sample_ids.tolist()
-        return assign_folds(self.kind, ids, self.rows, self.targets, protocol)
+        return assign_folds(self.kind, ids, self.rows, self.targets, protocol, groups=self.groups)
 
     def problem(self, problem_id: str, protocol: Protocol) -> Problem:
         """The task as the probes take it."""
@@ -75,6 +77,7 @@ def prepare(
     labels: pl.DataFrame,
     universe: pl.Series,
     protocol: Protocol,
+    groups: npt.NDArray[np.int64] | None = None,
 ) -> Prepared:
     """Restrict a task to a universe and lay it out as arrays.
 
@@ -88,6 +91,7 @@ def prepare(
         labels: Its rows of `silver.labels`.
         universe: Sorted entity ids.
         protocol: Whose share and positive class apply.
+        groups: (entities,) number of each entity's group, if the protocol holds groups out.
 
     Raises:
         DegenerateTask: No sample, or fewer than two classes, or no label is left.
@@ -111,6 +115,11 @@ def prepare(
     rows = placed["row"].to_numpy().reshape(len(sample_ids), positions)
     names, targets = _targets(task, kind, labels, sample_ids, protocol)
     sample_digest = digest_frame(placed.select("sample_id", "position", "entity_id"))
+    held = None if groups is None else groups[rows]
+    if held is not None:
+        # Which entities are together counts, not how their groups are numbered.
+        together = np.unique(held, return_inverse=True)[1].astype(np.int64)
+        sample_digest = digest_json([sample_digest, digest_bytes(together.tobytes())])
     label_digest = digest_json(
         [
             kind,
@@ -130,6 +139,7 @@ def prepare(
         names,
         label_digest,
         sample_digest,
+        held,
     )
 
 

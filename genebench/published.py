@@ -42,10 +42,15 @@ class Published(BaseModel):
     def task_of(self, name: str, tasks: Mapping[str, Task]) -> str | None:
         """The task that a published name means: by the paper's name, its title or its id."""
         wanted = self._official(name)
-        for task in tasks.values():
-            names = (task.paper.task if task.paper else "", task.title, task.id)
-            if wanted in (slug(one) for one in names if one):
-                return task.id
+        # The paper's name goes first: two tasks may bear each other's names (N1 network, targets).
+        for names in (
+            {task.id: task.paper.task for task in tasks.values() if task.paper},
+            {task.id: task.title for task in tasks.values()},
+            {task_id: task_id for task_id in tasks},
+        ):
+            for task_id, known in names.items():
+                if slug(known) == wanted:
+                    return task_id
         return None
 
     def cause_of(self, name: str) -> str | None:

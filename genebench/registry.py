@@ -6,12 +6,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
-
 from genebench.declarations import Model, read_yaml, suggest, validate
 from genebench.encoders import Encoder, read_all
 from genebench.errors import RegistryError
 from genebench.probes import Probe
+from genebench.profiles import Profile
 from genebench.protocols import Protocol
 from genebench.sources import Source
 from genebench.tasks import Task
@@ -19,56 +18,6 @@ from genebench.tasks.entries import load_tasks
 from genebench.tasks.own import OwnTask, read_own_tasks
 
 DECLARATIONS = Path(__file__).parent
-
-
-class InputSource(BaseModel):
-    """Where a text field or sequence of an entity type comes from.
-
-    Args:
-        entity: The entity type.
-        modality: text, dna or protein.
-        field: The text field (`summary`) or the kind of sequence (`cdna`).
-        source: The source file.
-        id: Its column that identifies the entity.
-        namespace: What that column holds.
-        column: Its column with the text or sequence.
-        part: Its column that names the part, such as a protein id; rows of one entity are
-            ordered by it.
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    entity: str = "gene"
-    modality: str
-    field: str
-    source: str
-    id: str
-    namespace: str
-    column: str
-    part: str | None = None
-
-
-class Profile(BaseModel):
-    """A catalogue of entities, what may be read of them, and the encoders that run by default."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    id: str
-    title: str
-    description: str = ""
-    catalogues: dict[str, str] = Field(description="entity type to its catalogue source file")
-    withdrawn: str | None = Field(
-        default=None, description="source file with the withdrawn entries of the gene catalogue"
-    )
-    inputs: tuple[InputSource, ...] = ()
-    optional: tuple[str, ...] = Field(
-        default=(), description="source files that it does without where they cannot be had"
-    )
-    encoders: tuple[str, ...] = Field(min_length=1)
-    versions: dict[str, str] = Field(
-        default_factory=dict,
-        description="source, or source file, to the version wanted, where not the newest",
-    )
 
 
 @dataclass(frozen=True)
@@ -104,6 +53,10 @@ class Registry:
             name: chosen.get(name, chosen.get(name.split(".")[0])) for name in self.source_files
         }
         return {name: version for name, version in found.items() if version}
+
+    def own_probes(self) -> dict[str, Probe]:
+        """Encoder to the probe that always reads it, for the encoders that name one."""
+        return {e.id: self.probes[e.probe] for e in self.encoders.values() if e.probe}
 
     def select_tasks(self, patterns: Iterable[str] = (), families: Iterable[str] = ()) -> list[str]:
         """Name the tasks that match any of the glob patterns and any of the families.
@@ -272,6 +225,8 @@ def _broken_references(registry: Registry) -> Iterator[str]:
         for base in encoder.bases():
             if base not in registry.encoders:
                 yield f"{where}: base: no encoder {base!r}{suggest(base, registry.encoders)}"
+        if encoder.probe and encoder.probe not in registry.probes:
+            yield f"{where}: no probe {encoder.probe!r}{suggest(encoder.probe, registry.probes)}"
 
 
 def _broken_in_profile(registry: Registry, files: set[str]) -> Iterator[str]:

@@ -1,6 +1,6 @@
 """One thing beside another: two encoders on the same folds, our numbers and published ones."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import TYPE_CHECKING
 
 import polars as pl
@@ -37,14 +37,13 @@ def compare_encoders(
     items = lake.release(release)
     for encoder in (encoder_a, encoder_b):
         require_known(encoder, items["encoder_id"], f"encoder in release {release!r} named")
-    scores = lake.scores(release=release, metric=metric, probe=probe, label="")
-    if metric is None:
-        scores = scores.filter(is_main())
     same = ["family", "task_id", "kind", "metric", "protocol_id", "fold"]
-    side_a, side_b = (
-        scores.filter(pl.col("encoder_id") == encoder).select(*same, "value")
-        for encoder in (encoder_a, encoder_b)
-    )
+
+    def read_side(encoder: str) -> pl.LazyFrame:
+        rows = lake.scores(encoder=encoder, release=release, metric=metric, probe=probe, label="")
+        return (rows if metric else rows.filter(is_main())).select(*same, "value")
+
+    side_a, side_b = read_side(encoder_a), read_side(encoder_b)
     lower = [name for name, one in METRICS.items() if not one.is_greater_better]
     sign = pl.when(pl.col("metric").is_in(lower)).then(-1.0).otherwise(1.0)
     gain = pl.col("value") - pl.col("value_b")
@@ -127,7 +126,8 @@ def compare_published(
         )
         .with_columns(_verdict().alias("verdict"))
     )
-    causes = [_cause(row, tasks) for row in rows.iter_rows(named=True)]
+    partial = _partial_sources(lake)
+    causes = [_cause(row, tasks, partial) for row in rows.iter_rows(named=True)]
     order = [WITHIN, OUTSIDE, NO_SD, NOT_RUN, UNKNOWN]
     return (
         rows.with_columns(pl.Series("cause", causes, dtype=pl.String))
@@ -180,7 +180,15 @@ def _our_means(lake: "Lake", release: str, probe: str) -> pl.DataFrame:
     return means.join(sizes, on=["task_id", "encoder_id", "probe_id"], how="left")
 
 
-def _cause(row: Mapping[str, object], tasks: Mapping[str, Task]) -> str | None:
+def _partial_sources(lake: "Lake") -> set[str]:
+    """The source files that the lake holds only a part of, such as `hpa.proteinatlas`."""
+    rows = lake.table("bronze.snapshots").filter(~pl.col("is_complete"))
+    return {f"{source}.{file}" for source, file in rows.select("source", "file").collect().rows()}
+
+
+def _cause(
+    row: Mapping[str, object], tasks: Mapping[str, Task], partial: Collection[str]
+) -> str | None:
     """Everything on record that may explain why a number of ours is another."""
     if row["verdict"] == WITHIN:
         return None
@@ -200,6 +208,8 @@ def _cause(row: Mapping[str, object], tasks: Mapping[str, Task]) -> str | None:
     ):
         causes.append(f"other rows: {ours:,} here, {theirs:,} published")
     task = tasks.get(str(task_id))
+    if task and (parts := [name for name in task.source if name in partial]):
+        causes.append(f"only a part of {', '.join(parts)} is here")
     if task and task.deviation:
         causes.append(task.deviation)
     if known := read_published().cause_of(name):

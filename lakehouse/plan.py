@@ -17,6 +17,7 @@ from genebench.probes import Probe
 from genebench.problems import Prepared, derive_subtasks, feature_digests, prepare, universe_ids
 from genebench.protocols import Protocol
 from lakehouse.delta import Delta
+from lakehouse.groups import group_entities
 from lakehouse.tables import table
 
 MIN_COVERAGE = 0.5
@@ -92,6 +93,7 @@ def plan_release(
     probes: Sequence[Probe],
     release_id: str,
     universe: str = "shared",
+    own_probes: Mapping[str, Probe] | None = None,
 ) -> Plan:
     """Plan a release over all tasks and all finished encoders of the lake.
 
@@ -102,6 +104,7 @@ def plan_release(
         release_id: Its earlier state says why an item is pending.
         universe: `shared`: entities that every encoder covers; `full`: each encoder on all it
             covers.
+        own_probes: Encoder to the probe that reads it, whichever is asked for.
     """
     layout = _lay_out(delta, protocol, universe)
     rows = [
@@ -109,7 +112,13 @@ def plan_release(
         for one in layout.universes
         for encoder_id in one.encoder_ids
         for row in _items(
-            one, encoder_id, layout.modalities[encoder_id], layout.covered, protocol, probes
+            one,
+            encoder_id,
+            layout.modalities[encoder_id],
+            layout.covered,
+            protocol,
+            probes,
+            (own_probes or {}).get(encoder_id),
         )
     ]
     declared = table("gold.releases").schema
@@ -225,6 +234,8 @@ def _universe(
     refused: dict[str, str],
 ) -> Universe:
     ids = universe_ids(entities)
+    grouping = protocol.folds.groups
+    groups = None if grouping is None else group_entities(ids, samples, labels, grouping)
     samples_of = samples.partition_by("task_id", as_dict=True)
     labels_of = labels.partition_by("task_id", as_dict=True)
     subtasks = set(tasks.filter(pl.col("parent_task_id").is_not_null())["task_id"])
@@ -232,7 +243,7 @@ def _universe(
     for task in tasks.filter(pl.col("parent_task_id").is_null()).iter_rows(named=True):
         key = (task["task_id"],)
         try:
-            parent = prepare(task, samples_of[key], labels_of[key], ids, protocol)
+            parent = prepare(task, samples_of[key], labels_of[key], ids, protocol, groups)
         except DegenerateTask as reason:
             refused[task["task_id"]] = str(reason)
             continue
@@ -251,6 +262,7 @@ def _items(
     covered: pl.DataFrame,
     protocol: Protocol,
     probes: Sequence[Probe],
+    own: Probe | None = None,
 ) -> Iterator[dict[str, str]]:
     mine = covered.filter(pl.col("encoder_id") == encoder_id)
     vectors = (
@@ -260,10 +272,13 @@ def _items(
     )
     has_vector = vectors["vector_digest"].is_not_null().to_numpy()
     tasks = [t for t in universe.prepared.values() if has_vector[t.rows].all()]
+    if own is not None and own.engine == "incidence":
+        # Such a control says something of pairs only; of other tasks nothing is asked.
+        tasks = [t for t in tasks if t.rows.shape[1] > 1 and t.kind in ("binary", "regression")]
     digests = feature_digests(tasks, vectors["entity_id"], vectors["vector_digest"].fill_null(""))
     for task, feature_digest in zip(tasks, digests, strict=True):
         for probe in probes:
-            decides = probe_digest(probe, protocol)
+            decides = probe_digest(own or probe, protocol)
             yield {
                 "family": task.family,
                 "task_id": task.task_id,

@@ -69,6 +69,54 @@ def score_rows(
     return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
 
 
+def interval_rows(
+    items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
+) -> pl.DataFrame:
+    """Rows of `gold.intervals`; see `evaluation_rows` for the arguments."""
+    frames = [
+        _rows_of("gold.intervals", items[one.problem_id], one.intervals, run_id)
+        for one in evaluations
+        if one.intervals is not None
+    ]
+    return pl.concat(frames) if frames else table("gold.intervals").empty()
+
+
+def prediction_rows(
+    items: Mapping[str, Mapping[str, Any]],
+    evaluations: Sequence[Evaluation],
+    sample_ids: Mapping[str, Sequence[str]],
+    run_id: str,
+) -> pl.DataFrame:
+    """Rows of `gold.predictions`.
+
+    Args:
+        items: See `evaluation_rows`.
+        evaluations: See `evaluation_rows`.
+        sample_ids: Task id to the ids of its samples, in the order of its problem.
+        run_id: The flow run.
+    """
+    frames = []
+    for one in evaluations:
+        if one.predictions is None:
+            continue
+        item = items[one.problem_id]
+        ids = pl.Series("sample_id", sample_ids[item["task_id"]], dtype=pl.String)
+        named = one.predictions.with_columns(
+            ids.gather(one.predictions["sample"]).alias("sample_id"),
+            pl.col("score").alias("value"),
+        )
+        frames.append(_rows_of("gold.predictions", item, named, run_id))
+    return pl.concat(frames) if frames else table("gold.predictions").empty()
+
+
+def _rows_of(name: str, item: Mapping[str, Any], frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
+    fixed = {**_who(item), "run_id": run_id}
+    return frame.select(
+        (pl.lit(fixed[column]) if column in fixed else pl.col(column)).cast(dtype).alias(column)
+        for column, dtype in table(name).schema.items()
+    )
+
+
 def _who(item: Mapping[str, Any]) -> dict[str, Any]:
     names = ("evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id")
     return {name: item[name] for name in names}
@@ -123,20 +171,23 @@ def missing_folds(delta: Delta, prepared: Sequence[Prepared], protocol: Protocol
 
 
 def remove_orphans(delta: Delta, commit: Commit) -> int:
-    """Take out scores whose evaluation was never committed: a run died between the two.
+    """Take out results whose evaluation was never committed: a run died between the two.
 
     Returns:
         How many rows were taken out.
     """
     evaluations = delta.scan("gold.evaluations").select("evaluation_key", "run_id")
-    orphans = (
-        delta.scan("gold.scores")
-        .join(evaluations, on=["evaluation_key", "run_id"], how="anti")
-        .group_by("family", "encoder_id", "run_id")
-        .agg(pl.col("evaluation_key").unique().sort(), pl.len().alias("n"))
-        .collect()
-    )
-    for family, encoder_id, run_id, keys, _ in orphans.iter_rows():
-        place = {"family": family, "encoder_id": encoder_id}
-        delta.withdraw("gold.scores", place, run_id, keys, commit)
-    return int(orphans["n"].sum())
+    n_removed = 0
+    for name in ("gold.scores", "gold.intervals", "gold.predictions"):
+        orphans = (
+            delta.scan(name)
+            .join(evaluations, on=["evaluation_key", "run_id"], how="anti")
+            .group_by("family", "encoder_id", "run_id")
+            .agg(pl.col("evaluation_key").unique().sort(), pl.len().alias("n"))
+            .collect()
+        )
+        for family, encoder_id, run_id, keys, _ in orphans.iter_rows():
+            place = {"family": family, "encoder_id": encoder_id}
+            delta.withdraw(name, place, run_id, keys, commit)
+        n_removed += int(orphans["n"].sum())
+    return n_removed

@@ -43,6 +43,9 @@ def evaluate_encoder(
     protocol: Protocol,
     settings: Settings,
     progress: Callable[[int], None],
+    *,
+    predictions: bool = False,
+    own: Probe | None = None,
 ) -> Iterator[Batch]:
     """Evaluate an encoder's pending items; all tasks share one matrix.
 
@@ -56,6 +59,8 @@ def evaluate_encoder(
         protocol: The rules.
         settings: Device, threads and memory.
         progress: Called with the number of evaluations done.
+        own: The probe that reads this encoder, whichever is asked for.
+        predictions: Whether the held-out outputs are wanted too.
 
     Yields:
         A batch as soon as all of a family's evaluations are there.
@@ -78,11 +83,13 @@ def evaluate_encoder(
         for evaluation in evaluate(
             matrix,
             problems,
-            probes[str(probe_id)],
+            own or probes[str(probe_id)],
             protocol,
             device=_device(settings.device),
             threads=settings.threads,
             memory_bytes=int(settings.memory_gb * 1e9),
+            predictions=predictions,
+            intervals=protocol.uncertainty.intervals == "bootstrap",
         ):
             done[evaluation.problem_id] = evaluation
             progress(1)

@@ -2,7 +2,7 @@
 
 import polars as pl
 
-from genebench.leaderboard import rank_encoders, task_means
+from genebench.leaderboard import rank_encoders, task_means, weigh_tasks
 from lakehouse.queries import Lake
 from lakehouse.tables import table
 
@@ -20,7 +20,11 @@ def leaderboard_rows(lake: Lake, release: str) -> pl.DataFrame:
     mine = scores.join(leaves.lazy(), on="task_id", how="semi").collect()
     # Sums of floats depend on their order; equal scores give equal rows.
     means = task_means(mine.sort("evaluation_key", "metric", "fold"))
-    ranked = rank_encoders(leaves, means)
+    weights = weigh_tasks(lake.table("silver.tasks").collect())
+    weighted = leaves.join(weights, on="task_id", how="left").with_columns(
+        pl.col("weight").fill_null(1.0)
+    )
+    ranked = rank_encoders(weighted, means)
     schema = table("gold.leaderboard").schema
     return ranked.select(
         [

@@ -14,6 +14,7 @@ MODALITIES = ("text", "expression", "dna", "protein", "classical", "control")
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 STATUSES = ("ok", "failed", "not_applicable")
 SEVERITIES = ("critical", "warning")
+VERDICTS = ("solved by a control", "at chance", "encoders differ", "encoders tie", "no encoder")
 
 
 def _table(
@@ -197,9 +198,44 @@ _DECLARED = (
         "evaluation_key sample_id label fold",
         "family encoder_id",
         "append-only",
-        "The held-out outputs of chosen evaluations, for curves and paired tests.",
+        "The held-out outputs of chosen evaluations, for curves and scores not thought of yet.",
         "evaluation_key str, family str, encoder_id str, task_id str, sample_id str, label str,"
-        "fold i8, value f32",
+        "fold i8, value f32, truth f32, run_id str",
+    ),
+    _table(
+        "gold.intervals",
+        "one score over all folds, with its interval",
+        "evaluation_key metric",
+        "family encoder_id",
+        "append-only",
+        "Bootstrap intervals of every whole task's scores, and the draws that differences need.",
+        "evaluation_key str, family str, encoder_id str, task_id str, metric str, value f64,"
+        "low f64, high f64, standard_error f64, level f64, n_units i64, replicates list<f32>,"
+        "run_id str",
+    ),
+    _table(
+        "gold.comparisons",
+        "one pair of encoders on one task",
+        "release_id task_id encoder_a encoder_b probe_id protocol_id metric",
+        "release_id",
+        "replace partition",
+        "Differences of encoders on the same rows and folds, with intervals and paired tests.",
+        "release_id str, family str, task_id str, kind str, encoder_a str, encoder_b str,"
+        "probe_id str, protocol_id str, metric str, difference f64, low f64, high f64,"
+        "p_rows f64, p_folds f64, p_adjusted f64, is_established bool",
+        {"kind": KINDS},
+    ),
+    _table(
+        "gold.verdicts",
+        "one task of a release",
+        "release_id task_id probe_id protocol_id metric",
+        "release_id",
+        "replace partition",
+        "What a task can tell: whether a control solves it, and how far noise reaches.",
+        "release_id str, family str, task_id str, kind str, probe_id str, protocol_id str,"
+        "metric str, best_encoder_id str?, best_value f64?, control_id str?, control_value f64?,"
+        "noise f64?, spread f64?, n_pairs i64, n_established i64, solved_by str?, verdict str",
+        {"kind": KINDS, "verdict": VERDICTS},
     ),
     _table(
         "gold.leaderboard",

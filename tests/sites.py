@@ -112,9 +112,7 @@ class Site:
     def runs(self, name: str | None = None) -> list[dict[str, Any]]:
         """Runs of deployments, oldest first; those that a schedule has in store are left out."""
         found = self.ask("POST", "/flow_runs/filter", {"sort": "EXPECTED_START_TIME_ASC"})
-        names = {
-            one["id"]: one["name"] for one in self.ask("POST", "/deployments/filter", {})
-        }
+        names = {one["id"]: one["name"] for one in self.ask("POST", "/deployments/filter", {})}
         now = dt.datetime.now(dt.UTC) + dt.timedelta(minutes=5)
         return [
             {**run, "deployment": names[run["deployment_id"]]}
@@ -129,15 +127,13 @@ class Site:
 
     def wait(self, run_id: str, seconds: float = 240) -> dict[str, Any]:
         """The state that a run ends in."""
-        until(lambda: self.state(run_id)["type"] in ENDED, seconds, lambda: self.tail())
+        until(lambda: self.state(run_id)["type"] in ENDED, seconds, self.tail)
         return self.state(run_id)
 
     def artifacts(self, run_id: str) -> dict[str, str]:
         """The markdown artifacts of a run and of its sub-flows, by key."""
         found = self.ask("POST", "/artifacts/filter", {"limit": 200})
-        task_runs = self.ask(
-            "POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}}
-        )
+        task_runs = self.ask("POST", "/task_runs/filter", {"flow_runs": {"id": {"any_": [run_id]}}})
         ids = [one["id"] for one in task_runs]
         children = self.ask(
             "POST", "/flow_runs/filter", {"flow_runs": {"parent_task_run_id": {"any_": ids}}}

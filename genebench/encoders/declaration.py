@@ -84,6 +84,7 @@ class Encoder(_Declared):
         files: Weight files by role, for the loaders that read files of their own.
         base: Other encoders it is made from: one id, a list, or a mapping by entity type.
         arguments: The loader's arguments, written `with:`.
+        probe: The probe that reads it, whichever is asked for; for controls that see no vector.
         runtime: Device and batch size.
     """
 
@@ -107,6 +108,7 @@ class Encoder(_Declared):
     base: Slug | tuple[Slug, ...] | dict[Slug, Slug] | None = None
     arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
     needs_gpu: bool = False
+    probe: Slug | None = None
     runtime: Runtime = Runtime()
 
     @field_validator("loader")

@@ -148,8 +148,9 @@ class Probe(BaseModel):
     id: Slug = Field(description="unique id; never changes")
     title: str = Field(description="what people read")
     description: str = Field(default="", description="one sentence, with the source")
-    engine: Literal["linear", "sklearn"] = Field(
-        description="`linear` solves all labels and folds together; `sklearn` fits one by one"
+    engine: Literal["linear", "sklearn", "incidence"] = Field(
+        description="`linear` solves all labels and folds together; `sklearn` fits one by one; "
+        "`incidence` sees which entities a pair has, and no vector"
     )
     binary: Estimator = Field(description="estimator of binary tasks")
     multiclass: Estimator = Field(description="estimator of multiclass tasks")

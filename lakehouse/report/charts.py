@@ -46,7 +46,7 @@ def folds_chart() -> Any:
             alt.Tooltip("sd:Q", format=".4f"),
         ],
     )
-    return alt.layer(chance, folds, means).properties(width="container", height=alt.Step(19))
+    return alt.layer(chance, folds, means).properties(width="container")
 
 
 def _colour() -> alt.Color:
@@ -69,7 +69,7 @@ def balance_chart() -> Any:
             x=alt.X("n:Q", title="samples", axis=alt.Axis(tickCount=4)),
             tooltip=["label:N", alt.Tooltip("n:Q", format=",")],
         )
-        .properties(width="container", height=alt.Step(17))
+        .properties(width="container")
     )  # fmt: skip
 
 

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import polars as pl
 
-from genebench.leaderboard import OVERALL, task_means
+from genebench.leaderboard import OVERALL
 from genebench.metrics import METRICS
 from genebench.published import probe_of
 from genebench.tasks import FAMILY_TITLES
 from lakehouse.comparisons import MAIN_METRICS
 from lakehouse.exports import used_snapshots
 from lakehouse.foreign import foreign_means
+from lakehouse.standings import leaderboard_rows
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -34,7 +35,8 @@ class Contents:
         release_id: The release.
         items: Rows of `gold.releases`.
         board: Rows of `gold.leaderboard`.
-        means: `genebench.leaderboard.task_means`, and `folds`: the values in the order of folds.
+        means: family, task_id, kind, encoder_id, modality, probe_id, protocol_id, metric, mean, sd
+            (as `genebench.leaderboard.task_means`), and folds: the values in their order.
         labels: task_id, label, encoder_id, probe_id, protocol_id, metric and mean over folds.
         tasks: Rows of `silver.tasks` that the release names, by family, parent and title.
         encoders: encoder_id, title, modality, is_control, best first by the main metric.
@@ -70,16 +72,27 @@ def read_contents(lake: "Lake", release: str) -> Contents:
     """
     items = lake.release(release)
     board = lake.leaderboard_rows(release)
+    if not board.height:
+        board = leaderboard_rows(lake, release)
     scores = lake.scores(release=release)
-    folds = ["family", "task_id", "kind", "encoder_id", "modality", "probe_id", "protocol_id"]
     whole = scores.filter(pl.col("label") == "").collect()
-    listed = (
-        whole.filter(pl.col("metric").is_in(set(MAIN_METRICS.values())))
-        .sort("fold")
-        .group_by([*folds, "metric"])
-        .agg(pl.col("value").alias("folds"))
+    # As `task_means`, with the folds themselves; by the fewest columns, as there may be millions.
+    key = ["evaluation_key", "task_id", "encoder_id", "probe_id", "metric"]
+    value = pl.col("value")
+    means = (
+        whole.sort("fold")
+        .group_by(key)
+        .agg(
+            pl.col("family", "kind", "modality", "protocol_id").first(),
+            value.mean().alias("mean"),
+            value.std(ddof=0).alias("sd"),
+            pl.when(pl.col("metric").is_in(list(MAIN_METRICS.values())))
+            .then(value)
+            .implode()
+            .alias("folds"),
+        )
+        .drop("evaluation_key")
     )
-    means = task_means(whole).join(listed, on=[*folds, "metric"], how="left")
     by_label = ["task_id", "label", "encoder_id", "probe_id", "protocol_id", "metric"]
     labels = (
         scores.filter((pl.col("label") != "") & (pl.col("metric") == "roc_auc"))

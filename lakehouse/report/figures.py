@@ -215,25 +215,24 @@ def draw_task_means(rows: pl.DataFrame, encoders: pl.DataFrame, metric: str) -> 
         metric: The metric.
     """
     rule = METRICS[metric]
-    chart = _heat_map(
-        rows.select("task", "encoder", "modality", "family_title", "mean", "sd"),
-        x="encoder",
-        y="task",
-        order=[title for title in _order(encoders) if title in rows["encoder"]],
-        title=rule.title,
-        domain=_colour_domain(metric),
-    )
+    order = [title for title in _order(encoders) if title in rows["encoder"]]
     families = [title for title in FAMILY_TITLES.values() if title in rows["family_title"]]
-    chart = chart.facet(
-        row=alt.Row(
-            "family_title:N",
-            title=None,
-            sort=families,
-            header=alt.Header(labelAngle=0, labelAlign="left", labelOrient="top",
-                              labelAnchor="start", labelFontWeight="bold"),
-        ),
-        spacing=8,
-    ).resolve_scale(y="independent")  # fmt: skip
+    families += sorted(set(rows["family_title"]) - set(families))
+    parts = [
+        _heat_map(
+            rows.filter(pl.col("family_title") == family).select("task", "encoder", "mean", "sd"),
+            x="encoder",
+            y="task",
+            order=order,
+            title=rule.title,
+            domain=_colour_domain(metric),
+            has_names=family == families[0],
+        ).properties(
+            title=alt.TitleParams(family, anchor="start", frame="group", fontSize=12, offset=4)
+        )
+        for family in families
+    ]
+    chart = alt.vconcat(*parts, spacing=26, bounds="flush").resolve_scale(color="shared")
     kinds = "numeric" if metric == MAIN_METRICS["regression"] else "classification"
     return Figure(
         f"task_means_{metric}",
@@ -252,15 +251,27 @@ def _colour_domain(metric: str) -> list[float]:
 
 
 def _heat_map(
-    rows: pl.DataFrame, *, x: str, y: str, order: list[str], title: str, domain: list[float]
+    rows: pl.DataFrame,
+    *,
+    x: str,
+    y: str,
+    order: list[str],
+    title: str,
+    domain: list[float],
+    has_names: bool = True,
 ) -> Any:
-    """A heat map with its numbers, where there is room for them."""
+    """A heat map with its numbers, where there is room for them.
+
+    Its columns are all of `order`, so that maps below one another are aligned; `has_names` says
+    whether they are named above.
+    """
+    names = alt.Axis(orient="top", labelAngle=-45, labelLimit=170, ticks=False, domain=False)
     base = alt.Chart(rows).encode(
         x=alt.X(
             f"{x}:N",
             title=None,
-            sort=order,
-            axis=alt.Axis(orient="top", labelAngle=-45, labelLimit=170, ticks=False, domain=False),
+            scale=alt.Scale(domain=order),
+            axis=names if has_names else None,
         ),
         y=alt.Y(f"{y}:N", title=None, axis=alt.Axis(labelLimit=260, ticks=False, domain=False)),
     )
@@ -378,7 +389,7 @@ def draw_similarity(found: Similarity, id_: str, title: str, caption: str) -> Fi
         for corner, (x, height) in enumerate(link)
     ]
     tree = (
-        alt.Chart(alt.InlineData(values=corners))
+        alt.Chart(pl.DataFrame(corners))
         .mark_line(color="#8A8F98", strokeWidth=1.5, interpolate="linear")
         .encode(
             x=alt.X("x:Q", axis=None, scale=alt.Scale(domain=[0, n], nice=False)),
@@ -388,7 +399,7 @@ def draw_similarity(found: Similarity, id_: str, title: str, caption: str) -> Fi
         )
         .properties(width=n * step, height=70)
     )
-    base = alt.Chart(alt.InlineData(values=cells)).encode(
+    base = alt.Chart(pl.DataFrame(cells)).encode(
         x=alt.X("a:N", title=None, sort=found.names,
                 axis=alt.Axis(labelAngle=-45, labelLimit=200, ticks=False, domain=False)),
         y=alt.Y("b:N", title=None, sort=found.names,

@@ -15,6 +15,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const plural = (n, noun) => `${count(n)} ${noun}${n === 1 ? "" : "s"}`;
   const mainOf = (task) => (task.kind === "regression" ? "r2" : "roc_auc");
   const titleOf = (family) => data.families[family] || family;
+  // Rows drawn before a reader asks for more; a longer table would make typing lag.
+  const LIMIT = 100;
   const kinds = { binary: "binary", multiclass: "many classes", multilabel: "many labels", regression: "number" };
   const tone = (modality) => data.colours[modality] || "#8A8F98";
 
@@ -32,7 +34,7 @@ document.addEventListener("DOMContentLoaded", () => {
 
   // A table whose columns sort. A column is {title, sort(row), cell(row), name?, first?}.
   function grid(table, columns, start) {
-    const view = { columns, order: start, rows: [] };
+    const view = { columns, order: start, rows: [], isWhole: false };
     const head = table.tHead;
     const body = table.tBodies[0];
     function draw() {
@@ -47,9 +49,18 @@ document.addEventListener("DOMContentLoaded", () => {
         const way = typeof a === "string" ? a.localeCompare(b) : a - b;
         return down ? -way : way;
       });
-      body.innerHTML = keyed.map(([, row]) => `<tr class="${row.is_control ? "is-control" : ""}">${view.columns.map((one, n) =>
-        n === 0 ? `<th scope="row">${one.cell(row)}</th>` : one.cell(row).startsWith("<td") ? one.cell(row) : `<td class="${one.name ? "name" : ""}">${one.cell(row)}</td>`).join("")}</tr>`).join("");
+      const shown = view.isWhole ? keyed : keyed.slice(0, LIMIT);
+      const rest = keyed.length - shown.length;
+      const more = rest ? `<tr><td class="name" colspan="${view.columns.length}"><button type="button" class="link" data-more>Show ${plural(rest, "more row")}</button></td></tr>` : "";
+      body.innerHTML = shown.map(([, row]) => `<tr class="${row.is_control ? "is-control" : ""}">${view.columns.map((one, n) =>
+        n === 0 ? `<th scope="row">${one.cell(row)}</th>` : one.cell(row).startsWith("<td") ? one.cell(row) : `<td class="${one.name ? "name" : ""}">${one.cell(row)}</td>`).join("")}</tr>`).join("") + more;
     }
+    body.addEventListener("click", (event) => {
+      if (!event.target.closest("[data-more]")) return;
+      view.isWhole = true;
+      draw();
+      body.rows[LIMIT].querySelector("a, button")?.focus();
+    });
     head.addEventListener("click", (event) => {
       const button = event.target.closest("button");
       if (!button) return;
@@ -64,6 +75,7 @@ document.addEventListener("DOMContentLoaded", () => {
         if (columnsNow) view.columns = columnsNow;
         if (view.order.column >= view.columns.length) view.order = start;
         view.rows = rows;
+        view.isWhole = false;
         draw();
       },
     };
@@ -100,8 +112,7 @@ document.addEventListener("DOMContentLoaded", () => {
     const place = document.createElement("div");
     element.replaceChildren(place);
     return window.vegaEmbed(place, plain, {
-      // Only errors: a height by steps cannot be fitted, which Vega says each time.
-      renderer: "svg", logLevel: 1, config: look(), downloadFileName: name.toLowerCase().replace(/[^a-z0-9]+/g, "_"),
+      renderer: "svg", config: look(), downloadFileName: name.toLowerCase().replace(/[^a-z0-9]+/g, "_"),
       actions: { export: true, source: false, compiled: false, editor: false },
     }).then(() => {
       // The drawing is described by the words and tables beside it.
@@ -117,7 +128,7 @@ document.addEventListener("DOMContentLoaded", () => {
       else drawn.delete(element);
     }
   }
-  const withRows = (template, rows) => ({ ...structuredClone(data.templates[template]), datasets: { rows } });
+  const withRows = (template, rows, height) => ({ ...structuredClone(data.templates[template]), datasets: { rows }, ...(height ? { height } : {}) });
 
   // Head
   function hero() {
@@ -280,7 +291,7 @@ document.addEventListener("DOMContentLoaded", () => {
     ranked.sort((a, b) => (better(metric)(a.mean, b.mean) ? -1 : 1));
     const rows = ranked.flatMap((one, order) => folds(metric, one.place).map((score, fold) => ({
       encoder: one.encoder.title + (one.encoder.is_control ? " (control)" : ""), modality: one.encoder.modality, fold, value: score, mean: one.mean, sd: value(metric, "sd", one.place), order, chance: data.metrics[metric]?.chance ?? null })));
-    if (rows.length) chart($("task-folds"), withRows("folds", rows), `Folds of ${row.title} by encoder`);
+    if (rows.length) chart($("task-folds"), withRows("folds", rows, ranked.length * 19), `Folds of ${row.title} by encoder`);
     else $("task-folds").textContent = "No score yet.";
   }
   function drawBalance(row, whole) {
@@ -289,7 +300,7 @@ document.addEventListener("DOMContentLoaded", () => {
     if (!balance) { $("task-balance").textContent = "No labels in the lake."; return; }
     if (balance.edges) chart($("task-balance"), withRows("histogram", balance.n.map((n, k) => ({ n, low: balance.edges[k], high: balance.edges[k + 1] }))), `Values of ${whole.title}`);
     else {
-      chart($("task-balance"), withRows("balance", balance.labels.map((label, order) => ({ label, n: balance.n[order], order }))), `Samples with each label of ${whole.title}`);
+      chart($("task-balance"), withRows("balance", balance.labels.map((label, order) => ({ label, n: balance.n[order], order })), balance.labels.length * 17), `Samples with each label of ${whole.title}`);
       $("balance-note").textContent = balance.n_more ? `${plural(balance.n_more, "rarer label")} not drawn.` : "";
     }
   }

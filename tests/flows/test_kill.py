@@ -62,7 +62,16 @@ def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(tmp_pat
             run.wait()
         assert start(environment, lake, log).wait(600) == 0, log_path.read_text()
     after = results(lake)
-    keys = ["evaluation_key", "task_id", "encoder_id", "label", "fold", "metric", "n_train", "n_test"]
+    keys = [
+        "evaluation_key",
+        "task_id",
+        "encoder_id",
+        "label",
+        "fold",
+        "metric",
+        "n_train",
+        "n_test",
+    ]
     assert after.select(keys).equals(whole.select(keys)), f"seed {seed}"
     # How many problems are solved together moves the last bits of a sum, and nothing else.
     assert (after["value"] - whole["value"]).abs().max() < 1e-6, f"seed {seed}"

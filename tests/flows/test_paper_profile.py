@@ -319,7 +319,6 @@ def test_tasks_of_ones_own_are_validated_like_ours(copied, tmp_path):
 
 
 def test_cards_and_validations_are_shown_and_written(copied, tmp_path, capsys):
-    place, _ = copied
     print_card("n1_targets", None)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
     for words in ("NOTCH1 targets", "genecorpus 30M", "published rows 1,103", "deviates from the"):

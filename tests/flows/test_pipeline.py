@@ -11,7 +11,7 @@ from world import build_world
 from genebench.errors import GenebenchError, LakeError, RegistryError
 from lakehouse.tables import TABLES
 
-ENCODERS = ["bag_of_words", "minilm", "random", "shuffled", "oracle"]
+ENCODERS = ["bag_of_words", "minilm", "random", "shuffled", "oracle", "degree"]
 pytestmark = pytest.mark.usefixtures("prefect")
 
 

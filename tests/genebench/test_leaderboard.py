@@ -83,7 +83,10 @@ def test_ranks_follow_the_direction_of_the_metric(metric, best):
 def test_equal_means_share_a_rank():
     items = [("genomic", "t", "binary", e) for e in "abc"]
     scores = scores_of(
-        *(("genomic", "t", "binary", e, "roc_auc", [v]) for e, v in zip("abc", (0.7, 0.7, 0.6), strict=True))
+        *(
+            ("genomic", "t", "binary", encoder, "roc_auc", [value])
+            for encoder, value in zip("abc", (0.7, 0.7, 0.6), strict=True)
+        )
     )
     ranked = rank_encoders(release_of(*items), task_means(scores))
     ranks = dict(

@@ -88,6 +88,15 @@ def test_published_names_mean_tasks_by_the_papers_name_without_case():
     assert read_published().encoder_of("GEARS") is None
 
 
+def test_the_papers_name_of_one_task_goes_before_the_title_of_another():
+    swapped = {
+        "network": declare("network", "N1 network", paper={"task": "N1 targets"}),
+        "targets": declare("targets", "N1 targets", paper={"task": "N1 network"}),
+    }
+    assert read_published().task_of("N1 network", swapped) == "targets"
+    assert read_published().task_of("N1 targets", swapped) == "network"
+
+
 def test_every_declared_encoder_of_the_published_names_exists():
     known = load_registry("embedded").encoders
     assert set(read_published().encoders.values()) <= set(known)

@@ -1,0 +1,97 @@
+"""`python -m benchmarks.uncertainty`: how well intervals cover and paired tests keep their level.
+
+Simulated embeddings with known areas under the curve, a linear discriminant, five folds. Settings
+run from a handful of columns, where fitted probes hardly differ, to as many columns as rows of a
+class, where they do. Rows are kept in `results.json` under the name `uncertainty`.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from rich.console import Console
+from rich.table import Table
+
+import genebench.protocols
+from benchmarks.__main__ import keep
+from benchmarks.simulations import N_FOLDS, simulate
+from genebench.comparison import compare_folds, compare_replicates
+from genebench.protocols import Protocol
+from genebench.uncertainty import find_interval, replicate_scores
+
+# Rows, columns, distance of the classes in standard deviations.
+SETTINGS = (
+    (600, 3, 1.0),
+    (600, 3, 2.5),
+    (100, 4, 1.5),
+    (300, 64, 1.5),
+    (300, 128, 2.0),
+    (1500, 64, 1.0),
+)
+SHOWN = (
+    "area", "covers_known", "covers_expected_fixed", "covers_expected",
+    "level_fixed", "level", "level_folds",
+)  # fmt: skip
+
+
+def measure(n: int, d: int, shift: float, runs: int, seed: int = 0) -> dict[str, Any]:
+    """Coverage of intervals and level of tests in one setting, two equal encoders a run."""
+    path = Path(genebench.protocols.__file__).with_name("paper.yaml")
+    fields = yaml.safe_load(path.read_text()) | {"uncertainty": {"draws": 300}}
+    protocol, rng = Protocol.model_validate(fields), np.random.default_rng(seed)
+    usable = [np.ones(1, bool)] * N_FOLDS
+    started = time.perf_counter()
+    drawn = []
+    for _ in range(runs):
+        problem, encoders = simulate(rng, n, d, shift)
+        drawn.append(
+            [
+                (replicate_scores(problem, one, usable, protocol, ["roc_auc"])["roc_auc"], *rest)
+                for one, *rest in encoders
+            ]
+        )
+    expected = float(np.mean([known for run in drawn for _, known, _ in run]))
+    hits: dict[str, list[bool]] = {name: [] for name in SHOWN[1:]}
+    for run in drawn:
+        for replicates, known, found in run:
+            for name, truth, is_fixed in (
+                ("covers_known", known, True),
+                ("covers_expected_fixed", expected, True),
+                ("covers_expected", expected, False),
+            ):
+                ends = find_interval("roc_auc", found.mean(), replicates, is_fixed=is_fixed)
+                hits[name].append(ends.low <= truth <= ends.high)
+        (first, _, left), (second, _, right) = run
+        value = float(left.mean() - right.mean())
+        for name, is_fixed in (("level_fixed", True), ("level", False)):
+            test = compare_replicates(value, first, second, is_fixed=is_fixed)
+            hits[name].append(test.p_value < 0.05)
+        hits["level_folds"].append(compare_folds(left - right, 4.0, 1.0).p_value < 0.05)
+    return {
+        "name": "uncertainty",
+        "case": f"{n} rows x {d} columns, shift {shift:g}, {runs} runs",
+        "area": expected,
+        **{name: float(np.mean(found)) for name, found in hits.items()},
+        "seconds": time.perf_counter() - started,
+    }
+
+
+def main() -> None:
+    """Measure every setting, print and keep the rows."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.uncertainty", description=__doc__)
+    parser.add_argument("--runs", type=int, default=2000)
+    runs = parser.parse_args().runs
+    table = Table("case", *SHOWN)
+    rows = []
+    for setting in SETTINGS:
+        rows.append(measure(*setting, runs))
+        table.add_row(rows[-1]["case"], *(f"{rows[-1][name]:.3f}" for name in SHOWN))
+    keep(rows)
+    Console(width=170).print(table)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,92 @@
+"""The commands of studies beside the leaderboard: leaked words, and what was learned later."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    import polars as pl
+
+Task = Annotated[str, typer.Argument(help="A multi-label task of single entities.")]
+EncoderId = Annotated[str, typer.Option("--encoder", "-e", help="The encoder.")]
+ProtocolId = Annotated[
+    str | None, typer.Option(help="standard or paper; the setting GENEBENCH_PROTOCOL by default.")
+]
+ProbeId = Annotated[str, typer.Option(help="The probe.")]
+Csv = Annotated[Path | None, typer.Option(help="Write all rows to this file too.")]
+
+
+def leakage(
+    task: Task,
+    encoder: EncoderId = "tfidf",
+    labels: Annotated[int, typer.Option(help="So many of the most frequent labels.")] = 10,
+    probe: ProbeId = "linear",
+    protocol: ProtocolId = None,
+    csv: Csv = None,
+) -> None:
+    """Take a label's own words out of the texts, and score again."""
+    from genebench import encoders
+    from genebench.registry import load_registry
+    from genebench.settings import get_settings
+    from lakehouse import open_lake
+    from lakehouse.leakage import measure_leakage
+
+    settings = get_settings()
+    registry = load_registry(settings.profile)
+    (encoder_id,) = registry.select_encoders([encoder])
+    declared = registry.encoders[encoder_id]
+    rows = measure_leakage(
+        open_lake(),
+        task,
+        declared,
+        encoders.load(declared, encoders.Place(settings.weights, None, settings.device)),
+        registry.probes[probe],
+        registry.protocols[protocol or settings.protocol],
+        max_labels=labels,
+    )
+    _show(rows, ("label", "other_label", "value", "difference", "low", "high", "p_value"), csv)
+
+
+def later(
+    task: Task,
+    as_of: Annotated[str, typer.Option(help="Train on the labels of this day: 2026-11-20.")],
+    encoder: EncoderId = "tfidf",
+    probe: ProbeId = "linear",
+    protocol: ProtocolId = None,
+    min_gained: Annotated[int, typer.Option(help="Leave out labels gained less often.")] = 10,
+    csv: Csv = None,
+) -> None:
+    """Train on the labels of one day, test on those gained since."""
+    from genebench.registry import load_registry
+    from genebench.settings import get_settings
+    from lakehouse import open_lake
+    from lakehouse.later import predict_later
+
+    settings = get_settings()
+    registry = load_registry(settings.profile)
+    rows = predict_later(
+        open_lake(),
+        task,
+        encoder,
+        as_of,
+        registry.probes[probe],
+        registry.protocols[protocol or settings.protocol],
+        min_gained=min_gained,
+    )
+    _show(rows, ("label", "n_tested", "n_gained", "value", "low", "high", "reason"), csv)
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add these commands to the command line."""
+    app.command(epilog="Example: genebench leakage cellular_component --encoder tfidf")(leakage)
+    app.command(epilog="Example: genebench later biological_process --as-of 2026-11-20")(later)
+
+
+def _show(rows: "pl.DataFrame", columns: tuple[str, ...], csv: Path | None) -> None:
+    from flows.screens import print_frame
+
+    print_frame(rows.select(columns))
+    if csv is not None:
+        rows.write_csv(csv)
+        typer.echo(f"{rows.height:,} rows in {csv}")

@@ -1,0 +1,194 @@
+"""The commands about results, as a person types them."""
+
+import json
+import shutil
+import sys
+
+import polars as pl
+import pytest
+from places import Place
+
+from genebench.errors import ExpectationFailed, LakeError
+from lakehouse import open_lake
+
+
+@pytest.fixture
+def place(synthetic_root, tmp_path, monkeypatch, place_of) -> Place:
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    monkeypatch.chdir(tmp_path)
+    return place_of(tmp_path / "lake", tmp_path, protocol="standard")
+
+
+@pytest.fixture
+def genebench(place, monkeypatch, capsys):
+    """Run a command; returns its exit code, its output and its complaint."""
+    from flows.cli import main
+
+    def run(*words: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["genebench", *words])
+        monkeypatch.setenv("COLUMNS", "200")
+        with pytest.raises(SystemExit) as stop:
+            main()
+        said = capsys.readouterr()
+        return int(stop.value.code or 0), said.out, said.err
+
+    return run
+
+
+COUNT = "select encoder_id, count(*) as n from scores group by encoder_id order by encoder_id"
+
+
+def test_query_prints_csv_and_json_that_read_back(genebench):
+    code, out, _ = genebench("query", COUNT, "--format", "csv")
+    rows = pl.read_csv(out.encode())
+    assert code == 0
+    assert rows["encoder_id"].to_list() == ["e0", "oracle", "random", "shuffled"]
+    _, out, _ = genebench("query", COUNT, "--format", "json")
+    assert json.loads(out) == rows.to_dicts()
+
+
+def test_query_prints_a_table_of_the_first_rows(genebench):
+    code, out, _ = genebench("query", "select task_id, value from scores")
+    assert code == 0
+    assert "50 shown" in out
+
+
+@pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
+def test_query_writes_a_file_in_the_form_of_its_ending(genebench, tmp_path, ending):
+    path = tmp_path / f"rows.{ending}"
+    code, _, _ = genebench("query", COUNT, "--output", str(path))
+    read = {"csv": pl.read_csv, "json": pl.read_json, "parquet": pl.read_parquet}[ending]
+    assert code == 0
+    assert read(path)["n"].sum() == open_lake().counts()["gold.scores"]
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["query", "select * from scoers"], "did you mean 'scores'"),
+        (["query", "select valu from scores"], "did you mean 'value'"),
+        (["query", COUNT, "--format", "parquet"], "name a file"),
+        (["query", COUNT, "--output", "rows.xlsx"], "end the file in .csv, .json or .parquet"),
+        (["query", COUNT, "--at", "soon"], "'soon' is no time"),
+        (["diff", "current", "2026.1"], "there is no release '2026.1'"),
+        (["compare", "e0", "orcale"], "did you mean 'oracle'"),
+        (["compare", "e0"], "compare takes two encoders"),
+        (["compare", "--with", "none.csv"], "there is no file none.csv"),
+        (["compare", "--with", "june"], "there is no imported release 'june'"),
+        (["export", "2026.1", "out"], "there is no release '2026.1'"),
+    ],
+)
+def test_a_wrong_question_is_one_line_and_exit_code_1(genebench, words, complaint):
+    code, out, err = genebench(*words)
+    assert code == 1
+    assert complaint in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in out + err
+
+
+def test_an_empty_lake_says_what_to_run(genebench, tmp_path, place_of):
+    place_of(tmp_path / "empty", tmp_path)
+    for words in (["query", COUNT], ["diff", "a", "b"], ["compare", "a", "b"]):
+        code, _, err = genebench(*words)
+        assert code == 1
+        assert "genebench benchmark" in err
+
+
+def test_compare_prints_two_encoders_and_keeps_all_rows(genebench, tmp_path):
+    code, out, _ = genebench("compare", "oracle", "e0", "--csv", "rows.csv")
+    assert code == 0
+    assert "folds oracle won" in out
+    assert pl.read_csv(tmp_path / "rows.csv").height == 364
+
+
+def test_compare_with_a_published_file_gives_verdicts_and_causes(genebench, tmp_path):
+    (tmp_path / "june.csv").write_text(
+        "task_id,encoder_id,label,fold,metric,value\n"
+        "Chromosome,bag_of_words,,0,roc_auc,0.9\nChromosome,bag_of_words,,1,roc_auc,0.8\n"
+    )
+    code, _, err = genebench("compare", "--with", "june.csv")
+    assert code == 1
+    assert "has none of the published encoders (bag_of_words)" in err
+
+
+def test_diff_of_a_release_with_itself_says_that_nothing_moved(genebench):
+    code, out, _ = genebench("diff", "current", "current")
+    assert code == 0
+    assert "nothing moved" in out
+
+
+def test_export_names_the_files_that_it_wrote(genebench, tmp_path):
+    code, out, _ = genebench("export", "current", "shared")
+    assert code == 0
+    assert str(len(pl.read_parquet(tmp_path / "shared" / "current.parquet"))) > "0"
+    assert "shared/current.md" in out
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_release_is_frozen_once_and_again_without_change(place):
+    from flows.release import release
+
+    outcome = release("2026.1")
+    assert set(outcome.done) == {"gold.universes", "gold.leaderboard", "gold.releases"}
+    lake = open_lake()
+    assert lake.leaderboard("2026.1").equals(lake.leaderboard("current"))
+    before = lake.counts()
+    release("2026.1")
+    after = open_lake().counts()
+    assert {name for name in after if after[name] != before[name]} <= {"audit.validations"}
+
+
+@pytest.mark.usefixtures("prefect")
+def test_imported_results_are_listed_apart_and_never_mix(place, tmp_path):
+    from flows.release import import_results, release
+
+    (tmp_path / "june.csv").write_text("task,model,metric,value\nChromosome,MPNet,roc_auc,0.9\n")
+    ours = open_lake().counts()["gold.scores"]
+    outcome = import_results(str(tmp_path / "june.csv"), "june_2024", profile="embedded")
+    assert "1 rows" in outcome.done["gold.foreign_scores"]
+    lake = open_lake()
+    listed = dict(lake.releases().select("release_id", "is_foreign").iter_rows())
+    assert listed == {"current": False, "june_2024": True}
+    assert lake.counts()["gold.scores"] == ours
+    with pytest.raises(LakeError, match="there is no release 'june_2024'"):
+        lake.leaderboard("june_2024")
+    with pytest.raises(LakeError, match="is an imported release"):
+        release("june_2024")
+    with pytest.raises(LakeError, match="never mix"):
+        import_results(str(tmp_path / "june.csv"), "current", profile="embedded")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_importing_again_replaces(place, tmp_path):
+    from flows.release import import_results
+
+    path = tmp_path / "june.csv"
+    for value in ("0.9", "0.8"):
+        path.write_text(f"task,model,metric,value\nChromosome,MPNet,roc_auc,{value}\n")
+        import_results(str(path), "june_2024", profile="embedded")
+    assert open_lake().foreign("june_2024")["value"].to_list() == [0.8]
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_published_number_out_of_its_range_stays_outside(place, tmp_path):
+    from flows.release import import_results
+
+    path = tmp_path / "june.csv"
+    path.write_text("task,model,metric,value\nChromosome,MPNet,roc_auc,1.9\n")
+    with pytest.raises(ExpectationFailed, match="roc_auc"):
+        import_results(str(path), "june_2024", profile="embedded")
+    assert not open_lake().delta.exists("gold.foreign_scores")
+
+
+@pytest.mark.usefixtures("prefect")
+def test_report_writes_the_page_its_figures_and_every_csv_form(place, tmp_path):
+    from flows.report import report
+
+    for form in ("long", "report", "leaderboard"):
+        folder = str(tmp_path / "page") if form == "long" else None
+        outcome = report(csv=str(tmp_path / f"{form}.csv"), csv_form=form, folder=folder)
+        assert pl.read_csv(tmp_path / f"{form}.csv", infer_schema=False).height > 0
+        assert f"in {form} form" in outcome.done[str(tmp_path / f"{form}.csv")]
+    assert (tmp_path / "page" / "index.html").is_file()
+    drawn = {path.suffix for path in (tmp_path / "page" / "figures").iterdir()}
+    assert drawn == {".svg", ".png"}

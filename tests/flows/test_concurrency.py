@@ -1,0 +1,82 @@
+"""Overlapping runs: two commands started at once, and a refresh in the middle of a score."""
+
+import pytest
+from sites import Site, keys, until
+from world import build_world
+
+from lakehouse import open_lake
+
+
+@pytest.fixture
+def crowded(tmp_path):
+    build_world(tmp_path / "sources")
+    return Site(tmp_path, tmp_path / "sources")
+
+
+def test_two_benchmarks_at_once_take_turns_and_share_one_server(crowded):
+    words = ("benchmark", "-e", "bag_of_words", "-e", "random", "-f", "genomic")
+    both = [crowded.start(*words), crowded.start(*words)]
+    until((crowded.home / "server.json").exists, 120)
+    server = crowded.server()
+    said = [one.communicate(timeout=400)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert sorted("waiting: another run is writing" in words for words in said) == [False, True]
+    # The one that waited found everything done: nothing is lost, nothing is there twice.
+    found = keys(crowded.lake)
+    assert found
+    assert len(found) == len(set(found))
+    lake = open_lake(crowded.lake)
+    assert lake.table("gold.scores").collect()["run_id"].n_unique() == 1
+    assert lake.table("bronze.snapshots").collect()["snapshot_id"].is_unique().all()
+    assert (
+        lake.table("silver.embeddings")
+        .collect()
+        .select("encoder_id", "entity_id")
+        .is_unique()
+        .all()
+    )
+    # The last to finish stopped the server that they shared.
+    until(lambda: not server.is_running(), 30)
+
+
+def test_a_refresh_during_score_waits_for_it(site):
+    world = build_world(site.folder / "sources")
+    lake = site.folder / "busy"
+    site.wait(site.submit("benchmark", lake=lake, encoders=["random"], families=["genomic"]))
+    before = keys(lake)
+    scoring = site.submit("score", lake=lake, protocol="standard")
+    until(lambda: site.state(scoring)["name"] == "Running", 120, site.tail)
+    world.release("bioconductor", "3.17.0")
+    world.relabel(world.genes[0].symbol, "22")
+    world.write()
+    seen = set()
+    refreshing = site.submit("refresh", lake=lake)
+    until(
+        lambda: seen.add(site.state(refreshing)["name"]) or "WaitingForLake" in seen, 120, site.tail
+    )
+    assert site.state(scoring)["type"] == "RUNNING"
+    assert site.wait(scoring)["name"] == "Completed"
+    assert site.wait(refreshing)["name"] == "Completed"
+    found = keys(lake)
+    assert set(before) < set(found)
+    assert len(found) == len(set(found))
+    versions = open_lake(lake).table("bronze.snapshots").collect()["version"]
+    assert set(versions) == {"3.16.0", "3.17.0"}
+
+
+def test_a_lake_has_one_writer_and_two_lakes_have_two(monkeypatch, tmp_path):
+    from flows.turns import limit_name
+    from genebench.settings import get_settings
+
+    def name_for(lake):
+        monkeypatch.setenv("GENEBENCH_LAKE", lake)
+        get_settings.cache_clear()
+        return limit_name()
+
+    monkeypatch.chdir(tmp_path)
+    names = [name_for("./lake"), name_for(str(tmp_path / "lake")), name_for("./other")]
+    names.append(name_for("s3://bucket/some%folder/lake"))
+    get_settings.cache_clear()
+    assert names[0] == names[1]
+    assert len(set(names)) == 3
+    assert not any(set(name) & set("/%&><") for name in names)

@@ -1,0 +1,126 @@
+"""The server of a site: who may ask it, what starting it again does, what stopping it stops."""
+
+import stat
+
+import httpx
+import psutil
+import pytest
+from sites import Site, until
+
+from flows.outcome import Outcome, Unfinished
+from flows.processes import Started, read_record, start, write_record
+
+
+def test_a_call_without_a_login_is_refused(site):
+    asked = httpx.post(f"{site.url}/flow_runs/filter", json={}, timeout=30)
+    assert asked.status_code == 401
+    wrong = httpx.post(
+        f"{site.url}/flow_runs/filter", json={}, auth=("genebench", "guess"), timeout=30
+    )
+    assert wrong.status_code == 401
+    assert site.call("POST", "/flow_runs/filter", {}).status_code == 200
+
+
+def test_only_the_owner_can_read_the_login(site):
+    assert stat.S_IMODE((site.home / "auth").stat().st_mode) == 0o600
+    assert len(site.login.partition(":")[2]) > 20
+
+
+def test_the_server_listens_on_loopback_only(site):
+    addresses = {
+        one.laddr.ip for one in site.server().net_connections() if one.status == psutil.CONN_LISTEN
+    }
+    assert addresses == {"127.0.0.1"}
+
+
+def test_the_server_sends_no_telemetry(site):
+    assert site.ask("GET", "/admin/settings")["server"]["analytics_enabled"] is False
+
+
+def test_a_second_up_changes_nothing(site):
+    def everything():
+        return (
+            site.server().pid,
+            [one.pid for one in site.workers()],
+            sorted(one["id"] for one in site.ask("POST", "/deployments/filter", {})),
+            sorted(one["name"] for one in site.ask("POST", "/automations/filter", {})),
+            sorted(one["name"] for one in site.ask("POST", "/work_pools/filter", {})),
+        )
+
+    before = everything()
+    said = site.run("up")
+    assert f"http://127.0.0.1:{site.port}" in said
+    assert site.login not in said
+    assert everything() == before
+
+
+def test_a_command_uses_the_server_that_is_up_and_leaves_it_running(site):
+    before = len(site.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["refresh"]}}}))
+    site.run("refresh")
+    after = len(site.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["refresh"]}}}))
+    assert after == before + 1
+    assert site.server().is_running()
+
+
+def test_down_ends_nothing_that_up_did_not_start(tmp_path):
+    bystander, child = start("bystander", ["sleep", "60"], {}, tmp_path / "log")
+    reused = Started("worker default", child.pid, bystander.started_at - 3600)
+    one = Site(tmp_path, tmp_path)
+    one.home.mkdir()
+    write_record(one.home / "workers.json", {"worker default": reused})
+    assert "nothing of it was running" in one.run("down")
+    assert child.poll() is None
+    bystander.stop(5.0)
+    until(lambda: child.poll() is not None, 5)
+
+
+def test_a_port_that_is_taken_is_said_so(site, tmp_path):
+    other = Site(tmp_path, tmp_path, port=site.port)
+    process = other.start("up")
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 1
+    assert f"port {site.port} is taken" in said
+    assert "PREFECT_SERVER_API_PORT" in said
+
+
+def test_a_stopped_process_takes_what_it_started_along(tmp_path):
+    script = "sleep 600 & echo $! > child; wait"
+    one, child = start("parent", ["bash", "-c", f"cd {tmp_path}; {script}"], {}, tmp_path / "log")
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), 10)
+    grandchild = psutil.Process(int((tmp_path / "child").read_text()))
+    one.stop(1.0)
+    child.wait(10)
+    assert not one.is_alive
+    until(lambda: not grandchild.is_running(), 5)
+
+
+def test_an_unreadable_record_counts_as_none(tmp_path):
+    (tmp_path / "server.json").write_text('{"url": "http')
+    assert read_record(tmp_path / "server.json") == {}
+
+
+def test_what_a_run_could_not_do_survives_the_way_from_a_worker():
+    import pickle
+
+    error = Unfinished(Outcome("embed", done={"random": "1"}), {"esm2": "no weights"})
+    again = pickle.loads(pickle.dumps(error))
+    assert again.failures == error.failures
+    assert again.outcome.done == {"random": "1"}
+    assert str(again) == str(error)
+
+
+@pytest.mark.parametrize(
+    ("parameters", "expected"),
+    [
+        ({}, "score"),
+        (
+            {"encoders": ["minilm", "esm2"], "families": ["genomic"]},
+            "score minilm, esm2 on genomic",
+        ),
+        ({"encoders": list("abcdef"), "dry_run": True}, "score a, b, c, d and 2 more (dry run)"),
+    ],
+)
+def test_a_run_is_named_by_what_it_does(parameters, expected):
+    from flows.names import describe_run
+
+    assert describe_run("score", parameters) == expected

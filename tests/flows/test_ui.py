@@ -1,0 +1,67 @@
+"""A person's way in a real browser: log in, fill the form, run, read the leaderboard."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+CHROMIUM = shutil.which("chromium")
+PICTURES = Path(os.environ.get("TEST_OUTPUT", "test-output"))
+ENCODERS = ["bag_of_words", "random"]
+
+
+@pytest.fixture
+def page(site):
+    if CHROMIUM is None:
+        pytest.skip("no chromium is installed; apt-get install chromium")
+    playwright = pytest.importorskip("playwright.sync_api")
+    with playwright.sync_playwright() as tool:
+        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        one = browser.new_page(viewport={"width": 1300, "height": 1400})
+        one.set_default_timeout(60_000)
+        yield one
+        browser.close()
+
+
+def take_picture(page, name):
+    PICTURES.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=PICTURES / f"ui-{name}.png", full_page=True)
+
+
+def choose(page, field, words):
+    """Open a field of the form and choose from what it offers."""
+    offer = page.locator(f"text={field} (Optional)").locator(
+        "xpath=ancestor::*[.//*[@role='combobox' or @aria-haspopup]][1]"
+    )
+    offer.get_by_text("Select", exact=True).first.click()
+    for word in words:
+        page.get_by_role("option", name=word, exact=True).click()
+    page.keyboard.press("Escape")
+
+
+def test_a_person_runs_the_benchmark_from_a_form_and_reads_the_leaderboard(site, page):
+    page.goto(f"http://127.0.0.1:{site.port}/")
+    page.locator("input").first.fill(site.login)
+    page.keyboard.press("Enter")
+    page.get_by_role("link", name="Deployments").first.click()
+    page.get_by_role("link", name="benchmark", exact=True).first.click()
+    page.get_by_role("button", name="Run", exact=True).first.click()
+    page.get_by_text("Custom run").first.click()
+    choose(page, "encoders", ENCODERS)
+    choose(page, "families", ["genomic"])
+    take_picture(page, "form")
+    page.get_by_role("button", name="Submit").click()
+
+    page.wait_for_timeout(2000)
+    run = site.runs("benchmark")[-1]
+    assert run["parameters"]["encoders"] == ENCODERS
+    assert run["parameters"]["families"] == ["genomic"]
+    assert site.wait(run["id"], 300)["type"] == "COMPLETED"
+    page.goto(f"http://127.0.0.1:{site.port}/v2/runs/flow-run/{run['id']}")
+    page.get_by_text("Completed", exact=True).first.wait_for()
+    take_picture(page, "run")
+    page.goto(f"http://127.0.0.1:{site.port}/v2/artifacts/key/leaderboard")
+    page.get_by_text("Leaderboard of release").first.wait_for()
+    page.get_by_text("Bag of words").first.wait_for()
+    take_picture(page, "leaderboard")

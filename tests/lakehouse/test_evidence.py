@@ -1,0 +1,158 @@
+"""Comparisons, verdicts and ranks of a release, from scores whose truth is planted."""
+
+import numpy as np
+import polars as pl
+import pytest
+from blanks import filled
+
+from genebench.errors import LakeError
+from genebench.evaluate import Evaluation
+from genebench.predictions import PREDICTIONS_SCHEMA
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.results import prediction_rows, remove_orphans
+from lakehouse.schemas import conform
+from lakehouse.tables import table
+from lakehouse.uncertainty import comparison_rows, rank_over_tasks, verdict_rows
+
+COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
+# Means by task and encoder: good beats fair, a control solves the second task, noise the third.
+MEANS = {
+    "clear": {"good": 0.9, "fair": 0.7, "noise": 0.5, "degree": 0.55, "oracle": 1.0},
+    "solved": {"good": 0.8, "fair": 0.7, "noise": 0.5, "degree": 0.97, "oracle": 1.0},
+    "empty": {"good": 0.49, "fair": 0.5, "noise": 0.52, "degree": 0.5, "oracle": 1.0},
+}
+CONTROLS = ("noise", "degree", "oracle")
+
+
+def write(delta, name, frame):
+    declared = table(name)
+    if declared.mode == "append-only":
+        delta.append(name, frame, COMMIT)
+    elif declared.partition:
+        (column,) = declared.partition
+        for value in frame[column].unique():
+            delta.replace(name, frame.filter(pl.col(column) == value), COMMIT, {column: value})
+    else:
+        delta.replace(name, frame, COMMIT)
+
+
+@pytest.fixture
+def lake(tmp_path):
+    opened = open_lake(tmp_path / "lake")
+    rng = np.random.default_rng(0)
+    tasks = [
+        {"task_id": t, "family": "genomic", "kind": "binary", "source": t, "recipe": "column"}
+        for t in MEANS
+    ]
+    encoders = [
+        {
+            "encoder_id": e,
+            "modality": "control" if e in CONTROLS else "text",
+            "is_control": e in CONTROLS,
+            "declaration": f'{{"loader": "{"oracle" if e == "oracle" else "random"}"}}',
+        }
+        for e in MEANS["clear"]
+    ]
+    items, scores, intervals = [], [], []
+    for number, (task_id, means) in enumerate(MEANS.items()):
+        for place, (encoder_id, mean) in enumerate(means.items()):
+            key = f"{number:016x}{place:016x}"
+            who = {
+                "evaluation_key": key, "task_id": task_id, "encoder_id": encoder_id,
+                "family": "genomic", "kind": "binary", "probe_id": "linear",
+                "protocol_id": "standard", "metric": "roc_auc", "run_id": "r1",
+                "modality": "control" if encoder_id in CONTROLS else "text",
+            }  # fmt: skip
+            items.append(who | {"release_id": "current"})
+            wiggle = np.array([-0.01, 0.01, 0.0, 0.005, -0.005]) * rng.permutation([1, 1, 1, 1, 2])
+            scores += [
+                who | {"label": "", "fold": k, "value": mean + w, "n_train": 80, "n_test": 20}
+                for k, w in enumerate(wiggle - wiggle.mean())
+            ]
+            intervals.append(
+                who
+                | {
+                    "value": mean, "low": mean - 0.04, "high": mean + 0.04, "level": 0.95,
+                    "replicates": (mean + 0.01 * rng.normal(size=200)).tolist(),
+                }
+            )  # fmt: skip
+    for name, rows in (
+        ("silver.tasks", tasks),
+        ("silver.encoders", encoders),
+        ("gold.releases", items),
+        ("gold.evaluations", [i | {"status": "ok"} for i in items]),
+        ("gold.scores", scores),
+        ("gold.intervals", intervals),
+    ):
+        write(opened.delta, name, filled(name, rows))
+    return opened
+
+
+def test_every_pair_is_compared_and_only_real_differences_are_established(lake):
+    rows = comparison_rows(lake, "current")
+    # Four encoders without the oracle: six pairs on three tasks.
+    assert rows.height == 18
+    assert not set(rows["encoder_a"]) & {"oracle"}
+    assert (rows["encoder_a"] < rows["encoder_b"]).all()
+    (pair,) = rows.filter(task_id="clear", encoder_a="fair", encoder_b="good").to_dicts()
+    assert pair["difference"] == pytest.approx(-0.2)
+    assert pair["low"] < -0.2 < pair["high"] < 0
+    assert pair["is_established"]
+    assert not rows.filter(task_id="empty")["is_established"].any()
+    assert (rows["p_adjusted"] >= rows["p_rows"]).all()
+
+
+def test_a_task_that_a_control_wins_is_marked_solved_unless_it_is_at_chance(lake):
+    rows = verdict_rows(lake, "current", comparison_rows(lake, "current"))
+    found = {row["task_id"]: row for row in rows.iter_rows(named=True)}
+    assert (found["solved"]["verdict"], found["solved"]["solved_by"]) == (
+        "solved by a control",
+        "degree",
+    )
+    assert (found["empty"]["verdict"], found["empty"]["solved_by"]) == ("at chance", None)
+    assert found["clear"]["verdict"] == "encoders differ"
+    assert found["clear"]["best_encoder_id"] == "good"
+    assert found["clear"]["control_id"] == "degree"
+    assert found["clear"]["spread"] == pytest.approx(0.2)
+    assert found["clear"]["noise"] == pytest.approx(0.04)
+    assert (found["clear"]["n_pairs"], found["clear"]["n_established"]) == (1, 1)
+
+
+def test_ranks_over_tasks_leave_controls_out(lake):
+    encoders, ranking = rank_over_tasks(lake, "current")
+    assert encoders == ["fair", "good"]
+    assert ranking.mean_ranks[1] < ranking.mean_ranks[0]
+    with pytest.raises(LakeError, match="needs two of each"):
+        rank_over_tasks(lake, "current", metric="r2")
+
+
+def test_results_of_a_run_that_died_are_taken_out_of_every_table(lake):
+    row = {"evaluation_key": "f" * 32, "family": "genomic", "encoder_id": "good", "run_id": "dead"}
+    for name in ("gold.scores", "gold.intervals", "gold.predictions"):
+        lake.delta.append(name, filled(name, [row]), COMMIT)
+    before = lake.counts()
+    assert remove_orphans(lake.delta, COMMIT) == 3
+    after = lake.counts()
+    assert before["gold.intervals"] - after["gold.intervals"] == 1
+    assert after.get("gold.predictions", 0) == 0
+    assert remove_orphans(lake.delta, COMMIT) == 0
+
+
+def test_predictions_are_stored_by_the_ids_of_their_samples():
+    frame = pl.DataFrame(
+        {"sample": [2, 0], "fold": [0, 1], "label": ["yes"] * 2, "score": [1.5, -2.0],
+         "truth": [1.0, 0.0]},
+        schema=PREDICTIONS_SCHEMA,
+    )  # fmt: skip
+    done = Evaluation("k", "ok", "", 0.1, 3, 2, 1, "x", 0.0, pl.DataFrame(), frame, None)
+    who = {
+        "evaluation_key": "a" * 32, "family": "genomic", "task_id": "t", "encoder_id": "good",
+        "probe_id": "linear", "protocol_id": "standard",
+    }  # fmt: skip
+    ids = {"t": ["hgnc:1", "hgnc:2", "hgnc:3"]}
+    rows = conform(table("gold.predictions"), prediction_rows({"k": who}, [done], ids, "r1"))
+    assert rows.select("sample_id", "fold", "value", "truth").rows() == [
+        ("hgnc:3", 0, 1.5, 1.0),
+        ("hgnc:1", 1, -2.0, 0.0),
+    ]

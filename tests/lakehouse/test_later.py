@@ -1,0 +1,97 @@
+"""What was learned later is foretold from what was known, and never from itself."""
+
+import datetime as dt
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from blanks import filled
+
+import genebench.protocols
+from genebench.digest import digest_vectors
+from genebench.errors import LakeError
+from genebench.probes import Probe
+from genebench.protocols import Protocol
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.later import predict_later
+
+ROOT = Path(genebench.protocols.__file__).parents[1]
+COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
+N = 400
+GENES = [f"hgnc:{number:03d}" for number in range(N)]
+
+
+def labels_of(**having):
+    rows = [
+        {"task_id": "role", "family": "f", "sample_id": gene, "label": label, "value": 1.0}
+        for label, chosen in having.items()
+        for gene, is_in in zip(GENES, chosen, strict=True)
+        if is_in
+    ]
+    return filled("silver.labels", rows)
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """`kinase` is gained by genes that look like kinases, `binder` by any."""
+    opened = open_lake(tmp_path / "lake")
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(N, 6)).astype(np.float32)
+    is_kinase = matrix[:, 0] + 0.3 * rng.normal(size=N) > 0.3
+    is_binder = rng.random(N) < 0.4
+    known = rng.random((2, N)) < 0.6
+    embeddings = filled(
+        "silver.embeddings",
+        [
+            {"encoder_id": "e", "entity_type": "gene", "entity_id": gene, "dimension": 6,
+             "vector": vector.tolist(), "vector_digest": digest}
+            for gene, vector, digest in zip(GENES, matrix, digest_vectors(matrix), strict=True)
+        ],
+    )  # fmt: skip
+    task = {"task_id": "role", "family": "f", "kind": "multilabel", "entity_types": "gene"}
+    who = {"entity_type": "gene", "family": "f", "task_id": "role"}
+    samples = [who | {"sample_id": gene, "entity_id": gene} for gene in GENES]
+    single = task | {"task_id": "single", "kind": "binary"}
+    opened.delta.replace("silver.tasks", filled("silver.tasks", [task, single]), COMMIT)
+    opened.delta.replace(
+        "silver.samples", filled("silver.samples", samples), COMMIT, {"family": "f"}
+    )
+    opened.delta.replace("silver.embeddings", embeddings, COMMIT, {"encoder_id": "e"})
+    before = labels_of(kinase=is_kinase & known[0], binder=is_binder & known[1])
+    opened.delta.replace("silver.labels", before, COMMIT, {"family": "f"})
+    time.sleep(0.05)
+    as_of = dt.datetime.now(dt.UTC)
+    time.sleep(0.05)
+    after = labels_of(kinase=is_kinase, binder=is_binder)
+    opened.delta.replace("silver.labels", after, COMMIT, {"family": "f"})
+    n_gained = {"kinase": int((is_kinase & ~known[0]).sum())}
+    return open_lake(tmp_path / "lake"), as_of, n_gained
+
+
+def read(folder, name, model):
+    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+
+
+def ask(lake, as_of, task="role", **options):
+    probe, protocol = read("probes", "linear", Probe), read("protocols", "standard", Protocol)
+    return predict_later(lake, task, "e", as_of, probe, protocol, **options)
+
+
+def test_labels_that_vectors_foretell_are_found_and_others_are_not(lake):
+    opened, as_of, n_gained = lake
+    found = {row["label"]: row for row in ask(opened, as_of).iter_rows(named=True)}
+    assert found["kinase"]["n_gained"] == n_gained["kinase"]
+    assert found["kinase"]["n_lost"] == 0
+    assert found["kinase"]["low"] > 0.7
+    assert found["binder"]["low"] < 0.5 < found["binder"]["high"]
+
+
+def test_nothing_gained_is_said_and_never_an_empty_table(lake):
+    opened, _, _ = lake
+    with pytest.raises(LakeError, match="no label was gained"):
+        ask(opened, "2999-01-01")
+    with pytest.raises(LakeError, match="single is binary"):
+        ask(opened, "2999-01-01", task="single")

@@ -1,0 +1,30 @@
+"""The tour runs from its first cell to its last."""
+
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+from genebench.settings import get_settings
+
+TOUR = Path(__file__).parents[2] / "docs" / "tour.py"
+
+
+def test_every_cell_of_the_tour_runs_and_shows_something(synthetic_root, monkeypatch):
+    pytest.importorskip("marimo", reason="marimo is not installed")
+    monkeypatch.setenv("GENEBENCH_LAKE", str(synthetic_root))
+    get_settings.cache_clear()
+    spec = importlib.util.spec_from_file_location("tour", TOUR)
+    tour = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(tour)
+    try:
+        outputs, found = tour.app.run()
+    finally:
+        get_settings.cache_clear()
+    assert all(output is not None for output in outputs)
+    assert found["board"]["encoder_id"][0] == "oracle"
+    assert found["best"].height == 10
+    assert found["compared"].height > 0
+    assert set(found["by_sql"]["metric"]) == {"roc_auc", "r2"}
+    assert found["then"] == found["lake"].counts()["gold.scores"]
+    assert found["figure"].id == "family_means_roc_auc"
