@@ -5,7 +5,7 @@ from prefect.states import State
 
 from flows.curate import curate
 from flows.embed import embed
-from flows.forms import EncoderId, FamilyId, FilePath, ProfileId, ProtocolId, Unset
+from flows.forms import UNCHOSEN, EncoderId, FamilyId, FilePath, ProfileId, ProtocolId, Unset
 from flows.names import run_name
 from flows.outcome import PARTLY_DONE, Outcome, Unfinished
 from flows.refresh import refresh
@@ -19,11 +19,11 @@ from lakehouse.plan import release_of
 @flow(name="benchmark", flow_run_name=run_name)
 @one_writer
 def benchmark(
-    profile: ProfileId | Unset = None,
-    protocol: ProtocolId | Unset = None,
-    encoders: list[EncoderId] | Unset = None,
-    families: list[FamilyId] | Unset = None,
-    folder: FilePath | Unset = None,
+    profile: ProfileId | None = None,
+    protocol: ProtocolId | None = None,
+    encoders: list[EncoderId] | Unset = UNCHOSEN,
+    families: list[FamilyId] | Unset = UNCHOSEN,
+    folder: FilePath | None = None,
 ) -> list[Outcome]:
     """Refresh, curate, embed, score and report; what is there already is not done again.
 

@@ -7,7 +7,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.context import Context, open_context
-from flows.forms import FilePath, ProfileId, Unset
+from flows.forms import UNCHOSEN, FilePath, ProfileId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import close, replace_together, tell
@@ -33,10 +33,10 @@ UNITS = {
 @flow(name="curate", flow_run_name=run_name)
 @one_writer
 def curate(
-    profile: ProfileId | Unset = None,
+    profile: ProfileId | None = None,
     force: bool = False,
-    task_folders: list[FilePath] | Unset = None,
-    task_files: list[FilePath] | Unset = None,
+    task_folders: list[FilePath] | Unset = UNCHOSEN,
+    task_files: list[FilePath] | Unset = UNCHOSEN,
 ) -> Outcome:
     """Build entities, inputs and tasks from the current snapshots.
 

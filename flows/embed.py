@@ -5,7 +5,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.context import Context, open_context
-from flows.forms import EncoderId, FilePath, ProfileId, Unset
+from flows.forms import UNCHOSEN, EncoderId, FilePath, ProfileId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.progress import track
@@ -29,9 +29,9 @@ from lakehouse.materials import (
 @flow(name="embed", flow_run_name=run_name, task_runner=ChosenRunner())
 @one_writer
 def embed(
-    encoders: list[EncoderId] | Unset = None,
-    profile: ProfileId | Unset = None,
-    encoder_files: list[FilePath] | Unset = None,
+    encoders: list[EncoderId] | Unset = UNCHOSEN,
+    profile: ProfileId | None = None,
+    encoder_files: list[FilePath] | Unset = UNCHOSEN,
 ) -> Outcome:
     """Encode every entity that has no vector yet of the digests at hand.
 

@@ -49,6 +49,8 @@ ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_le
 CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 
-# Left out is a value of its own to Python (the setting counts, or the profile), but a form shows
-# an empty field for it, not a switch between a type and None.
+# A form offers an empty choice for a list that may be left out, and sends it as an empty list; a
+# direct call may say None. A single value that is left out stays None to both: a form that hides
+# the None would send it all the same, and be refused.
 Unset = SkipJsonSchema[None]
+UNCHOSEN: list[str] = []

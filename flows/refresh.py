@@ -10,7 +10,7 @@ from prefect.runtime import deployment
 from prefect.states import State
 
 from flows.context import Context, open_context
-from flows.forms import ProfileId, SourceId, Unset
+from flows.forms import UNCHOSEN, ProfileId, SourceId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import append, close, replace
@@ -27,11 +27,11 @@ RETRY_PAUSES_SECONDS = [60, 600, 3600]
 @flow(name="refresh", flow_run_name=run_name)
 @one_writer
 def refresh(
-    sources: list[SourceId] | Unset = None,
-    profile: ProfileId | Unset = None,
+    sources: list[SourceId] | Unset = UNCHOSEN,
+    profile: ProfileId | None = None,
     pinned: bool = False,
     lock: bool = False,
-    version: str | Unset = None,
+    version: str | None = None,
 ) -> Outcome:
     """Fetch source files, keep their bytes, and write what is new as raw tables.
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.context import Context, code_version, open_context
-from flows.forms import CsvForm, FilePath, ProfileId, ReleaseId, Unset
+from flows.forms import CsvForm, FilePath, ProfileId, ReleaseId
 from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import close, replace, tell
@@ -20,11 +20,11 @@ from lakehouse.uncertainty import comparison_rows, stored_rows, verdict_rows
 @flow(name="report", flow_run_name=run_name)
 @one_writer
 def report(
-    release: ReleaseId | Unset = None,
-    profile: ProfileId | Unset = None,
-    csv: FilePath | Unset = None,
+    release: ReleaseId | None = None,
+    profile: ProfileId | None = None,
+    csv: FilePath | None = None,
     csv_form: CsvForm = "long",
-    folder: FilePath | Unset = None,
+    folder: FilePath | None = None,
     figures: bool = True,
 ) -> Outcome:
     """Rank the encoders of a release by family and overall; write its page where asked.

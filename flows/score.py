@@ -8,6 +8,7 @@ from prefect.futures import PrefectFuture
 
 from flows.context import Context, open_context
 from flows.forms import (
+    UNCHOSEN,
     EncoderId,
     FamilyId,
     FilePath,
@@ -57,15 +58,15 @@ class Request:
 @flow(name="score", flow_run_name=run_name, task_runner=ChosenRunner())
 @one_writer
 def score(
-    encoders: list[EncoderId] | Unset = None,
-    tasks: list[TaskPattern] | Unset = None,
-    families: list[FamilyId] | Unset = None,
-    probes: list[ProbeId] | Unset = None,
-    protocol: ProtocolId | Unset = None,
+    encoders: list[EncoderId] | Unset = UNCHOSEN,
+    tasks: list[TaskPattern] | Unset = UNCHOSEN,
+    families: list[FamilyId] | Unset = UNCHOSEN,
+    probes: list[ProbeId] | Unset = UNCHOSEN,
+    protocol: ProtocolId | None = None,
     universe: UniverseId = "shared",
-    profile: ProfileId | Unset = None,
+    profile: ProfileId | None = None,
     dry_run: bool = False,
-    encoder_files: list[FilePath] | Unset = None,
+    encoder_files: list[FilePath] | Unset = UNCHOSEN,
     keep_predictions: bool = False,
 ) -> Outcome:
     """Evaluate what is pending, and let the release name it.

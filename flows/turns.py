@@ -37,17 +37,25 @@ def one_writer(body: Body) -> Body:
 
     A run that computes nothing (`dry_run`) takes none.
     """
-    signature = inspect.signature(body)
 
     @functools.wraps(body)
     def run(*args: Any, **kwargs: Any) -> Any:
-        given = signature.bind(*args, **kwargs).arguments
-        if _has_turn.get() or given.get("dry_run"):
-            return body(*args, **kwargs)
-        with take_turn():
-            return body(*args, **kwargs)
+        return run_in_turn(body, args, kwargs)
 
     return run  # type: ignore[return-value]
+
+
+def run_in_turn(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call a flow's body in its turn.
+
+    Apart from the wrapper above, which travels to Dask's workers by value: a context variable
+    cannot.
+    """
+    given = inspect.signature(body).bind(*args, **kwargs).arguments
+    if _has_turn.get() or given.get("dry_run"):
+        return body(*args, **kwargs)
+    with take_turn():
+        return body(*args, **kwargs)
 
 
 def limit_name() -> str:

@@ -14,7 +14,14 @@ MODALITIES = ("text", "expression", "dna", "protein", "classical", "control")
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 STATUSES = ("ok", "failed", "not_applicable")
 SEVERITIES = ("critical", "warning")
-VERDICTS = ("solved by a control", "at chance", "encoders differ", "encoders tie", "no encoder")
+VERDICTS = (
+    "solved by a control",
+    "at chance",
+    "encoders differ",
+    "encoders tie",
+    "one encoder",
+    "no encoder",
+)
 
 
 def _table(

@@ -234,4 +234,6 @@ def _judge(part: pl.DataFrame, n_established: int) -> dict[str, Any]:
         if chance is not None and low is not None and low <= chance <= high:
             return {**found, "verdict": "at chance"}
         return {**found, "solved_by": controls["encoder_id"][0], "verdict": "solved by a control"}
+    if real.height == 1:
+        return {**found, "verdict": "one encoder"}
     return {**found, "verdict": "encoders differ" if n_established else "encoders tie"}

@@ -89,9 +89,15 @@ class Site:
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
         user, _, password = self.login.partition(":")
-        return httpx.request(
-            method, f"{self.url}{path}", json=body, auth=(user, password), timeout=30
-        )
+        for _ in range(10):
+            answer = httpx.request(
+                method, f"{self.url}{path}", json=body, auth=(user, password), timeout=30
+            )
+            # SQLite is locked for a moment; Prefect's own clients ask again too.
+            if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
+                break
+            time.sleep(0.5)
+        return answer
 
     def ask(self, method: str, path: str, body: Any = None) -> Any:
         answer = self.call(method, path, body)
@@ -144,6 +150,11 @@ class Site:
             for one in found
             if one["flow_run_id"] in family and one["type"] == "markdown"
         }
+
+    def artifact_ids(self, key: str) -> list[str]:
+        """The artifacts of a key, oldest first."""
+        asked = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
+        return [one["id"] for one in self.ask("POST", "/artifacts/filter", asked)][::-1]
 
     def workers(self) -> list[psutil.Process]:
         """Its workers and all that they run."""

@@ -65,7 +65,7 @@ def test_every_choice_of_a_form_is_one_that_the_registry_knows():
     offered = flow_of("score").parameters.properties
     assert set(offered["encoders"]["items"]["enum"]) == set(registry.encoders)
     assert set(offered["probes"]["items"]["enum"]) == set(registry.probes)
-    assert set(offered["protocol"]["enum"]) == set(registry.protocols)
+    assert set(offered["protocol"]["anyOf"][0]["enum"]) == set(registry.protocols)
     sources = set(flow_of("refresh").parameters.properties["sources"]["items"]["enum"])
     assert set(registry.source_files) | set(registry.sources) <= sources
 

@@ -119,6 +119,17 @@ def test_a_task_that_a_control_wins_is_marked_solved_unless_it_is_at_chance(lake
     assert (found["clear"]["n_pairs"], found["clear"]["n_established"]) == (1, 1)
 
 
+def test_one_encoder_alone_neither_ties_nor_differs(lake):
+    alone = lake.table("gold.releases").filter(pl.col("encoder_id").is_in(["good", "noise"]))
+    lake.delta.replace("gold.releases", alone.collect(), COMMIT, {"release_id": "current"})
+    rows = verdict_rows(lake, "current", comparison_rows(lake, "current"))
+    assert dict(rows.select("task_id", "verdict").iter_rows()) == {
+        "clear": "one encoder",
+        "solved": "one encoder",
+        "empty": "at chance",
+    }
+
+
 def test_ranks_over_tasks_leave_controls_out(lake):
     encoders, ranking = rank_over_tasks(lake, "current")
     assert encoders == ["fair", "good"]
