@@ -87,8 +87,9 @@ class _Report:
         elapsed = max(now - self.started, 1e-9)
         rate = self.done / elapsed
         left = (self.total - self.done) / rate if rate else 0.0
+        speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         tail = f", {left:.0f} s left" if self.done < self.total else f" in {elapsed:.1f} s"
-        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit} ({rate:,.0f}/s{tail})"
+        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit} ({speed}/s{tail})"
 
     def _show(self) -> None:
         """Update the artifact of a run that a server knows of."""

@@ -1,8 +1,10 @@
 """What a person reads in a terminal: tables of rich, and the same as Markdown."""
 
+import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
@@ -12,21 +14,34 @@ from genebench.tasks import FAMILY_TITLES
 from lakehouse.queries import Lake
 
 SHOWN_METRICS = ("roc_auc", "r2")
+# Of a file or a pipe, which has no width of its own.
+UNBOUNDED_WIDTH = 120
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
     """Print a table."""
-    table = Table(title=title, title_justify="left", header_style="bold")
+    table = Table(
+        title=title,
+        title_justify="left",
+        header_style="bold",
+        box=SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
     for column in columns:
         table.add_column(column, overflow="fold")
     for row in rows:
         table.add_row(*(_text(cell) for cell in row))
-    Console().print(table)
+    _console().print(table)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else UNBOUNDED_WIDTH)
 
 
 def print_outcome(outcome: Outcome) -> None:
     """Print what a flow did, skipped and refused."""
-    console = Console()
+    console = _console()
     console.print(f"[bold]{outcome.headline}[/bold]")
     for mark, entries in (("+", outcome.done), ("=", outcome.skipped), ("!", outcome.refused)):
         for name, words in entries.items():
@@ -83,7 +98,7 @@ def leaderboard_cells(lake: Lake, release: str, metric: str) -> tuple[list[str],
         shares[row["encoder_id"]] = min(shares.get(row["encoder_id"], 1.0), row["share"])
     several = wide["probe_id"].n_unique() > 1
     head = ["encoder", "kind", *(["probe"] if several else []), "coverage", "overall"]
-    head += [FAMILY_TITLES[name] for name in families]
+    head += [FAMILY_TITLES[name].split()[0] for name in families]
     rows = []
     for row in wide.iter_rows(named=True):
         known = titles.get(row["encoder_id"], {})

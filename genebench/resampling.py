@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from genebench.metrics import EPSILON, count_metrics, log_softmax
 from genebench.probes import Kind
-from genebench.weighted_ranks import divide, weigh_columns
+from genebench.weighted_ranks import Weights, add_up, divide, weigh_columns
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,7 +25,7 @@ BLOCK_ENTRIES = 1 << 22
 
 def draw_weights(
     rows: npt.NDArray[np.int64], draws: int, seed: int, chosen: npt.NDArray[np.int64]
-) -> Iterator[tuple[slice, Floats]]:
+) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
     """Draw weights of samples by their entities, in blocks of draws.
 
     A sample's weight is the product of its entities' (Owen and Eckles 2012, equation 4): samples
@@ -40,7 +40,7 @@ def draw_weights(
         chosen: (m,) rows of `rows` to give weights of.
 
     Yields:
-        A slice of the draws with the (m, draws of the slice) weights.
+        A slice of the draws with the (m, draws of the slice) weights, float32.
     """
     entities, places = np.unique(rows, return_inverse=True)
     places = places.reshape(rows.shape)[chosen]
@@ -48,7 +48,7 @@ def draw_weights(
     step = max(1, BLOCK_ENTRIES // max(len(places), 1))
     for start in range(0, draws, step):
         block = slice(start, min(start + step, draws))
-        weights = drawn[places[:, 0], block].astype(np.float64)
+        weights = drawn[places[:, 0], block]
         for position in range(1, places.shape[1]):
             weights *= drawn[places[:, position], block]
         yield block, weights
@@ -66,7 +66,7 @@ def score_weighted(
     names: Iterable[str],
     truth: npt.NDArray[Any],
     scores: Floats,
-    weights: Floats,
+    weights: Weights,
     *,
     ranks_hard: bool = False,
 ) -> dict[str, Floats]:
@@ -77,7 +77,7 @@ def score_weighted(
         names: Metrics of that kind.
         truth: (n,) or, for multi-label tasks, (n, labels), as `Problem.targets`.
         scores: (n, columns) as a probe gives them.
-        weights: (n, draws) positive weights.
+        weights: (n, draws) positive weights; sums over rows have their precision.
         ranks_hard: Rank hard predictions of multi-label tasks, as the published pipeline.
 
     Returns:
@@ -101,7 +101,7 @@ def weigh_labels(
     truth: npt.NDArray[np.bool_],
     scores: Floats,
     hard: npt.NDArray[np.bool_],
-    weights: Floats,
+    weights: Weights,
     ranked: Floats | None = None,
 ) -> dict[str, Floats]:
     """Score many binary columns, each by itself: (columns, draws) values by metric."""
@@ -112,12 +112,14 @@ def weigh_labels(
     if "log_loss" in names:
         margin = np.where(truth, scores, -scores)
         losses = np.minimum(np.logaddexp(0.0, -margin), -np.log(EPSILON))
-        values["log_loss"] = losses.T @ weights / weights.sum(axis=0)
+        values["log_loss"] = add_up(losses, weights) / weights.sum(axis=0, dtype=float)
     if set(names) - set(values):
-        tp = (truth & hard).T.astype(float) @ weights
-        predicted, support = hard.T.astype(float) @ weights, truth.T.astype(float) @ weights
+        tp = add_up(truth & hard, weights)
+        predicted, support = add_up(hard, weights), add_up(truth, weights)
         fp, fn = _residue(predicted, tp), _residue(support, tp)
-        values |= count_metrics(tp, fp, fn, _residue(weights.sum(axis=0), tp + fp + fn))
+        values |= count_metrics(
+            tp, fp, fn, _residue(weights.sum(axis=0, dtype=float), tp + fp + fn)
+        )
     return {name: values[name] for name in names}
 
 
@@ -125,19 +127,19 @@ def _weigh_multilabel(
     names: list[str],
     truth: npt.NDArray[np.bool_],
     scores: Floats,
-    weights: Floats,
+    weights: Weights,
     ranks_hard: bool,
 ) -> dict[str, Floats]:
     hard = scores > 0
     right = truth == hard
-    total = weights.sum(axis=0)
+    total = weights.sum(axis=0, dtype=float)
     values = {
-        "accuracy": right.all(axis=1).astype(float) @ weights / total,
-        "hamming_loss": (~right).mean(axis=1) @ weights / total,
+        "accuracy": add_up(right.all(axis=1), weights) / total,
+        "hamming_loss": add_up((~right).mean(axis=1), weights) / total,
     }
     others = [name for name in names if name not in values]
     ranked = hard.astype(float) if ranks_hard else scores
-    support = truth.T.astype(float) @ weights
+    support = add_up(truth, weights)
     for name, value in weigh_labels(others, truth, scores, hard, weights, ranked).items():
         values[name] = (
             value.mean(axis=0) if name == "log_loss" else np.average(value, axis=0, weights=support)
@@ -146,14 +148,14 @@ def _weigh_multilabel(
 
 
 def _weigh_multiclass(
-    names: list[str], codes: npt.NDArray[np.int64], logits: Floats, weights: Floats
+    names: list[str], codes: npt.NDArray[np.int64], logits: Floats, weights: Weights
 ) -> dict[str, Floats]:
     n, classes = logits.shape
-    logs, total = log_softmax(logits), weights.sum(axis=0)
+    logs, total = log_softmax(logits), weights.sum(axis=0, dtype=float)
     truth = codes[:, None] == np.arange(classes)
     hard = logits.argmax(axis=1)[:, None] == np.arange(classes)
-    support, predicted = truth.T.astype(float) @ weights, hard.T.astype(float) @ weights
-    tp = (truth & hard).T.astype(float) @ weights
+    support, predicted = add_up(truth, weights), add_up(hard, weights)
+    tp = add_up(truth & hard, weights)
     fp, fn = _residue(predicted, tp), _residue(support, tp)
     each = count_metrics(tp, fp, fn, _residue(total, tp + fp + fn))
     if {"roc_auc", "average_precision"} & set(names):
@@ -167,7 +169,7 @@ def _weigh_multiclass(
     whole["accuracy"] = tp.sum(axis=0) / total
     whole["balanced_accuracy"] = (tp[present] / support[present]).mean(axis=0)
     own = np.maximum(logs[np.arange(n), codes], np.log(EPSILON))
-    whole["log_loss"] = -own @ weights / total
+    whole["log_loss"] = add_up(-own, weights) / total
     # Gorodkin 2004, equation 8, of each weighted confusion matrix.
     covariance = tp.sum(axis=0) * total - (support * predicted).sum(axis=0)
     size = (total**2 - (support**2).sum(axis=0)) * (total**2 - (predicted**2).sum(axis=0))
@@ -176,18 +178,18 @@ def _weigh_multiclass(
 
 
 def _weigh_regression(
-    names: list[str], truth: Floats, predicted: Floats, weights: Floats
+    names: list[str], truth: Floats, predicted: Floats, weights: Weights
 ) -> dict[str, Floats]:
-    total = weights.sum(axis=0)
+    total = weights.sum(axis=0, dtype=float)
     error = predicted - truth
-    squares = error**2 @ weights
+    squares = add_up(error**2, weights)
     # About the plain mean first: the weighted spread would cancel for numbers far from zero.
     centred = truth - truth.mean()
-    spread = centred**2 @ weights - (centred @ weights) ** 2 / total
+    spread = add_up(centred**2, weights) - add_up(centred, weights) ** 2 / total
     values = {
         "r2": 1 - squares / spread,
         "rmse": np.sqrt(squares / total),
-        "mae": np.abs(error) @ weights / total,
+        "mae": add_up(np.abs(error), weights) / total,
     }
     if "spearman" in names:
         values["spearman"] = _correlate(
@@ -196,7 +198,7 @@ def _weigh_regression(
     return {name: values[name] for name in names}
 
 
-def _weigh_positions(values: Floats, weights: Floats) -> Floats:
+def _weigh_positions(values: Floats, weights: Weights) -> Floats:
     """(n, draws) mean ranks of (n,) values under weights, up to a constant."""
     order = np.argsort(values, kind="stable")
     keys = values[order]
@@ -207,8 +209,8 @@ def _weigh_positions(values: Floats, weights: Floats) -> Floats:
     return ranks
 
 
-def _correlate(left: Floats, right: Floats, weights: Floats) -> Floats:
-    total = weights.sum(axis=0)
+def _correlate(left: Floats, right: Floats, weights: Weights) -> Floats:
+    total = weights.sum(axis=0, dtype=float)
     left = left - (weights * left).sum(axis=0) / total
     right = right - (weights * right).sum(axis=0) / total
     size = np.sqrt((weights * left**2).sum(axis=0) * (weights * right**2).sum(axis=0))

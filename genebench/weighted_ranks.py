@@ -1,9 +1,12 @@
 """Rank metrics of weighted rows, for many weightings at once."""
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Weights = npt.NDArray[np.floating[Any]]
 
 # Above so many rows, and so many of the rarer class, rank metrics are replicated by their first
 # derivatives: the spread differs by less than 6 % (tests), the time by a factor of twenty.
@@ -11,32 +14,29 @@ LINEAR_ROWS, LINEAR_RARER = 1000, 100
 
 
 def weigh_ranks(
-    truth: npt.NDArray[np.bool_], scores: Floats, weights: Floats
+    truth: npt.NDArray[np.bool_], scores: Floats, weights: Weights
 ) -> tuple[Floats, Floats]:
     """Area under the ROC curve and average precision of (n,) scores under (n, draws) weights.
 
     Ties count half. Both are 0 where a class has no row or no weight.
     """
-    order = np.argsort(-scores, kind="stable")
-    is_positive = truth[order]
-    keys = -scores[order]
-    positive, negative = weights[order[is_positive]], weights[order[~is_positive]]
-    above = np.zeros((len(negative) + 1, weights.shape[1]))
-    np.cumsum(negative, axis=0, out=above[1:])
-    found = np.zeros((len(positive) + 1, weights.shape[1]))
-    np.cumsum(positive, axis=0, out=found[1:])
-    positive_keys, negative_keys = keys[is_positive], keys[~is_positive]
-    before = above[np.searchsorted(negative_keys, positive_keys, "left")]
-    upto = above[np.searchsorted(negative_keys, positive_keys, "right")]
-    hits = found[np.searchsorted(positive_keys, positive_keys, "right")]
-    all_positive, all_negative = found[-1], above[-1]
-    wins = np.einsum("nd,nd->d", positive, all_negative - (before + upto) / 2)
-    precise = np.einsum("nd,nd->d", positive, divide(hits, hits + upto))
-    return divide(wins, all_positive * all_negative), divide(precise, all_positive)
+    positives, negatives = weights[truth], weights[~truth]
+    order = np.argsort(-scores[truth], kind="stable")
+    positives, keys, others = positives[order], scores[truth][order], scores[~truth]
+    # Products of few positives with many negatives, rather than sums along a sorted column.
+    above, upto = others > keys[:, None], others >= keys[:, None]
+    before = add_up(above.T, negatives)
+    until = before if (above == upto).all() else add_up(upto.T, negatives)
+    found = np.cumsum(positives, axis=0, dtype=float)
+    hits = found[np.searchsorted(-keys, -keys, "right") - 1]
+    total, rest = (part.sum(axis=0, dtype=float) for part in (positives, negatives))
+    wins = np.einsum("nd,nd->d", positives, rest - (before + until) / 2)
+    precise = np.einsum("nd,nd->d", positives, divide(hits, hits + until))
+    return divide(wins, total * rest), divide(precise, total)
 
 
 def weigh_columns(
-    truth: npt.NDArray[np.bool_], scores: Floats, weights: Floats
+    truth: npt.NDArray[np.bool_], scores: Floats, weights: Weights
 ) -> tuple[Floats, Floats]:
     """Two (columns, draws) arrays: area under the ROC curve and average precision."""
     n, columns = truth.shape
@@ -51,7 +51,8 @@ def weigh_columns(
         centred = weights / weights.mean(axis=0) - 1
         for place, result in enumerate((area, precision)):
             value = np.array([one[place] for one in found])
-            drawn = value[:, None] + np.stack([one[2 + place] for one in found]) @ centred
+            slopes = np.stack([one[2 + place] for one in found], axis=1)
+            drawn = value[:, None] + add_up(slopes, centred)
             result[chosen] = np.clip(drawn, 0.0, 1.0)
     return area, precision
 
@@ -90,6 +91,12 @@ def derive_ranks(
         np.where(is_positive, precise - precision + below[0], 0) - below[1]
     ) / positives
     return area, precision, area_slopes, precision_slopes
+
+
+def add_up(values: npt.NDArray[Any], weights: Weights) -> Floats:
+    """Sum (n,) or (n, columns) values under (n, draws) weights: (draws,) or (columns, draws)."""
+    sums: Floats = (values.T.astype(weights.dtype) @ weights).astype(np.float64, copy=False)
+    return sums
 
 
 def divide(above: Floats, below: Floats) -> Floats:

@@ -8,6 +8,7 @@ import torch
 import yaml
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy.sparse import csr_array
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
@@ -22,6 +23,7 @@ from genebench.probes.linear.groups import group_problems, inner_folds
 from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.settings import is_bfloat16_faster, plan_columns
 from genebench.probes.linear.spaces import Space, prepare_pairs
+from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
 from genebench.probes.sklearn import join_vectors
 from genebench.protocols import Penalty, Protocol
@@ -583,3 +585,51 @@ def test_the_spectrum_and_the_rotation_lose_nothing():
     np.testing.assert_allclose(back.numpy(), matrix - matrix.mean(axis=0), atol=1e-5)
     expected = np.linalg.svd(matrix - matrix.mean(axis=0))[1] ** 2
     np.testing.assert_allclose(design.spectrum.numpy(), expected, rtol=1e-3, atol=1e-6)
+
+
+def word_counts(rng, n, d, per_row=6):
+    """Counts of words: few in a row, most words rare."""
+    shares = np.arange(1, d + 1) ** -0.5
+    return rng.poisson(per_row * shares / shares.sum(), size=(n, d)).astype(np.float32)
+
+
+@pytest.mark.parametrize("protocol", [PAPER, load("standard")], ids=lambda protocol: protocol.id)
+def test_word_counts_are_solved_without_their_zeros_and_equal_scikit_learn(protocol):
+    rng = np.random.default_rng(21)
+    matrix = word_counts(rng, 1500, 150)
+    space = Space(matrix, standardise=protocol.standardise, device=CPU, fast=False)
+    assert isinstance(space.prepare(torch.arange(1500)).design, Sparse)
+    problem = binary(rng, matrix, n=1400)
+    (output,) = run(matrix, [problem], protocol)
+    assert_scores_match(matrix, problem, output, 2e-3, protocol)
+
+
+def test_products_without_the_zeros_equal_those_with_them():
+    rng = np.random.default_rng(22)
+    counts = word_counts(rng, 400, 60)
+    center = torch.from_numpy(rng.normal(size=60))
+    sparse = Sparse(csr_array(counts.astype(np.float64)), center)
+    dense = Dense(torch.from_numpy(counts).double() - center, None)
+    coefficients, weights = (torch.from_numpy(rng.random((n, 3))) for n in (60, 400))
+    np.testing.assert_allclose(sparse.multiply(coefficients), dense.multiply(coefficients))
+    np.testing.assert_allclose(sparse.spectrum, dense.spectrum)
+    sums = [design.zeros(3, fast=False) for design in (sparse, dense)]
+    for design, sum_ in zip((sparse, dense), sums, strict=True):
+        for block in (slice(0, 150), slice(150, 400)):
+            design.collect(sum_, block, weights[block])
+    np.testing.assert_allclose(sparse.finish(sums[0]), dense.finish(sums[1]))
+    second = sparse.second(lambda block: weights[block], weights.sum(dim=0))
+    np.testing.assert_allclose(second, dense.coordinates.square().T @ weights)
+
+
+@pytest.mark.parametrize("n_with", [5, 15, 200])
+def test_a_word_in_no_training_row_counts_as_constant(n_with):
+    # Were its variance taken to be what rounding leaves of it, its coefficient would be anything.
+    matrix = np.zeros((22_000, 2), np.float32)
+    matrix[:n_with, 0] = matrix[::2, 1] = 1
+    space = Space(matrix, standardise=True, device=CPU, fast=False)
+    mask = torch.ones(22_000, 1)
+    mask[:n_with] = 0
+    variances = space.prepare(torch.arange(22_000)).variances(mask)
+    assert variances[0, 0] == 1
+    assert float(variances[1, 0]) == pytest.approx(1, abs=1e-3)

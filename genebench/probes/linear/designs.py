@@ -7,7 +7,7 @@ where it stays in the processor's cache.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
 from torch import Tensor
@@ -68,6 +68,17 @@ class Design(ABC):
     def diagonal(self, weights: Tensor) -> Tensor:
         """Diagonals of (features, k) diagonal matrices once rotated to coordinates, (width, k)."""
         return weights
+
+    def second(self, own: Callable[[slice], Tensor], mass: Tensor) -> Tensor:  # noqa: ARG002
+        """Diagonal of the second derivatives of the losses: (width, columns).
+
+        In principal axes it is near the spectrum times the mean weight, whatever the weights.
+
+        Args:
+            own: A block of rows to (block, columns) second derivatives of each row's loss.
+            mass: (columns,) their sums over all rows.
+        """
+        return self.spectrum[:, None] * (mass / self.n_rows)
 
     @property
     @abstractmethod

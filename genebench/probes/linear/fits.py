@@ -103,17 +103,19 @@ class Fitter:
         if not systems:
             return
         c = np.full(len(systems), self.path[0])
-        warm: Tensor | None = None
+        warm: tuple[Tensor, Tensor] | None = None
         if len(self.path) > 1:
             choice = self._choose(loss, targets, units, systems, folds)
             c, warm = choice.c.cpu().numpy(), choice.warm
         for design, scales, places in self.source.cells(self.masks, [s.mask for s in systems]):
             here = [systems[place] for place in places]
             batch = self._batch(design, scales, loss, targets, here, c[places], self.tolerance)
-            start = start_point(batch)
-            if warm is not None:
-                columns = columns_of(torch.tensor(places, device=warm.device), batch.n_classes)
-                start = move_to(batch, warm[:, columns], start.intercepts)
+            if warm is None:
+                start = start_point(batch)
+            else:
+                at = torch.tensor(places, device=self.source.device)
+                columns = columns_of(at, batch.n_classes)
+                start = move_to(batch, warm[0][:, columns], warm[1][columns])
             solution = solve_together(batch, start, fast=self.settings.is_fast)
             if not bool(solution.converged.all()):
                 _polish(batch, solution, self.settings.memory_bytes)
@@ -200,8 +202,10 @@ class Fitter:
         ]
         warm = None
         if self.source.is_shared:
-            columns = len(outer) * targets.shape[2]
-            warm = targets.new_zeros(self.source.width, columns, dtype=self.source.dtype)
+            zeros = targets.new_zeros(
+                self.source.width + 1, len(outer) * targets.shape[2], dtype=self.source.dtype
+            )
+            warm = zeros[:-1], zeros[-1]
         choice = Choice(len(outer), self.path, self.masks, warm)
         walks = []
         if inner:

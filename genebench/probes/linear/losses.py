@@ -26,13 +26,13 @@ class Loss:
             and the weights, the last two shaped like `values`.
         curve: (change, weights, mask) to the second derivatives times a change of the values;
             overwrites `change`.
-        mass: (weights, mask) to the (columns,) sums of each column's own second derivatives.
+        own: (weights, mask) to each column's own second derivatives, shaped like `weights`.
     """
 
     name: LossName
     slopes: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
     curve: Callable[[Tensor, Tensor, Tensor], Tensor]
-    mass: Callable[[Tensor, Tensor], Tensor]
+    own: Callable[[Tensor, Tensor], Tensor]
 
 
 def _logistic_slopes(
@@ -80,17 +80,17 @@ def _multinomial_curve(change: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
     return change
 
 
-def _sum(weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001 - masked already
-    return weights.sum(dim=0, dtype=torch.float64)
+def _as_is(weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001 - masked already
+    return weights
 
 
-def _multinomial_mass(weights: Tensor, mask: Tensor) -> Tensor:
-    own = (weights * (1.0 - weights)).view(*mask.shape, -1) * mask[:, :, None]
-    return own.sum(dim=0, dtype=torch.float64).flatten()
+def _multinomial_own(weights: Tensor, mask: Tensor) -> Tensor:
+    own = _by_system(weights * (1.0 - weights), mask)
+    return own.mul_(mask[:, :, None]).flatten(1)
 
 
 LOSSES: dict[LossName, Loss] = {
-    "logistic": Loss("logistic", _logistic_slopes, _weighted, _sum),
-    "multinomial": Loss("multinomial", _multinomial_slopes, _multinomial_curve, _multinomial_mass),
-    "squared": Loss("squared", _squared_slopes, _weighted, _sum),
+    "logistic": Loss("logistic", _logistic_slopes, _weighted, _as_is),
+    "multinomial": Loss("multinomial", _multinomial_slopes, _multinomial_curve, _multinomial_own),
+    "squared": Loss("squared", _squared_slopes, _weighted, _as_is),
 }

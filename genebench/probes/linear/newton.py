@@ -17,6 +17,7 @@ MAX_STEPS = 60
 MAX_CONJUGATE = 200
 MAX_HALVINGS = 30
 IDLE_STEPS = 5
+NOISE = 1e-5
 SUFFICIENT_DECREASE = 1e-4
 SETTLED = 10.0
 LEAVE_SHARE = 0.1
@@ -80,15 +81,18 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
     settled = torch.zeros_like(systems, dtype=torch.bool)
     n_classes, point, slope = batch.n_classes, start, _slope(batch, start)
     first = best = _gradient_norm(batch, slope)
+    lowest = slope.total
     idle = torch.zeros_like(systems)
     n_products = 0
     for step in range(MAX_STEPS + 1):
         norm, axes = _gradient_norm(batch, slope), _axes(batch, slope)
         here = (norm <= batch.tolerance) & is_settled(batch, point, slope, axes)
         norms[systems], steps[systems], settled[systems] = norm, step, here
-        idle = torch.where(norm < 0.7 * best, 0, idle + 1)
-        best = torch.minimum(best, norm)
-        # The first look counts as idle too; one more than IDLE_STEPS is a system at its noise.
+        falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())
+        idle = torch.where(falls, 0, idle + 1)
+        best, lowest = torch.minimum(best, norm), torch.minimum(lowest, slope.total)
+        # Far from the end a gradient can grow while the objective falls; a system is at its noise
+        # when neither gets better. The first look counts as idle too.
         done = here | (idle > IDLE_STEPS)
         if step == MAX_STEPS or bool(done.all()):
             break
@@ -99,6 +103,7 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
             columns = columns_of(keep, n_classes)
             batch, point, slope = batch.take(keep), point.take(columns), slope.take(keep, columns)
             systems, first, best, idle = systems[keep], first[keep], best[keep], idle[keep]
+            lowest = lowest[keep]
             norm, axes = norm[keep], (axes[0][:, columns], axes[1][columns])
             done = done[keep]
         forcing = torch.clamp(torch.sqrt(norm / first), max=0.1)
@@ -143,7 +148,7 @@ def _slope(batch: Batch, point: Point) -> _Slope:
         total += losses
         design.collect(sums, block, residuals)
         intercept_gradient = intercept_gradient + residuals.sum(dim=0, dtype=torch.float64)
-        mass = mass + loss.mass(weights[block], mask)
+        mass = mass + loss.own(weights[block], mask).sum(dim=0, dtype=torch.float64)
     penalty = batch.penalise(point.coefficients)
     total += _sum_systems(
         torch.linalg.vecdot(penalty, point.coefficients, dim=0) / 2, batch.n_classes
@@ -163,15 +168,16 @@ def _gradient_norm(batch: Batch, slope: _Slope) -> Tensor:
 
 
 def _axes(batch: Batch, slope: _Slope) -> tuple[Tensor, Tensor]:
-    """Inverse of the second derivatives' near diagonal in principal axes.
-
-    There they are about s_j mean(weight) + penalty, and the summed weight for an intercept.
+    """Inverse of the second derivatives' diagonal, which is nearly all of them in principal axes.
 
     Returns:
-        (width, columns) and (columns,).
+        (width, columns) and (columns,); an intercept's is one over the summed weight.
     """
-    weights_mean = slope.mass / batch.design.n_rows
-    second = batch.design.spectrum[:, None] * weights_mean + batch.penalty_diagonal()
+
+    def own(block: slice) -> Tensor:
+        return batch.loss.own(slope.weights[block], batch.mask[block])
+
+    second = batch.design.second(own, slope.mass) + batch.penalty_diagonal()
     # A column without weight (all rows decided) has nothing to say about its intercept.
     return 1 / second, 1 / slope.mass.clamp_min(1e-8 * batch.design.n_rows)
 

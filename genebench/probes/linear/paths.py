@@ -47,11 +47,16 @@ class Choice:
         n_outer: Outer systems.
         path: Rising values of C.
         masks: (n, masks) bool.
-        warm: (width, outer columns) to keep coefficients in, if designs are shared.
+        warm: (width, outer columns) and (outer columns,) to keep coefficients and intercepts in,
+            if designs are shared.
     """
 
     def __init__(
-        self, n_outer: int, path: Sequence[float], masks: Tensor, warm: Tensor | None
+        self,
+        n_outer: int,
+        path: Sequence[float],
+        masks: Tensor,
+        warm: tuple[Tensor, Tensor] | None,
     ) -> None:
         self.path, self.masks, self.warm = path, masks, warm
         self.best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=masks.device)
@@ -119,8 +124,11 @@ class Choice:
             if improved[outer]
         ]
         if pairs:
-            inner, outer = torch.tensor(pairs, device=self.warm.device).T
+            coefficients, intercepts = self.warm
             n_classes = walk.batch.n_classes
-            self.warm[:, columns_of(outer, n_classes)] = walk.point.coefficients[
-                :, columns_of(inner, n_classes)
-            ]
+            inner, outer = (
+                columns_of(systems, n_classes)
+                for systems in torch.tensor(pairs, device=intercepts.device).T
+            )
+            coefficients[:, outer] = walk.point.coefficients[:, inner]
+            intercepts[outer] = walk.point.intercepts[inner]

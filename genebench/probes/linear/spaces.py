@@ -14,17 +14,25 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from genebench.probes.linear.designs import Dense, Design, Pairs, row_blocks
 from genebench.probes.linear.joins import Formed, join_rows
+from genebench.probes.linear.sparse import Sparse
 
 # Above this many axes an eigendecomposition costs more than it saves.
 MAX_AXES = 6000
+# A matrix with fewer numbers than this that are not zero multiplies faster where they are left out,
+# if its features' correlations square to less than that a feature, itself included: then they are
+# as good as principal axes, which would smear each rare word over all of them.
+SPARSE_SHARE, UNCORRELATED = 0.05, 2.0
 # A feature is constant if its variance is below this share of its squared mean: float32 vectors
-# cannot say less, nor can variances that were computed in float32 from sums of squares.
+# cannot say less, nor can variances that were computed in float32 from sums of squares. (A word in
+# none of the training rows must count as constant: without a penalty its coefficient would be
+# anything.)
 ROUNDING = 1e-13
-ROUNDING_OF_SUMS = 1e-6
+ROUNDING_OF_SUMS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -92,26 +100,43 @@ class Space:
         base = to_tensor(matrix, device, torch.float32)
         means = base.mean(dim=0, dtype=torch.float64)
         base -= means.float()
+        scales = torch.ones_like(means)
         if standardise:
-            base /= _deviations(base.square().mean(dim=0, dtype=torch.float64), means).float()
-        self.coordinates, self.basis = rotate(base, thin=not standardise)
+            scales = _deviations(base.square().mean(dim=0, dtype=torch.float64), means)
+            base /= scales.float()
         self.base = base if standardise else None
         self.fast = fast
+        self.words: tuple[csr_array, Tensor] | None = None
+        is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
+        if is_sparse and _sum_correlations(base.T @ base) < UNCORRELATED:
+            table = csr_array(np.asarray(matrix, dtype=np.float32))
+            table.data /= scales.float().cpu().numpy()[table.indices]
+            self.words = table, (means / scales).float()
+        else:
+            self.coordinates, self.basis = rotate(base, thin=not standardise)
 
     def prepare(self, rows: Tensor) -> Prepared:
         """The design of (n,) rows of the matrix."""
-        coordinates = self.coordinates
-        if len(rows) != len(coordinates) or not bool(
-            (rows == torch.arange(len(rows), device=rows.device)).all()
-        ):
-            coordinates = coordinates[rows]
-        design = Dense(coordinates, self.basis, fast=self.fast)
 
         def variances(masks: Tensor) -> Tensor:
             assert self.base is not None
             return _masked_variances(lambda block: self.base[rows[block]], masks)  # type: ignore[index]
 
-        return Prepared(design, variances)
+        if self.words is not None:
+            table, center = self.words
+            return Prepared(Sparse(csr_array(table[rows.cpu().numpy()]), center), variances)
+        coordinates = self.coordinates
+        if len(rows) != len(coordinates) or not bool(
+            (rows == torch.arange(len(rows), device=rows.device)).all()
+        ):
+            coordinates = coordinates[rows]
+        return Prepared(Dense(coordinates, self.basis, fast=self.fast), variances)
+
+
+def _sum_correlations(gram: Tensor) -> float:
+    """Squared correlations of a feature with all features, mean over features."""
+    lengths = gram.diagonal().clamp_min(1e-30).sqrt()
+    return float((gram / lengths / lengths[:, None]).square().sum() / len(gram))
 
 
 def prepare_own(

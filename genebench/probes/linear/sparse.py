@@ -1,0 +1,88 @@
+"""Matrices that are mostly zeros, such as word counts: the zeros are never stored or multiplied."""
+
+import warnings
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+from typing_extensions import override
+
+from genebench.probes.linear.designs import Design
+
+
+class Sparse(Design):
+    """A sparse matrix less a center for each column, x = table - 1 center'.
+
+    Its coordinates are the features: a rotation would fill the zeros.
+
+    Args:
+        table: (n, features) sparse.
+        center: (features,) subtracted from every row, zeros included.
+    """
+
+    def __init__(self, table: csr_array, center: Tensor) -> None:
+        self.source, self.center = table, center
+        self.table = _to_torch(table, center)
+        self.transposed = _to_torch(csr_array(table.T), center)
+        self.squared = _to_torch(csr_array(table.T).power(2), center)
+        self.n_rows, self.width = table.shape
+        ones = center.new_ones(self.n_rows, 1)
+        self.spectrum = self._squares(ones, ones.sum(dim=0))[:, 0]
+
+    def _squares(self, weights: Tensor, mass: Tensor) -> Tensor:
+        """(features, columns) of the squared matrix, transposed, times (n, columns) weights."""
+        center = self.center[:, None]
+        crossed = 2 * center * (self.transposed @ weights)
+        squares: Tensor = self.squared @ weights - crossed + center.square() * mass
+        return squares.clamp_min(0.0)
+
+    @override
+    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+        return self.table @ coefficients, self.center @ coefficients
+
+    @override
+    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+        return projected[0][block] - projected[1]
+
+    @override
+    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+        return (self.center.new_zeros(self.n_rows, n_columns),)
+
+    @override
+    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        sums[0][block] += values
+
+    @override
+    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+        products: Tensor = self.transposed @ sums[0]
+        return products.sub_(self.center[:, None] * sums[0].sum(dim=0))
+
+    @override
+    def second(self, own: Callable[[slice], Tensor], mass: Tensor) -> Tensor:
+        return self._squares(own(slice(None)), mass)
+
+    @property
+    @override
+    def n_bytes(self) -> int:
+        return 3 * int(self.source.data.nbytes + self.source.indices.nbytes)
+
+    @override
+    def double(self) -> "Sparse":
+        return Sparse(self.source.astype(np.float64), self.center.double())
+
+
+def _to_torch(table: csr_array, like: Tensor) -> Tensor:
+    with warnings.catch_warnings():
+        # torch calls the format a beta; what is used of it, products, is tested here.
+        warnings.filterwarnings("ignore", message="Sparse")
+        return torch.sparse_csr_tensor(
+            torch.from_numpy(table.indptr.astype(np.int64)),
+            torch.from_numpy(table.indices.astype(np.int64)),
+            torch.from_numpy(table.data),
+            table.shape,
+            dtype=like.dtype,
+            device=like.device,
+            check_invariants=False,
+        )
