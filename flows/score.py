@@ -73,7 +73,8 @@ def score(
 
     Args:
         encoders: Encoders, globs allowed; all that have embedded by default.
-        tasks: Tasks, globs allowed (rna_*); all by default.
+        tasks: Tasks, globs allowed (rna_*); all by default, save those that another supersedes,
+            which must be named in full.
         families: Families of tasks; all by default.
         probes: Probes; linear by default.
         protocol: standard or paper; the setting by default.
@@ -200,6 +201,7 @@ def make_plan(context: Context, request: Request) -> Plan:
         release_of(protocol.id),
         request.universe,
         context.registry.own_probes(),
+        request.tasks,
     )
     if not plan.universes:
         reasons = "".join(f"\n  {name}: {why}" for name, why in plan.refused.items())

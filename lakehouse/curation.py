@@ -9,6 +9,7 @@ from genebench.errors import LakeError, RegistryError
 from genebench.registry import Registry
 from lakehouse.matching import matches
 from lakehouse.queries import Lake
+from lakehouse.universes import superseded_tasks
 
 # Raised when the same bytes and declarations would give other silver tables.
 REVISION = 2
@@ -99,6 +100,8 @@ def select_tasks(
 ) -> list[str]:
     """Name tasks of the registry, and of the lake: a user's own may be curated and not declared.
 
+    A task that another one of the lake supersedes must be named in full; no glob finds it.
+
     Raises:
         RegistryError: A pattern matches nothing in either.
     """
@@ -115,4 +118,5 @@ def select_tasks(
         if not curated:
             raise
         declared = []
-    return list(dict.fromkeys([*declared, *curated]))
+    hidden = superseded_tasks(lake.delta).keys() - set(patterns)
+    return [task for task in dict.fromkeys([*declared, *curated]) if task not in hidden]

@@ -10,35 +10,14 @@ from dataclasses import dataclass
 import polars as pl
 
 from genebench.digest import digest_json
-from genebench.errors import DegenerateTask
 from genebench.evaluate import REVISION
 from genebench.leaderboard import OVERALL
 from genebench.probes import Probe
-from genebench.problems import Prepared, derive_subtasks, feature_digests, prepare, universe_ids
+from genebench.problems import feature_digests
 from genebench.protocols import Protocol
 from lakehouse.delta import Delta
-from lakehouse.groups import group_entities
 from lakehouse.tables import table
-
-MIN_COVERAGE = 0.5
-UNIVERSES = ("shared", "full")
-
-
-@dataclass(frozen=True)
-class Universe:
-    """The entities that some encoders are compared on, and the tasks laid out over them.
-
-    Attributes:
-        encoder_ids: The encoders.
-        entities: entity_type, entity_id.
-        entity_ids: Sorted; rows of the prepared tasks point into it.
-        prepared: The tasks, by id.
-    """
-
-    encoder_ids: tuple[str, ...]
-    entities: pl.DataFrame
-    entity_ids: pl.Series
-    prepared: Mapping[str, Prepared]
+from lakehouse.universes import Universe, lay_out
 
 
 @dataclass(frozen=True)
@@ -94,8 +73,11 @@ def plan_release(
     release_id: str,
     universe: str = "shared",
     own_probes: Mapping[str, Probe] | None = None,
+    named: Collection[str] = (),
 ) -> Plan:
     """Plan a release over all tasks and all finished encoders of the lake.
+
+    A task that another one supersedes is left out unless it is asked for by its name.
 
     Args:
         delta: The lake.
@@ -105,8 +87,9 @@ def plan_release(
         universe: `shared`: entities that every encoder covers; `full`: each encoder on all it
             covers.
         own_probes: Encoder to the probe that reads it, whichever is asked for.
+        named: Tasks asked for by name.
     """
-    layout = _lay_out(delta, protocol, universe)
+    layout = lay_out(delta, protocol, universe, frozenset(named))
     rows = [
         row
         for one in layout.universes
@@ -126,133 +109,6 @@ def plan_release(
     items = items.select(pl.lit(release_id).alias("release_id"), *items.columns)
     pending = _pending(delta, items, release_id)
     return Plan(release_id, items, pending, layout.universes, layout.refused)
-
-
-@dataclass(frozen=True)
-class _Layout:
-    """What of a plan depends on the silver tables and the protocol alone."""
-
-    universes: tuple[Universe, ...]
-    covered: pl.DataFrame
-    modalities: Mapping[str, str]
-    refused: Mapping[str, str]
-
-
-_READ = ("silver.tasks", "silver.samples", "silver.labels", "silver.encoders", "silver.embeddings")
-# The last layout of this process, by the versions it was read at: every encoder's task run of a
-# flow asks for the same one, and laying out takes longer than many an encoder's scoring.
-_LAST: dict[tuple[object, ...], _Layout] = {}
-
-
-def _lay_out(delta: Delta, protocol: Protocol, universe: str) -> _Layout:
-    versions = tuple(delta.version(name) for name in _READ)
-    key = (delta.storage.root, versions, protocol.digest(), protocol.min_share, universe)
-    if key not in _LAST:
-        layout = _read_layout(delta, protocol, universe)
-        _LAST.clear()
-        _LAST[key] = layout
-    return _LAST[key]
-
-
-def _read_layout(delta: Delta, protocol: Protocol, universe: str) -> _Layout:
-    tasks = delta.scan("silver.tasks").collect()
-    samples = delta.scan("silver.samples").collect()
-    labels = delta.scan("silver.labels").collect()
-    encoders = delta.scan("silver.encoders").collect()
-    vectors = (
-        delta.scan("silver.embeddings")
-        .select("encoder_id", "entity_type", "entity_id", "vector_digest")
-        .collect()
-    )
-    refused: dict[str, str] = {}
-    needed = samples.select("entity_type", "entity_id").unique()
-    covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")
-    encoder_ids = _usable_encoders(encoders, covered, needed, refused)
-    universes = tuple(
-        _universe(ids, entities, tasks, samples, labels, protocol, refused)
-        for ids, entities in _universes(universe, encoder_ids, covered)
-    )
-    modalities = dict(encoders.select("encoder_id", "modality").iter_rows())
-    return _Layout(universes, covered, modalities, refused)
-
-
-def _usable_encoders(
-    encoders: pl.DataFrame,
-    covered: pl.DataFrame,
-    needed: pl.DataFrame,
-    refused: dict[str, str],
-) -> list[str]:
-    usable = []
-    for encoder_id, is_complete in encoders.select("encoder_id", "is_complete").iter_rows():
-        mine = covered.filter(pl.col("encoder_id") == encoder_id)
-        types = mine["entity_type"].unique()
-        wanted = needed.filter(pl.col("entity_type").is_in(types.implode())).height
-        if not is_complete:
-            refused[encoder_id] = (
-                f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
-            )
-        elif not wanted or mine.height < MIN_COVERAGE * wanted:
-            share = mine.height / wanted if wanted else 0.0
-            refused[encoder_id] = (
-                f"covers {mine.height:,} of {wanted:,} entities ({share:.0%}, at least "
-                f"{MIN_COVERAGE:.0%} needed to share a universe)"
-            )
-        else:
-            usable.append(encoder_id)
-    return sorted(usable)
-
-
-def _universes(
-    universe: str, encoder_ids: list[str], covered: pl.DataFrame
-) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
-    entities = ["entity_type", "entity_id"]
-    mine = covered.filter(pl.col("encoder_id").is_in(encoder_ids))
-    if not encoder_ids:
-        return
-    if universe == "full":
-        for encoder_id in encoder_ids:
-            yield (encoder_id,), mine.filter(pl.col("encoder_id") == encoder_id).select(entities)
-        return
-    readers = mine.group_by("entity_type").agg(pl.col("encoder_id").n_unique().alias("n_readers"))
-    shared = (
-        mine.group_by(entities)
-        .agg(pl.len().alias("n"))
-        .join(readers, on="entity_type")
-        .filter(pl.col("n") == pl.col("n_readers"))
-        .select(entities)
-    )
-    yield tuple(encoder_ids), shared
-
-
-def _universe(
-    encoder_ids: tuple[str, ...],
-    entities: pl.DataFrame,
-    tasks: pl.DataFrame,
-    samples: pl.DataFrame,
-    labels: pl.DataFrame,
-    protocol: Protocol,
-    refused: dict[str, str],
-) -> Universe:
-    ids = universe_ids(entities)
-    grouping = protocol.folds.groups
-    groups = None if grouping is None else group_entities(ids, samples, labels, grouping)
-    samples_of = samples.partition_by("task_id", as_dict=True)
-    labels_of = labels.partition_by("task_id", as_dict=True)
-    subtasks = set(tasks.filter(pl.col("parent_task_id").is_not_null())["task_id"])
-    prepared: dict[str, Prepared] = {}
-    for task in tasks.filter(pl.col("parent_task_id").is_null()).iter_rows(named=True):
-        key = (task["task_id"],)
-        try:
-            parent = prepare(task, samples_of[key], labels_of[key], ids, protocol, groups)
-        except DegenerateTask as reason:
-            refused[task["task_id"]] = str(reason)
-            continue
-        prepared[parent.task_id] = parent
-        if parent.kind == "multilabel":
-            for derived in derive_subtasks(parent, protocol):
-                if derived.task_id in subtasks:
-                    prepared[derived.task_id] = derived
-    return Universe(encoder_ids, entities.sort("entity_type", "entity_id"), ids, prepared)
 
 
 def _items(

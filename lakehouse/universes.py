@@ -1,0 +1,199 @@
+"""The entities that encoders are compared on, and the tasks laid out over them."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from genebench.errors import DegenerateTask
+from genebench.problems import Prepared, derive_subtasks, prepare, universe_ids
+from genebench.protocols import Protocol
+from lakehouse.delta import Delta
+from lakehouse.groups import group_entities
+
+MIN_COVERAGE = 0.5
+
+
+@dataclass(frozen=True)
+class Universe:
+    """The entities that some encoders are compared on, and the tasks laid out over them.
+
+    Attributes:
+        encoder_ids: The encoders.
+        entities: entity_type, entity_id.
+        entity_ids: Sorted; rows of the prepared tasks point into it.
+        prepared: The tasks, by id.
+    """
+
+    encoder_ids: tuple[str, ...]
+    entities: pl.DataFrame
+    entity_ids: pl.Series
+    prepared: Mapping[str, Prepared]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What of a plan depends on the silver tables and the protocol alone."""
+
+    universes: tuple[Universe, ...]
+    covered: pl.DataFrame
+    modalities: Mapping[str, str]
+    refused: Mapping[str, str]
+
+
+_READ = ("silver.tasks", "silver.samples", "silver.labels", "silver.encoders", "silver.embeddings")
+# The last layout of this process, by the versions it was read at: every encoder's task run of a
+# flow asks for the same one, and laying out takes longer than many an encoder's scoring.
+_LAST: dict[tuple[object, ...], Layout] = {}
+
+
+def lay_out(delta: Delta, protocol: Protocol, universe: str, named: frozenset[str]) -> Layout:
+    """Lay the tasks of a lake out over what its encoders cover.
+
+    Args:
+        delta: The lake.
+        protocol: The rules.
+        universe: `shared` or `full`; see `lakehouse.plan.plan_release`.
+        named: Tasks asked for by name; of those that another supersedes, only these are kept.
+    """
+    versions = tuple(delta.version(name) for name in _READ)
+    outdated = superseded_tasks(delta)
+    kept = named.intersection(outdated)
+    key = (delta.storage.root, versions, protocol.digest(), protocol.min_share, universe, kept)
+    if key not in _LAST:
+        layout = _read_layout(delta, protocol, universe)
+        layout = _without(layout, {k: v for k, v in outdated.items() if k not in kept})
+        _LAST.clear()
+        _LAST[key] = layout
+    return _LAST[key]
+
+
+def superseded_tasks(delta: Delta) -> dict[str, str]:
+    """The tasks of the lake that another one of the lake supersedes, with that one."""
+    rows = delta.scan("silver.tasks").select("task_id", "superseded_by").collect()
+    found = rows.filter(pl.col("superseded_by").is_in(rows["task_id"].implode()))
+    return dict(found.iter_rows())
+
+
+def _without(layout: Layout, outdated: Mapping[str, str]) -> Layout:
+    """A layout without superseded tasks; the universe stays that of all tasks.
+
+    So the keys of all other evaluations are the same whether or not such a task is asked for.
+    """
+    universes = tuple(
+        replace(
+            universe,
+            prepared={
+                task_id: task
+                for task_id, task in universe.prepared.items()
+                if task_id.split("__")[0] not in outdated
+            },
+        )
+        for universe in layout.universes
+    )
+    reasons = {
+        task_id: f"superseded by {by}; `genebench score --task {task_id}` scores it all the same"
+        for task_id, by in outdated.items()
+    }
+    return replace(layout, universes=universes, refused={**layout.refused, **reasons})
+
+
+def _read_layout(delta: Delta, protocol: Protocol, universe: str) -> Layout:
+    tasks = delta.scan("silver.tasks").collect()
+    samples = delta.scan("silver.samples").collect()
+    labels = delta.scan("silver.labels").collect()
+    encoders = delta.scan("silver.encoders").collect()
+    vectors = (
+        delta.scan("silver.embeddings")
+        .select("encoder_id", "entity_type", "entity_id", "vector_digest")
+        .collect()
+    )
+    refused: dict[str, str] = {}
+    needed = samples.select("entity_type", "entity_id").unique()
+    covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")
+    encoder_ids = _usable_encoders(encoders, covered, needed, refused)
+    universes = tuple(
+        _universe(ids, entities, tasks, samples, labels, protocol, refused)
+        for ids, entities in _universes(universe, encoder_ids, covered)
+    )
+    modalities = dict(encoders.select("encoder_id", "modality").iter_rows())
+    return Layout(universes, covered, modalities, refused)
+
+
+def _usable_encoders(
+    encoders: pl.DataFrame,
+    covered: pl.DataFrame,
+    needed: pl.DataFrame,
+    refused: dict[str, str],
+) -> list[str]:
+    usable = []
+    for encoder_id, is_complete in encoders.select("encoder_id", "is_complete").iter_rows():
+        mine = covered.filter(pl.col("encoder_id") == encoder_id)
+        types = mine["entity_type"].unique()
+        wanted = needed.filter(pl.col("entity_type").is_in(types.implode())).height
+        if not is_complete:
+            refused[encoder_id] = (
+                f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
+            )
+        elif not wanted or mine.height < MIN_COVERAGE * wanted:
+            share = mine.height / wanted if wanted else 0.0
+            refused[encoder_id] = (
+                f"covers {mine.height:,} of {wanted:,} entities ({share:.0%}, at least "
+                f"{MIN_COVERAGE:.0%} needed to share a universe)"
+            )
+        else:
+            usable.append(encoder_id)
+    return sorted(usable)
+
+
+def _universes(
+    universe: str, encoder_ids: list[str], covered: pl.DataFrame
+) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
+    entities = ["entity_type", "entity_id"]
+    mine = covered.filter(pl.col("encoder_id").is_in(encoder_ids))
+    if not encoder_ids:
+        return
+    if universe == "full":
+        for encoder_id in encoder_ids:
+            yield (encoder_id,), mine.filter(pl.col("encoder_id") == encoder_id).select(entities)
+        return
+    readers = mine.group_by("entity_type").agg(pl.col("encoder_id").n_unique().alias("n_readers"))
+    shared = (
+        mine.group_by(entities)
+        .agg(pl.len().alias("n"))
+        .join(readers, on="entity_type")
+        .filter(pl.col("n") == pl.col("n_readers"))
+        .select(entities)
+    )
+    yield tuple(encoder_ids), shared
+
+
+def _universe(
+    encoder_ids: tuple[str, ...],
+    entities: pl.DataFrame,
+    tasks: pl.DataFrame,
+    samples: pl.DataFrame,
+    labels: pl.DataFrame,
+    protocol: Protocol,
+    refused: dict[str, str],
+) -> Universe:
+    ids = universe_ids(entities)
+    grouping = protocol.folds.groups
+    groups = None if grouping is None else group_entities(ids, samples, labels, grouping)
+    samples_of = samples.partition_by("task_id", as_dict=True)
+    labels_of = labels.partition_by("task_id", as_dict=True)
+    subtasks = set(tasks.filter(pl.col("parent_task_id").is_not_null())["task_id"])
+    prepared: dict[str, Prepared] = {}
+    for task in tasks.filter(pl.col("parent_task_id").is_null()).iter_rows(named=True):
+        key = (task["task_id"],)
+        try:
+            parent = prepare(task, samples_of[key], labels_of[key], ids, protocol, groups)
+        except DegenerateTask as reason:
+            refused[task["task_id"]] = str(reason)
+            continue
+        prepared[parent.task_id] = parent
+        if parent.kind == "multilabel":
+            for derived in derive_subtasks(parent, protocol):
+                if derived.task_id in subtasks:
+                    prepared[derived.task_id] = derived
+    return Universe(encoder_ids, entities.sort("entity_type", "entity_id"), ids, prepared)
