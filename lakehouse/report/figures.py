@@ -122,12 +122,23 @@ def _order(encoders: pl.DataFrame) -> list[str]:
     return name_encoders(encoders)["encoder"].to_list()
 
 
-def _colour() -> alt.Color:
+def colour_by_modality(rows: pl.DataFrame) -> alt.Color:
+    """The colour of what an encoder is made from; the legend names those that occur."""
+    present = [name for name in COLOURS if name in rows["modality"]]
     return alt.Color(
         "modality:N",
         title="made from",
         scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
-        legend=alt.Legend(orient="top"),
+        legend=alt.Legend(orient="top", values=present, symbolOpacity=1, symbolSize=80),
+    )
+
+
+def shape_by_modality() -> alt.Shape:
+    """Controls as diamonds, all else as circles."""
+    return alt.Shape(
+        "modality:N",
+        title="made from",
+        scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
     )
 
 
@@ -158,23 +169,20 @@ def draw_family_means(board: pl.DataFrame, encoders: pl.DataFrame, metric: str) 
     base = alt.Chart().properties(width=190, height=alt.Step(STEP))
     span = base.mark_rule(strokeWidth=2, opacity=0.55, clip=True).encode(
         y=y, x=alt.X("low:Q", title=rule.title, scale=_scale(metric, rows)), x2="high:Q",
-        color=_colour(),
+        color=colour_by_modality(rows),
     )  # fmt: skip
     point = base.mark_point(filled=True, size=70, opacity=1, clip=True).encode(
         y=y,
         x=alt.X("mean:Q", title=rule.title, scale=_scale(metric, rows)),
-        color=_colour(),
-        shape=alt.Shape(
-            "modality:N",
-            title="made from",
-            scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
-        ),
+        color=colour_by_modality(rows),
+        shape=shape_by_modality(),
         tooltip=["encoder", "family", "mean", "sd", "n_tasks", "n_missing"],
     )
     layers = [span, point]
     if rule.chance is not None:
         chance = base.mark_rule(strokeDash=[3, 3], opacity=0.6, color="#8A8F98")
-        layers.insert(0, chance.encode(x=alt.datum(rule.chance)))
+        at_chance = alt.XDatum(rule.chance, scale=_scale(metric, rows), title=rule.title)
+        layers.insert(0, chance.encode(x=at_chance))
     chart = (
         alt.layer(*layers, data=rows)
         .facet(
@@ -183,12 +191,12 @@ def draw_family_means(board: pl.DataFrame, encoders: pl.DataFrame, metric: str) 
         )
         .resolve_scale(y="shared")
     )
-    note = "the dashed line is chance; " if rule.chance is not None else ""
+    note = "The dashed line is chance. " if rule.chance is not None else ""
     return Figure(
         f"family_means_{metric}",
         f"{rule.title} by family",
         f"Mean over the tasks of each family, with the population deviation over them as a line; "
-        f"Overall is the mean of the family means. {note.capitalize()}"
+        f"Overall is the mean of the family means. {note}"
         "Grey diamonds are controls, whose result is known beforehand.",
         chart,
     )
@@ -198,7 +206,8 @@ def _scale(metric: str, rows: pl.DataFrame) -> alt.Scale:
     rule = METRICS[metric]
     if rule.low is None:
         # One hopeless fit would squeeze all others together; the table has its number.
-        return alt.Scale(domain=[max(-1.0, min(rows["mean"].to_list())), 1])
+        low = max(-1.0, min(0.0, *rows["mean"].to_list()))
+        return alt.Scale(domain=[math.floor(low * 10 - 0.5) / 10, 1.02], nice=False)
     if rule.high != 1:
         return alt.Scale(zero=False)
     low = min(rows["mean"].to_list())
@@ -348,12 +357,15 @@ def _draw_similarities(aucs: pl.DataFrame) -> Iterator[Figure]:
     rivals = aucs.filter(pl.col("modality") != "control")
     encoders = compare_columns(aucs.select("encoder", "task", "mean"), "encoder", "task")
     if encoders is not None:
+        is_partial = len(encoders.names) < aucs["encoder"].n_unique()
         yield draw_similarity(
             encoders,
             "encoder_similarity",
             "Which encoders are alike",
-            "Spearman correlation of two encoders over the ROC AUC of all tasks; the tree joins "
-            "the most alike first (average linkage on 1 minus correlation). Controls take part.",
+            f"Spearman correlation of two encoders over the ROC AUC of "
+            f"{aucs['task'].n_unique()} tasks; the tree joins the most alike first (average "
+            "linkage on 1 minus correlation). Controls take part"
+            + (", but for those that some task has no score of." if is_partial else "."),
         )
     shown = (
         rivals.group_by("task").agg(pl.col("mean").std().fill_null(0).alias("spread"))
@@ -368,8 +380,9 @@ def _draw_similarities(aucs: pl.DataFrame) -> Iterator[Figure]:
             tasks,
             "task_similarity",
             "Which tasks are alike",
-            "Spearman correlation of two tasks over the ROC AUC of all encoders, controls left "
-            "out, in the order of the tree above."
+            "Spearman correlation of two tasks over the ROC AUC of "
+            f"{rivals['encoder'].n_unique()} encoders, controls left out, in the order of the tree "
+            "above; a task with one score for all is like no other."
             + (f" {left_out} of {n_all} tasks are not drawn." if left_out else ""),
         )
 
@@ -460,12 +473,8 @@ def draw_probe_agreement(
         .encode(
             x=alt.X("mean:Q", title=f"ROC AUC, {first} probe", scale=domain),
             y=alt.Y("mean_other:Q", title=f"ROC AUC, {second} probe", scale=domain),
-            color=_colour(),
-            shape=alt.Shape(
-                "modality:N",
-                title="made from",
-                scale=alt.Scale(domain=list(SHAPES), range=list(SHAPES.values())),
-            ),
+            color=colour_by_modality(both),
+            shape=shape_by_modality(),
             tooltip=["task", "encoder", "mean", "mean_other"],
         )
     )

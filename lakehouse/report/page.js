@@ -40,7 +40,7 @@ document.addEventListener("DOMContentLoaded", () => {
     function draw() {
       head.innerHTML = `<tr>${view.columns.map((column, n) => {
         const sorted = view.order.column === n ? (view.order.down ? "descending" : "ascending") : "none";
-        return `<th scope="col" class="${column.name ? "name" : ""}" aria-sort="${sorted}"><button type="button" data-column="${n}">${text(column.title)}</button></th>`;
+        return `<th scope="col" class="${column.name ? "name" : ""}" aria-sort="${sorted}"><button type="button" data-column="${n}">${text(column.title)}</button>${column.note ? `<small class="head-note">${text(column.note)}</small>` : ""}</th>`;
       }).join("")}</tr>`;
       const { column, down } = view.order;
       const keyed = view.rows.map((row) => [view.columns[column].sort(row), row]);
@@ -134,14 +134,14 @@ document.addEventListener("DOMContentLoaded", () => {
   function hero() {
     const one = data.release;
     const protocols = [...new Set(data.series.map((series) => series.protocol))].join(", ");
-    $("eyebrow").textContent = `Release ${one.id} · profile ${one.profile || "–"} · protocol ${protocols} · ${one.made_at}`;
+    $("eyebrow").textContent = `Release ${one.id} · profile ${one.profile || "–"} · probe ${data.series[state.series]?.probe || "–"} · protocol ${protocols} · ${one.made_at}`;
     const board = boardOf("overall", state.metric);
-    const rivals = data.encoders.map((encoder, e) => ({ encoder, mean: board?.mean[e] })).filter((row) => !row.encoder.is_control && row.mean != null);
+    const rivals = encoderRows.map((encoder, e) => ({ encoder, mean: board?.mean[e], low: board?.low[e], high: board?.high[e] })).filter((row) => !row.encoder.is_control && row.mean != null);
     const best = rivals.sort((a, b) => (better(state.metric)(a.mean, b.mean) ? -1 : 1))[0];
     const controls = data.encoders.map((encoder, e) => ({ encoder, mean: board?.mean[e] })).filter((row) => row.encoder.is_control && row.mean != null);
     const bounds = controls.map((row) => `${text(row.encoder.title)} ${fixed(row.mean)}`).join(", ");
     $("lead").innerHTML = best
-      ? `A simple probe on each model's vectors predicts what is known of the genes. Best overall is <strong>${text(best.encoder.title)}</strong> with a mean ${text(data.metrics[state.metric].title)} of <strong>${fixed(best.mean)}</strong>.` +
+      ? `A simple probe on each model's vectors predicts what is known of the genes. Best overall is <strong>${text(best.encoder.title)}</strong> with a mean ${text(data.metrics[state.metric].title)} of <strong>${fixed(best.mean)}</strong>${evidence.range(best.low, best.high)}.${evidence.alike(best.encoder)}` +
         (bounds ? ` The controls, whose result is known beforehand: ${bounds}.` : "")
       : "A simple probe on each model's vectors predicts what is known of the genes.";
     const facts = [["tasks", count(one.n_tasks)], ["single-label tasks", count(one.n_subtasks)], ["encoders", count(one.n_encoders)], ["controls", count(one.n_controls)], ["evaluations", count(one.n_evaluations)],
@@ -150,9 +150,11 @@ document.addEventListener("DOMContentLoaded", () => {
     $("foot").textContent = `genebench ${one.code}. Made ${one.made_at} from the tables of the lake; this file needs no server and no network.`;
   }
 
+  const encoderRows = data.encoders.map((encoder, e) => ({ ...encoder, e }));
+  const evidence = makeEvidence({ data, state, $, text, fixed, count, plural, value, at, who, mainOf, grid, options, encoderRows, better });
+
   // The leaderboard
   const boardOf = (scope, metric) => data.board.find((one) => one.series === state.series && one.metric === metric && one.scope === scope);
-  const encoderRows = data.encoders.map((encoder, e) => ({ ...encoder, e }));
   const board = grid($("board"), [], { column: 2, down: true });
   function leaderboard() {
     const metric = data.metrics[state.metric];
@@ -166,13 +168,13 @@ document.addEventListener("DOMContentLoaded", () => {
       { title: "Encoder", name: true, sort: (row) => row.title, cell: who },
       { title: "Made from", name: true, sort: (row) => row.modality, cell: (row) => text(row.modality) },
       ...scopes.map((scope) => ({
-        title: scope === "overall" ? "Overall" : titleOf(scope), down: metric.is_greater_better,
+        title: scope === "overall" ? "Overall" : titleOf(scope), note: evidence.solvedIn(scope), down: metric.is_greater_better,
         sort: (row) => tables[scope].mean[row.e],
         cell: (row) => {
           const mean = tables[scope].mean[row.e];
           if (mean == null) return "–";
           const missing = tables[scope].n_missing[row.e];
-          const words = `<span>${fixed(mean)}${tables[scope].n_tasks > 1 ? `<small>±${fixed(tables[scope].sd[row.e])}</small>` : ""}${missing ? `<small title="${plural(missing, "task")} without a score">−${missing}</small>` : ""}</span>`;
+          const words = `<span>${fixed(mean)}${tables[scope].n_tasks > 1 ? `<small>±${fixed(tables[scope].sd[row.e])}</small>` : ""}${missing ? `<small title="${plural(missing, "task")} without a score">−${missing}</small>` : ""}${evidence.range(tables[scope].low[row.e], tables[scope].high[row.e])}</span>`;
           const isBest = mean === best[scope] && !row.is_control;
           const width = bounded ? Math.max(0, Math.min(1, mean)) : 0;
           return scope === "overall" ? `<td class="meter${isBest ? " best" : ""}" style="--w:${width}">${words}</td>` : `<td class="${isBest ? "best" : ""}">${words}</td>`;
@@ -184,7 +186,8 @@ document.addEventListener("DOMContentLoaded", () => {
     const wanted = $("encoder-search").value.trim().toLowerCase();
     const rows = encoderRows.filter((row) => !state.hidden.has(row.modality) && (row.title + " " + row.id).toLowerCase().includes(wanted) && (!tables.overall || tables.overall.mean[row.e] != null));
     board.show(rows, columns);
-    $("board-count").textContent = `${plural(rows.length, "encoder")} of ${encoderRows.length}. Means over tasks ± population deviation; bold is the best that is no control.`;
+    const hasRanges = scopes.some((scope) => tables[scope].low.some((low) => low != null));
+    $("board-count").textContent = `${plural(rows.length, "encoder")} of ${encoderRows.length}. Means over tasks ± population deviation; bold is the best that is no control.${hasRanges ? " Below, in brackets, the mean's interval, as wide as if all tasks erred together." : ""}`;
     const chance = metric.chance == null ? "" : ` Chance is ${metric.chance}.`;
     $("metric-note").textContent = `${metric.title}: ${metric.is_greater_better ? "higher" : "lower"} is better.${chance}${metric.note ? ` For ${metric.note.startsWith("one") ? "several classes: " : ""}${metric.note}.` : ""}`;
   }
@@ -224,7 +227,7 @@ document.addEventListener("DOMContentLoaded", () => {
       row.best = null;
       data.encoders.forEach((encoder, e) => {
         const mean = value(metric, "mean", at(row.t, e));
-        if (mean != null && !encoder.is_control && (row.best == null || better(metric)(mean, row.best.mean))) row.best = { mean, sd: value(metric, "sd", at(row.t, e)), encoder };
+        if (mean != null && !encoder.is_control && (row.best == null || better(metric)(mean, row.best.mean))) row.best = { mean, sd: value(metric, "sd", at(row.t, e)), place: at(row.t, e), encoder };
       });
     }
   }
@@ -235,11 +238,12 @@ document.addEventListener("DOMContentLoaded", () => {
       { title: "Kind", name: true, sort: (row) => row.kind, cell: (row) => text(kinds[row.kind]) },
       { title: "Samples", down: true, sort: (row) => row.n_evaluated ?? row.n_samples, cell: (row) => count(row.n_evaluated ?? row.n_samples) },
       { title: "Best encoder", name: true, sort: (row) => row.best?.encoder.title, cell: (row) => (row.best ? text(row.best.encoder.title) : "–") },
-      { title: "Best score", down: true, sort: (row) => row.best?.mean, cell: (row) => (row.best ? `<td class="best">${fixed(row.best.mean)}<small>±${fixed(row.best.sd)}</small></td>` : "–") },
+      { title: "Best score", down: true, sort: (row) => row.best?.mean, cell: (row) => (row.best ? `<td class="best">${fixed(row.best.mean)}<small>±${fixed(row.best.sd)}</small>${evidence.interval(mainOf(row), row.best.place)}</td>` : "–") },
+      { title: "Verdict", name: true, sort: (row) => evidence.words(row.t), cell: (row) => evidence.mark(row.t) },
       ...controls.map((control) => ({ title: `${control.title} (control)`, down: true, sort: (row) => value(mainOf(row), "mean", at(row.t, control.e)), cell: (row) => fixed(value(mainOf(row), "mean", at(row.t, control.e))) })),
     ];
     const wanted = $("task-search").value.trim().toLowerCase();
-    const rows = taskRows.filter((row) => ($("subtasks").checked || row.parent == null) && (!$("family").value || row.family === $("family").value) && (!$("kind").value || row.kind === $("kind").value) && row.words.includes(wanted));
+    const rows = taskRows.filter((row) => ($("subtasks").checked || row.parent == null) && (!$("family").value || row.family === $("family").value) && (!$("kind").value || row.kind === $("kind").value) && `${row.words} ${evidence.words(row.t).toLowerCase()}`.includes(wanted));
     table.show(rows, columns);
     const all = $("subtasks").checked ? taskRows.length : taskRows.filter((row) => row.parent == null).length;
     $("task-count").textContent = `${plural(rows.length, "task")} of ${count(all)}.`;
@@ -247,7 +251,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function taskSettings() {
     options($("family"), [["", "all"], ...Object.entries(data.families)], "");
     options($("kind"), [["", "all"], ...Object.entries(kinds).filter(([kind]) => data.tasks.some((task) => task.kind === kind))], "");
-    $("task-note").textContent = "ROC AUC for classes and labels, R² for numbers; mean over folds ± population deviation. Open a task for its folds, labels and coverage.";
+    $("task-note").textContent = "ROC AUC for classes and labels, R² for numbers; mean over folds ± population deviation, with the interval of the score in brackets where there is one. Open a task for its folds, labels and coverage.";
     for (const id of ["family", "kind", "subtasks"]) $(id).addEventListener("change", tasks);
     $("task-search").addEventListener("input", tasks);
     window.addEventListener("hashchange", route);
@@ -269,6 +273,7 @@ document.addEventListener("DOMContentLoaded", () => {
     article.hidden = false;
     article.innerHTML = `<header><div><p class="eyebrow">${text(titleOf(row.family))} · ${text(kinds[row.kind])}</p><h3 id="task-title" tabindex="-1">${text(row.title)}</h3></div><button type="button" id="task-close">Close</button></header>
       <p>${text(whole.description)}</p>
+      ${evidence.taskVerdict(row.t)}
       <div class="columns"><div>
         <h4>${text(data.metrics[metric]?.title || metric)} of every fold</h4>
         <p class="hint">A point is a held-out fold, a tick the mean, the dashed line chance. Grey diamonds are controls.</p>
@@ -279,6 +284,7 @@ document.addEventListener("DOMContentLoaded", () => {
       </div></div>
       ${undone.length ? `<p class="note">Without a score: ${undone.map((one) => `${one.encoder_id.map(text).join(", ")} (${text(one.status)}: ${text(one.reason)})`).join("; ")}.</p>` : ""}
       <details open><summary>All metrics</summary><div class="scroll" role="region" aria-label="All metrics of ${text(row.title)}" tabindex="0">${metricTable(row, whole)}</div></details>
+      ${evidence.taskPairs(row.t)}
       ${labelTable(row)}
       <details><summary>What became of the source's rows</summary>${pairs(Object.entries(whole.counts || {}).map(([name, n]) => [name, count(n)]))}</details>`;
     $("task-close").addEventListener("click", () => { article.hidden = true; state.task = null; history.replaceState(null, "", "#tasks"); $("task-search").focus(); });
@@ -307,7 +313,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function metricTable(row, whole) {
     const used = Object.keys(data.metrics).filter((metric) => encoderRows.some((encoder) => value(metric, "mean", at(row.t, encoder.e)) != null));
     const ranked = encoderRows.filter((encoder) => used.some((metric) => value(metric, "mean", at(row.t, encoder.e)) != null));
-    return `<table class="grid"><caption class="hidden">Every metric by encoder</caption><thead><tr>${["Encoder", "Coverage", ...used.map((metric) => data.metrics[metric].title)].map((title, n) => `<th scope="col" class="${n ? "" : "name"}" style="padding:10px 12px">${text(title)}</th>`).join("")}</tr></thead><tbody>${ranked.map((encoder) => `<tr class="${encoder.is_control ? "is-control" : ""}"><th scope="row">${who(encoder)}</th><td>${percent(whole.coverage?.[encoder.e])}</td>${used.map((metric) => `<td>${fixed(value(metric, "mean", at(row.t, encoder.e)))}<small>±${fixed(value(metric, "sd", at(row.t, encoder.e)))}</small></td>`).join("")}</tr>`).join("")}</tbody></table>`;
+    return `<table class="grid"><caption class="hidden">Every metric by encoder</caption><thead><tr>${["Encoder", "Coverage", ...used.map((metric) => data.metrics[metric].title)].map((title, n) => `<th scope="col" class="${n ? "" : "name"}" style="padding:10px 12px">${text(title)}</th>`).join("")}</tr></thead><tbody>${ranked.map((encoder) => `<tr class="${encoder.is_control ? "is-control" : ""}"><th scope="row">${who(encoder)}</th><td>${percent(whole.coverage?.[encoder.e])}</td>${used.map((metric) => `<td>${fixed(value(metric, "mean", at(row.t, encoder.e)))}<small>±${fixed(value(metric, "sd", at(row.t, encoder.e)))}</small>${evidence.interval(metric, at(row.t, encoder.e))}</td>`).join("")}</tr>`).join("")}</tbody></table>`;
   }
   function labelTable(row) {
     const children = taskRows.filter((one) => one.parent === row.t && encoderRows.some((encoder) => value("roc_auc", "mean", at(one.t, encoder.e)) != null));
@@ -353,7 +359,8 @@ document.addEventListener("DOMContentLoaded", () => {
   // Provenance
   function provenance() {
     const plain = (head, rows) => `<div class="scroll" role="region" aria-label="${text(head[0])}s" tabindex="0"><table class="grid"><thead><tr>${head.map((title) => `<th scope="col" class="name" style="padding:10px 12px">${text(title)}</th>`).join("")}</tr></thead><tbody>${rows.map((row) => `<tr>${row.map((cell) => `<td class="name">${cell}</td>`).join("")}</tr>`).join("")}</tbody></table></div>`;
-    const parts = [`<h3>Sources</h3>${plain(["Source file", "Version", "Retrieved", "SHA-256", "Size", "Licence"], data.sources.map((one) => [`${text(one.source)}.${text(one.file)}`, text(one.version), text(one.retrieved_at), `<code>${text(one.sha256)}</code>`, `${count(one.size_bytes)} bytes`, text(one.license)]))}`,
+    const parts = [`<h3>Probes and protocols</h3>${plain(["Rule", "Name", "Title", "What it is"], data.rules.map((one) => [text(one.noun), `<code>${text(one.id)}</code>`, text(one.title), text(one.description)])).replace('class="scroll"', 'class="scroll prose"')}`,
+      `<h3>Sources</h3>${plain(["Source file", "Version", "Retrieved", "SHA-256", "Size", "Licence"], data.sources.map((one) => [`${text(one.source)}.${text(one.file)}`, text(one.version), text(one.retrieved_at), `<code>${text(one.sha256)}</code>`, `${count(one.size_bytes)} bytes`, text(one.license)]))}`,
       `<h3>Code and packages</h3>${plain(["Packages", "Revision", "Evaluations", "Seconds"], data.packages.map((one) => [text(one.packages), count(one.revision), count(one.n_evaluations), count(one.seconds)]))}`,
       `<details><summary>Versions of the tables</summary>${plain(["Table", "Version", "Committed", "Code", "Made from"], data.tables.map((one) => [`<code>${text(one.table)}</code>`, count(one.version), text(one.committed_at), text(one.code), `<code>${text(one.inputs)}</code>`]))}</details>`];
     if (data.undone.length) parts.push(`<details><summary>${plural(data.undone.length, "reason")} for evaluations without a score</summary>${plain(["Task", "Probe", "State", "Reason", "Encoders"], data.undone.map((one) => [`<code>${text(one.task_id)}</code>`, text(one.probe_id), text(one.status), text(one.reason), text(one.encoder_id.join(", "))]))}</details>`);
@@ -361,7 +368,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function everything() {
-    measure(); hero(); leaderboard(); tasks(); published();
+    measure(); hero(); leaderboard(); tasks(); evidence.all(); published();
     if (state.task) openTask(state.task, false);
   }
   settings(); taskSettings(); cards(); provenance(); everything();

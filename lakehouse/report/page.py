@@ -11,14 +11,17 @@ import altair as alt
 
 from genebench.errors import LakeError
 from lakehouse.report.charts import balance_chart, folds_chart, histogram_chart
-from lakehouse.report.contents import read_contents, to_payload
+from lakehouse.report.contents import read_contents
 from lakehouse.report.figures import COLOURS, Figure, draw_figures
+from lakehouse.report.payload import to_payload
+from lakehouse.report.rank_figures import draw_ranks
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
+SCRIPTS = ("evidence.js", "page.js")
 FIGURES = "figures"
 PNG_SCALE = 2.0
 
@@ -50,7 +53,7 @@ def write_report(
         LakeError: The release does not exist, or the folder cannot be written.
     """
     contents = read_contents(lake, release)
-    figures = list(draw_figures(contents))
+    figures = [*draw_figures(contents), *draw_ranks(contents)]
     payload = to_payload(lake, contents, code)
     page = render_page(payload, figures)
     path = folder / PAGE
@@ -108,7 +111,7 @@ def render_page(payload: dict[str, Any], figures: Sequence[Figure]) -> str:
         "data": _embed({**payload, "colours": COLOURS, "templates": templates}),
         "figures": _embed(drawn),
         "vega": _vega(),
-        "script": (HERE / "page.js").read_text(encoding="utf-8"),
+        "script": "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     page = (HERE / "page.html").read_text(encoding="utf-8")
     for name, text in parts.items():

@@ -15,9 +15,10 @@ from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.exports import csv_rows, export_release
 from lakehouse.report import write_report
-from lakehouse.report.contents import read_contents, to_payload
+from lakehouse.report.contents import read_contents
 from lakehouse.report.figures import draw_figures, draw_similarity
 from lakehouse.report.page import to_spec
+from lakehouse.report.payload import to_payload
 from lakehouse.report.similarity import compare_columns, correlate_pairs
 
 COMMIT = Commit("test", "test")
