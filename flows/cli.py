@@ -60,13 +60,22 @@ def main() -> None:
     except GenebenchError as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        sys.exit(INTERRUPTED)
 
 
 def run_flows(verb: Callable[[], Any]) -> Any:
-    """Run flows under a Prefect server, and let them be quiet about it."""
+    """Run flows under a Prefect server, and let them be quiet about it.
+
+    Raises:
+        typer.Exit: A person pressed Ctrl-C.
+    """
+    try:
+        return _run_flows(verb)
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise typer.Exit(INTERRUPTED) from None
+
+
+def _run_flows(verb: Callable[[], Any]) -> Any:
     from flows.server import prefect_api
 
     with prefect_api(preload=("flows.benchmark",)):
