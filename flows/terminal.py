@@ -4,18 +4,24 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from flows.outcome import Outcome
+from genebench.leaderboard import OVERALL
 from genebench.metrics import METRICS
 from genebench.tasks import FAMILY_TITLES
+from lakehouse.intervals import leaderboard_intervals, task_scores
 from lakehouse.queries import Lake
+from lakehouse.uncertainty import verdict_words
 
 SHOWN_METRICS = ("roc_auc", "r2")
 # Of a file or a pipe, which has no width of its own.
 UNBOUNDED_WIDTH = 120
+SOLVED = "solved by"
 
 
 def print_rows(title: str, columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
@@ -56,6 +62,17 @@ def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> No
             chosen = METRICS[shown]
             direction = "higher" if chosen.is_greater_better else "lower"
             print_rows(f"{chosen.title} (mean over tasks; {direction} is better)", head, rows)
+    if solved := solved_words(lake, release):
+        _console().print(solved, markup=False, highlight=False)
+
+
+def solved_words(lake: Lake, release: str) -> str:
+    """The tasks of a release that a control solves; empty where none is."""
+    found = verdict_words(lake, release)
+    solved = [f"{task} {told}" for task, told in sorted(found.items()) if told.startswith(SOLVED)]
+    if not solved:
+        return ""
+    return f"{len(solved)} of {len(found)} tasks tell little of encoders: {', '.join(solved)}"
 
 
 def print_task_table(lake: Lake, release: str, metric: str) -> None:
@@ -67,8 +84,24 @@ def print_task_table(lake: Lake, release: str, metric: str) -> None:
         for encoder, probe in wide.select("encoder_id", "probe_id").iter_rows()
     ]
     tasks = wide.drop("encoder_id", "probe_id")
+    verdicts = verdict_words(lake, release)
     rows = [[task.name, *task.to_list()] for task in tasks.iter_columns()]
-    print_rows(METRICS[metric].title, ["task", *names], rows)
+    head = ["task", *names]
+    if verdicts:
+        head.append("verdict")
+        rows = [[*row, verdicts.get(row[0])] for row in rows]
+    print_rows(METRICS[metric].title, head, rows)
+
+
+def print_task_scores(lake: Lake, release: str, task_id: str) -> None:
+    """Print a task's scores in a release with their intervals, and what they can tell."""
+    scores = task_scores(lake, release, task_id)
+    if not scores.height:
+        return
+    verdict = verdict_words(lake, release).get(task_id)
+    title = f"release {release}, {METRICS[scores['metric'][0]].title}"
+    shown = scores.drop("metric")
+    print_rows(f"{title}: {verdict}" if verdict else title, shown.columns, shown.iter_rows())
 
 
 def leaderboard_markdown(lake: Lake, release: str) -> str:
@@ -82,11 +115,16 @@ def leaderboard_markdown(lake: Lake, release: str) -> str:
         parts.append("| " + " | ".join(head) + " |")
         parts.append("|" + "---|" * len(head))
         parts += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows]
+    if solved := solved_words(lake, release):
+        parts.append(f"\n{solved}")
     return "\n".join(parts)
 
 
 def leaderboard_cells(lake: Lake, release: str, metric: str) -> tuple[list[str], list[list[Any]]]:
-    """Head and rows of a leaderboard: encoder, modality, coverage, overall, then the families."""
+    """Head and rows of a leaderboard: encoder, modality, coverage, overall, then the families.
+
+    Where the scores have intervals, that of the overall mean follows it.
+    """
     everything = lake.leaderboard_rows(release)
     if metric not in everything["metric"]:
         return [], []
@@ -97,7 +135,9 @@ def leaderboard_cells(lake: Lake, release: str, metric: str) -> tuple[list[str],
     for row in lake.coverage().iter_rows(named=True):
         shares[row["encoder_id"]] = min(shares.get(row["encoder_id"], 1.0), row["share"])
     several = wide["probe_id"].n_unique() > 1
+    ranges = _overall_ranges(lake, release, metric)
     head = ["encoder", "kind", *(["probe"] if several else []), "coverage", "overall"]
+    head += ["interval"] if ranges else []
     head += [FAMILY_TITLES[name].split()[0] for name in families]
     rows = []
     for row in wide.iter_rows(named=True):
@@ -109,13 +149,23 @@ def leaderboard_cells(lake: Lake, release: str, metric: str) -> tuple[list[str],
                 *([row["probe_id"]] if several else []),
                 f"{shares.get(row['encoder_id'], 0.0):.0%}",
                 row["overall"],
+                *([ranges.get((row["encoder_id"], row["probe_id"]))] if ranges else []),
                 *(row[name] for name in families),
             ]
         )
     return head, rows
 
 
+def _overall_ranges(lake: Lake, release: str, metric: str) -> dict[tuple[str, str], str]:
+    """The interval of each overall mean, by encoder and probe."""
+    found = leaderboard_intervals(lake, release, metric).filter(pl.col("scope") == OVERALL)
+    return {
+        (row["encoder_id"], row["probe_id"]): f"{row['low']:.3f} to {row['high']:.3f}"
+        for row in found.iter_rows(named=True)
+    }
+
+
 def _text(cell: Any) -> str:
     if cell is None:
         return "–"
-    return f"{cell:.3f}" if isinstance(cell, float) else str(cell)
+    return f"{cell:.3f}" if isinstance(cell, float) else escape(str(cell))

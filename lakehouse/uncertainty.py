@@ -100,6 +100,23 @@ def stored_rows(lake: "Lake", name: str, release: str) -> pl.DataFrame:
     return rows.sort(table(name).key).collect()
 
 
+def verdict_words(lake: "Lake", release: str) -> dict[str, str]:
+    """What each judged task of a release can tell, by the linear probe where there is one.
+
+    Returns:
+        Task to a verdict, with the control's id where one solves it (`solved by degree`); empty
+        where `genebench report` has not judged the release.
+    """
+    first = pl.col("probe_id") != "linear"
+    rows = lake.table("gold.verdicts").filter(pl.col("release_id") == release)
+    found = rows.select("task_id", "probe_id", "solved_by", "verdict").collect()
+    kept = found.sort(first, "probe_id").unique("task_id", keep="first")
+    return {
+        row["task_id"]: f"solved by {row['solved_by']}" if row["solved_by"] else row["verdict"]
+        for row in kept.iter_rows(named=True)
+    }
+
+
 def rank_over_tasks(
     lake: "Lake", release: str, metric: str = "roc_auc", probe: str = "linear", level: float = LEVEL
 ) -> tuple[list[str], Ranking]:

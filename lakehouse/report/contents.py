@@ -9,12 +9,8 @@ from genebench.leaderboard import OVERALL
 from genebench.tasks import FAMILY_TITLES
 from lakehouse.comparisons import MAIN_METRICS
 from lakehouse.foreign import foreign_means
-from lakehouse.report.evidence import (
-    Evidence,
-    board_intervals,
-    read_evidence,
-    read_intervals,
-)
+from lakehouse.intervals import board_intervals, read_intervals
+from lakehouse.report.evidence import Evidence, read_evidence
 from lakehouse.standings import leaderboard_rows
 
 if TYPE_CHECKING:

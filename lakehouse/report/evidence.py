@@ -8,7 +8,6 @@ import polars as pl
 
 from genebench.comparison import Ranking
 from genebench.errors import LakeError
-from genebench.leaderboard import OVERALL, weigh_tasks
 from genebench.metrics import MAIN_METRICS
 from lakehouse.report.values import index_names, round_value
 from lakehouse.uncertainty import rank_over_tasks, stored_rows
@@ -69,51 +68,6 @@ def read_evidence(lake: "Lake", release: str, series: Sequence[tuple[str, str]])
             standings.append(Standing(probe, protocol, metric, encoders, ranking))
     comparisons = stored_rows(lake, "gold.comparisons", release)
     return Evidence(comparisons, stored_rows(lake, "gold.verdicts", release), standings)
-
-
-def read_intervals(lake: "Lake", items: pl.DataFrame) -> pl.DataFrame:
-    """evaluation_key, metric, low and high of every score of a release that has an interval."""
-    keys = items["evaluation_key"].unique().to_list()
-    return (
-        lake.table("gold.intervals")
-        .filter(pl.col("evaluation_key").is_in(keys))
-        .select("evaluation_key", "metric", "low", "high")
-        .unique(["evaluation_key", "metric"])
-        .collect()
-    )
-
-
-def board_intervals(lake: "Lake", means: pl.DataFrame) -> pl.DataFrame:
-    """Intervals of the means of a leaderboard.
-
-    An end is the weighted mean of the tasks' ends, as if all tasks erred together: they share
-    genes, so their errors are not independent, and no dependence makes the mean less certain.
-
-    Args:
-        lake: The lake.
-        means: task_id, family, encoder_id, probe_id, protocol_id, metric, low and high.
-
-    Returns:
-        scope, encoder_id, probe_id, protocol_id, metric, low and high; only where every scored
-        task has an interval.
-    """
-    who = ["encoder_id", "probe_id", "protocol_id", "metric"]
-    ends = ["low", "high"]
-    weights = weigh_tasks(lake.table("silver.tasks").collect()).select("task_id", "weight")
-    weight = pl.col("weight")
-    families = (
-        means.join(weights, on="task_id")
-        .group_by(pl.col("family").alias("scope"), *who)
-        .agg(
-            pl.when(pl.col(end).null_count() == 0).then((pl.col(end) * weight).sum() / weight.sum())
-            for end in ends
-        )
-    )
-    overall = families.group_by(who).agg(
-        pl.when(pl.col(end).null_count() == 0).then(pl.col(end).mean()) for end in ends
-    )
-    whole = overall.select(pl.lit(OVERALL).alias("scope"), *who, *ends)
-    return pl.concat([families.select("scope", *who, *ends), whole]).drop_nulls()
 
 
 def evidence_payload(contents: "Contents") -> dict[str, Any]:

@@ -9,12 +9,19 @@ import polars as pl
 import pytest
 from blanks import filled
 
+from flows.terminal import (
+    leaderboard_markdown,
+    print_leaderboard,
+    print_task_scores,
+    print_task_table,
+)
 from genebench.comparison import rank_over_tasks
 from lakehouse import open_lake
 from lakehouse.delta import Commit
+from lakehouse.intervals import board_intervals
 from lakehouse.report import write_report
 from lakehouse.report.contents import read_contents
-from lakehouse.report.evidence import Standing, board_intervals
+from lakehouse.report.evidence import Standing
 from lakehouse.report.page import to_spec
 from lakehouse.report.payload import to_payload
 from lakehouse.report.rank_figures import draw_standing
@@ -220,3 +227,23 @@ def test_an_open_task_says_its_verdict_and_pairs(page):
     page.select_option("#series", label="linear")
     assert page.locator("#comparisons").is_visible()
     assert page.complaints == []
+
+
+def test_the_terminal_marks_what_a_control_solves(lake, capsys):
+    print_leaderboard(lake, "current", "roc_auc")
+    words = capsys.readouterr().out
+    assert "1 of 1 tasks tell little of encoders: task_3 solved by random" in words
+    mean = lake.leaderboard().filter(encoder_id="e0", probe_id="linear")["overall"].item()
+    assert f"{mean - HALF:.3f} to {mean + HALF:.3f}" in " ".join(words.split())
+    assert "solved by random" in leaderboard_markdown(lake, "current")
+    print_task_table(lake, "current", "roc_auc")
+    assert "solved by" in capsys.readouterr().out
+
+
+def test_a_task_in_the_terminal_has_its_scores_with_intervals(lake, capsys):
+    print_task_scores(lake, "current", "task_3")
+    words = capsys.readouterr().out
+    assert "ROC AUC: solved by random" in words
+    assert "low" in words
+    print_task_scores(lake, "current", "no_such_task")
+    assert capsys.readouterr().out == ""
