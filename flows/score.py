@@ -141,6 +141,8 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
     plan = make_plan(context, asked)
     pending = plan.select(asked.tasks, [encoder_id])
     commit = context.commit({"silver.tasks": context.lake.delta.version("silver.tasks")})
+    # A worker that was lost midway leaves some, and Dask gives its task to another.
+    remove_orphans(context.lake.delta, commit, encoder_id)
     states: dict[str, int] = {}
     failed: dict[str, str] = {}
     with track(f"score {encoder_id}", pending.height, "evaluations") as advance:

@@ -170,24 +170,31 @@ def missing_folds(delta: Delta, prepared: Sequence[Prepared], protocol: Protocol
     ]
 
 
-def remove_orphans(delta: Delta, commit: Commit) -> int:
+def remove_orphans(delta: Delta, commit: Commit, encoder_id: str | None = None) -> int:
     """Take out results whose evaluation was never committed: a run died between the two.
+
+    Args:
+        delta: The tables.
+        commit: Who takes them out.
+        encoder_id: Look at this encoder's only, while others may be at work; at all by default.
 
     Returns:
         How many rows were taken out.
     """
-    evaluations = delta.scan("gold.evaluations").select("evaluation_key", "run_id")
+    is_asked = pl.lit(True) if encoder_id is None else pl.col("encoder_id") == encoder_id
+    evaluations = delta.scan("gold.evaluations").filter(is_asked).select("evaluation_key", "run_id")
     n_removed = 0
     for name in ("gold.scores", "gold.intervals", "gold.predictions"):
         orphans = (
             delta.scan(name)
+            .filter(is_asked)
             .join(evaluations, on=["evaluation_key", "run_id"], how="anti")
             .group_by("family", "encoder_id", "run_id")
             .agg(pl.col("evaluation_key").unique().sort(), pl.len().alias("n"))
             .collect()
         )
-        for family, encoder_id, run_id, keys, _ in orphans.iter_rows():
-            place = {"family": family, "encoder_id": encoder_id}
+        for family, encoder, run_id, keys, _ in orphans.iter_rows():
+            place = {"family": family, "encoder_id": encoder}
             delta.withdraw(name, place, run_id, keys, commit)
         n_removed += int(orphans["n"].sum())
     return n_removed

@@ -143,7 +143,8 @@ def test_results_of_a_run_that_died_are_taken_out_of_every_table(lake):
     for name in ("gold.scores", "gold.intervals", "gold.predictions"):
         lake.delta.append(name, filled(name, [row]), COMMIT)
     before = lake.counts()
-    assert remove_orphans(lake.delta, COMMIT) == 3
+    assert remove_orphans(lake.delta, COMMIT, "noise") == 0
+    assert remove_orphans(lake.delta, COMMIT, "good") == 3
     after = lake.counts()
     assert before["gold.intervals"] - after["gold.intervals"] == 1
     assert after.get("gold.predictions", 0) == 0
