@@ -134,6 +134,10 @@ def curate(
         list[str] | None,
         typer.Option(help="Tasks of your own: a YAML entry with its CSV; repeatable."),
     ] = None,
+    forget_own_tasks: Annotated[
+        bool,
+        typer.Option("--forget-own-tasks", help="Leave out those that earlier runs were given."),
+    ] = False,
 ) -> None:
     """Build entities, inputs and tasks from the current snapshots."""
 
@@ -141,7 +145,7 @@ def curate(
         from flows.curate import curate as run
         from flows.terminal import print_outcome
 
-        print_outcome(run(profile, force, task_folder, task_file))
+        print_outcome(run(profile, force, task_folder, task_file, forget_own_tasks))
 
     run_flows(verb)
 

@@ -1,5 +1,6 @@
 """Raw tables into entities, inputs and tasks."""
 
+import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -13,9 +14,18 @@ from flows.names import run_name
 from flows.outcome import Outcome
 from flows.publish import close, replace_together, tell
 from flows.turns import one_writer
+from genebench.settings import get_settings
+from lakehouse import open_lake
 from lakehouse.cards import curated_markdown
 from lakehouse.changes import changed_samples, describe_changes
-from lakehouse.curation import choose_snapshots, curation_key, is_curated, missing_files
+from lakehouse.curation import (
+    add_own_tasks,
+    choose_snapshots,
+    curation_key,
+    is_curated,
+    missing_files,
+    own_task_paths,
+)
 from lakehouse.silver import Curated, curate_tables
 
 if TYPE_CHECKING:
@@ -38,23 +48,30 @@ def curate(
     force: bool = False,
     task_folders: list[FilePath] | Unset = UNCHOSEN,
     task_files: list[FilePath] | Unset = UNCHOSEN,
+    forget_own_tasks: bool = False,
 ) -> Outcome:
     """Build entities, inputs and tasks from the current snapshots.
 
-    Nothing is done where the silver tables were built from the same bytes and declarations.
+    Nothing is done where the silver tables were built from the same bytes and declarations. Tasks
+    of your own are given once; later runs build them again from the same folders and files.
 
     Args:
         profile: embedded or paper; the setting by default.
         force: Build them all the same.
         task_folders: Folders with tasks of your own (entities.csv and outcomes.csv).
         task_files: YAML files with tasks of your own.
+        forget_own_tasks: Leave out the tasks of your own that earlier runs were given.
     """
-    own = (*(task_folders or ()), *(task_files or ()))
+    lake = open_lake()
+    before = own_task_paths(lake)
+    given = [*(task_folders or ()), *(task_files or ())]
+    kept = [] if forget_own_tasks else before
+    own = tuple(add_own_tasks(kept, given, get_settings().own_tasks))
     context = open_context(profile, task_paths=own)
     outcome = Outcome("curate")
     snapshots = choose_snapshots(context.lake, context.registry)
     key = curation_key(context.registry, snapshots)
-    if not force and is_curated(context.lake, key):
+    if not force and list(own) == before and is_curated(context.lake, key):
         outcome.skipped["silver"] = f"curated from these {len(snapshots)} snapshots before"
         return close(outcome)
     done, left_out, failed = curate_silver(context.registry.profile.id, snapshots, key, own)
@@ -73,7 +90,7 @@ def curate_silver(
         What was written, what the sources cannot give, and what failed, each with a word about it.
     """
     context = open_context(profile, task_paths=own)
-    commit = context.commit(dict(snapshots), curation_key=key)
+    commit = context.commit(dict(snapshots), curation_key=key, own_tasks=json.dumps(own))
     curated = curate_tables(context.lake, context.registry, snapshots)
     before = {name: _before(context, name) for name in curated.tables}
     replace_together(context, curated.tables, commit, before)

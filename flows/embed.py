@@ -1,5 +1,7 @@
 """Inputs into embeddings."""
 
+from collections.abc import Mapping
+
 from prefect import allow_failure, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
@@ -15,15 +17,16 @@ from flows.runners import ChosenRunner, result_of
 from flows.turns import one_writer
 from genebench.encoders import Encoder, check_dimension, load
 from genebench.encoders import digest as encoder_digest
+from genebench.encoders.weights import weight_digests
+from genebench.errors import EncoderUnavailable
 from lakehouse.curation import refuse_half_curated
+from lakehouse.embedded import encoder_row, lineage, stored_size
 from lakehouse.materials import (
     Material,
     embedding_rows,
-    encoder_row,
     kept_rows,
     plan_material,
     reading_of,
-    stored_size,
 )
 
 
@@ -36,6 +39,9 @@ def embed(
 ) -> Outcome:
     """Encode every entity that has no vector yet of the digests at hand.
 
+    An encoder whose weights or inputs are not here is refused with the reason; asked for by name,
+    it fails the run.
+
     Args:
         encoders: Encoders, globs allowed; those of the profile by default.
         profile: embedded or paper; the setting by default.
@@ -46,6 +52,7 @@ def embed(
     refuse_half_curated(context.lake)
     outcome = Outcome("embed")
     failures: dict[str, str] = {}
+    named = {*(encoders or []), *context.registry.own_encoders}
     runs: dict[str, PrefectFuture[tuple[int, str]]] = {}
     for encoder in context.choose_encoders(encoders or [], files):
         runs[encoder.id] = embed_encoder.with_options(
@@ -60,6 +67,9 @@ def embed(
         )
     for encoder_id, run in runs.items():
         result = result_of(run)
+        if isinstance(result, EncoderUnavailable) and encoder_id not in named:
+            outcome.refused[encoder_id] = str(result)
+            continue
         if isinstance(result, BaseException):
             failures[encoder_id] = str(result)
             continue
@@ -102,31 +112,47 @@ def _materialise(
     context: Context, encoder: Encoder, material: Material
 ) -> tuple[int, dict[str, int]]:
     commit = context.commit()
-    partition = {"encoder_id": encoder.id}
-    _tell_state(context, material, is_complete=False)
-    if material.has_stale or encoder.is_fitted:
-        kept = kept_rows(context.lake.delta, material)
-        kept = kept.clear() if encoder.is_fitted else kept
-        replace(context, "silver.embeddings", kept, commit, partition)
     loader = load(encoder, context.place)
     n_encoded = 0
     counts: dict[str, int] = {}
     chunks = list(material.chunks())
+    if not chunks:
+        _begin(context, encoder, material)
     with track(f"embed {encoder.id}", sum(c.height for c in chunks), "entities") as advance:
         for chunk in chunks:
             reading = reading_of(context.lake.delta, material, chunk)
             vectors = check_dimension(encoder, loader.encode(reading, advance))
+            if chunk is chunks[0]:
+                # Only now: weights that are missing or wrong leave every table as it was.
+                _begin(context, encoder, material)
             rows = embedding_rows(material, chunk, vectors, context.run_id)
             append(context, "silver.embeddings", rows, commit)
             n_encoded += rows.height
             for name, n in vectors.counts.items():
                 counts[name] = counts.get(name, 0) + n
-    _tell_state(context, material, is_complete=True)
+    weights = weight_digests(encoder, context.place) if chunks else {}
+    _tell_state(context, material, is_complete=True, weights=weights)
     return n_encoded, counts
 
 
-def _tell_state(context: Context, material: Material, is_complete: bool) -> None:
+def _begin(context: Context, encoder: Encoder, material: Material) -> None:
+    """Say that an encoder is at work, and remove the vectors that are no longer its own."""
+    _tell_state(context, material, is_complete=False)
+    if material.has_stale or encoder.is_fitted:
+        kept = kept_rows(context.lake.delta, material)
+        kept = kept.clear() if encoder.is_fitted else kept
+        partition = {"encoder_id": encoder.id}
+        replace(context, "silver.embeddings", kept, context.commit(), partition)
+
+
+def _tell_state(
+    context: Context,
+    material: Material,
+    is_complete: bool,
+    weights: Mapping[str, str] | None = None,
+) -> None:
     size = stored_size(context.lake.delta, material.encoder.id)
     row = encoder_row(material, is_complete, size, context.run_id)
     partition = {"encoder_id": material.encoder.id}
-    replace(context, "silver.encoders", row, context.commit(), partition)
+    commit = context.commit(**lineage(material.encoder, weights or {}))
+    replace(context, "silver.encoders", row, commit, partition)

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from flows.screens import print_foreign
-from flows.terminal import print_leaderboard, print_rows
+from flows.terminal import print_leaderboard, print_rows, print_task_scores
 from genebench.declarations import suggest
 from genebench.errors import GenebenchError, LakeError, RegistryError
 from genebench.registry import DECLARATIONS, Registry, load_registry, profile_ids
@@ -16,18 +16,30 @@ from genebench.settings import get_settings
 from lakehouse import open_lake
 from lakehouse.cards import card_rows, read_cards, render_page
 from lakehouse.changes import changes_since_release, describe_changes
-from lakehouse.curation import choose_snapshots, curation_key, is_curated, missing_files
+from lakehouse.curation import (
+    add_own_tasks,
+    choose_snapshots,
+    curation_key,
+    is_curated,
+    missing_files,
+    own_task_paths,
+)
+from lakehouse.embedded import weights_of
 from lakehouse.foreign import foreign_means
 from lakehouse.plan import plan_release, release_of
 from lakehouse.queries import Lake
 from lakehouse.tables import TABLES
+from lakehouse.uncertainty import verdict_words
 
 
 def open_registry(profile: str | None) -> Registry:
     """The declarations of a profile, the setting's by default."""
     settings = get_settings()
+    there = [name for name in own_task_paths(open_lake()) if Path(name).exists()]
     return load_registry(
-        profile or settings.profile, task_paths=settings.own_tasks, versions=settings.versions
+        profile or settings.profile,
+        task_paths=[*settings.own_tasks, *map(Path, add_own_tasks(there, (), settings.own_tasks))],
+        versions=settings.versions,
     )
 
 
@@ -70,6 +82,7 @@ def _list_tasks(registry: Registry, families: list[str]) -> tuple[list[str], lis
         )
     chosen = registry.select_tasks((), families)
     sizes = _sizes()
+    verdicts = verdict_words(open_lake(), release_of(get_settings().protocol))
     rows = []
     for task_id in chosen:
         task = registry.tasks[task_id]
@@ -82,9 +95,11 @@ def _list_tasks(registry: Registry, families: list[str]) -> tuple[list[str], lis
                 task.title,
                 ", ".join(task.source),
                 f"{size:,}" if size else None,
+                *([verdicts.get(task_id)] if verdicts else []),
             ]
         )
-    return ["task", "family", "kind", "title", "sources", "samples"], rows
+    head = ["task", "family", "kind", "title", "sources", "samples"]
+    return [*head, *(["verdict"] if verdicts else [])], rows
 
 
 def _sizes() -> dict[str, int]:
@@ -135,10 +150,13 @@ def print_card(name: str, profile: str | None) -> None:
         if noun == "task" and name in entries:
             card = next(c for c in read_cards(open_lake(), registry) if c.task.id == name)
             print_rows(f"task {name}", ["", ""], card_rows(card))
+            print_task_scores(open_lake(), release_of(get_settings().protocol), name)
             return
         if name in entries:
             declared = entries[name].model_dump(mode="json", by_alias=True, exclude_defaults=True)
             print_rows(f"{noun} {name}", ["", ""], _flatten(declared))
+            if noun == "encoder":
+                _print_embedded(open_lake(), name)
             return
     if name in TABLES:
         table = TABLES[name]
@@ -159,6 +177,17 @@ def print_card(name: str, profile: str | None) -> None:
     known = [*(key for entries in kinds.values() for key in entries), *TABLES]
     known += releases["release_id"].to_list()
     raise RegistryError([f"nothing is named {name!r}{suggest(name, known)}; see `genebench ls`"])
+
+
+def _print_embedded(lake: Lake, encoder_id: str) -> None:
+    """Print what the lake has of an encoder, and the weights that it was made from."""
+    rows = lake.encoders().filter(encoder_id=encoder_id).to_dicts()
+    if not rows:
+        return
+    names = ("n_wanted", "n_entities", "dimension", "is_complete", "encoder_digest", "embedded_at")
+    print_rows("in the lake", ["", ""], [[name, rows[0][name]] for name in names])
+    if weights := weights_of(lake.delta, encoder_id):
+        print_rows("made from", ["file", "sha256"], weights.items())
 
 
 def _print_release(lake: Lake, name: str) -> None:

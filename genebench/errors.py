@@ -55,5 +55,12 @@ class EncoderError(GenebenchError):
     """An encoder cannot be loaded or gave vectors of the wrong shape or value."""
 
 
+class EncoderUnavailable(EncoderError):
+    """What an encoder needs is not here: weights, a package, a file, an input, another encoder.
+
+    Nothing is wrong with the encoder; a run that did not ask for it by name goes on without it.
+    """
+
+
 class LakeError(GenebenchError):
     """The lake cannot be opened, read or written as asked."""

@@ -1,6 +1,8 @@
 """Whether the silver tables are those of the bytes and declarations at hand."""
 
+import json
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import polars as pl
 
@@ -62,6 +64,38 @@ def curation_key(registry: Registry, snapshots: Mapping[str, str]) -> str:
     profile = registry.profile.model_dump(mode="json", include={"id", "catalogues", "inputs"})
     own = {name: one.snapshot_id for name, one in registry.own_tasks.items()}
     return digest_json([REVISION, dict(snapshots), profile, tasks, own])
+
+
+def own_task_paths(lake: Lake) -> list[str]:
+    """The folders and files of the user's own tasks that the lake was last curated with."""
+    for commit in lake.delta.history("silver.tasks"):
+        if "curation_key" in commit:
+            return list(json.loads(commit.get("own_tasks", "[]")))
+    return []
+
+
+def add_own_tasks(
+    remembered: Iterable[str], given: Iterable[str], settings: Iterable[Path]
+) -> list[str]:
+    """The folders and files of own tasks to curate with: those remembered, then those given.
+
+    Args:
+        remembered: Of the last curation; absolute.
+        given: Of this one.
+        settings: Those that the settings name, which are read anyhow.
+
+    Raises:
+        LakeError: One that is remembered is gone; says how its tasks leave.
+    """
+    gone = [name for name in remembered if not Path(name).exists()]
+    if gone:
+        raise LakeError(
+            f"{gone[0]} is gone, whose tasks are in this lake; put it back, or run `genebench "
+            "curate --forget-own-tasks` with the --task-folder and --task-file that shall stay"
+        )
+    known = {str(path.resolve()) for path in settings}
+    wanted = [*remembered, *(str(Path(name).resolve()) for name in given)]
+    return [name for name in dict.fromkeys(wanted) if name not in known]
 
 
 def is_curated(lake: Lake, key: str) -> bool:

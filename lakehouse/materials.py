@@ -5,14 +5,14 @@ Only entities that some task samples are embedded: vectors that nothing is score
 """
 
 import datetime as dt
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from genebench.digest import digest_frame, digest_json, digest_vectors
 from genebench.encoders import Encoder, Reading, Vectors
-from genebench.errors import EncoderError
+from genebench.errors import EncoderUnavailable
 from genebench.inputs import render_contents
 from genebench.tasks.statistics import label_columns
 from lakehouse.delta import Delta
@@ -65,7 +65,7 @@ def plan_material(delta: Delta, encoder: Encoder, encoder_digest: str) -> Materi
     """Compare what an encoder should have embedded with what is stored.
 
     Raises:
-        EncoderError: The lake has nothing that the encoder reads.
+        EncoderUnavailable: The lake has nothing that the encoder reads.
     """
     needed = (
         delta.scan("silver.samples")
@@ -83,10 +83,7 @@ def plan_material(delta: Delta, encoder: Encoder, encoder_digest: str) -> Materi
         ]
     )
     if not wanted.height:
-        raise EncoderError(
-            f"{encoder.id}: the lake has no {encoder.reads} input for any entity that a task "
-            "samples; run `genebench curate`, or check that the profile declares such inputs"
-        )
+        raise EncoderUnavailable(_nothing_to_read(encoder))
     stored = (
         delta.scan("silver.embeddings")
         .filter(pl.col("encoder_id") == encoder.id)
@@ -115,6 +112,15 @@ def plan_material(delta: Delta, encoder: Encoder, encoder_digest: str) -> Materi
         wanted.join(good, on=WHO, how="anti"),
         has_stale,
         bool(finished.height) and not has_stale,
+    )
+
+
+def _nothing_to_read(encoder: Encoder) -> str:
+    if encoder.bases():
+        return f"{encoder.id}: no entity has a vector by {' and '.join(encoder.bases())}"
+    return (
+        f"{encoder.id}: the lake has no {encoder.reads} input for any entity that a task samples; "
+        "run `genebench curate`, or check that the profile declares such inputs"
     )
 
 
@@ -264,45 +270,3 @@ def kept_rows(delta: Delta, material: Material) -> pl.DataFrame:
         .collect()
         .join(material.wanted, on=[*WHO, "input_digest"], how="semi")
     )
-
-
-def encoder_row(
-    material: Material, is_complete: bool, stored: Mapping[str, int], run_id: str
-) -> pl.DataFrame:
-    """The row of `silver.encoders` that says what an encoder is and whether it is finished.
-
-    Args:
-        material: The encoder's work.
-        is_complete: False while it is at work.
-        stored: n_entities and dimension, of what is stored.
-        run_id: The flow run.
-    """
-    encoder = material.encoder
-    return pl.DataFrame(
-        {
-            "encoder_id": [encoder.id],
-            "title": [encoder.title],
-            "modality": [encoder.modality],
-            "is_control": [encoder.is_control],
-            "encoder_digest": [material.encoder_digest],
-            "declaration": [encoder.model_dump_json(by_alias=True, exclude_defaults=True)],
-            "wanted_digest": [material.wanted_digest],
-            "n_wanted": [material.wanted.height],
-            "n_entities": [stored["n_entities"]],
-            "dimension": [stored["dimension"]],
-            "is_complete": [is_complete],
-            "run_id": [run_id],
-            "embedded_at": [dt.datetime.now(dt.UTC)],
-        }
-    )
-
-
-def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
-    """How many entities an encoder has vectors of, and how wide the widest is."""
-    row = (
-        delta.scan("silver.embeddings")
-        .filter(pl.col("encoder_id") == encoder_id)
-        .select(pl.len().alias("n_entities"), pl.col("dimension").max().fill_null(0))
-        .collect()
-    )
-    return {name: int(row[name][0]) for name in ("n_entities", "dimension")}

@@ -111,7 +111,8 @@ def _read_layout(delta: Delta, protocol: Protocol, universe: str) -> Layout:
     refused: dict[str, str] = {}
     needed = samples.select("entity_type", "entity_id").unique()
     covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")
-    encoder_ids = _usable_encoders(encoders, covered, needed, refused)
+    least = 0.0 if universe == "full" else MIN_COVERAGE
+    encoder_ids = _usable_encoders(encoders, covered, needed, least, refused)
     universes = tuple(
         _universe(ids, entities, tasks, samples, labels, protocol, refused)
         for ids, entities in _universes(universe, encoder_ids, covered)
@@ -124,6 +125,7 @@ def _usable_encoders(
     encoders: pl.DataFrame,
     covered: pl.DataFrame,
     needed: pl.DataFrame,
+    least: float,
     refused: dict[str, str],
 ) -> list[str]:
     usable = []
@@ -135,11 +137,12 @@ def _usable_encoders(
             refused[encoder_id] = (
                 f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
             )
-        elif not wanted or mine.height < MIN_COVERAGE * wanted:
+        elif not mine.height or mine.height < least * wanted:
             share = mine.height / wanted if wanted else 0.0
             refused[encoder_id] = (
                 f"covers {mine.height:,} of {wanted:,} entities ({share:.0%}, at least "
-                f"{MIN_COVERAGE:.0%} needed to share a universe)"
+                f"{MIN_COVERAGE:.0%} needed to share a universe); `--universe full` takes each "
+                "encoder on what it covers"
             )
         else:
             usable.append(encoder_id)

@@ -9,7 +9,7 @@ import polars as pl
 
 from genebench import encoders
 from genebench.encoders import Encoder, Reading, Vectors
-from genebench.errors import EncoderError
+from genebench.errors import EncoderError, EncoderUnavailable
 
 
 class SeedArguments(encoders.Arguments):
@@ -119,14 +119,15 @@ def base_vectors(encoder: Encoder, reading: Reading, base_id: str | None = None)
     """The finished vectors of a base encoder.
 
     Raises:
-        EncoderError: The reading gives no access to other encoders' vectors, or they are none.
+        EncoderError: The reading gives no access to other encoders' vectors.
+        EncoderUnavailable: They are none.
     """
     wanted = base_id or encoder.bases(reading.entity_type)[0]
     if reading.vectors is None:
         raise EncoderError(f"{encoder.id}: reads the vectors of {wanted!r}, which were not given")
     vectors = reading.vectors(wanted)
     if not vectors.entity_ids:
-        raise EncoderError(
+        raise EncoderUnavailable(
             f"{encoder.id}: {wanted!r} has no {reading.entity_type} vectors; embed it first"
         )
     return vectors

