@@ -55,9 +55,16 @@ def print_outcome(outcome: Outcome) -> None:
 
 
 def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> None:
-    """Print a release's leaderboard, one table for each metric shown."""
+    """Print a release's leaderboard, one table for each metric shown.
+
+    Raises:
+        LakeError: The release has no scores by the metric that is asked for.
+    """
     for shown in (metric,) if metric else SHOWN_METRICS:
         head, rows = leaderboard_cells(lake, release, shown)
+        if metric and not rows:
+            # Says which metrics there are.
+            lake.leaderboard(release, metric=metric)
         if rows:
             chosen = METRICS[shown]
             direction = "higher" if chosen.is_greater_better else "lower"

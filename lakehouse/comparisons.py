@@ -105,10 +105,13 @@ def compare_published(
     )
     shared = sorted(set(theirs["encoder_id"].drop_nulls()) & set(items["encoder_id"]))
     if not shared:
+        known = theirs["encoder_id"].drop_nulls().unique().sort().to_list()
+        if not known:
+            named = ", ".join(foreign["encoder_name"].unique().sort())
+            raise LakeError(f"no encoder declared here has a published name ({named})")
         raise LakeError(
-            f"release {release!r} has none of the published encoders ("
-            + ", ".join(theirs["encoder_id"].drop_nulls().unique().sort())
-            + "); score one: `genebench score --protocol paper --encoder bag_of_words`"
+            f"release {release!r} has none of the published encoders ({', '.join(known)}); "
+            "score one: `genebench score --protocol paper --encoder bag_of_words`"
         )
     ours = _our_means(lake, release, probe).select(
         "task_id", "encoder_id", "metric", "protocol_id", pl.col("mean").alias("ours"),

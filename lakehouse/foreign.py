@@ -16,6 +16,7 @@ import polars as pl
 from genebench.digest import digest_bytes
 from genebench.errors import LakeError
 from genebench.published import metric_of, read_published
+from genebench.registry import load_registry
 from genebench.tasks import Task, subtask_id
 from lakehouse.tables import table
 
@@ -54,7 +55,8 @@ def read_foreign(
     Args:
         path: A CSV file in one of the three forms, or in our own long form.
         name: What the release is to be called here.
-        tasks: The declared tasks, which published names are matched to.
+        tasks: The declared tasks, which published names are matched to; models are matched to the
+            published names of encoders and to the ids of declared ones.
         run_id: The flow run.
         sizes: A CSV file of `task` and `n_evaluated`; `evaluated_sizes.csv` beside the file if
             that is there.
@@ -266,7 +268,11 @@ def _finish(
         rows.append((task_name, label, task_id))
     schema = dict.fromkeys(("task_name", "label", "task_id"), pl.String)
     matched = pl.DataFrame(rows, schema=schema, orient="row")
-    encoders = {one: published.encoder_of(one) for one in draft["encoder_name"].unique()}
+    declared_encoders = load_registry().encoders
+    encoders = {
+        one: published.encoder_of(one) or (one if one in declared_encoders else None)
+        for one in draft["encoder_name"].unique()
+    }
     key = ["task_name", "label", "encoder_name", "probe_name", "metric", "statistic", "fold"]
     if twice := draft.height - draft.unique(key).height:
         example = draft.filter(draft.select(key).is_duplicated()).row(0)[:4]

@@ -81,6 +81,12 @@ def test_names_unknown_here_keep_their_rows(tmp_path, tasks):
     assert rows["task_id"].null_count() == rows.height
 
 
+def test_the_id_of_a_declared_encoder_means_itself(tmp_path, tasks):
+    assert read_published().encoder_of("tfidf") is None, "the paper has no such model"
+    path = write(tmp_path, "task,model,metric,value\nAny,tfidf,roc_auc,0.7\n")
+    assert read_foreign(path, "june", tasks, "run")["encoder_id"].to_list() == ["tfidf"]
+
+
 def test_published_names_mean_tasks_by_the_papers_name_without_case():
     named = {"ccd": declare("ccd", "Cell cycle", paper={"task": "CCD Protein"})}
     assert read_published().task_of("ccd protein", named) == "ccd"

@@ -16,6 +16,7 @@ from flows.terminal import (
     print_task_table,
 )
 from genebench.comparison import rank_over_tasks
+from genebench.errors import LakeError
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.intervals import board_intervals
@@ -247,3 +248,8 @@ def test_a_task_in_the_terminal_has_its_scores_with_intervals(lake, capsys):
     assert "low" in words
     print_task_scores(lake, "current", "no_such_task")
     assert capsys.readouterr().out == ""
+
+
+def test_a_leaderboard_by_a_metric_that_does_not_exist_is_one_error(lake):
+    with pytest.raises(LakeError, match="did you mean 'roc_auc'"):
+        print_leaderboard(lake, "current", "roc_acu")
