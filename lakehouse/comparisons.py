@@ -47,6 +47,7 @@ def compare_encoders(
     lower = [name for name, one in METRICS.items() if not one.is_greater_better]
     sign = pl.when(pl.col("metric").is_in(lower)).then(-1.0).otherwise(1.0)
     gain = pl.col("value") - pl.col("value_b")
+    tests = _tests(lake, encoder_a, encoder_b, release, probe)
     found = (
         side_a.join(side_b, on=same, suffix="_b")
         .group_by("family", "task_id", "kind", "metric")
@@ -59,6 +60,7 @@ def compare_encoders(
             (gain * sign > 0).sum().alias("n_folds_won"),
         )
         .sort(pl.col("difference") * sign, "task_id", descending=[True, False])
+        .join(tests, on=["task_id", "metric"], how="left", maintain_order="left")
         .collect()
     )
     if not found.height:
@@ -67,6 +69,25 @@ def compare_encoders(
             + (f" by {metric}" if metric else "")
         )
     return found
+
+
+def _tests(lake: "Lake", encoder_a: str, encoder_b: str, release: str, probe: str) -> pl.LazyFrame:
+    """What `gold.comparisons` knows of two encoders, the difference turned to a minus b."""
+    both = [encoder_a, encoder_b]
+    pair = pl.col("encoder_a").is_in(both) & pl.col("encoder_b").is_in(both)
+    is_turned = pl.col("encoder_a") != encoder_a
+    return (
+        lake.table("gold.comparisons")
+        .filter((pl.col("release_id") == release) & (pl.col("probe_id") == probe) & pair)
+        .select(
+            "task_id",
+            "metric",
+            pl.when(is_turned).then(-pl.col("high")).otherwise("low").alias("low"),
+            pl.when(is_turned).then(-pl.col("low")).otherwise("high").alias("high"),
+            "p_adjusted",
+            "is_established",
+        )
+    )
 
 
 def compare_published(

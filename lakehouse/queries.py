@@ -220,7 +220,9 @@ class Lake(Tables):
         Returns:
             family, task_id, kind, metric, mean_a, mean_b (over folds), difference (a minus b, in
             the metric's unit), sd (population deviation of the paired differences over folds),
-            n_folds, n_folds_won (in which a is better), largest gain of a first.
+            n_folds, n_folds_won (in which a is better), largest gain of a first; low and high (the
+            interval of the difference), p_adjusted (after Holm over all pairs and tasks) and
+            is_established are null where `genebench report` has not compared the two.
 
         Raises:
             LakeError: An encoder is not in the release, or they share no task.

@@ -253,3 +253,14 @@ def test_a_task_in_the_terminal_has_its_scores_with_intervals(lake, capsys):
 def test_a_leaderboard_by_a_metric_that_does_not_exist_is_one_error(lake):
     with pytest.raises(LakeError, match="did you mean 'roc_auc'"):
         print_leaderboard(lake, "current", "roc_acu")
+
+
+def test_a_comparison_carries_its_tests_either_way(lake):
+    one = lake.compare("random", "e0").filter(task_id="task_3").row(0, named=True)
+    assert (one["low"], one["high"]) == pytest.approx((0.1, 0.3))
+    other = lake.compare("e0", "random")
+    mine = other.filter(task_id="task_3").row(0, named=True)
+    assert (mine["low"], mine["high"]) == pytest.approx((-0.3, -0.1))
+    assert mine["p_adjusted"] == pytest.approx(0.00012)
+    assert mine["is_established"]
+    assert other["p_adjusted"].null_count() == other.height - 1, "the rest was not compared"
