@@ -1,4 +1,4 @@
-"""The commands of studies beside the leaderboard: leaked words, and what was learned later."""
+"""The commands of studies beside the leaderboard: leaked words, later labels, other probes."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -77,10 +77,54 @@ def later(
     _show(rows, ("label", "n_tested", "n_gained", "value", "low", "high", "reason"), csv)
 
 
+def sensitivity(
+    task: Annotated[str, typer.Argument(help="A task.")],
+    encoder: Annotated[
+        list[str] | None, typer.Option("--encoder", "-e", help="Encoder; repeatable.")
+    ] = None,
+    probe: Annotated[
+        list[str] | None, typer.Option(help="Probe; repeatable. The first one's curves are drawn.")
+    ] = None,
+    fraction: Annotated[
+        list[float] | None, typer.Option(help="Share of the training rows; repeatable.")
+    ] = None,
+    protocol: ProtocolId = None,
+    csv: Csv = None,
+    figure: Annotated[
+        Path | None, typer.Option(help="Draw it: an .svg, .png or .html file.")
+    ] = None,
+) -> None:
+    """Score a task with other probes, other penalties, and fewer training rows."""
+    from genebench.registry import load_registry
+    from genebench.settings import get_settings
+    from lakehouse import open_lake
+    from lakehouse.matching import require_known
+    from lakehouse.sensitivity import FRACTIONS, draw_sensitivity, measure_sensitivity
+
+    settings = get_settings()
+    registry = load_registry(settings.profile)
+    chosen = probe or ["linear", "knn", "gradient_boosting", "mlp"]
+    rows = measure_sensitivity(
+        open_lake(),
+        task,
+        registry.select_encoders(encoder or ["tfidf"]),
+        {name: registry.probes[require_known(name, registry.probes, "probe")] for name in chosen},
+        registry.protocols[protocol or settings.protocol],
+        fractions=fraction or FRACTIONS,
+    )
+    _show(rows, ("encoder_id", "study", "setting", "value", "sd", "n_train", "reason"), csv)
+    if figure is not None:
+        draw_sensitivity(rows).save(figure)
+        typer.echo(f"figure in {figure}")
+
+
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     app.command(epilog="Example: genebench leakage cellular_component --encoder tfidf")(leakage)
     app.command(epilog="Example: genebench later biological_process --as-of 2026-11-20")(later)
+    app.command(
+        epilog="Example: genebench sensitivity hla_class -e tfidf -e minilm --probe linear"
+    )(sensitivity)
 
 
 def _show(rows: "pl.DataFrame", columns: tuple[str, ...], csv: Path | None) -> None:

@@ -1,0 +1,118 @@
+"""One thing is changed at a time, and the curves go where they must."""
+
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+import pytest
+import yaml
+from blanks import filled
+
+import genebench.protocols
+from genebench.digest import digest_vectors
+from genebench.errors import LakeError
+from genebench.probes import TEST, TRAIN, UNUSED, Probe
+from genebench.protocols import Protocol
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.sensitivity import STUDIES, draw_sensitivity, measure_sensitivity, thin_training
+
+ROOT = Path(genebench.protocols.__file__).parents[1]
+COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
+N = 600
+GENES = [f"hgnc:{number:03d}" for number in range(N)]
+
+
+def read(folder, name, model):
+    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+
+
+PROTOCOL = read("protocols", "standard", Protocol)
+PROBES = {name: read("probes", name, Probe) for name in ("linear", "knn")}
+
+
+@pytest.fixture(scope="module")
+def lake(tmp_path_factory):
+    """Twenty features, of which the label is a linear function; another encoder is noise."""
+    opened = open_lake(tmp_path_factory.mktemp("sensitivity") / "lake")
+    rng = np.random.default_rng(0)
+    matrices = {name: rng.normal(size=(N, 20)).astype(np.float32) for name in ("real", "noise")}
+    signal = matrices["real"] @ rng.normal(size=20)
+    is_in = signal + rng.normal(size=N) > 0
+    task = {"task_id": "role", "family": "f", "kind": "binary", "entity_types": "gene"}
+    who = {"entity_type": "gene", "family": "f", "task_id": "role"}
+    samples = [who | {"sample_id": gene, "entity_id": gene} for gene in GENES]
+    labels = [
+        {"task_id": "role", "family": "f", "sample_id": gene, "value": 1.0,
+         "label": "yes" if inside else "no"}
+        for gene, inside in zip(GENES, is_in, strict=True)
+    ]  # fmt: skip
+    task |= {"labels": ["no", "yes"], "positive": "yes"}
+    opened.delta.replace("silver.tasks", filled("silver.tasks", [task]), COMMIT)
+    for name, rows in (("silver.samples", samples), ("silver.labels", labels)):
+        opened.delta.replace(name, filled(name, rows), COMMIT, {"family": "f"})
+    for name, matrix in matrices.items():
+        rows = [
+            {"encoder_id": name, "entity_type": "gene", "entity_id": gene, "dimension": 20,
+             "vector": vector.tolist(), "vector_digest": digest}
+            for gene, vector, digest in zip(GENES, matrix, digest_vectors(matrix), strict=True)
+        ]  # fmt: skip
+        embeddings = filled("silver.embeddings", rows)
+        opened.delta.replace("silver.embeddings", embeddings, COMMIT, {"encoder_id": name})
+    return opened
+
+
+@pytest.fixture(scope="module")
+def rows(lake):
+    return measure_sensitivity(lake, "role", ["real", "noise"], PROBES, PROTOCOL)
+
+
+def test_more_training_rows_teach_more_and_noise_teaches_nothing(rows):
+    curve = rows.filter(study="fraction").sort("number")
+    real = curve.filter(encoder_id="real")
+    assert real["value"].to_list()[0] < real["value"].to_list()[-1]
+    assert real["n_train"].is_sorted()
+    assert curve.filter(encoder_id="noise")["value"].is_between(0.4, 0.6).all()
+
+
+def test_every_study_has_a_row_for_each_of_its_settings(rows):
+    assert set(rows["study"]) == set(STUDIES)
+    assert rows.filter(study="probe", encoder_id="real")["setting"].to_list() == ["linear", "knn"]
+    best = rows.filter(study="penalty", encoder_id="real")["value"].max()
+    whole = rows.filter(study="fraction", setting="1", encoder_id="real")["value"][0]
+    probe = rows.filter(study="probe", setting="linear", encoder_id="real")["value"][0]
+    assert whole == probe
+    assert probe == pytest.approx(best, abs=0.02)
+
+
+def test_a_larger_share_of_training_rows_holds_those_of_a_smaller_one():
+    rng = np.random.default_rng(1)
+    split = rng.choice([TRAIN, TEST, UNUSED], size=(200, 5)).astype(np.int8)
+    small, large = (thin_training(split, share, 7) for share in (0.2, 0.6))
+    assert ((small == TRAIN) <= (large == TRAIN)).all()
+    assert ((large == TEST) == (split == TEST)).all()
+    kept = (large == TRAIN).sum(axis=0) / (split == TRAIN).sum(axis=0)
+    np.testing.assert_allclose(kept, 0.6, atol=0.01)
+    np.testing.assert_array_equal(thin_training(split, 1.0, 7), split)
+
+
+def test_the_figure_has_a_panel_a_study_and_a_point_a_row(rows):
+    panels = draw_sensitivity(rows).to_dict()["hconcat"]
+    assert len(panels) == len(STUDIES)
+    data = draw_sensitivity(rows).to_dict()["datasets"]
+    assert sum(len(points) for points in data.values()) == rows.height
+
+
+def test_what_cannot_be_asked_is_refused(lake):
+    with pytest.raises(LakeError, match="rolle"):
+        measure_sensitivity(lake, "rolle", ["real"], PROBES, PROTOCOL)
+    with pytest.raises(ValueError, match="fraction"):
+        measure_sensitivity(lake, "role", ["real"], PROBES, PROTOCOL, fractions=[1.5])
+
+
+def test_a_setting_that_cannot_be_fitted_says_why(lake):
+    found = measure_sensitivity(lake, "role", ["real"], PROBES, PROTOCOL, fractions=[0.002])
+    (row,) = found.filter(study="fraction").to_dicts()
+    assert row["value"] is None
+    assert row["reason"]
+    assert found.filter(pl.col("study") == "probe")["value"].is_not_null().all()
