@@ -35,6 +35,13 @@ ESTIMATORS = {
     "Multilayer_Perceptron_classifier": "MLPClassifier",
     "Multilayer_Perceptron_regressor": "MLPRegressor",
 }
+# The probe that reads a file's encoder; a linear model is what the protocol's own probe is.
+PROBES = {
+    "RandomForestClassifier": "random_forest",
+    "RandomForestRegressor": "random_forest",
+    "MLPClassifier": "mlp",
+    "MLPRegressor": "mlp",
+}
 DNABERT2 = "zhihan1996/DNABERT-2-117M"
 
 
@@ -86,8 +93,14 @@ def convert(entry: dict[str, Any], path: Path) -> Published:
     if entry.get("base_model"):
         name, arguments = reader.named("base_model", tuple(ESTIMATORS))
         estimator = ESTIMATORS[name]
+        if arguments:
+            reader.notes.append("the estimator's arguments are those of genebench's probe")
+    first, *others = reader.encoders()
+    if "post_processing" in entry:
+        reader.notes.append(f"the protocol joins the vectors of a pair, not this file ({join})")
+    told = {"probe": PROBES.get(estimator or ""), "description": "; ".join(reader.notes)}
     return Published(
-        reader.encoders(),
+        (first.model_copy(update=told), *others),
         "concat" if join == "concat" else "mean",
         estimator,
         arguments,

@@ -11,6 +11,7 @@ from genebench import encoders
 from genebench.encoders import Place, Reading, load
 from genebench.encoders.published import convert
 from genebench.errors import RegistryError
+from genebench.registry import load_registry
 
 MPNET = """
 descriptor:
@@ -114,6 +115,32 @@ def test_the_base_model_becomes_an_estimator_of_scikit_learn() -> None:
     assert found.estimator_arguments == {"max_iter": 5000, "n_jobs": -1}
     multilayer = PRECOMPUTED.replace("LogisticRegression", "Multilayer_Perceptron_classifier")
     assert published(multilayer).estimator == "MLPClassifier"
+
+
+@pytest.mark.parametrize(
+    ("name", "probe"),
+    [
+        ("LogisticRegression", None),
+        ("LinearRegression", None),
+        ("RandomForestClassifier", "random_forest"),
+        ("RandomForestRegressor", "random_forest"),
+        ("Multilayer_Perceptron_classifier", "mlp"),
+        ("Multilayer_Perceptron_regressor", "mlp"),
+    ],
+)
+def test_every_base_model_is_read_by_a_probe_of_ours(name, probe, tmp_path) -> None:
+    (tmp_path / "encodings.csv").write_text("symbol,0\nTP53,1\n")
+    path = tmp_path / "gene2vec.yaml"
+    path.write_text(PRECOMPUTED.replace("LogisticRegression", name))
+    registry = load_registry("embedded", encoder_files=[str(path)])
+    own = registry.own_probes().get("gene2vec")
+    assert (own.id if own else None) == probe
+
+
+def test_what_is_not_taken_over_is_told_in_the_description() -> None:
+    said = published(GENE_DISEASE).encoders[0].description
+    assert "the protocol joins the vectors of a pair, not this file (concat)" in said
+    assert "arguments" in published(PRECOMPUTED).encoders[0].description
 
 
 def test_dnabert2_never_runs_remote_code_and_says_what_differs() -> None:
