@@ -1,0 +1,119 @@
+"""What embedding does again, what it does not, what it refuses, and what is recorded."""
+
+import shutil
+
+import polars as pl
+import pytest
+from places import Place
+from world import build_world
+
+from genebench.encoders.weights import sha256_of
+from genebench.errors import GenebenchError
+from lakehouse.embedded import weights_of
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory, prefect):
+    """A world and its curated lake with the paper's profile, never changed."""
+    from flows.context import open_context
+    from flows.curate import curate
+    from flows.refresh import fetch_and_commit
+
+    folder = tmp_path_factory.mktemp("built")
+    build_world(folder / "sources")
+    with pytest.MonkeyPatch.context() as patch:
+        Place(folder / "lake", folder / "sources", patch, extra={"PROFILE": "paper"}).enter()
+        context = open_context()
+        for file_id in context.registry.source_files:
+            fetch_and_commit(context, file_id)
+        curate()
+    return folder
+
+
+@pytest.fixture
+def curated(built, tmp_path, place_of):
+    """A copy of that world and lake, entered."""
+    folder = tmp_path / "copy"
+    shutil.copytree(built, folder)
+    place = place_of(folder / "lake", folder / "sources", extra={"PROFILE": "paper"})
+    return place, build_world(folder / "sources")
+
+
+def vectors_of(place, encoder_id: str) -> pl.DataFrame:
+    rows = place.rows("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
+    return rows.sort("entity_type", "entity_id")
+
+
+def test_forty_changed_summaries_are_forty_genes_encoded_again(curated):
+    from flows.curate import curate
+    from flows.embed import embed
+    from flows.refresh import refresh
+
+    place, world = curated
+    embed(["minilm"])
+    before = vectors_of(place, "minilm")
+    names = dict(place.rows("silver.entities").select("entity_id", "symbol").iter_rows())
+    summarised = {g.symbol for g in world.genes if g.summary}
+    chosen = [s for i in before["entity_id"] if (s := names.get(i)) in summarised][:40]
+    assert len(chosen) == 40
+    for symbol in chosen:
+        world.resummarise(symbol, f"What {symbol} does is told anew.")
+    world.release("ncbi", "2024-07")
+    world.write()
+    refresh(["ncbi"])
+    curate()
+    assert embed(["minilm"]).done["minilm"].startswith("40 encoded;")
+    after = vectors_of(place, "minilm")
+    assert after["entity_id"].equals(before["entity_id"])
+    moved = after.filter(after["vector_digest"] != before["vector_digest"])
+    assert {names[i] for i in moved["entity_id"]} == set(chosen)
+    assert after.filter(after["run_id"] != before["run_id"])["entity_id"].equals(moved["entity_id"])
+    assert not embed(["minilm"]).done
+
+
+def test_an_encoder_without_its_weights_is_refused_and_the_others_run(curated, monkeypatch):
+    from flows import context as module
+    from flows.embed import embed
+
+    place, _ = curated
+    whole = module.load_registry
+
+    def smaller(*arguments, **options):
+        registry = whole(*arguments, **options)
+        chosen = ["text_length", "gtex_pca", "hpa_tissues_pca", "geneformer"]
+        profile = registry.profile.model_copy(update={"encoders": chosen})
+        return registry.__class__(**{**vars(registry), "profile": profile})
+
+    monkeypatch.setattr(module, "load_registry", smaller)
+    outcome = embed()
+    assert set(outcome.done) == {"text_length"}
+    assert set(outcome.refused) == {"gtex_pca", "hpa_tissues", "hpa_tissues_pca", "geneformer"}
+    assert "Put it at" in outcome.refused["gtex_pca"]
+    assert "no entity has a vector by hpa_tissues" in outcome.refused["hpa_tissues_pca"]
+    assert set(place.rows("silver.encoders")["encoder_id"]) == {"text_length"}
+    with pytest.raises(GenebenchError, match=r"(?s)1 failed.*gtex_pca.*Put it at"):
+        embed(["gtex_pca"])
+    assert set(place.rows("silver.encoders")["encoder_id"]) == {"text_length"}
+
+
+def test_the_weights_of_an_encoder_are_on_record_and_shown(curated, tmp_path, capsys):
+    from flows.embed import embed
+    from flows.listings import print_card
+
+    place, world = curated
+    table = tmp_path / "mine.csv"
+    rows = [f"{g.symbol},{g.number},1\n" for g in world.genes if g.is_approved]
+    table.write_text("symbol,a,b\n" + "".join(rows))
+    mine = tmp_path / "gtex_pca.yaml"
+    mine.write_text(
+        "id: gtex_pca\ntitle: Mine\nmodality: expression\nloader: precomputed\n"
+        f"model: {table}\nwith: {{namespace: symbol}}\n"
+    )
+    embed(encoder_files=[str(mine)])
+    assert weights_of(place.lake.delta, "gtex_pca") == {"mine.csv": sha256_of(table)}
+    embed(["minilm"])
+    recorded = weights_of(place.lake.delta, "minilm")
+    assert recorded["revision"] == "0.1.0"
+    assert len(recorded["model.safetensors"]) == 64
+    print_card("minilm", None)
+    assert recorded["model.safetensors"] in capsys.readouterr().out
