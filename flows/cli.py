@@ -53,11 +53,18 @@ class Listed(StrEnum):
     releases = "releases"
 
 
+class By(StrEnum):
+    """The columns of a printed leaderboard."""
+
+    family = "family"
+    task = "task"
+
+
 def main() -> None:
     """Run a command; what genebench foresees ends with one clear message and exit code 1."""
     try:
         app()
-    except GenebenchError as error:
+    except (GenebenchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(1)
 
@@ -79,6 +86,7 @@ def _run_flows(verb: Callable[[], Any]) -> Any:
     from flows.server import prefect_api
 
     with prefect_api(preload=("flows.benchmark",)):
+        from prefect.exceptions import ParameterTypeError
         from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
         from flows.logs import flush_prefect, quiet_prefect
@@ -88,6 +96,8 @@ def _run_flows(verb: Callable[[], Any]) -> Any:
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             try:
                 return verb()
+            except ParameterTypeError as error:
+                raise GenebenchError(str(error)) from None
             finally:
                 flush_prefect()
 
@@ -204,7 +214,7 @@ def score(
 @app.command(epilog="Example: genebench report --by family --metric roc_auc --csv report.csv")
 def report(
     release: Release = None,
-    by: Annotated[str, typer.Option(help="family or task.")] = "family",
+    by: Annotated[By, typer.Option(help="What a column is.")] = By.family,
     metric: Annotated[str | None, typer.Option(help="A metric; the main ones by default.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write the scores to this file.")] = None,
     csv_form: Annotated[
@@ -228,7 +238,7 @@ def report(
         shown = release or release_of(get_settings().protocol)
         place = str(folder) if page else None
         print_outcome(run(shown, profile, str(csv) if csv else None, csv_form, place, figures))
-        if by == "task":
+        if by is By.task:
             print_task_table(open_lake(), shown, metric or "roc_auc")
         else:
             print_leaderboard(open_lake(), shown, metric)

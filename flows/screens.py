@@ -37,16 +37,26 @@ def print_diff(rows: "pl.DataFrame", before: str, after: str) -> None:
 
 def print_comparison(rows: "pl.DataFrame", encoder_a: str, encoder_b: str) -> None:
     """Print two encoders side by side, a row a task."""
-    head = ["task", "metric", encoder_a, encoder_b, "difference", "sd", f"folds {encoder_a} won"]
+    head = [
+        *("task", "metric", encoder_a, encoder_b, "difference", "interval", "p"),
+        *("sd", f"folds {encoder_a} won"),
+    ]
     cells = [
         [
             *(row["task_id"], row["metric"], row["mean_a"], row["mean_b"]),
-            *(row["difference"], row["sd"], f"{row['n_folds_won']} of {row['n_folds']}"),
+            *(row["difference"], _interval(row), row["p_adjusted"]),
+            *(row["sd"], f"{row['n_folds_won']} of {row['n_folds']}"),
         ]
         for row in rows.head(N_SHOWN).iter_rows(named=True)
     ]
     print_rows(f"{encoder_a} and {encoder_b} on the same folds", head, cells)
     _tell_rest(rows)
+
+
+def _interval(row: dict[str, Any]) -> str | None:
+    if row["low"] is None:
+        return None
+    return f"{row['low']:+.3f} to {row['high']:+.3f}{' *' if row['is_established'] else ''}"
 
 
 def print_published(rows: "pl.DataFrame", release: str, published: str) -> None:
