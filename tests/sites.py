@@ -18,6 +18,9 @@ from flows.processes import read_record
 from flows.server import free_port
 from lakehouse import open_lake
 
+CHAIN = ["refresh", "curate", "embed", "score", "report"]
+# Quick ones: enough to see that two of anything are kept apart.
+ENCODERS = ["bag_of_words", "random"]
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 KEYS = [
     "evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id", "metric",
@@ -79,6 +82,13 @@ class Site:
         assert process.returncode == 0, said
         return said
 
+    def up(self) -> str:
+        """Start what is not running; its deployments embed two quick encoders."""
+        said = self.run("up")
+        encoders = {"parameters": {"encoders": ENCODERS}}
+        self.ask("PATCH", f"/deployments/{self.deployment('embed')['id']}", encoders)
+        return said
+
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}/api"
@@ -89,11 +99,11 @@ class Site:
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
         user, _, password = self.login.partition(":")
+        # SQLite can be locked for a moment, or a minute; Prefect's own clients wait longer.
         for _ in range(10):
             answer = httpx.request(
-                method, f"{self.url}{path}", json=body, auth=(user, password), timeout=30
+                method, f"{self.url}{path}", json=body, auth=(user, password), timeout=120
             )
-            # SQLite is locked for a moment; Prefect's own clients ask again too.
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(0.5)
@@ -114,6 +124,14 @@ class Site:
             body["job_variables"] = {"env": {"GENEBENCH_LAKE": str(lake)}}
         path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
         return self.ask("POST", path, body)["id"]
+
+    def schedule_refresh(self, seconds: int = 5) -> None:
+        """Let refresh be due once, in a few seconds, by a schedule."""
+        due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
+        schedule = {"interval": 7 * 24 * 3600, "anchor_date": due.isoformat()}
+        # The scheduler looks at once at deployments that were updated, each minute at the others.
+        schedules = {"schedules": [{"schedule": schedule, "active": True, "slug": "weekly"}]}
+        self.ask("PATCH", f"/deployments/{self.deployment('refresh')['id']}", schedules)
 
     def runs(self, name: str | None = None) -> list[dict[str, Any]]:
         """Runs of deployments, oldest first; those that a schedule has in store are left out."""
@@ -155,6 +173,15 @@ class Site:
         """The artifacts of a key, oldest first."""
         asked = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
         return [one["id"] for one in self.ask("POST", "/artifacts/filter", asked)][::-1]
+
+    def turns_taken(self) -> list[str]:
+        """The lakes that a run is writing to, by the names of their limits."""
+        limits = self.ask("POST", "/v2/concurrency_limits/filter", {})
+        return [
+            one["name"]
+            for one in limits
+            if one["active_slots"] and one["name"].startswith("writer")
+        ]
 
     def workers(self) -> list[psutil.Process]:
         """Its workers and all that they run."""

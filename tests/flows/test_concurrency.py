@@ -1,5 +1,8 @@
 """Overlapping runs: two commands started at once, and a refresh in the middle of a score."""
 
+import shutil
+from dataclasses import replace
+
 import pytest
 from sites import Site, keys, until
 from world import build_world
@@ -27,41 +30,42 @@ def test_two_benchmarks_at_once_take_turns_and_share_one_server(crowded):
     assert len(found) == len(set(found))
     lake = open_lake(crowded.lake)
     assert lake.table("gold.scores").collect()["run_id"].n_unique() == 1
-    assert lake.table("bronze.snapshots").collect()["snapshot_id"].is_unique().all()
-    assert (
-        lake.table("silver.embeddings")
-        .collect()
-        .select("encoder_id", "entity_id")
-        .is_unique()
-        .all()
-    )
+    for table, key in (
+        ("bronze.snapshots", ["snapshot_id"]),
+        ("silver.embeddings", ["encoder_id", "entity_type", "entity_id"]),
+        ("gold.scores", ["evaluation_key", "label", "fold", "metric"]),
+    ):
+        assert lake.table(table).select(key).collect().is_unique().all(), table
     # The last to finish stopped the server that they shared.
     until(lambda: not server.is_running(), 30)
 
 
-def test_a_refresh_during_score_waits_for_it(site):
-    world = build_world(site.folder / "sources")
-    lake = site.folder / "busy"
-    site.wait(site.submit("benchmark", lake=lake, encoders=["random"], families=["genomic"]))
-    before = keys(lake)
-    scoring = site.submit("score", lake=lake, protocol="standard")
-    until(lambda: site.state(scoring)["name"] == "Running", 120, site.tail)
+def test_a_refresh_during_score_waits_for_it(site, chain, tmp_path):
+    world = build_world(tmp_path / "sources")
+    shutil.copytree(site.lake, tmp_path / "lake")
+    lake = open_lake(tmp_path / "lake")
+    before = lake.table("gold.evaluations").collect()
     world.release("bioconductor", "3.17.0")
     world.relabel(world.genes[0].symbol, "22")
     world.write()
-    seen = set()
-    refreshing = site.submit("refresh", lake=lake)
-    until(
-        lambda: seen.add(site.state(refreshing)["name"]) or "WaitingForLake" in seen, 120, site.tail
+    busy = replace(
+        site, sources=tmp_path / "sources", more={"GENEBENCH_LAKE": str(tmp_path / "lake")}
     )
-    assert site.state(scoring)["type"] == "RUNNING"
-    assert site.wait(scoring)["name"] == "Completed"
-    assert site.wait(refreshing)["name"] == "Completed"
-    found = keys(lake)
-    assert set(before) < set(found)
-    assert len(found) == len(set(found))
-    versions = open_lake(lake).table("bronze.snapshots").collect()["version"]
-    assert set(versions) == {"3.16.0", "3.17.0"}
+    scoring = busy.start("score", "--protocol", "standard")
+    until(site.turns_taken, 120, site.tail)
+    refreshing = busy.start("refresh")
+    scored, refreshed = (one.communicate(timeout=400)[0] for one in (scoring, refreshing))
+    assert (scoring.returncode, refreshing.returncode) == (0, 0), scored + refreshed
+    assert "waiting: another run is writing" in refreshed
+    after = lake.table("gold.evaluations").collect()
+    assert after["evaluation_key"].is_unique().all()
+    assert set(after["protocol_id"]) == {"paper", "standard"}
+    assert after.filter(protocol_id="paper").height == before.height
+    # What the refresh brought is beside what was there, and is curated when somebody asks for it.
+    snapshots = lake.table("bronze.snapshots").collect()
+    assert snapshots["snapshot_id"].is_unique().all()
+    assert set(snapshots["version"]) == {"3.16.0", "3.17.0"}
+    assert snapshots["retrieved_at"].max() > after["evaluated_at"].max()
 
 
 def test_a_lake_has_one_writer_and_two_lakes_have_two(monkeypatch, tmp_path):

@@ -1,23 +1,141 @@
-"""What a task run on another machine must get right before it writes."""
+"""Many machines in small: a Dask cluster of processes and an object store, both on loopback."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+from dataclasses import replace
 
 import pytest
+from sites import ENCODERS, keys, results, until
 from world import build_world
 
-pytestmark = pytest.mark.usefixtures("prefect")
+from flows.server import free_port, is_free
+from lakehouse.queries import Lake
+
+BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)), "-f", "genomic")
 
 
-@pytest.fixture(scope="module")
-def sources(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("sources")
-    build_world(folder)
-    return folder
+@pytest.fixture
+def bucket():
+    """Options of an object store that speaks S3, with an empty bucket."""
+    boto3 = pytest.importorskip("boto3")
+    port = free_port()
+    # A process of its own: deltalake keeps the interpreter's lock while it waits for some answers.
+    words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    server = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
+    until(lambda: not is_free(port), 60)
+    options = {
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+        "AWS_ACCESS_KEY_ID": "tester",
+        "AWS_SECRET_ACCESS_KEY": "tester",
+        "AWS_REGION": "us-east-1",
+        "AWS_ALLOW_HTTP": "true",
+    }
+    boto3.client(
+        "s3",
+        endpoint_url=options["AWS_ENDPOINT_URL"],
+        aws_access_key_id="tester",
+        aws_secret_access_key="tester",
+        region_name="us-east-1",
+    ).create_bucket(Bucket="lakes")
+    yield options
+    server.terminate()
+    server.wait(10)
 
 
-def test_a_worker_with_another_lake_refuses_to_write(tmp_path, place_of, sources):
+@pytest.fixture
+def cluster_of():
+    """Start clusters of two worker processes with the settings of a site."""
+    from distributed import LocalCluster
+
+    clusters = []
+
+    def start(site):
+        kept = {k: v for k, v in site.environment.items() if k.startswith(("GENEBENCH_", "OMP_"))}
+        clusters.append(
+            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=kept)
+        )
+        return clusters[-1]
+
+    yield start
+    for cluster in clusters:
+        cluster.close()
+
+
+def on_dask(site, cluster_of, **settings):
+    """The site with other settings, its encoders on a cluster of their own; and the cluster."""
+    names = {f"GENEBENCH_{name}": value for name, value in settings.items()}
+    elsewhere = replace(site, more={**names, "GENEBENCH_RUNNER": "dask"})
+    cluster = cluster_of(elsewhere)
+    elsewhere.more["GENEBENCH_DASK_ADDRESS"] = cluster.scheduler_address
+    return elsewhere, cluster
+
+
+@pytest.fixture
+def expected(site, chain):
+    """The keys and results of an ordinary run."""
+    assert len(keys(site.lake)) > 0
+    return Lake(site.lake).table("gold.evaluations").collect(), results(site.lake)
+
+
+def genomic(frame):
+    return frame.filter(family="genomic")
+
+
+def test_dask_workers_and_an_object_store_give_the_same_numbers(site, expected, bucket, cluster_of):
+    place = "s3://lakes/one"
+    remote, _ = on_dask(site, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
+    remote.run(*BENCHMARK, timeout=500)
+    evaluations, scores = expected
+    found = Lake(place, bucket).table("gold.evaluations").collect()
+    wanted = genomic(evaluations)["evaluation_key"].sort()
+    assert found["evaluation_key"].sort().to_list() == wanted.to_list()
+    assert results(place, storage_options=bucket).equals(genomic(scores))
+
+
+def test_a_killed_dask_worker_costs_only_its_task(site, expected, cluster_of, tmp_path):
+    lake = tmp_path / "lake"
+    busy, cluster = on_dask(site, cluster_of, LAKE=str(lake))
+    killed = []
+    is_over = threading.Event()
+
+    def kill_one_at_work():
+        """Kill the worker that scores, as soon as its first numbers are in the lake."""
+        while not killed and not is_over.wait(0.02):
+            if not Lake(lake).delta.exists("gold.scores"):
+                continue
+            at_work = [one for one in cluster.scheduler.workers.values() if one.processing]
+            if at_work:
+                killed.append(
+                    next(
+                        nanny.pid
+                        for nanny in cluster.workers.values()
+                        if nanny.worker_address == at_work[0].address
+                    )
+                )
+                os.kill(killed[0], signal.SIGKILL)
+
+    killer = threading.Thread(target=kill_one_at_work)
+    killer.start()
+    try:
+        busy.run("benchmark", "-e", ENCODERS[0], "-e", ENCODERS[1], timeout=500)
+    finally:
+        is_over.set()
+        killer.join()
+    assert killed
+    assert keys(lake) == keys(site.lake)
+    assert results(lake).equals(expected[1])
+
+
+def test_a_worker_with_another_lake_refuses_to_write(tmp_path, place_of):
     from flows.context import open_context
     from genebench.errors import LakeError
 
-    place_of(tmp_path / "here", sources)
+    build_world(tmp_path / "sources")
+    place_of(tmp_path / "here", tmp_path / "sources")
     with pytest.raises(LakeError, match="give the worker the same GENEBENCH_LAKE"):
         open_context(lake_root=str(tmp_path / "elsewhere"))
 

@@ -1,56 +1,24 @@
-"""The deployments: what they declare, and the chain on a real server with real workers."""
+"""The deployments: what they declare, and what their forms refuse."""
 
-import datetime as dt
 import importlib
 import inspect
 import itertools
 import subprocess
 import sys
 from pathlib import Path
-from uuid import uuid4
 
 import pytest
 import yaml
-from sites import KEYS, Site, keys, results, until
-from world import build_world
-
-from lakehouse import open_lake
+from sites import CHAIN, KEYS
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
 DEPLOYMENTS = {one["name"]: one for one in DECLARED["deployments"]}
-CHAIN = ["refresh", "curate", "embed", "score", "report"]
 
 
 def flow_of(name):
     module, _, function = DEPLOYMENTS[name]["entrypoint"].rpartition(".")
     return getattr(importlib.import_module(module), function)
-
-
-def schedule_soon(site, seconds=15):
-    """Let refresh be due once, in a few seconds, by a schedule."""
-    due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
-    schedule = {"interval": 7 * 24 * 3600, "anchor_date": due.isoformat()}
-    # The scheduler looks at once at deployments that were updated, and each minute at the others.
-    schedules = {"schedules": [{"schedule": schedule, "active": True, "slug": "weekly"}]}
-    site.ask("PATCH", f"/deployments/{site.deployment('refresh')['id']}", schedules)
-
-
-def tell_of_a_score(site):
-    """Let the server hear that a run of score has ended."""
-    deployment = {
-        "prefect.resource.id": f"prefect.deployment.{site.deployment('score')['id']}",
-        "prefect.resource.role": "deployment",
-        "prefect.resource.name": "score",
-    }
-    event = {
-        "id": str(uuid4()),
-        "occurred": dt.datetime.now(dt.UTC).isoformat(),
-        "event": "prefect.flow-run.Completed",
-        "resource": {"prefect.resource.id": f"prefect.flow-run.{uuid4()}"},
-        "related": [deployment],
-    }
-    site.ask("POST", "/events", [event])
 
 
 def test_there_is_a_deployment_for_each_verb_and_one_for_all():
@@ -146,75 +114,6 @@ def test_nonsense_is_refused_before_a_run_starts(site, deployment, parameters):
     assert answer.status_code == 409
     assert next(iter(parameters)) in answer.text
     assert len(site.runs(deployment)) == before
-
-
-def test_a_due_refresh_starts_the_chain_and_nothing_new_ends_it(site):
-    schedule_soon(site)
-    until(
-        lambda: any(run["state_type"] == "COMPLETED" for run in site.runs("report")), 400, site.tail
-    )
-    runs = site.runs()
-    assert [run["deployment"] for run in runs] == CHAIN
-    assert [run["state_name"] for run in runs] == ["Completed"] * len(CHAIN)
-    assert runs[0]["auto_scheduled"]
-    board = open_lake(site.lake).leaderboard_rows("current_paper")
-    assert set(board["encoder_id"]) == {"bag_of_words", "random"}
-    told = site.artifacts(runs[-1]["id"])
-    assert "Bag of words" in told["leaderboard"]
-    assert "`gold.leaderboard`" in told["report"]
-
-    schedule_soon(site)
-    until(lambda: len(site.runs("refresh")) == 2, 90, site.tail)
-    second = site.runs("refresh")[-1]
-    ended = site.wait(second["id"])
-    assert (ended["type"], ended["name"]) == ("COMPLETED", "NothingNew")
-    assert "0 done, 4 already there" in ended["message"]
-    # Events are heard in order: when a later one has started a run, this one has started none.
-    tell_of_a_score(site)
-    until(lambda: len(site.runs("report")) == 2, 120, site.tail)
-    assert site.wait(site.runs("report")[-1]["id"])["type"] == "COMPLETED"
-    assert len(site.runs()) == len(CHAIN) + 2
-
-
-def test_a_run_with_a_failed_encoder_fails_and_keeps_the_others(site):
-    # The miniature world has fewer genes than tfidf has components.
-    lake = site.folder / "partly"
-    run = site.submit("benchmark", lake=lake, encoders=["random", "tfidf"], families=["genomic"])
-    ended = site.wait(run)
-    assert ended["type"] == "FAILED"
-    assert "embed tfidf" in ended["message"]
-    assert set(results(lake)["encoder_id"]) == {"random"}
-    assert "| `tfidf` | refused |" in site.artifacts(run)["embed"]
-
-
-def test_killing_worker_and_server_midway_costs_nothing_but_time(site, tmp_path):
-    build_world(tmp_path / "sources")
-    calm = Site(tmp_path, tmp_path / "sources")
-    undisturbed = calm.start("benchmark", "-e", "bag_of_words", "-e", "random")
-    lake = site.folder / "crashed"
-    run = site.submit("benchmark", lake=lake, encoders=["bag_of_words", "random"])
-    until(lambda: has_evaluations(lake), 300, site.tail)
-    doomed = [*site.workers(), site.server()]
-    for process in doomed:
-        process.kill()
-    for process in doomed:
-        process.wait(10)
-    before = set(keys(lake))
-    assert site.run("up")
-    assert undisturbed.wait(300) == 0
-    # Found to be gone by its silence, then run again by itself; nobody has to.
-    until(lambda: site.state(run)["type"] == "COMPLETED", 400, site.tail)
-    found = keys(lake)
-    assert before < set(found)
-    assert len(found) == len(set(found))
-    assert results(lake).equals(results(calm.lake))
-
-
-def has_evaluations(lake):
-    try:
-        return bool(keys(lake))
-    except OSError:
-        return False
 
 
 def test_what_is_deployed_needs_no_file_of_the_checkout(tmp_path):

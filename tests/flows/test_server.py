@@ -1,6 +1,7 @@
 """The server of a site: who may ask it, what starting it again does, what stopping it stops."""
 
 import stat
+from dataclasses import replace
 
 import httpx
 import psutil
@@ -48,15 +49,15 @@ def test_a_second_up_changes_nothing(site):
         )
 
     before = everything()
-    said = site.run("up")
+    said = site.up()
     assert f"http://127.0.0.1:{site.port}" in said
     assert site.login not in said
     assert everything() == before
 
 
-def test_a_command_uses_the_server_that_is_up_and_leaves_it_running(site):
+def test_a_command_uses_the_server_that_is_up_and_leaves_it_running(site, tmp_path):
     before = len(site.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["refresh"]}}}))
-    site.run("refresh")
+    replace(site, more={"GENEBENCH_LAKE": str(tmp_path / "lake")}).run("refresh")
     after = len(site.ask("POST", "/flow_runs/filter", {"flows": {"name": {"any_": ["refresh"]}}}))
     assert after == before + 1
     assert site.server().is_running()
