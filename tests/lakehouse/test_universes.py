@@ -1,0 +1,79 @@
+"""Which tasks a plan holds."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from blanks import filled
+
+import genebench.protocols
+from genebench.digest import digest_vectors
+from genebench.probes import Probe
+from genebench.protocols import Protocol
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.plan import plan_release
+
+ROOT = Path(genebench.protocols.__file__).parents[1]
+COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
+GENES = [f"hgnc:{number:03d}" for number in range(60)]
+
+
+def read(folder, name, model):
+    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+
+
+@pytest.fixture
+def lake(tmp_path):
+    """Two tasks of the same genes; the first is superseded by the second."""
+    opened = open_lake(tmp_path / "lake")
+    matrix = np.random.default_rng(0).normal(size=(60, 4)).astype(np.float32)
+    tasks, samples, labels = [], [], []
+    for task_id, newer in (("old", "new"), ("new", None)):
+        tasks.append(
+            {"task_id": task_id, "family": "f", "kind": "binary", "entity_types": "gene",
+             "labels": ["no", "yes"], "positive": "yes", "superseded_by": newer}
+        )  # fmt: skip
+        for number, gene in enumerate(GENES):
+            who = {"family": "f", "task_id": task_id, "sample_id": gene}
+            samples.append(who | {"entity_type": "gene", "entity_id": gene})
+            is_in = (number % 3 == 0) == (task_id == "new")
+            labels.append(who | {"label": "yes" if is_in else "no", "value": 1.0})
+    encoder = {"encoder_id": "e", "modality": "text", "dimension": 4, "is_complete": True}
+    vectors = [
+        {"encoder_id": "e", "entity_type": "gene", "entity_id": gene, "dimension": 4,
+         "vector": vector.tolist(), "vector_digest": digest}
+        for gene, vector, digest in zip(GENES, matrix, digest_vectors(matrix), strict=True)
+    ]  # fmt: skip
+    opened.delta.replace("silver.tasks", filled("silver.tasks", tasks), COMMIT)
+    for name, rows, where in (
+        ("silver.samples", samples, {"family": "f"}),
+        ("silver.labels", labels, {"family": "f"}),
+        ("silver.encoders", [encoder], {"encoder_id": "e"}),
+        ("silver.embeddings", vectors, {"encoder_id": "e"}),
+    ):
+        opened.delta.replace(name, filled(name, rows), COMMIT, where)
+    return opened
+
+
+def plan(lake, **options):
+    protocol = read("protocols", "standard", Protocol)
+    return plan_release(
+        lake.delta, protocol, [read("probes", "linear", Probe)], "current", **options
+    )
+
+
+def test_a_superseded_task_is_planned_only_by_its_name(lake):
+    plain, asked = plan(lake), plan(lake, named=frozenset({"old"}))
+    assert set(plain.items["task_id"]) == {"new"}
+    assert "superseded by new" in plain.refused["old"]
+    assert set(asked.items["task_id"]) == {"old", "new"}
+    assert "old" not in asked.refused
+
+
+def test_asking_for_a_superseded_task_moves_no_other_key(lake):
+    plain, asked = plan(lake), plan(lake, named=frozenset({"old"}))
+    assert plain.items.height == 1
+    keys = asked.items.filter(task_id="new")["evaluation_key"]
+    assert keys.to_list() == plain.items["evaluation_key"].to_list()
