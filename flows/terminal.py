@@ -4,7 +4,6 @@ import sys
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import polars as pl
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.markup import escape
@@ -165,7 +164,7 @@ def leaderboard_cells(lake: Lake, release: str, metric: str) -> tuple[list[str],
 
 def _overall_ranges(lake: Lake, release: str, metric: str) -> dict[tuple[str, str], str]:
     """The interval of each overall mean, by encoder and probe."""
-    found = leaderboard_intervals(lake, release, metric).filter(pl.col("scope") == OVERALL)
+    found = leaderboard_intervals(lake, release, metric).filter(scope=OVERALL)
     return {
         (row["encoder_id"], row["probe_id"]): f"{row['low']:.3f} to {row['high']:.3f}"
         for row in found.iter_rows(named=True)

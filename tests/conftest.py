@@ -1,6 +1,7 @@
 """What tests share: real data where it is, lakes of their own, one Prefect server a session."""
 
 import os
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -44,6 +45,19 @@ def prefect(tmp_path_factory) -> Iterator[None]:
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):
         yield
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """A real browser, where one is installed. Playwright allows one at a time."""
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = os.environ.get("GENEBENCH_CHROMIUM") or shutil.which("chromium")
+    if program is None:
+        pytest.skip("no chromium (apt-get install chromium, or set GENEBENCH_CHROMIUM)")
+    with sync_api.sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=program, args=["--no-sandbox"])
+        yield opened
+        opened.close()
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """The page in a real browser: it works, fits a phone, is accessible, and asks nobody."""
 
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -17,7 +16,6 @@ from lakehouse.report import write_report
 OUTPUT = Path("test-output")
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 PAUSE_MS = 100
-CHROMIUM = os.environ.get("GENEBENCH_CHROMIUM") or shutil.which("chromium")
 
 
 @pytest.fixture(scope="session")
@@ -32,17 +30,6 @@ def axe() -> str:
         if not path.is_file():
             pytest.skip(f"axe-core cannot be installed: {done.stderr.strip()[-200:]}")
     return path.read_text()
-
-
-@pytest.fixture(scope="session")
-def browser():
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium (apt-get install chromium, or set GENEBENCH_CHROMIUM)")
-    with sync_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield opened
-        opened.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,28 +1,21 @@
 """A person's way in a real browser: log in, fill the form, run, read the leaderboard."""
 
 import os
-import shutil
 from pathlib import Path
 
 import pytest
 from sites import ENCODERS, until
 
-CHROMIUM = shutil.which("chromium")
 PICTURES = Path(os.environ.get("TEST_OUTPUT", "test-output"))
 
 
 @pytest.fixture
-def page(site):
-    if CHROMIUM is None:
-        pytest.skip("no chromium is installed; apt-get install chromium")
-    playwright = pytest.importorskip("playwright.sync_api")
-    with playwright.sync_playwright() as tool:
-        browser = tool.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        one = browser.new_page(viewport={"width": 1300, "height": 1400})
-        one.set_default_timeout(60_000)
-        yield one
-        take_picture(one, "last")
-        browser.close()
+def page(browser, site):
+    one = browser.new_page(viewport={"width": 1300, "height": 1400})
+    one.set_default_timeout(60_000)
+    yield one
+    take_picture(one, "last")
+    one.close()
 
 
 def take_picture(page, name):

@@ -1,6 +1,5 @@
 """The page says what its numbers can bear: intervals, solved tasks, pairs of encoders, ranks."""
 
-import os
 import re
 import shutil
 
@@ -29,7 +28,6 @@ from lakehouse.report.rank_figures import draw_standing
 
 COMMIT = Commit("test", "test")
 HALF = 0.04
-CHROMIUM = os.environ.get("GENEBENCH_CHROMIUM") or shutil.which("chromium")
 
 
 def interval_rows(lake):
@@ -166,21 +164,16 @@ def test_ranks_are_drawn_with_their_critical_difference(contents):
 
 
 @pytest.fixture(scope="module")
-def page(lake, tmp_path_factory):
-    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    if CHROMIUM is None:
-        pytest.skip("no chromium (apt-get install chromium, or set GENEBENCH_CHROMIUM)")
+def page(browser, lake, tmp_path_factory):
     path = write_report(lake, "current", tmp_path_factory.mktemp("page"), with_files=False)
-    with sync_api.sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        opened = browser.new_page()
-        complaints = []
-        opened.on("pageerror", lambda error: complaints.append(str(error)))
-        opened.goto(path.resolve().as_uri())
-        opened.wait_for_selector("html[data-ready=yes]")
-        opened.complaints = complaints
-        yield opened
-        browser.close()
+    opened = browser.new_page()
+    complaints = []
+    opened.on("pageerror", lambda error: complaints.append(str(error)))
+    opened.goto(path.resolve().as_uri())
+    opened.wait_for_selector("html[data-ready=yes]")
+    opened.complaints = complaints
+    yield opened
+    opened.close()
 
 
 def test_the_page_shows_intervals_and_what_a_control_solves(page, payload):
