@@ -48,9 +48,9 @@ def draw_suite(
     for number, task in enumerate(tasks):
         pair = "(" in task["type"]
         kind = KINDS[task["type"].split(" (")[0]]
-        size = int(task["n_evaluated_2024_06"] or task["paper_size"].split(" ")[0])
         rows = rows_of.get(task["parent"])
         if rows is None:
+            size = int(task["n_evaluated_2024_06"] or task["paper_size"].split(" ")[0])
             if pair:
                 rows = rng.integers(0, 12_000, (size, 2))
             else:
