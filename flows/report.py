@@ -55,7 +55,7 @@ def report(
         written.write_csv(Path(csv))
         outcome.done[csv] = f"{written.height:,} rows in {csv_form} form"
     if folder:
-        outcome.done |= _write_page(context, release, Path(folder), has_figures=figures)
+        _write_page(context, release, Path(folder), outcome, has_figures=figures)
     tell("leaderboard", leaderboard_markdown(context.lake, release))
     return close(outcome)
 
@@ -76,11 +76,15 @@ def _write_evidence(context: Context, release: str) -> dict[str, str]:
 
 
 def _write_page(
-    context: Context, release: str, folder: Path, *, has_figures: bool
-) -> dict[str, str]:
-    """Write the page; what was written, with a word about it."""
-    from lakehouse.report import write_report
+    context: Context, release: str, folder: Path, outcome: Outcome, *, has_figures: bool
+) -> None:
+    """Write the page, unless the one that is there shows the lake as it is."""
+    from lakehouse.report import is_current, write_report
 
-    page = write_report(context.lake, release, folder, code=code_version(), with_files=has_figures)
+    code = code_version()
+    if is_current(context.lake, release, folder, code):
+        outcome.skipped[str(folder)] = f"page of release {release} is as it was"
+        return
+    page = write_report(context.lake, release, folder, code=code, with_files=has_figures)
     words = f"page of release {release}, {page.stat().st_size / 1e6:.1f} MB"
-    return {str(page): words}
+    outcome.done[str(page)] = words

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import altair as alt
 
+from genebench.digest import digest_json
 from genebench.errors import LakeError
 from lakehouse.report.charts import balance_chart, folds_chart, histogram_chart
 from lakehouse.report.contents import read_contents
 from lakehouse.report.figures import COLOURS, Figure, draw_figures
 from lakehouse.report.payload import to_payload
 from lakehouse.report.rank_figures import draw_ranks
+from lakehouse.tables import TABLES
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -24,6 +26,8 @@ PAGE = "index.html"
 SCRIPTS = ("evidence.js", "page.js")
 FIGURES = "figures"
 PNG_SCALE = 2.0
+# The page's state stands within its first so many characters.
+HEAD_LENGTH = 2000
 
 # The bundle defines what the page calls; nothing is fetched when it opens.
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
@@ -55,7 +59,7 @@ def write_report(
     contents = read_contents(lake, release)
     figures = [*draw_figures(contents), *draw_ranks(contents)]
     payload = to_payload(lake, contents, code)
-    page = render_page(payload, figures)
+    page = render_page(payload, figures, state_of(lake, release, code))
     path = folder / PAGE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -93,7 +97,21 @@ def to_spec(chart: Any) -> dict[str, Any]:
     return spec
 
 
-def render_page(payload: dict[str, Any], figures: Sequence[Figure]) -> str:
+def state_of(lake: "Lake", release: str, code: str) -> str:
+    """Digest of what a page is made of: the release, the versions of the tables, the code."""
+    versions = [lake.delta.version(name) for name in TABLES if not name.startswith("audit.")]
+    return digest_json([release, code, versions])
+
+
+def is_current(lake: "Lake", release: str, folder: Path, code: str) -> bool:
+    """Whether a folder holds the page, with its figures, of the lake as it is."""
+    if not (folder / PAGE).is_file() or not (folder / FIGURES).is_dir():
+        return False
+    with (folder / PAGE).open(encoding="utf-8") as page:
+        return f'content="{state_of(lake, release, code)}"' in page.read(HEAD_LENGTH)
+
+
+def render_page(payload: dict[str, Any], figures: Sequence[Figure], state: str = "") -> str:
     """Put data, charts, style and scripts into the template."""
     drawn = [
         {"id": one.id, "title": one.title, "caption": one.caption, "spec": to_spec(one.chart)}
@@ -106,6 +124,7 @@ def render_page(payload: dict[str, Any], figures: Sequence[Figure]) -> str:
     }
     release = payload["release"]
     parts = {
+        "state": state,
         "title": html.escape(f"genebench · {release['id']}"),
         "style": (HERE / "page.css").read_text(encoding="utf-8"),
         "data": _embed({**payload, "colours": COLOURS, "templates": templates}),

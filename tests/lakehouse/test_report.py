@@ -14,7 +14,7 @@ from genebench.errors import LakeError
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.exports import csv_rows, export_release
-from lakehouse.report import write_report
+from lakehouse.report import is_current, write_report
 from lakehouse.report.contents import read_contents
 from lakehouse.report.figures import draw_figures, draw_similarity
 from lakehouse.report.page import to_spec
@@ -267,6 +267,20 @@ def test_a_release_without_any_score_still_has_a_page(synthetic_root, tmp_path):
     assert not any(data["scores"])
     assert data["undone"][0]["status"] == "pending"
     assert write_report(lake, "empty", tmp_path / "out").is_file()
+
+
+def test_a_page_is_current_until_the_lake_the_code_or_the_figures_change(synthetic_root, tmp_path):
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    lake, folder = open_lake(tmp_path / "lake"), tmp_path / "out"
+    assert not is_current(lake, "current", folder, "0.1.0")
+    write_report(lake, "current", folder, code="0.1.0", with_files=False)
+    assert not is_current(lake, "current", folder, "0.1.0")
+    (folder / "figures").mkdir()
+    assert is_current(lake, "current", folder, "0.1.0")
+    assert not is_current(lake, "current", folder, "0.2.0")
+    assert not is_current(lake, "other", folder, "0.1.0")
+    lake.delta.delete("gold.scores", {"family": "genomic", "encoder_id": "e0"}, COMMIT)
+    assert not is_current(open_lake(tmp_path / "lake"), "current", folder, "0.1.0")
 
 
 def test_a_release_that_does_not_exist_leaves_no_page(synthetic, tmp_path):
