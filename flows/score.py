@@ -40,6 +40,7 @@ from lakehouse.results import (
     score_rows,
 )
 from lakehouse.scoring import Batch, evaluate_encoder
+from lakehouse.uncertainty import stored_rows
 
 
 @dataclass(frozen=True)
@@ -213,12 +214,17 @@ def make_plan(context: Context, request: Request) -> Plan:
 
 
 def replace_release(context: Context, request: Request) -> None:
-    """Let the release of the protocol name the evaluations that the plan asks for."""
+    """Let the release of the protocol name the evaluations that the plan asks for.
+
+    Nothing is written where it does already: a new version would say that something changed.
+    """
     plan = make_plan(context, request)
     commit = context.commit({name: context.lake.delta.version(name) for name in _READ})
     partition = {"release_id": plan.release_id}
-    replace(context, "gold.universes", plan.universe_rows(), commit, partition)
-    replace(context, "gold.releases", plan.items, commit, partition)
+    for name, rows in (("gold.universes", plan.universe_rows()), ("gold.releases", plan.items)):
+        stored = stored_rows(context.lake, name, plan.release_id).select(rows.columns)
+        if not stored.sort(rows.columns).equals(rows.sort(rows.columns)):
+            replace(context, name, rows, commit, partition)
 
 
 _READ = ("silver.tasks", "silver.samples", "silver.labels", "gold.evaluations", "gold.scores")

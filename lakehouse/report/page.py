@@ -99,7 +99,8 @@ def to_spec(chart: Any) -> dict[str, Any]:
 
 def state_of(lake: "Lake", release: str, code: str) -> str:
     """Digest of what a page is made of: the release, the versions of the tables, the code."""
-    versions = [lake.delta.version(name) for name in TABLES if not name.startswith("audit.")]
+    shown = [name for name in TABLES if name.startswith(("silver.", "gold."))]
+    versions = [lake.delta.version(name) for name in shown]
     return digest_json([release, code, versions])
 
 
