@@ -466,7 +466,7 @@ def draw_probe_agreement(
     line = alt.Chart(alt.InlineData(values=[{"v": low}, {"v": 1.0}])).mark_line(
         strokeDash=[3, 3], color="#8A8F98", clip=True
     )
-    domain = alt.Scale(domain=[low, 1.02], nice=False)
+    domain = alt.Scale(domain=[low, 1.02], nice=False, zero=False)
     points = (
         alt.Chart(both)
         .mark_point(filled=True, size=36, opacity=0.65, clip=True)
