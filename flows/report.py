@@ -82,7 +82,7 @@ def _write_page(
     from lakehouse.report import is_current, write_report
 
     code = code_version()
-    if is_current(context.lake, release, folder, code):
+    if is_current(context.lake, release, folder, code, with_files=has_figures):
         outcome.skipped[str(folder)] = f"page of release {release} is as it was"
         return
     page = write_report(context.lake, release, folder, code=code, with_files=has_figures)

@@ -15,8 +15,9 @@ from genebench.inputs import render_contents
 from genebench.masking import mask_words, match_label, words_of
 from genebench.metrics import MAIN_METRICS
 from genebench.probes import Probe
-from genebench.problems import Prepared, derive_subtasks, prepare
+from genebench.problems import Prepared, derive_subtasks
 from genebench.protocols import Protocol
+from lakehouse.universes import prepare_task
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -79,7 +80,7 @@ def measure_leakage(
             f"{row['kind']}, {encoder.id} reads {encoder.reads}"
         )
     ids, texts = _read_texts(lake, row, encoder)
-    parent = _prepare(lake, row, pl.Series("entity_id", ids), protocol)
+    parent = prepare_task(lake, row, pl.Series("entity_id", ids), protocol)
     counts = {label: _count(texts, label) for label in parent.labels}
     derived = {
         task.labels[0].removeprefix("not "): task for task in derive_subtasks(parent, protocol)
@@ -137,15 +138,6 @@ def _read_texts(lake: "Lake", row: Mapping[str, Any], encoder: Encoder) -> tuple
     rendered = render_contents(inputs.collect(), encoder, row["entity_types"], needed)
     rendered = rendered.sort("entity_id")
     return rendered["entity_id"].to_list(), [tuple(one) for one in rendered["contents"].to_list()]
-
-
-def _prepare(
-    lake: "Lake", row: Mapping[str, Any], universe: pl.Series, protocol: Protocol
-) -> Prepared:
-    mine = pl.col("task_id") == row["task_id"]
-    samples = lake.table("silver.samples").filter(mine).collect()
-    labels = lake.table("silver.labels").filter(mine).collect()
-    return prepare(row, samples, labels, universe, protocol)
 
 
 def _count(texts: Texts, label: str) -> int:

@@ -5,16 +5,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import altair as alt
-import numpy as np
 import polars as pl
 
+from genebench.designs import thin_training
 from genebench.errors import LakeError
 from genebench.evaluate import evaluate
 from genebench.metrics import MAIN_METRICS, METRICS
-from genebench.probes import TRAIN, UNUSED, Probe, Problem
-from genebench.problems import prepare
+from genebench.probes import TRAIN, Probe, Problem
 from genebench.protocols import Protocol
 from lakehouse.materials import read_vectors
+from lakehouse.universes import prepare_task
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -60,7 +60,7 @@ def measure_sensitivity(
         lake: The lake.
         task_id: A task of it.
         encoder_ids: Encoders that have embedded.
-        probes: By id; the first one's penalty and learning curve are drawn.
+        probes: By id; the first one's learning curve is drawn, and its penalty if it is linear.
         protocol: The rules around them.
         penalties: Values of C.
         fractions: Shares of the training rows, above 0 and at most 1.
@@ -71,84 +71,68 @@ def measure_sensitivity(
         the setting as a number, null for probes.
 
     Raises:
-        LakeError: The task is unknown, or an encoder has no vectors of its entities.
-        ValueError: A fraction is not in (0, 1].
+        LakeError: The task is unknown, an encoder has no vectors of its entities, or a fraction is
+            not in (0, 1].
     """
     if not all(0 < fraction <= 1 for fraction in fractions):
-        raise ValueError("a fraction of the training rows is above 0 and at most 1")
+        raise LakeError("a fraction of the training rows is above 0 and at most 1")
     row = lake.task(task_id)
     vectors = {encoder_id: read_vectors(lake.delta, encoder_id) for encoder_id in encoder_ids}
     common = set.intersection(*({*one.entity_ids} for one in vectors.values()))
     if not common:
         raise LakeError(f"no entity has vectors of all of {', '.join(encoder_ids)}")
     universe = pl.Series("entity_id", sorted(common))
-    mine = pl.col("task_id") == task_id
-    samples = lake.table("silver.samples").filter(mine).collect()
-    labels = lake.table("silver.labels").filter(mine).collect()
-    problem = prepare(row, samples, labels, universe, protocol).problem(task_id, protocol)
+    problem = prepare_task(lake, row, universe, protocol).problem(task_id, protocol)
     metric = MAIN_METRICS[row["kind"]]
     rows = []
     for encoder_id, one in vectors.items():
         place = {entity_id: number for number, entity_id in enumerate(one.entity_ids)}
         matrix = one.matrix[[place[entity_id] for entity_id in universe]]
-        for study, setting, number, probe, rules, asked in _settings(
-            problem, probes, protocol, penalties, fractions
-        ):
-            (found,) = evaluate(matrix, [asked], probe, rules)
-            whole = found.scores.filter(metric=metric, label="")
-            rows.append(
-                {
-                    "task_id": task_id,
-                    "encoder_id": encoder_id,
-                    "study": study,
-                    "setting": setting,
-                    "number": number,
-                    "metric": metric,
-                    "value": whole["value"].mean(),
-                    "sd": whole["value"].std(ddof=0),
-                    "n_train": round(float((asked.split == TRAIN).sum(axis=0).mean())),
-                    "reason": found.reason,
-                }
-            )
+        for study, probe, rules, asked in _studies(problem, probes, protocol, penalties, fractions):
+            # Problems of one rule are solved together; they come in the order of their groups.
+            found = {done.problem_id: done for done in evaluate(matrix, asked, probe, rules)}
+            for one_problem in asked:
+                done = found[one_problem.id]
+                whole = done.scores.filter(metric=metric, label="")
+                rows.append(
+                    {
+                        "task_id": task_id,
+                        "encoder_id": encoder_id,
+                        "study": study,
+                        "setting": done.problem_id,
+                        "number": None if study == "probe" else float(done.problem_id),
+                        "metric": metric,
+                        "value": whole["value"].mean(),
+                        "sd": whole["value"].std(ddof=0),
+                        "n_train": round(float((one_problem.split == TRAIN).sum(axis=0).mean())),
+                        "reason": done.reason,
+                    }
+                )
     return pl.DataFrame(rows, schema=SENSITIVITY_SCHEMA)
 
 
-def _settings(
+def _studies(
     problem: Problem,
     probes: Mapping[str, Probe],
     protocol: Protocol,
     penalties: Sequence[float],
     fractions: Sequence[float],
-) -> Iterator[tuple[str, str, float | None, Probe, Protocol, Problem]]:
+) -> Iterator[tuple[str, Probe, Protocol, list[Problem]]]:
+    """What is solved together: a study, its probe and rules, and problems named by the setting."""
     first = next(iter(probes.values()))
     for probe_id, probe in probes.items():
-        yield "probe", probe_id, None, probe, protocol, problem
-    for c in penalties:
-        fixed = protocol.penalty.model_copy(update={"c": (c,)})
-        rules = protocol.model_copy(update={"penalty": fixed})
-        yield "penalty", f"{c:g}", c, first, rules, problem
-    for fraction in fractions:
-        split = thin_training(problem.split, fraction, protocol.folds.seed)
-        yield "fraction", f"{fraction:g}", fraction, first, protocol, replace(problem, split=split)
-
-
-def thin_training(split: Any, fraction: float, seed: int) -> Any:
-    """Keep a share of each fold's training rows; a larger share holds all rows of a smaller one.
-
-    Args:
-        split: (samples, folds) int8 of UNUSED, TRAIN and TEST.
-        fraction: The share.
-        seed: Of the order in which rows are taken.
-
-    Returns:
-        The same, with the other training rows unused.
-    """
-    order = np.random.default_rng(seed).permutation(len(split))
-    thinned = split.copy()
-    for fold in thinned.T:
-        trained = order[fold[order] == TRAIN]
-        fold[trained[max(round(fraction * len(trained)), 1) :]] = UNUSED
-    return thinned
+        yield "probe", probe, protocol, [replace(problem, id=probe_id)]
+    if first.engine == "linear":
+        for c in penalties:
+            fixed = protocol.penalty.model_copy(update={"c": (c,)})
+            rules = protocol.model_copy(update={"penalty": fixed})
+            yield "penalty", first, rules, [replace(problem, id=f"{c:g}")]
+    seed = protocol.folds.seed
+    thinned = [
+        replace(thin_training(problem, share, seed), id=f"{share:g}")
+        for share in dict.fromkeys(fractions)
+    ]
+    yield "fraction", first, protocol, thinned
 
 
 def draw_sensitivity(rows: pl.DataFrame) -> Any:
@@ -159,8 +143,13 @@ def draw_sensitivity(rows: pl.DataFrame) -> Any:
 
     Returns:
         A Vega-Altair chart.
+
+    Raises:
+        LakeError: No setting has a value.
     """
     drawn = rows.filter(pl.col("value").is_not_null())
+    if not drawn.height:
+        raise LakeError(f"nothing to draw: {'; '.join(sorted({*rows['reason']}))}")
     title = METRICS[drawn["metric"][0]].title
     panels = []
     for study in STUDIES:
@@ -168,7 +157,11 @@ def draw_sensitivity(rows: pl.DataFrame) -> Any:
         if not part.height:
             continue
         if study == "probe":
-            place = alt.X("setting:N", title=TITLES[study], sort=part["setting"].unique().to_list())
+            place = alt.X(
+                "setting:N",
+                title=TITLES[study],
+                sort=part["setting"].unique(maintain_order=True).to_list(),
+            )
         else:
             place = alt.X("number:Q", title=TITLES[study], scale=alt.Scale(type="log"))
         base = alt.Chart(part).encode(

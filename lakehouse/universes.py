@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import polars as pl
 
@@ -10,6 +11,9 @@ from genebench.problems import Prepared, derive_subtasks, prepare, universe_ids
 from genebench.protocols import Protocol
 from lakehouse.delta import Delta
 from lakehouse.groups import group_entities
+
+if TYPE_CHECKING:
+    from lakehouse.queries import Lake
 
 MIN_COVERAGE = 0.5
 
@@ -66,6 +70,26 @@ def lay_out(delta: Delta, protocol: Protocol, universe: str, named: frozenset[st
         _LAST.clear()
         _LAST[key] = layout
     return _LAST[key]
+
+
+def prepare_task(
+    lake: "Lake", row: Mapping[str, Any], universe: pl.Series, protocol: Protocol
+) -> Prepared:
+    """Lay one task of a lake out over some entities.
+
+    Args:
+        lake: The lake.
+        row: The task's row of `silver.tasks`.
+        universe: Sorted entity ids.
+        protocol: The rules.
+
+    Raises:
+        DegenerateTask: The universe leaves nothing to predict.
+    """
+    mine = pl.col("task_id") == row["task_id"]
+    samples = lake.table("silver.samples").filter(mine).collect()
+    labels = lake.table("silver.labels").filter(mine).collect()
+    return prepare(row, samples, labels, universe, protocol)
 
 
 def superseded_tasks(delta: Delta) -> dict[str, str]:

@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -89,3 +91,35 @@ def synthetic(synthetic_root):
     from lakehouse import open_lake
 
     return open_lake(synthetic_root)
+
+
+@pytest.fixture(scope="session")
+def bucket():
+    """Options of an object store that speaks S3, with a bucket named lakes."""
+    pytest.importorskip("moto.server", reason="the S3 double is not installed")
+    import boto3
+    from sites import until
+
+    from flows.server import free_port, is_free
+
+    port = free_port()
+    # A process of its own: some calls of deltalake keep the interpreter's lock while they wait.
+    command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as server:
+        options = {
+            "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
+            "AWS_ACCESS_KEY_ID": "key",
+            "AWS_SECRET_ACCESS_KEY": "secret",
+            "AWS_REGION": "us-east-1",
+            "AWS_ALLOW_HTTP": "true",
+        }
+        until(lambda: not is_free(port), 60)
+        boto3.client(
+            "s3",
+            endpoint_url=options["AWS_ENDPOINT_URL"],
+            aws_access_key_id="key",
+            aws_secret_access_key="secret",
+            region_name="us-east-1",
+        ).create_bucket(Bucket="lakes")
+        yield options
+        server.terminate()

@@ -59,7 +59,7 @@ def write_report(
     contents = read_contents(lake, release)
     figures = [*draw_figures(contents), *draw_ranks(contents)]
     payload = to_payload(lake, contents, code)
-    page = render_page(payload, figures, state_of(lake, release, code))
+    page = render_page(payload, figures, state_of(lake, release, code, with_files=with_files))
     path = folder / PAGE
     try:
         folder.mkdir(parents=True, exist_ok=True)
@@ -97,19 +97,22 @@ def to_spec(chart: Any) -> dict[str, Any]:
     return spec
 
 
-def state_of(lake: "Lake", release: str, code: str) -> str:
-    """Digest of what a page is made of: the release, the versions of the tables, the code."""
+def state_of(lake: "Lake", release: str, code: str, *, with_files: bool) -> str:
+    """Digest of what a report is: the release, the tables' versions, the code, figures or none."""
     shown = [name for name in TABLES if name.startswith(("silver.", "gold."))]
     versions = [lake.delta.version(name) for name in shown]
-    return digest_json([release, code, versions])
+    return digest_json([release, code, versions, with_files])
 
 
-def is_current(lake: "Lake", release: str, folder: Path, code: str) -> bool:
-    """Whether a folder holds the page, with its figures, of the lake as it is."""
-    if not (folder / PAGE).is_file() or not (folder / FIGURES).is_dir():
+def is_current(
+    lake: "Lake", release: str, folder: Path, code: str, *, with_files: bool = True
+) -> bool:
+    """Whether a folder holds the report, with or without figures, of the lake as it is."""
+    if not (folder / PAGE).is_file() or (with_files and not (folder / FIGURES).is_dir()):
         return False
+    state = state_of(lake, release, code, with_files=with_files)
     with (folder / PAGE).open(encoding="utf-8") as page:
-        return f'content="{state_of(lake, release, code)}"' in page.read(HEAD_LENGTH)
+        return f'content="{state}"' in page.read(HEAD_LENGTH)
 
 
 def render_page(payload: dict[str, Any], figures: Sequence[Figure], state: str = "") -> str:

@@ -3,47 +3,16 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import threading
 from dataclasses import replace
 
 import pytest
-from sites import ENCODERS, keys, results, until
+from sites import ENCODERS, keys, results
 from world import build_world
 
-from flows.server import free_port, is_free
 from lakehouse.queries import Lake
 
 BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)), "-f", "genomic")
-
-
-@pytest.fixture
-def bucket():
-    """Options of an object store that speaks S3, with an empty bucket."""
-    boto3 = pytest.importorskip("boto3")
-    port = free_port()
-    # A process of its own: deltalake keeps the interpreter's lock while it waits for some answers.
-    words = ["-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-    server = subprocess.Popen([sys.executable, *words], stderr=subprocess.DEVNULL)
-    until(lambda: not is_free(port), 60)
-    options = {
-        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}",
-        "AWS_ACCESS_KEY_ID": "tester",
-        "AWS_SECRET_ACCESS_KEY": "tester",
-        "AWS_REGION": "us-east-1",
-        "AWS_ALLOW_HTTP": "true",
-    }
-    boto3.client(
-        "s3",
-        endpoint_url=options["AWS_ENDPOINT_URL"],
-        aws_access_key_id="tester",
-        aws_secret_access_key="tester",
-        region_name="us-east-1",
-    ).create_bucket(Bucket="lakes")
-    yield options
-    server.terminate()
-    server.wait(10)
 
 
 @pytest.fixture

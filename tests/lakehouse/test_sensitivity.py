@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import polars as pl
 import pytest
 import yaml
 from blanks import filled
@@ -11,11 +10,16 @@ from blanks import filled
 import genebench.protocols
 from genebench.digest import digest_vectors
 from genebench.errors import LakeError
-from genebench.probes import TEST, TRAIN, UNUSED, Probe
+from genebench.probes import Probe
 from genebench.protocols import Protocol
 from lakehouse import open_lake
 from lakehouse.delta import Commit
-from lakehouse.sensitivity import STUDIES, draw_sensitivity, measure_sensitivity, thin_training
+from lakehouse.sensitivity import (
+    SENSITIVITY_SCHEMA,
+    STUDIES,
+    draw_sensitivity,
+    measure_sensitivity,
+)
 
 ROOT = Path(genebench.protocols.__file__).parents[1]
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
@@ -85,15 +89,11 @@ def test_every_study_has_a_row_for_each_of_its_settings(rows):
     assert probe == pytest.approx(best, abs=0.02)
 
 
-def test_a_larger_share_of_training_rows_holds_those_of_a_smaller_one():
-    rng = np.random.default_rng(1)
-    split = rng.choice([TRAIN, TEST, UNUSED], size=(200, 5)).astype(np.int8)
-    small, large = (thin_training(split, share, 7) for share in (0.2, 0.6))
-    assert ((small == TRAIN) <= (large == TRAIN)).all()
-    assert ((large == TEST) == (split == TEST)).all()
-    kept = (large == TRAIN).sum(axis=0) / (split == TRAIN).sum(axis=0)
-    np.testing.assert_allclose(kept, 0.6, atol=0.01)
-    np.testing.assert_array_equal(thin_training(split, 1.0, 7), split)
+def test_a_penalty_is_studied_of_linear_probes_only(lake):
+    found = measure_sensitivity(
+        lake, "role", ["real"], {"knn": PROBES["knn"]}, PROTOCOL, fractions=[0.5]
+    )
+    assert found["study"].to_list() == ["probe", "fraction"]
 
 
 def test_the_figure_has_a_panel_a_study_and_a_point_a_row(rows):
@@ -106,13 +106,19 @@ def test_the_figure_has_a_panel_a_study_and_a_point_a_row(rows):
 def test_what_cannot_be_asked_is_refused(lake):
     with pytest.raises(LakeError, match="rolle"):
         measure_sensitivity(lake, "rolle", ["real"], PROBES, PROTOCOL)
-    with pytest.raises(ValueError, match="fraction"):
+    with pytest.raises(LakeError, match="fraction"):
         measure_sensitivity(lake, "role", ["real"], PROBES, PROTOCOL, fractions=[1.5])
+    nothing = SENSITIVITY_SCHEMA.to_frame()
+    with pytest.raises(LakeError, match="nothing to draw"):
+        draw_sensitivity(nothing)
 
 
 def test_a_setting_that_cannot_be_fitted_says_why(lake):
-    found = measure_sensitivity(lake, "role", ["real"], PROBES, PROTOCOL, fractions=[0.002])
+    # Fifteen neighbours of two training rows.
+    found = measure_sensitivity(
+        lake, "role", ["real"], {"knn": PROBES["knn"]}, PROTOCOL, fractions=[0.002]
+    )
     (row,) = found.filter(study="fraction").to_dicts()
     assert row["value"] is None
     assert row["reason"]
-    assert found.filter(pl.col("study") == "probe")["value"].is_not_null().all()
+    assert found.filter(study="probe")["value"].is_not_null().all()
