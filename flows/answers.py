@@ -177,7 +177,7 @@ def _beside_published(
     from lakehouse.foreign import read_foreign
 
     lake = open_lake()
-    tasks = open_registry(profile).tasks
+    tasks = open_registry(profile or lake.profile()).tasks
     is_file = published.endswith(".csv") or Path(published).is_file()
     rows = (
         read_foreign(Path(published), "published", tasks, "no-run")

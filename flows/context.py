@@ -142,8 +142,7 @@ def open_context(
 
 
 def _refuse_other_profile(lake: Lake, profile: str) -> None:
-    history = lake.delta.history("bronze.snapshots", 1)
-    found = history[0].get("profile") if history else None
+    found = lake.profile()
     if found and found != profile:
         raise LakeError(
             f"the lake {lake.delta.storage.root} serves the profile {found!r}, not {profile!r}: a "

@@ -38,12 +38,7 @@ def release(
     commit = context.commit({table: context.lake.delta.version(table) for table in read})
     partition = {"release_id": name}
     outcome = Outcome("release")
-    # The release itself comes last: it exists once everything that belongs to it does.
-    for table, rows in (
-        ("gold.universes", frozen.universe),
-        ("gold.leaderboard", frozen.leaderboard),
-        ("gold.releases", frozen.items),
-    ):
+    for table, rows in frozen.rows.items():
         replace(context, table, rows, commit, partition)
         outcome.done[table] = f"{rows.height:,} rows of release {name}"
     if frozen.n_pending:

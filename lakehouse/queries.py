@@ -229,6 +229,11 @@ class Lake(Tables):
         """
         return compare_encoders(self, encoder_a, encoder_b, release, metric, probe)
 
+    def profile(self) -> str | None:
+        """The profile that the lake serves, by its snapshots; None while it has none."""
+        history = self.delta.history("bronze.snapshots", 1)
+        return history[0].get("profile") if history else None
+
     def encoders(self) -> pl.DataFrame:
         """The encoders that have embedded: their rows of `silver.encoders`."""
         return self.table("silver.encoders").collect().sort("encoder_id")

@@ -1,6 +1,7 @@
 """Releases: freezing what `score` keeps current, and what moved between two of them."""
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from genebench.errors import LakeError
 from genebench.leaderboard import task_means
 from lakehouse.comparisons import is_main
 from lakehouse.standings import leaderboard_rows
+from lakehouse.uncertainty import stored_rows
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -25,15 +27,12 @@ class Frozen:
     """The rows that a frozen release adds.
 
     Attributes:
-        items: Rows of `gold.releases`.
-        universe: Rows of `gold.universes`.
-        leaderboard: Rows of `gold.leaderboard`.
+        rows: Table to its rows, in the order to write them: the release itself comes last, so that
+            it exists once everything that belongs to it does.
         n_pending: Evaluations that it names but that were never finished.
     """
 
-    items: pl.DataFrame
-    universe: pl.DataFrame
-    leaderboard: pl.DataFrame
+    rows: Mapping[str, pl.DataFrame]
     n_pending: int
 
 
@@ -80,13 +79,17 @@ def freeze(
             f"release {source!r} has {pending.height:,} evaluations that are not finished; run "
             "`genebench score`, or freeze it as it is with --allow-pending"
         )
+    rows = {
+        "gold.universes": stored_rows(lake, "gold.universes", source),
+        "gold.leaderboard": leaderboard_rows(lake, source),
+        # Empty where `genebench report` has not judged the source.
+        "gold.comparisons": stored_rows(lake, "gold.comparisons", source),
+        "gold.verdicts": stored_rows(lake, "gold.verdicts", source),
+        "gold.releases": items,
+    }
     renamed = pl.lit(name).alias("release_id")
-    universe = lake.table("gold.universes").filter(pl.col("release_id") == source).collect()
     return Frozen(
-        items.with_columns(renamed),
-        universe.with_columns(renamed),
-        leaderboard_rows(lake, source).with_columns(renamed),
-        pending.height,
+        {table: found.with_columns(renamed) for table, found in rows.items()}, pending.height
     )
 
 

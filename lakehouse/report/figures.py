@@ -296,8 +296,10 @@ def _heat_map(
     if len(order) > TEXT_CELLS:
         return cells.properties(width=alt.Step(14), height=alt.Step(14))
     middle = (domain[0] + domain[1]) / 2
-    numbers = base.mark_text(fontSize=10).encode(
-        text=alt.Text("mean:Q", format=".2f"),
+    # A hopeless R² is many digits wide; its cell has room for that it is hopeless.
+    written = "datum.mean <= -9.995 ? '< -9' : format(datum.mean, '.2f')"
+    numbers = base.transform_calculate(written=written).mark_text(fontSize=10).encode(
+        text=alt.Text("written:N"),
         color=alt.condition(alt.datum.mean > middle + 0.05 * (domain[1] - domain[0]),
                             alt.value("#101418"), alt.value("#ffffff")),
     )  # fmt: skip

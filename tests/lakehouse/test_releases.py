@@ -9,6 +9,7 @@ from genebench.errors import LakeError
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.releases import diff, freeze
+from lakehouse.uncertainty import comparison_rows, verdict_rows
 
 COMMIT = Commit("test", "test")
 
@@ -46,10 +47,19 @@ def rescore(lake, item, by: float):
 
 def test_a_frozen_release_names_the_same_evaluations(lake):
     frozen = freeze(lake, "2026.1")
-    assert set(frozen.items["release_id"]) == {"2026.1"}
-    assert frozen.items.drop("release_id").equals(lake.release().drop("release_id"))
-    assert frozen.leaderboard.drop("release_id").equals(lake.leaderboard_rows().drop("release_id"))
+    items, board = frozen.rows["gold.releases"], frozen.rows["gold.leaderboard"]
+    assert set(items["release_id"]) == {"2026.1"}
+    assert items.drop("release_id").equals(lake.release().drop("release_id"))
+    assert board.drop("release_id").equals(lake.leaderboard_rows().drop("release_id"))
     assert frozen.n_pending == 0
+
+
+def test_a_frozen_release_keeps_what_its_source_was_judged_to_tell(lake):
+    verdicts = verdict_rows(lake, "current", comparison_rows(lake, "current"))
+    lake.delta.append("gold.verdicts", verdicts, COMMIT)
+    kept = freeze(lake, "2026.1").rows["gold.verdicts"]
+    assert kept.height == verdicts.height > 0
+    assert kept.drop("release_id").equals(verdicts.drop("release_id"))
 
 
 def test_equal_releases_do_not_differ(lake):

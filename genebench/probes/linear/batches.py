@@ -64,7 +64,7 @@ class Batch:
 
     def penalise(self, coefficients: Tensor) -> Tensor:
         """Gradient of the penalty: (width, columns)."""
-        strength = self.strength.to(coefficients.dtype).repeat_interleave(self.n_classes)
+        strength = spread(self.strength, self.n_classes, coefficients)
         if self.scales is None:
             return coefficients * strength
         scales = self.scales.repeat_interleave(self.n_classes, dim=1) * strength
@@ -105,6 +105,16 @@ def columns_of(systems: Tensor, n_classes: int) -> Tensor:
         return systems
     offsets = torch.arange(n_classes, device=systems.device)
     return (systems[:, None] * n_classes + offsets).flatten()
+
+
+def sum_systems(columns: Tensor, n_classes: int) -> Tensor:
+    """(systems,) float64 sums of (columns,) over the classes of each system."""
+    return columns.double().view(-1, n_classes).sum(dim=1)
+
+
+def spread(systems: Tensor, n_classes: int, like: Tensor) -> Tensor:
+    """(columns,) from (systems,), of the type of `like`."""
+    return systems.to(like.dtype).repeat_interleave(n_classes)
 
 
 def start_point(batch: Batch) -> Point:

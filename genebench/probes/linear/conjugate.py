@@ -1,0 +1,126 @@
+"""Preconditioned conjugate gradients, for many systems at once.
+
+Nocedal and Wright 2006, algorithm 5.3, each system with step lengths and a goal of its own; those
+that reached it leave.
+"""
+
+import torch
+from torch import Tensor
+
+from genebench.probes.linear.batches import Batch, columns_of, spread, sum_systems
+from genebench.probes.linear.designs import row_blocks
+
+MAX_CONJUGATE = 200
+LEAVE_EARLY_SHARE = 0.25
+
+# (width, columns) for the coefficients and (columns,) for the intercepts.
+Pair = tuple[Tensor, Tensor]
+
+
+def dot(n_classes: int, left: Pair, right: Pair) -> Tensor:
+    """(systems,) inner products, in float64."""
+    inner = torch.linalg.vecdot(left[0], right[0], dim=0) + left[1] * right[1]
+    return sum_systems(inner, n_classes)
+
+
+def find_step(
+    batch: Batch,
+    weights: Tensor,
+    gradient: Pair,
+    axes: Pair,
+    forcing: Tensor,
+    is_open: Tensor,
+    *,
+    fast: bool,
+) -> tuple[Pair, int]:
+    """Solve second derivatives times change = - gradient.
+
+    A system that is not open, or no longer, stands still: beyond its goal there is only rounding
+    to amplify.
+
+    Args:
+        batch: The systems.
+        weights: (n, columns) second derivatives of the losses.
+        gradient: Of the objective.
+        axes: Inverse of the second derivatives' diagonal, the preconditioner.
+        forcing: (systems,) float64; the rest that may be left, as a share of the gradient.
+        is_open: (systems,) bool, those to solve.
+        fast: Let the products use the design's low precision.
+
+    Returns:
+        The change, and the number of products used.
+    """
+    n_classes = batch.n_classes
+    scale, scale_b = axes
+    change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
+    whole, here = change, torch.arange(batch.n_systems, device=forcing.device)
+    rest = (-gradient[0], -gradient[1])
+    scaled = (scale * rest[0], _centred(scale_b * rest[1], n_classes))
+    conjugate = (scaled[0].clone(), scaled[1].clone())
+    eps = torch.finfo(scale.dtype).eps
+    size = dot(n_classes, rest, scaled)
+    goal = forcing.square() * size
+    for product in range(1, MAX_CONJUGATE + 1):
+        curved = _curve(batch, weights, conjugate, fast=fast)
+        along = dot(n_classes, conjugate, curved)
+        # Rounding can leave a direction without curvature; there is nothing to gain along it.
+        is_open = is_open & (along > eps * size) & (size > 0)
+        length = torch.where(is_open, size / along.clamp_min(1e-300), 0.0)
+        length = spread(length, n_classes, rest[0])
+        for part in range(2):
+            change[part].addcmul_(conjugate[part], length)
+            rest[part].addcmul_(curved[part], length, value=-1.0)
+        torch.mul(scale, rest[0], out=scaled[0])
+        scaled[1].copy_(_centred(scale_b * rest[1], n_classes))
+        new_size = dot(n_classes, rest, scaled)
+        is_open = is_open & (new_size > goal)
+        if product == MAX_CONJUGATE or not bool(is_open.any()):
+            break
+        ratio = torch.where(is_open, new_size / size.clamp_min(1e-300), 0.0)
+        ratio = spread(ratio, n_classes, rest[0])
+        for part in range(2):
+            conjugate[part].mul_(ratio).add_(scaled[part])
+        size = new_size
+        if is_open.double().mean() <= 1 - LEAVE_EARLY_SHARE:
+            keep = is_open.nonzero().flatten()
+            columns = columns_of(keep, n_classes)
+            if change is not whole:
+                _put_change(whole, change, columns_of(here, n_classes))
+            batch, weights = batch.take(keep), weights[:, columns]
+            here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
+            scale, scale_b = scale[:, columns], scale_b[columns]
+            change, rest, scaled, conjugate = (
+                (pair[0][:, columns], pair[1][columns])
+                for pair in (change, rest, scaled, conjugate)
+            )
+    if change is not whole:
+        _put_change(whole, change, columns_of(here, n_classes))
+    return whole, product
+
+
+def _centred(intercepts: Tensor, n_classes: int) -> Tensor:
+    """Without what moves all classes of a system alike, which changes no probability."""
+    if n_classes == 1:
+        return intercepts
+    by_system = intercepts.view(-1, n_classes)
+    return (by_system - by_system.mean(dim=1, keepdim=True)).flatten()
+
+
+def _put_change(whole: Pair, part: Pair, columns: Tensor) -> None:
+    whole[0][:, columns] = part[0]
+    whole[1][columns] = part[1]
+
+
+def _curve(batch: Batch, weights: Tensor, change: Pair, *, fast: bool) -> Pair:
+    """Second derivatives of the objective times a change, in one pass over the rows."""
+    design = batch.design
+    projected = design.project(change[0], fast=fast)
+    n_columns = weights.shape[1]
+    sums = design.zeros(n_columns, fast=fast)
+    intercepts = torch.zeros_like(change[1])
+    for block in row_blocks(len(weights), n_columns, weights.itemsize):
+        moved = design.rows(projected, block).add_(change[1])
+        moved = batch.loss.curve(moved, weights[block], batch.mask[block])
+        design.collect(sums, block, moved)
+        intercepts += moved.sum(dim=0)
+    return design.finish(sums) + batch.penalise(change[0]), intercepts
