@@ -5,7 +5,7 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import FoldOutput, Problem
+from genebench.probes import TEST, TRAIN, FoldOutput, Problem
 from genebench.ranks import rank_columns
 
 N_FOLDS = 5
@@ -43,9 +43,8 @@ def simulate(
     axis = np.zeros(d)
     axis[0] = shift
     signal = rng.normal(size=(n, d)) + targets[:, None] * axis
-    problem = Problem(
-        "task", "binary", np.arange(n)[:, None], targets, ("yes",), np.zeros((n, N_FOLDS), np.int8)
-    )
+    split = np.where(fold[:, None] == np.arange(N_FOLDS), TEST, TRAIN).astype(np.int8)
+    problem = Problem("task", "binary", np.arange(n)[:, None], targets, ("yes",), split)
     encoders = []
     for _ in range(n_encoders):
         seen = 0.8 * signal + 0.6 * rng.normal(size=(n, d))

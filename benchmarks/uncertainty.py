@@ -25,8 +25,12 @@ from genebench.uncertainty import find_interval, replicate_scores
 # Rows, columns, distance of the classes in standard deviations.
 SETTINGS = (
     (600, 3, 1.0),
-    (600, 3, 2.5),
+    (600, 16, 1.5),
+    (600, 32, 1.5),
+    (600, 64, 1.5),
+    (600, 128, 1.5),
     (100, 4, 1.5),
+    (100, 16, 1.5),
     (300, 64, 1.5),
     (300, 128, 2.0),
     (1500, 64, 1.0),
@@ -49,25 +53,31 @@ def measure(n: int, d: int, shift: float, runs: int, seed: int = 0) -> dict[str,
         problem, encoders = simulate(rng, n, d, shift)
         drawn.append(
             [
-                (replicate_scores(problem, one, usable, protocol, ["roc_auc"])["roc_auc"], *rest)
+                [
+                    replicate_scores(problem, one, usable, protocol, ["roc_auc"], n_features=many)[
+                        "roc_auc"
+                    ]
+                    for many in (0, d)
+                ]
+                + rest
                 for one, *rest in encoders
             ]
         )
-    expected = float(np.mean([known for run in drawn for _, known, _ in run]))
+    expected = float(np.mean([known for run in drawn for _, _, known, _ in run]))
     hits: dict[str, list[bool]] = {name: [] for name in SHOWN[1:]}
     for run in drawn:
-        for replicates, known, found in run:
-            for name, truth, is_fixed in (
-                ("covers_known", known, True),
-                ("covers_expected_fixed", expected, True),
-                ("covers_expected", expected, False),
+        for fixed, whole, known, found in run:
+            for name, truth, replicates in (
+                ("covers_known", known, fixed),
+                ("covers_expected_fixed", expected, fixed),
+                ("covers_expected", expected, whole),
             ):
-                ends = find_interval("roc_auc", found.mean(), replicates, is_fixed=is_fixed)
+                ends = find_interval("roc_auc", found.mean(), replicates)
                 hits[name].append(ends.low <= truth <= ends.high)
-        (first, _, left), (second, _, right) = run
+        (*first, _, left), (*second, _, right) = run
         value = float(left.mean() - right.mean())
-        for name, is_fixed in (("level_fixed", True), ("level", False)):
-            test = compare_replicates(value, first, second, is_fixed=is_fixed)
+        for place, name in enumerate(("level_fixed", "level")):
+            test = compare_replicates(value, first[place], second[place])
             hits[name].append(test.p_value < 0.05)
         hits["level_folds"].append(compare_folds(left - right, 4.0, 1.0).p_value < 0.05)
     return {

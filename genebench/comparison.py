@@ -1,9 +1,9 @@
 """Which of several encoders is better, and whether that can be told from chance.
 
-Two paired tests look at one difference from two sides: the bootstrap over rows, by default with the
-variance that training sets add (`uncertainty.TRAINING_VARIANCE`), and the folds' own differences
-with the correction of Nadeau and Bengio 2003, which is conservative and, with five folds, weak. A
-difference counts as established if both find it.
+Two paired tests look at one difference from two sides: the bootstrap over rows, with the variance
+that training sets add (`uncertainty.training_variance`), and the folds' own differences with the
+correction of Nadeau and Bengio 2003, which is conservative and, with five folds, weak. A difference
+counts as established if both find it.
 """
 
 import math
@@ -13,8 +13,6 @@ from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
-
-from genebench.uncertainty import TRAINING_VARIANCE
 
 Floats = npt.NDArray[np.float64]
 
@@ -41,8 +39,6 @@ def compare_replicates(
     first: Floats,
     second: Floats,
     level: float = 0.95,
-    *,
-    is_fixed: bool = False,
 ) -> Difference:
     """Compare two encoders by their bootstrap replicates.
 
@@ -51,10 +47,8 @@ def compare_replicates(
         first: (draws,) replicates of the first encoder.
         second: (draws,) replicates of the second one, of the same draws.
         level: Coverage of the interval.
-        is_fixed: See `genebench.uncertainty.find_interval`.
     """
     spread = float((first - second).std(ddof=1))
-    spread *= 1.0 if is_fixed else math.sqrt(TRAINING_VARIANCE)
     reach = NormalDist().inv_cdf(0.5 + level / 2) * spread
     certain = 0.0 if value else 1.0
     p_value = math.erfc(abs(value) / spread / math.sqrt(2)) if spread > 0 else certain

@@ -31,7 +31,7 @@ __all__ = [
 ]
 
 # Raised when a change of code may move a score; part of every evaluation's key.
-REVISION = 1
+REVISION = 2
 
 Status = Literal["ok", "failed", "not_applicable"]
 Progress = Callable[[int, int], None]
@@ -283,6 +283,7 @@ def _score(
     reason = "; ".join(
         f"left out of fold {', '.join(map(str, folds))}: {note}" for note, folds in notes.items()
     )
+    n_features = _n_features(problem, matrix, protocol)
     norms = [output.gradient_norm[output.fitted] for output in held_out.folds]
     scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
     return Evaluation(
@@ -291,11 +292,13 @@ def _score(
         reason,
         held_out.seconds,
         problem.n_samples,
-        _n_features(problem, matrix, protocol),
+        n_features,
         problem.n_columns,
         held_out.solver,
         float(np.concatenate(norms).max(initial=0.0)),
         scores,
         frame_predictions(problem, held_out) if predictions else None,
-        interval_rows(problem, held_out.folds, counted, protocol, scores) if intervals else None,
+        interval_rows(problem, held_out.folds, counted, protocol, scores, n_features)
+        if intervals
+        else None,
     )

@@ -1,9 +1,10 @@
 """How far a score is to be trusted: bootstrap replicates, and intervals from them.
 
 What is resampled are entities, with all their held-out rows in all folds and repeats; the fitted
-probes stay as they are. The statistic is the one that tables show, the mean over folds. Encoders
-scored on the same samples get the same draws, so the difference of two encoders' replicates is the
-paired bootstrap of their difference (`genebench.comparison`).
+probes stay as they are, and what another training set would change is added to the spread. The
+statistic is the one that tables show, the mean over folds. Encoders scored on the same samples get
+the same draws, so the difference of two encoders' replicates is the paired bootstrap of their
+difference (`genebench.comparison`).
 """
 
 import math
@@ -16,7 +17,7 @@ import numpy.typing as npt
 import polars as pl
 
 from genebench.metrics import MAIN_METRICS, METRICS
-from genebench.probes import FoldOutput, Problem
+from genebench.probes import TRAIN, FoldOutput, Kind, Problem
 from genebench.protocols import Protocol
 from genebench.resampling import draw_weights, score_weighted
 
@@ -35,11 +36,10 @@ INTERVALS_SCHEMA = pl.Schema(
     }
 )
 
-# Rows are trained on too, and another sample of them would give other probes. In simulated
-# embeddings of 64 to 300 columns under the standard protocol the variance of a score was 1.8 to 1.9
-# times that of the row bootstrap, of a handful of columns 1.0 to 1.2 times (docs/method.md); for k
-# folds (k - 1) n_test / n_train, the share by which Nadeau and Bengio 2003 correct, adds once more.
-TRAINING_VARIANCE = 2.0
+# Of the curve in `training_variance`, and the least signal that it counts with.
+MAX_EXCESS = 0.8
+HALF_EXCESS = 0.3
+LEAST_SIGNAL = 0.1
 
 # A score of exactly 0 or 1 has no finite logit; it counts as this near to the bound.
 _EDGE = 1e-6
@@ -66,6 +66,8 @@ def replicate_scores(
     usable: Sequence[npt.NDArray[np.bool_]],
     protocol: Protocol,
     metrics: Iterable[str] | None = None,
+    *,
+    n_features: int = 0,
 ) -> dict[str, Floats]:
     """Draw bootstrap replicates of a task's scores.
 
@@ -75,11 +77,14 @@ def replicate_scores(
         usable: (labels,) bool for each fold: which labels of a multi-label task count.
         protocol: Its metrics, draws and seed.
         metrics: Some of the protocol's metrics; all of the task's kind by default.
+        n_features: Features that the probe was fitted on; 0 for the replicates of these fitted
+            probes on new rows.
 
     Returns:
-        (draws,) float64 by metric: the mean over folds in each draw. Their spread is widened by
-        the root of m / (m - 1), m the held-out rows of the rarer class of a mean fold, because each
-        fold's rows are weighed about their own mean.
+        (draws,) float64 by metric: the mean over folds in each draw. Their variance, on a scale
+        where the metric has no bounds, is multiplied by `training_variance`, and by m / (m - 1), m
+        the held-out rows of the rarer class of a mean fold, because each fold's rows are weighed
+        about their own mean.
     """
     names = list(metrics) if metrics is not None else list(protocol.metrics_of(problem.kind))
     draws = protocol.uncertainty.draws
@@ -93,9 +98,73 @@ def replicate_scores(
             found = score_weighted(problem.kind, names, truth, scores, weights, ranks_hard=hard)
             for name, values in found.items():
                 sums[name][block] += values
-    widening = math.sqrt(1 + 1 / max(_mean_rarer(problem, outputs) - 1, 0.5))
     means = {name: values / len(outputs) for name, values in sums.items()}
-    return {name: mean.mean() + widening * (mean - mean.mean()) for name, mean in means.items()}
+    main = means.get(MAIN_METRICS[problem.kind])
+    signal = signal_of(problem.kind, float(main.mean())) if main is not None else LEAST_SIGNAL
+    widening = training_variance(problem, n_features, signal)
+    widening *= 1 + 1 / max(_mean_rarer(problem, outputs) - 1, 0.5)
+    return {name: _widen(name, mean, math.sqrt(widening)) for name, mean in means.items()}
+
+
+def signal_of(kind: Kind, value: float) -> float:
+    """The squared distance of two normal classes, in their deviations, that a main score tells of.
+
+    Of an area under the curve, 2 z² for the normal quantile z; of R², that of two halves.
+
+    >>> round(signal_of("binary", 0.76), 2), round(signal_of("regression", 0.2), 2)
+    (1.0, 1.0)
+    """
+    if kind == "regression":
+        share = min(max(value, 0.0), 1 - _EDGE)
+        found = 4 * share / (1 - share)
+    else:
+        found = 2 * NormalDist().inv_cdf(min(max(value, 0.5), 1 - _EDGE)) ** 2
+    return max(found, LEAST_SIGNAL)
+
+
+def training_variance(problem: Problem, n_features: int, signal: float) -> float:
+    """How many times the variance of a bootstrap of rows a score's variance is.
+
+    Rows are trained on too: another sample of them gives another probe. The noise of two class
+    means over all features is d (1 / n_1 + 1 / n_2) for n_1 and n_2 training rows; beside the
+    squared distance of the classes it says how far a probe's direction is moved (Fisher's
+    discriminant; Raudys and Young 2004). The curve over that ratio is a fit to simulated embeddings
+    of 1 to 384 features and 100 to 3,000 rows with known ROC AUC (`docs/method.md`), and no
+    theorem: there is no unbiased estimate of the variance of cross-validation (Bengio and
+    Grandvalet 2004). It is too cautious where few directions hold nearly all variance.
+
+    Args:
+        problem: The task. Classes of multi-label and multiclass tasks count as one of mean size,
+            numbers as two halves.
+        n_features: d, features of the probe.
+        signal: See `signal_of`, of the score that was found.
+
+    Returns:
+        1 for no feature, to 1.8 for very many.
+    """
+    if not n_features:
+        return 1.0
+    n_train = float((problem.split == TRAIN).sum(axis=0).mean())
+    match problem.kind:
+        case "regression":
+            share = 0.5
+        case "multiclass":
+            share = 1 / problem.n_columns
+        case _:
+            share = float(problem.targets.mean())
+    noise = n_features * (1 / share + 1 / (1 - share)) / n_train
+    # The signal was found by a probe that the noise had weakened: found = true / (1 + ratio).
+    ratio = (math.sqrt(1 + 4 * noise / signal) - 1) / 2
+    return 1 + MAX_EXCESS * ratio**2 / (ratio**2 + HALF_EXCESS**2)
+
+
+def _widen(metric: str, replicates: Floats, factor: float) -> Floats:
+    """Replicates further from their middle, but within the range of the metric."""
+    if np.ptp(replicates) == 0:
+        return replicates
+    stretched = _stretch(metric, replicates)
+    middle = stretched.mean()
+    return _shrink(metric, middle + factor * (stretched - middle))
 
 
 def _mean_rarer(problem: Problem, outputs: Sequence[FoldOutput]) -> float:
@@ -114,7 +183,6 @@ def find_interval(
     replicates: Floats,
     level: float = 0.95,
     *,
-    is_fixed: bool = False,
     n_rarer: int = 0,
 ) -> Interval:
     """A confidence interval of a score from its replicates.
@@ -129,14 +197,11 @@ def find_interval(
         value: The score.
         replicates: (draws,) of it.
         level: Coverage aimed at.
-        is_fixed: Whether the interval is of these fitted probes on new rows, and not of the encoder
-            whatever the training set; see `TRAINING_VARIANCE`.
         n_rarer: Held-out rows, of the rarer class if binary. A share of exactly 0 or 1 has no
             spread; its other end is then that of as many trials without a miss (Clopper and
             Pearson 1934).
     """
-    widening = 1.0 if is_fixed else math.sqrt(TRAINING_VARIANCE)
-    reach = widening * NormalDist().inv_cdf(0.5 + level / 2)
+    reach = NormalDist().inv_cdf(0.5 + level / 2)
     spread = reach * float(_stretch(metric, replicates).std(ddof=1))
     centre = float(_stretch(metric, np.array([value]))[0])
     ends = _shrink(metric, np.array([centre - spread, centre + spread]))
@@ -145,7 +210,7 @@ def find_interval(
         without_miss = (0.5 - level / 2) ** (1 / n_rarer)
         low = min(low, without_miss) if value > 1 - _EDGE else low
         high = max(high, 1 - without_miss) if value < _EDGE else high
-    return Interval(low, high, widening * float(replicates.std(ddof=1)))
+    return Interval(low, high, float(replicates.std(ddof=1)))
 
 
 def interval_rows(
@@ -154,6 +219,7 @@ def interval_rows(
     usable: Sequence[npt.NDArray[np.bool_]],
     protocol: Protocol,
     scores: pl.DataFrame,
+    n_features: int,
 ) -> pl.DataFrame:
     """Intervals of a task's scores.
 
@@ -163,6 +229,7 @@ def interval_rows(
         usable: See `replicate_scores`.
         protocol: See `replicate_scores`; its level too.
         scores: The scores of the folds; `evaluate.SCORES_SCHEMA`.
+        n_features: See `replicate_scores`.
 
     Returns:
         `INTERVALS_SCHEMA`; `replicates` is empty but for the main metric, which is compared.
@@ -176,7 +243,8 @@ def interval_rows(
     whole = scores.filter(pl.col("label") == "").group_by("metric").agg(pl.col("value").mean())
     values = dict(whole.iter_rows())
     rows = []
-    for metric, drawn in replicate_scores(problem, outputs, usable, protocol).items():
+    replicates = replicate_scores(problem, outputs, usable, protocol, n_features=n_features)
+    for metric, drawn in replicates.items():
         found = find_interval(metric, values[metric], drawn, level, n_rarer=n_rarer)
         is_kept = metric == MAIN_METRICS[problem.kind]
         rows.append(

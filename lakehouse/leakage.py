@@ -106,7 +106,6 @@ def measure_leakage(
             off["replicates"],
             own["replicates"],
             protocol.uncertainty.level,
-            is_fixed=False,
         )
         rows.append(
             {

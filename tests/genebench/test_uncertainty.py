@@ -19,10 +19,16 @@ from genebench.metrics import (
     score_multilabel,
     score_regression,
 )
-from genebench.probes import KINDS, Problem
+from genebench.probes import KINDS, TRAIN, Problem
 from genebench.protocols import Protocol
 from genebench.resampling import draw_weights, score_weighted
-from genebench.uncertainty import find_interval, interval_rows, replicate_scores
+from genebench.uncertainty import (
+    find_interval,
+    interval_rows,
+    replicate_scores,
+    signal_of,
+    training_variance,
+)
 from genebench.weighted_ranks import derive_ranks, weigh_ranks
 
 FOLDER = Path(genebench.protocols.__file__).parent
@@ -152,7 +158,10 @@ def test_a_perfect_score_of_few_rows_is_not_certain():
 
 @cache
 def run_many(n, d, shift):
-    """Simulated runs: for each encoder its value, replicates, known area, folds."""
+    """Simulated runs: for each encoder its value, replicates, known area, folds.
+
+    Replicates are of the fitted probes (0 features), and of the encoder whatever the training set.
+    """
     rng = np.random.default_rng(7)
     protocol = load()
     runs = []
@@ -163,7 +172,12 @@ def run_many(n, d, shift):
             [
                 (
                     found.mean(),
-                    replicate_scores(problem, outputs, usable, protocol, ["roc_auc"])["roc_auc"],
+                    {
+                        many: replicate_scores(
+                            problem, outputs, usable, protocol, ["roc_auc"], n_features=many
+                        )["roc_auc"]
+                        for many in (0, d)
+                    },
                     known,
                     found,
                 )
@@ -173,11 +187,11 @@ def run_many(n, d, shift):
     return runs
 
 
-def coverage(runs, truth_of, *, is_fixed):
+def coverage(runs, truth_of, n_features):
     hits = []
     for run in runs:
         for value, drawn, known, _ in run:
-            found = find_interval("roc_auc", value, drawn, is_fixed=is_fixed)
+            found = find_interval("roc_auc", value, drawn[n_features])
             hits.append(found.low <= truth_of(known) <= found.high)
     return np.mean(hits)
 
@@ -186,32 +200,53 @@ def level(runs, test):
     return np.mean([test(*run).p_value < 0.05 for run in runs])
 
 
-def by_rows(first, second, *, is_fixed):
-    return compare_replicates(first[0] - second[0], first[1], second[1], is_fixed=is_fixed)
+def level_by_rows(runs, n_features):
+    return level(
+        runs, lambda a, b: compare_replicates(a[0] - b[0], a[1][n_features], b[1][n_features])
+    )
+
+
+# Rows, features, distance of the classes: from a control of few numbers to an embedding.
+SIMULATED = [(600, 3, 2.0), (600, 16, 1.5), (600, 64, 1.5), (300, 64, 1.5), (1500, 64, 1.0)]
 
 
 def test_intervals_of_fitted_probes_cover_the_area_that_the_probes_are_known_to_have():
     runs = run_many(600, 3, 2.0)
-    assert 0.92 <= coverage(runs, lambda known: known, is_fixed=True) <= 0.98
+    assert 0.92 <= coverage(runs, lambda known: known, 0) <= 0.98
 
 
-def test_intervals_of_encoders_cover_the_expected_area_in_wide_embeddings():
+@pytest.mark.parametrize(("n", "d", "shift"), SIMULATED)
+def test_intervals_of_encoders_cover_the_expected_area(n, d, shift):
+    runs = run_many(n, d, shift)
+    expected = np.mean([one[2] for run in runs for one in run])
+    assert 0.92 <= coverage(runs, lambda _: expected, d) <= 0.98
+
+
+@pytest.mark.parametrize(("n", "d", "shift"), SIMULATED)
+def test_the_paired_test_over_rows_keeps_its_level_under_the_null(n, d, shift):
+    assert 0.04 <= level_by_rows(run_many(n, d, shift), d) <= 0.06
+
+
+def test_without_the_variance_of_training_sets_wide_embeddings_would_be_too_certain():
     runs = run_many(300, 64, 1.5)
     expected = np.mean([one[2] for run in runs for one in run])
-    assert 0.92 <= coverage(runs, lambda _: expected, is_fixed=False) <= 0.98
-    # Without the variance of training sets they would not.
-    assert coverage(runs, lambda _: expected, is_fixed=True) < 0.92
+    assert coverage(runs, lambda _: expected, 0) < 0.92
+    assert level_by_rows(runs, 0) > 0.08
 
 
-def test_the_paired_test_over_rows_keeps_its_level_under_the_null():
-    found = level(run_many(600, 3, 2.0), lambda a, b: by_rows(a, b, is_fixed=True))
-    assert 0.04 <= found <= 0.06
+@pytest.mark.parametrize("kind", KINDS)
+def test_training_variance_grows_with_features_and_falls_with_rows_and_signal(kind):
+    def found(n, d, value=0.7):
+        truth, _ = draw_task(np.random.default_rng(0), kind, n)
+        split = np.full((n, 1), TRAIN, np.int8)
+        labels = ("a", "b", "c") if kind.startswith("multi") else ("a",)
+        problem = Problem("task", kind, np.arange(n)[:, None], truth, labels, split)
+        return training_variance(problem, d, signal_of(kind, value))
 
-
-def test_the_paired_test_with_training_variance_keeps_its_level_in_wide_embeddings():
-    runs = run_many(300, 64, 1.5)
-    assert 0.02 <= level(runs, lambda a, b: by_rows(a, b, is_fixed=False)) <= 0.06
-    assert level(runs, lambda a, b: by_rows(a, b, is_fixed=True)) > 0.08
+    assert found(200, 0) == 1
+    assert 1 < found(2000, 16) < found(200, 16) < found(200, 4096) < 1.8
+    assert found(2000, 16, 0.9) < found(2000, 16, 0.6)
+    assert found(200, 16, -3.0) <= 1.8
 
 
 def test_the_test_on_folds_never_exceeds_its_level():
@@ -246,7 +281,7 @@ def test_only_the_main_metric_keeps_its_replicates():
         schema=["label", "metric", "fold", "value"],
         orient="row",
     )
-    rows = interval_rows(problem, outputs, [np.ones(1, bool)] * N_FOLDS, protocol, scores)
+    rows = interval_rows(problem, outputs, [np.ones(1, bool)] * N_FOLDS, protocol, scores, 3)
     kept = dict(rows.select("metric", pl.col("replicates").list.len()).iter_rows())
     assert kept == {name: 100 if name == "roc_auc" else 0 for name in names}
     assert rows["n_units"].to_list() == [100] * len(names)
