@@ -166,22 +166,34 @@ def draw_family_means(board: pl.DataFrame, encoders: pl.DataFrame, metric: str) 
     )
     present = [titles[scope] for scope in scopes if titles[scope] in rows["family"]]
     y = alt.Y("encoder:N", title=None, sort=_order(encoders))
+    scale = _scale(metric, rows)
     base = alt.Chart().properties(width=190, height=alt.Step(STEP))
     span = base.mark_rule(strokeWidth=2, opacity=0.55, clip=True).encode(
-        y=y, x=alt.X("low:Q", title=rule.title, scale=_scale(metric, rows)), x2="high:Q",
+        y=y, x=alt.X("low:Q", title=rule.title, scale=scale), x2="high:Q",
         color=colour_by_modality(rows),
     )  # fmt: skip
     point = base.mark_point(filled=True, size=70, opacity=1, clip=True).encode(
         y=y,
-        x=alt.X("mean:Q", title=rule.title, scale=_scale(metric, rows)),
+        x=alt.X("mean:Q", title=rule.title, scale=scale),
         color=colour_by_modality(rows),
         shape=shape_by_modality(),
         tooltip=["encoder", "family", "mean", "sd", "n_tasks", "n_missing"],
     )
     layers = [span, point]
+    left = scale.to_dict().get("domain", [-math.inf])[0]
+    hidden = int((rows["mean"] < left).sum())
+    if hidden:
+        beyond = base.transform_filter(alt.datum.mean < left).mark_text(text="◂", fontSize=16, dx=6)
+        layers.append(
+            beyond.encode(
+                y=y,
+                x=alt.XDatum(left, scale=scale, title=rule.title),
+                color=colour_by_modality(rows),
+            )
+        )
     if rule.chance is not None:
         chance = base.mark_rule(strokeDash=[3, 3], opacity=0.6, color="#8A8F98")
-        at_chance = alt.XDatum(rule.chance, scale=_scale(metric, rows), title=rule.title)
+        at_chance = alt.XDatum(rule.chance, scale=scale, title=rule.title)
         layers.insert(0, chance.encode(x=at_chance))
     chart = (
         alt.layer(*layers, data=rows)
@@ -192,6 +204,8 @@ def draw_family_means(board: pl.DataFrame, encoders: pl.DataFrame, metric: str) 
         .resolve_scale(y="shared")
     )
     note = "The dashed line is chance. " if rule.chance is not None else ""
+    if hidden:
+        note += f"An arrow stands for a mean below {left:g}, whose number is in the table. "
     return Figure(
         f"family_means_{metric}",
         f"{rule.title} by family",
@@ -243,11 +257,12 @@ def draw_task_means(rows: pl.DataFrame, encoders: pl.DataFrame, metric: str) -> 
     ]
     chart = alt.vconcat(*parts, spacing=26, bounds="flush").resolve_scale(color="shared")
     kinds = "numeric" if metric == MAIN_METRICS["regression"] else "classification"
+    lower = " A cell says < -99 where a mean is lower still." if rule.low is None else ""
     return Figure(
         f"task_means_{metric}",
         f"{rule.title} of every task",
         f"Mean over folds of every {kinds} task, encoders from best to worst; sub-tasks of single "
-        "labels are left out here.",
+        f"labels are left out here.{lower}",
         chart,
     )
 
@@ -296,8 +311,8 @@ def _heat_map(
     if len(order) > TEXT_CELLS:
         return cells.properties(width=alt.Step(14), height=alt.Step(14))
     middle = (domain[0] + domain[1]) / 2
-    # A hopeless R² is many digits wide; its cell has room for that it is hopeless.
-    written = "datum.mean <= -9.995 ? '< -9' : format(datum.mean, '.2f')"
+    # A hopeless R² can have more digits than a cell has room for.
+    written = "datum.mean < -99.99 ? '< -99' : format(datum.mean, '.2f')"
     numbers = base.transform_calculate(written=written).mark_text(fontSize=10).encode(
         text=alt.Text("written:N"),
         color=alt.condition(alt.datum.mean > middle + 0.05 * (domain[1] - domain[0]),

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import polars as pl
 import pytest
+import vl_convert
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -16,7 +17,12 @@ from lakehouse.delta import Commit
 from lakehouse.exports import csv_rows, export_release
 from lakehouse.report import is_current, write_report
 from lakehouse.report.contents import read_contents
-from lakehouse.report.figures import draw_figures, draw_similarity
+from lakehouse.report.figures import (
+    draw_family_means,
+    draw_figures,
+    draw_similarity,
+    draw_task_means,
+)
 from lakehouse.report.page import to_spec
 from lakehouse.report.payload import to_payload
 from lakehouse.report.similarity import compare_columns, correlate_pairs
@@ -112,6 +118,26 @@ def test_task_means_have_a_cell_for_every_task_and_encoder(figures):
     assert len(auc) == 64 * 4
     assert len(numbers) == 10 * 4
     assert not {row["task"] for row in auc} & {row["task"] for row in numbers}
+
+
+def test_a_hopeless_fit_is_an_arrow_at_the_edge_and_a_cell_that_keeps_its_width(contents):
+    encoders = contents.encoders
+    hopeless = pl.col("encoder_id") == "e0"
+    board = contents.board.filter((pl.col("metric") == "r2") & (pl.col("probe_id") == "linear"))
+    low = board.with_columns(mean=pl.when(hopeless).then(-1234.5).otherwise("mean"))
+    drawn, plain = (draw_family_means(rows, encoders, "r2") for rows in (low, board))
+    assert "An arrow stands for a mean below -1.1" in drawn.caption
+    assert "arrow" not in plain.caption
+    svg = vl_convert.vegalite_to_svg(to_spec(drawn.chart))
+    assert svg.count("◂") == board.filter(hopeless).height
+    cells = pl.DataFrame(
+        {"task": ["a", "b"], "encoder": ["Encoder 0"] * 2, "family_title": ["Localization"] * 2,
+         "mean": [-1234.5, -12.345], "sd": [0.0, 0.0]}
+    )  # fmt: skip
+    svg = vl_convert.vegalite_to_svg(to_spec(draw_task_means(cells, encoders, "r2").chart))
+    assert "&lt; -99" in svg
+    assert re.search(r"12\.3[45]</text>", svg)
+    assert not re.search(r">[^<]*1234[^<]*</text>", svg)
 
 
 def test_label_figures_have_a_cell_for_every_label(figures):
