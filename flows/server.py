@@ -86,22 +86,44 @@ def prefect_api(preload: Sequence[str] = ()) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "users.lock").open("ab") as users:
         with _locked(home):
+            is_alone = _is_alone(users)
             fcntl.flock(users, fcntl.LOCK_SH)
             server = find_server(home) or start_server(home, free_port(), preload=preload)
             os.environ.update(client_settings(home, server.url))
+            if is_alone and not server.is_kept:
+                _free_turns(home, server)
         try:
             yield server.url
         finally:
             _leave(home, users)
 
 
+def _is_alone(users: IO[bytes]) -> bool:
+    """Whether no other command uses the folder's server."""
+    try:
+        fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _free_turns(home: Path, server: Server) -> None:
+    """Give back what commands that were killed still hold; it would fall free after a minute."""
+    user, _, password = login(home).partition(":")
+    for lease in (home / "concurrency_leases").glob("*-*.json"):
+        httpx.post(
+            f"{server.url}/v2/concurrency_limits/decrement-with-lease",
+            json={"lease_id": lease.stem},
+            auth=(user, password),
+            timeout=30.0,
+        )
+
+
 def _leave(home: Path, users: IO[bytes]) -> None:
     """Stop the server, unless it is to stay or another command uses it."""
     with _locked(home):
         fcntl.flock(users, fcntl.LOCK_UN)
-        try:
-            fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _is_alone(users):
             return
         server = find_server(home)
         if server is not None and not server.is_kept:

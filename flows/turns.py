@@ -2,7 +2,8 @@
 
 Reading needs no turn; Delta gives every reader a whole version. Runs that wait show it by their
 state's name. Turns are a concurrency limit of the Prefect server, so they hold between commands,
-workers and machines that use the same server; a killed holder's turn falls free by itself.
+workers and machines that use the same server; a killed holder's turn falls free by itself, or when
+the next command finds itself alone with a server of its own (`flows.server`).
 """
 
 import functools

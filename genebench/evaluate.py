@@ -5,6 +5,7 @@ by fold. It never gives a NaN: what cannot be scored becomes a status with a rea
 """
 
 import math
+import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -107,7 +108,7 @@ def evaluate(
         probe: What is fitted.
         protocol: The rules around it.
         device: Where the engine computes, as torch names it.
-        threads: Threads of the engine; torch's own number if not given.
+        threads: Threads of the engine and of the intervals; all cores if not given.
         memory_bytes: What the engine may take.
         precision: See `probes.linear.Settings`.
         predictions: Also give the held-out predictions.
@@ -161,10 +162,11 @@ def evaluate(
         from genebench.probes.sklearn import fit_problems
 
         outputs = fit_problems(matrix, applicable, probe, protocol, advance)
+    cores = threads or os.cpu_count() or 1
     by_id = {problem.id: problem for problem in applicable}
     for held_out in outputs:
         problem = by_id[held_out.problem_id]
-        yield _score(problem, held_out, matrix, protocol, predictions, intervals)
+        yield _score(problem, held_out, matrix, protocol, predictions, intervals, cores)
 
 
 def _check(matrix: npt.NDArray[Any], problems: Sequence[Problem]) -> None:
@@ -242,6 +244,7 @@ def _score(
     protocol: Protocol,
     predictions: bool,
     intervals: bool,
+    threads: int,
 ) -> Evaluation:
     if held_out.failure:
         return _without_scores(problem, matrix, protocol, "failed", held_out.failure, held_out)
@@ -298,7 +301,7 @@ def _score(
         float(np.concatenate(norms).max(initial=0.0)),
         scores,
         frame_predictions(problem, held_out) if predictions else None,
-        interval_rows(problem, held_out.folds, counted, protocol, scores, n_features)
+        interval_rows(problem, held_out.folds, counted, protocol, scores, n_features, threads)
         if intervals
         else None,
     )

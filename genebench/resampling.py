@@ -25,7 +25,7 @@ BLOCK_ENTRIES = 1 << 22
 
 def draw_weights(
     rows: npt.NDArray[np.int64], draws: int, seed: int, chosen: npt.NDArray[np.int64]
-) -> Iterator[tuple[slice, npt.NDArray[np.float32]]]:
+) -> Iterator[npt.NDArray[np.float32]]:
     """Draw weights of samples by their entities, in blocks of draws.
 
     A sample's weight is the product of its entities' (Owen and Eckles 2012, equation 4): samples
@@ -40,7 +40,7 @@ def draw_weights(
         chosen: (m,) rows of `rows` to give weights of.
 
     Yields:
-        A slice of the draws with the (m, draws of the slice) weights, float32.
+        (m, draws of the block) weights, float32.
     """
     entities, places = np.unique(rows, return_inverse=True)
     places = places.reshape(rows.shape)[chosen]
@@ -51,7 +51,7 @@ def draw_weights(
         weights = drawn[places[:, 0], block]
         for position in range(1, places.shape[1]):
             weights *= drawn[places[:, position], block]
-        yield block, weights
+        yield weights
 
 
 @functools.lru_cache(maxsize=1)

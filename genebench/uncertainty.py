@@ -7,14 +7,17 @@ the same draws, so the difference of two encoders' replicates is the paired boot
 difference (`genebench.comparison`).
 """
 
+import functools
 import math
 from collections.abc import Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from statistics import NormalDist
 
 import numpy as np
 import numpy.typing as npt
 import polars as pl
+from threadpoolctl import ThreadpoolController
 
 from genebench.metrics import MAIN_METRICS, METRICS
 from genebench.probes import TRAIN, FoldOutput, Kind, Problem
@@ -68,6 +71,7 @@ def replicate_scores(
     metrics: Iterable[str] | None = None,
     *,
     n_features: int = 0,
+    threads: int = 1,
 ) -> dict[str, Floats]:
     """Draw bootstrap replicates of a task's scores.
 
@@ -79,6 +83,7 @@ def replicate_scores(
         metrics: Some of the protocol's metrics; all of the task's kind by default.
         n_features: Features that the probe was fitted on; 0 for the replicates of these fitted
             probes on new rows.
+        threads: Folds worked on at once; the values do not depend on it.
 
     Returns:
         (draws,) float64 by metric: the mean over folds in each draw. Their variance, on a scale
@@ -87,23 +92,33 @@ def replicate_scores(
         about their own mean.
     """
     names = list(metrics) if metrics is not None else list(protocol.metrics_of(problem.kind))
-    draws = protocol.uncertainty.draws
-    sums = {name: np.zeros(draws) for name in names}
+    draws, seed = protocol.uncertainty.draws, protocol.folds.seed
     hard = protocol.multilabel_auc == "hard"
-    for output, use in zip(outputs, usable, strict=True):
+
+    def replicate(output: FoldOutput, use: npt.NDArray[np.bool_]) -> dict[str, Floats]:
         truth, scores = problem.targets[output.rows], output.scores
         if problem.kind == "multilabel":
             truth, scores = truth[:, use], scores[:, use]
-        for block, weights in draw_weights(problem.rows, draws, protocol.folds.seed, output.rows):
-            found = score_weighted(problem.kind, names, truth, scores, weights, ranks_hard=hard)
-            for name, values in found.items():
-                sums[name][block] += values
-    means = {name: values / len(outputs) for name, values in sums.items()}
+        parts = [
+            score_weighted(problem.kind, names, truth, scores, weights, ranks_hard=hard)
+            for weights in draw_weights(problem.rows, draws, seed, output.rows)
+        ]
+        return {name: np.concatenate([part[name] for part in parts]) for name in names}
+
+    # A thread a fold, rather than all on each product: most products are small.
+    with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
+        folds = list(pool.map(replicate, outputs, usable))
+    means = {name: np.mean([fold[name] for fold in folds], axis=0) for name in names}
     main = means.get(MAIN_METRICS[problem.kind])
     signal = signal_of(problem.kind, float(main.mean())) if main is not None else LEAST_SIGNAL
     widening = training_variance(problem, n_features, signal)
     widening *= 1 + 1 / max(_mean_rarer(problem, outputs) - 1, 0.5)
     return {name: _widen(name, mean, math.sqrt(widening)) for name, mean in means.items()}
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController().select(user_api="blas")
 
 
 def signal_of(kind: Kind, value: float) -> float:
@@ -220,6 +235,7 @@ def interval_rows(
     protocol: Protocol,
     scores: pl.DataFrame,
     n_features: int,
+    threads: int = 1,
 ) -> pl.DataFrame:
     """Intervals of a task's scores.
 
@@ -230,6 +246,7 @@ def interval_rows(
         protocol: See `replicate_scores`; its level too.
         scores: The scores of the folds; `evaluate.SCORES_SCHEMA`.
         n_features: See `replicate_scores`.
+        threads: See `replicate_scores`.
 
     Returns:
         `INTERVALS_SCHEMA`; `replicates` is empty but for the main metric, which is compared.
@@ -243,7 +260,9 @@ def interval_rows(
     whole = scores.filter(pl.col("label") == "").group_by("metric").agg(pl.col("value").mean())
     values = dict(whole.iter_rows())
     rows = []
-    replicates = replicate_scores(problem, outputs, usable, protocol, n_features=n_features)
+    replicates = replicate_scores(
+        problem, outputs, usable, protocol, n_features=n_features, threads=threads
+    )
     for metric, drawn in replicates.items():
         found = find_interval(metric, values[metric], drawn, level, n_rarer=n_rarer)
         is_kept = metric == MAIN_METRICS[problem.kind]

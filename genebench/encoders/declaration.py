@@ -42,6 +42,7 @@ class WeightFile(_Declared):
     Args:
         name: File name; an absolute path stands for itself (a user's own file).
         url: Where it can be had; the message about a missing file gives the command.
+            `embedded:<name>` is a file that comes with genebench.
         sha256: Of the published bytes; a file with other bytes is refused.
     """
 

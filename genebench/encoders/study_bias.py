@@ -2,11 +2,11 @@
 
 import math
 from collections.abc import Callable
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genebench import encoders
 from genebench.encoders import Reading, Vectors
@@ -22,13 +22,21 @@ class RowCountArguments(encoders.Arguments):
         namespace: What the identifiers are.
         key: The column with the identifiers.
         distinct: Count the different values of this column rather than rows.
+        numbers: Add up the numbers of this column rather than counting rows.
         where: Only rows whose columns have these values.
     """
 
     namespace: Namespace = "entrez"
     key: str
     distinct: str | None = None
+    numbers: str | None = None
     where: dict[str, str] = Field(default_factory=dict)
+
+    @model_validator(mode="after")
+    def _counts_one_thing(self) -> Self:
+        if self.distinct and self.numbers:
+            raise ValueError("either distinct values are counted or numbers added, not both")
+        return self
 
 
 class RowCount(encoders.DeclaredLoader[RowCountArguments]):
@@ -43,7 +51,8 @@ class RowCount(encoders.DeclaredLoader[RowCountArguments]):
         """Count rows: (n, 1).
 
         Raises:
-            EncoderError: The file is missing or lacks a declared column; or no identifier maps.
+            EncoderError: The file is missing or lacks a declared column; a number is none; or no
+                identifier maps.
         """
         from genebench.encoders.weights import find_file
 
@@ -53,22 +62,22 @@ class RowCount(encoders.DeclaredLoader[RowCountArguments]):
             frame = pl.read_csv(path, separator=separator, infer_schema=False, quote_char=None)
         except (OSError, pl.exceptions.PolarsError) as error:
             raise EncoderError(f"{path}: cannot be read as a table: {error}") from error
-        wanted = [self.arguments.key, *self.arguments.where]
-        wanted += [self.arguments.distinct] if self.arguments.distinct else []
-        absent = sorted(set(wanted) - set(frame.columns))
+        counted = self.arguments.distinct or self.arguments.numbers
+        wanted = {self.arguments.key, *self.arguments.where, *([counted] if counted else [])}
+        absent = sorted(wanted - set(frame.columns))
         if absent:
             raise EncoderError(f"{path}: has no column {absent[0]!r}: {', '.join(frame.columns)}")
         for column, value in self.arguments.where.items():
             frame = frame.filter(pl.col(column) == value)
-        counted = (
-            pl.col(self.arguments.distinct).n_unique() if self.arguments.distinct else pl.len()
-        )
-        counts = (
-            frame.filter(pl.col(self.arguments.key).is_not_null())
-            .group_by(self.arguments.key)
-            .agg(counted.alias("n"))
-            .sort(self.arguments.key)
-        )
+        frame = frame.filter(pl.col(self.arguments.key).is_not_null())
+        try:
+            counts = frame.group_by(self.arguments.key).agg(self._count().alias("n"))
+        except pl.exceptions.InvalidOperationError as error:
+            raise EncoderError(
+                f"{path}: column {self.arguments.numbers!r} holds something else than whole "
+                f"numbers: {error}"
+            ) from error
+        counts = counts.sort(self.arguments.key)
         names = counts[self.arguments.key].to_list()
         mapped = map_identifiers(names, self.arguments.namespace, reading, self.encoder.id)
         totals = dict.fromkeys(reading.entity_ids, 0)
@@ -77,6 +86,11 @@ class RowCount(encoders.DeclaredLoader[RowCountArguments]):
         progress(len(totals))
         matrix = np.log1p(np.array(list(totals.values()), dtype=np.float32))[:, None]
         return Vectors(list(totals), matrix, counts=mapped.counts)
+
+    def _count(self) -> pl.Expr:
+        if self.arguments.numbers:
+            return pl.col(self.arguments.numbers).cast(pl.Int64).sum()
+        return pl.col(self.arguments.distinct).n_unique() if self.arguments.distinct else pl.len()
 
 
 class TextLength(encoders.DeclaredLoader[encoders.Arguments]):

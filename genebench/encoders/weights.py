@@ -14,6 +14,7 @@ from pathlib import Path
 
 from genebench.encoders import Encoder, Place, WeightFile
 from genebench.errors import EncoderError, EncoderUnavailable
+from genebench.sources import EMBEDDED, EMBEDDED_FOLDER
 
 _KNOWN_HASHES: dict[tuple[Path, int, int], str] = {}
 
@@ -48,12 +49,18 @@ def find_file(encoder: Encoder, place: Place, role: str) -> Path:
 
 
 def expected_path(encoder: Encoder, place: Place, declared: WeightFile) -> Path:
-    """Where a weight file belongs: the sources folder if it is there, else the weights folder."""
+    """Where a weight file belongs.
+
+    The sources folder if it is there, the facts that come with genebench if its URL says so, else
+    the weights folder.
+    """
     name = Path(declared.name).expanduser()
     if name.is_absolute():
         return name
     if place.sources is not None and (place.sources / name).is_file():
         return place.sources / name
+    if declared.url and declared.url.startswith(EMBEDDED):
+        return EMBEDDED_FOLDER / declared.url.removeprefix(EMBEDDED)
     return place.weights / encoder.id / name
 
 

@@ -45,7 +45,7 @@ def fit_problems(
     Raises:
         RegistryError: The probe names no scikit-learn estimator, or parameters it does not take.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+    from threadpoolctl import threadpool_limits
 
     for problem in problems:
         started = time.perf_counter()

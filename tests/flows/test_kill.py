@@ -71,6 +71,7 @@ def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(tmp_pat
             run.send_signal(signal.SIGKILL)
             run.wait()
         assert start(environment, lake, log).wait(600) == 0, log_path.read_text()
+    assert "waiting: another run" not in log_path.read_text(), "a killed run keeps no turn"
     after = results(lake)
     keys = [
         "evaluation_key",

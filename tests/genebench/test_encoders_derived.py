@@ -1,5 +1,6 @@
 """Encoders made from others, and those that know only how much is known."""
 
+import gzip
 from pathlib import Path
 
 import numpy as np
@@ -108,6 +109,35 @@ def test_rows_of_a_file_are_counted_for_each_gene(tmp_path: Path) -> None:
     vectors = load(encoder).encode(reading, lambda n: None)
     assert np.allclose(np.expm1(vectors.matrix.ravel()), [2, 1, 0])
     assert vectors.counts["n_unmapped"] == 1
+
+
+def test_numbers_of_a_file_are_added_up_for_each_gene_and_other_text_is_refused(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "publications.tsv"
+    path.write_text("gene\tn\n1\t35\n1\t5\n2\t7\n")
+    declared = {"files": {"table": {"name": str(path)}}, "with": {"key": "gene", "numbers": "n"}}
+    reading = Reading("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
+    vectors = load(declare("row_count", **declared)).encode(reading, lambda n: None)
+    assert np.allclose(np.expm1(vectors.matrix.ravel()), [40, 7, 0])
+    path.write_text("gene\tn\n1\tmany\n")
+    with pytest.raises(EncoderError, match="column 'n' holds something else than whole numbers"):
+        load(declare("row_count", **declared)).encode(reading, lambda n: None)
+
+
+def test_the_publications_that_come_with_genebench_are_read_where_no_mirror_has_them(
+    tmp_path: Path,
+) -> None:
+    declared = encoders.read(Path(encoders.__file__).parent / "publication_count.yaml")
+    reading = Reading("gene", ["ncbigene:7157", "ncbigene:0"])
+    vectors = load(declared, Place(weights=tmp_path)).encode(reading, lambda n: None)
+    assert np.expm1(vectors.matrix[0, 0]) > 1000, "TP53"
+    assert vectors.matrix[1, 0] == 0
+    (tmp_path / "publications.tsv.gz").write_bytes(
+        gzip.compress(b"entrez_id\tn_publications\n7157\t3\n")
+    )
+    place = Place(weights=tmp_path, sources=tmp_path)
+    assert np.expm1(load(declared, place).encode(reading, print).matrix[0, 0]) == pytest.approx(3)
 
 
 def test_a_table_without_the_declared_column_is_refused(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def test_replicates_by_slopes_spread_as_the_exact_ones(shift):
     scores = rng.normal(size=2000) + shift * truth
     rows = np.arange(2000)
     blocks = draw_weights(rows[:, None], 1000, 0, rows)
-    weights = np.hstack([block for _, block in blocks])
+    weights = np.hstack(list(blocks))
     names = ["roc_auc", "average_precision"]
     fast = score_weighted("binary", names, truth, scores[:, None], weights)
     for name, exact in zip(names, weigh_ranks(truth, scores, weights), strict=True):
@@ -108,13 +108,20 @@ def test_draws_depend_on_the_entities_and_not_on_the_order_or_choice_of_rows():
     rows = np.array([[4, 9], [9, 2], [4, 2]])
 
     def weights_of(rows, chosen):
-        return np.hstack([block for _, block in draw_weights(rows, 120, 3, np.array(chosen))])
+        return np.hstack(list(draw_weights(rows, 120, 3, np.array(chosen))))
 
     whole = weights_of(rows, [0, 1, 2])
     assert np.array_equal(weights_of(rows, [2, 0]), whole[[2, 0]])
     assert np.array_equal(weights_of(rows * 10, [0, 1, 2]), whole)
     # Each weight is a product of two of three entities': 0 x 1 / 2 is the square of one of them.
     assert (whole[0] * whole[1] / whole[2]).min() > 0
+
+
+def test_replicates_do_not_depend_on_the_number_of_threads():
+    problem, ((outputs, _, _), _) = simulate(np.random.default_rng(0), 300, 3, 1.0)
+    usable = [np.ones(1, bool)] * N_FOLDS
+    one, four = (replicate_scores(problem, outputs, usable, load(), threads=n) for n in (1, 4))
+    assert all(np.array_equal(one[name], four[name]) for name in one)
 
 
 def test_pairs_that_share_an_entity_have_wider_intervals_than_pairs_that_do_not():
