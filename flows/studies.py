@@ -78,7 +78,9 @@ def later(
 
 
 def sensitivity(
-    task: Annotated[str, typer.Argument(help="A task.")],
+    task: Annotated[
+        list[str] | None, typer.Argument(help="Tasks; those that the profile names by default.")
+    ] = None,
     encoder: Annotated[
         list[str] | None, typer.Option("--encoder", "-e", help="Encoder; repeatable.")
     ] = None,
@@ -94,7 +96,9 @@ def sensitivity(
         Path | None, typer.Option(help="Draw it: an .svg, .png or .html file.")
     ] = None,
 ) -> None:
-    """Score a task with other probes, other penalties, and fewer training rows."""
+    """Score tasks with other probes, other penalties, and fewer training rows."""
+    import polars as pl
+
     from genebench.registry import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
@@ -104,15 +108,25 @@ def sensitivity(
     settings = get_settings()
     registry = load_registry(settings.profile)
     chosen = probe or ["linear", "knn", "gradient_boosting", "mlp"]
-    rows = measure_sensitivity(
-        open_lake(),
-        task,
-        registry.select_encoders(encoder or ["tfidf"]),
-        {name: registry.probes[require_known(name, registry.probes, "probe")] for name in chosen},
-        registry.protocols[protocol or settings.protocol],
-        fractions=fraction or FRACTIONS,
+    parts = []
+    for task_id in task or registry.profile.sensitivity:
+        typer.echo(f"{task_id} …", err=True)
+        part = measure_sensitivity(
+            open_lake(),
+            task_id,
+            registry.select_encoders(encoder or ["tfidf"]),
+            {
+                name: registry.probes[require_known(name, registry.probes, "probe")]
+                for name in chosen
+            },
+            registry.protocols[protocol or settings.protocol],
+            fractions=fraction or FRACTIONS,
+        )
+        parts.append(part)
+    rows = pl.concat(parts)
+    _show(
+        rows, ("task_id", "encoder_id", "study", "setting", "value", "sd", "n_train", "reason"), csv
     )
-    _show(rows, ("encoder_id", "study", "setting", "value", "sd", "n_train", "reason"), csv)
     if figure is not None:
         draw_sensitivity(rows).save(figure)
         typer.echo(f"figure in {figure}")
@@ -123,7 +137,7 @@ def add_commands(app: typer.Typer) -> None:
     app.command(epilog="Example: genebench leakage cellular_component --encoder tfidf")(leakage)
     app.command(epilog="Example: genebench later biological_process --as-of 2026-11-20")(later)
     app.command(
-        epilog="Example: genebench sensitivity hla_class -e tfidf -e minilm --probe linear"
+        epilog="Example: genebench sensitivity hla_class -e tfidf -e minilm --figure curves.svg"
     )(sensitivity)
 
 

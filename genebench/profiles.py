@@ -47,6 +47,9 @@ class Profile(BaseModel):
         default=(), description="source files that it does without where they cannot be had"
     )
     encoders: tuple[str, ...] = Field(min_length=1)
+    sensitivity: tuple[str, ...] = Field(
+        default=(), description="tasks whose sensitivity is studied where none is named"
+    )
     versions: dict[str, str] = Field(
         default_factory=dict,
         description="source, or source file, to the version wanted, where not the newest",

@@ -236,6 +236,10 @@ def _broken_in_profile(registry: Registry, files: set[str]) -> Iterator[str]:
         if encoder_id not in registry.encoders:
             hint = suggest(encoder_id, registry.encoders)
             yield f"{where}: encoders: no encoder {encoder_id!r}{hint}"
+    for task_id in profile.sensitivity:
+        if task_id not in registry.tasks:
+            hint = suggest(task_id, registry.tasks)
+            yield f"{where}: sensitivity: no task {task_id!r}{hint}"
     named = [*profile.catalogues.values(), *profile.optional]
     named += [profile.withdrawn] if profile.withdrawn else []
     named += [declared.source for declared in profile.inputs]

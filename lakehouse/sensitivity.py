@@ -136,10 +136,10 @@ def _studies(
 
 
 def draw_sensitivity(rows: pl.DataFrame) -> Any:
-    """A panel a study, a colour an encoder.
+    """A row of panels a task, a panel a study, a colour an encoder.
 
     Args:
-        rows: `SENSITIVITY_SCHEMA`, of one task.
+        rows: `SENSITIVITY_SCHEMA`.
 
     Returns:
         A Vega-Altair chart.
@@ -150,10 +150,16 @@ def draw_sensitivity(rows: pl.DataFrame) -> Any:
     drawn = rows.filter(pl.col("value").is_not_null())
     if not drawn.height:
         raise LakeError(f"nothing to draw: {'; '.join(sorted({*rows['reason']}))}")
-    title = METRICS[drawn["metric"][0]].title
+    return alt.vconcat(
+        *(_draw_task(part) for part in drawn.partition_by("task_id", maintain_order=True))
+    )
+
+
+def _draw_task(rows: pl.DataFrame) -> Any:
+    title = METRICS[rows["metric"][0]].title
     panels = []
     for study in STUDIES:
-        part = drawn.filter(study=study)
+        part = rows.filter(study=study)
         if not part.height:
             continue
         if study == "probe":
@@ -174,4 +180,4 @@ def draw_sensitivity(rows: pl.DataFrame) -> Any:
         panels.append(
             (marks if study == "probe" else base.mark_line() + marks).properties(width=260)
         )
-    return alt.hconcat(*panels).properties(title=drawn["task_id"][0])
+    return alt.hconcat(*panels).properties(title=rows["task_id"][0])

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from blanks import filled
@@ -97,10 +98,12 @@ def test_a_penalty_is_studied_of_linear_probes_only(lake):
 
 
 def test_the_figure_has_a_panel_a_study_and_a_point_a_row(rows):
-    panels = draw_sensitivity(rows).to_dict()["hconcat"]
-    assert len(panels) == len(STUDIES)
-    data = draw_sensitivity(rows).to_dict()["datasets"]
-    assert sum(len(points) for points in data.values()) == rows.height
+    two = pl.concat([rows, rows.with_columns(task_id=pl.lit("other"))])
+    drawn = draw_sensitivity(two).to_dict()
+    assert [part["title"] for part in drawn["vconcat"]] == ["role", "other"]
+    assert [len(part["hconcat"]) for part in drawn["vconcat"]] == [len(STUDIES)] * 2
+    one = draw_sensitivity(rows).to_dict()["datasets"]
+    assert sum(len(points) for points in one.values()) == rows.height
 
 
 def test_what_cannot_be_asked_is_refused(lake):
