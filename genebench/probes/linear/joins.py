@@ -18,6 +18,8 @@ class Formed(Design):
         join: How two vectors become one.
         center: (features,) subtracted from each joined vector.
         scale: (features,) by which it is then divided.
+        has_axes: Turn coefficients into principal axes, at the price of one product of the matrix
+            with itself.
     """
 
     def __init__(
@@ -27,22 +29,39 @@ class Formed(Design):
         join: Literal["product", "difference"],
         center: Tensor,
         scale: Tensor,
+        *,
+        has_axes: bool = True,
     ) -> None:
         self.table, self.index, self.join = table, index, join
         self.center, self.scale = center, scale
         self.n_rows, self.width = len(index), table.shape[1]
-        self.spectrum = torch.zeros_like(center)
+        gram = table.new_zeros(self.width, self.width if has_axes else 1)
         for block in row_blocks(self.n_rows, self.width, table.itemsize):
-            self.spectrum += self.form(block).square().sum(dim=0)
+            rows = self.form(block)
+            gram += rows.T @ rows if has_axes else rows.square().sum(dim=0)[:, None]
+        self.basis: Tensor | None = None
+        self.spectrum = gram.flatten()
+        if has_axes:
+            squares, basis = torch.linalg.eigh(gram.double())
+            self.basis = basis.flip(1).to(table.dtype)
+            self.spectrum = squares.flip(0).clamp_min(0.0).to(table.dtype)
 
     def form(self, block: slice) -> Tensor:
         """(block, features) of joined vectors, centred and scaled."""
         joined = join_rows(self.table, self.index[block], self.join)
         return joined.sub_(self.center).div_(self.scale)
 
+    def coordinates(self) -> Tensor:
+        """(n, width) of the whole matrix in its axes."""
+        result = self.table.new_empty(self.n_rows, self.width)
+        for block in row_blocks(self.n_rows, self.width, self.table.itemsize):
+            rows = self.form(block)
+            result[block] = rows if self.basis is None else rows @ self.basis
+        return result
+
     @override
     def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
-        return (coefficients,)
+        return (self.to_features(coefficients),)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
@@ -58,7 +77,19 @@ class Formed(Design):
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return sums[0]
+        return self.to_coordinates(sums[0])
+
+    @override
+    def to_features(self, coefficients: Tensor) -> Tensor:
+        return coefficients if self.basis is None else self.basis @ coefficients
+
+    @override
+    def to_coordinates(self, coefficients: Tensor) -> Tensor:
+        return coefficients if self.basis is None else self.basis.T @ coefficients
+
+    @override
+    def diagonal(self, weights: Tensor) -> Tensor:
+        return weights if self.basis is None else self.basis.square().T @ weights
 
     @property
     @override

@@ -187,8 +187,8 @@ def prepare_pairs(
         join: Of the protocol.
         standardise: Scale features to standard deviation 1 over the pairs.
         device: Where.
-        dense_bytes: Products and differences are held in memory up to this size, in their
-            principal axes; larger ones are formed in blocks in every product.
+        dense_bytes: Products and differences are held in memory up to this size; larger ones are
+            formed in blocks in every product.
     """
     if join in ("concat", "mean"):
         if join == "concat":
@@ -204,15 +204,20 @@ def prepare_pairs(
     joined = (join_rows(table, index[block], join).double() - center for block in blocks)
     square = sum((part.square().sum(dim=0) for part in joined), torch.zeros(1, device=device)) / n
     scale = _deviations(square, center) if standardise else torch.ones_like(square)
-    formed = Formed(table, index, join, center.float(), scale.float())  # type: ignore[arg-type]
+    is_thin = not standardise and n < features
+    formed = Formed(
+        table, index, join, center.float(), scale.float(),  # type: ignore[arg-type]
+        has_axes=features <= MAX_AXES and not is_thin,
+    )  # fmt: skip
 
     def variances(masks: Tensor) -> Tensor:
         return _masked_variances(formed.form, masks)
 
-    if 3 * n * features * 4 > dense_bytes:
+    if n * features * table.itemsize > dense_bytes:
         return Prepared(formed, variances)
-    base = torch.cat([formed.form(block) for block in blocks])
-    return Prepared(Dense(*rotate(base, thin=not standardise)), variances)
+    if is_thin:
+        return Prepared(Dense(*rotate(formed.coordinates(), thin=True)), variances)
+    return Prepared(Dense(formed.coordinates(), formed.basis), variances)
 
 
 def _prepare_concat(
