@@ -633,3 +633,22 @@ def test_a_word_in_no_training_row_counts_as_constant(n_with):
     variances = space.prepare(torch.arange(22_000)).variances(mask)
     assert variances[0, 0] == 1
     assert float(variances[1, 0]) == pytest.approx(1, abs=1e-3)
+
+
+@pytest.mark.parametrize("join", ["product", "difference"])
+@pytest.mark.parametrize("dense_bytes", [0, 1 << 30])
+def test_products_in_float64_follow_float32_vectors_without_a_copy_of_them(join, dense_bytes):
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(40, 6)).astype(np.float32)
+    rows = rng.integers(0, 40, (300, 2))
+    design = prepare_pairs(
+        matrix, rows, join, standardise=True, device=CPU, dense_bytes=dense_bytes
+    ).design
+    exact = design.double()
+    coefficients = torch.from_numpy(rng.normal(size=(6, 2)))
+    values = exact.multiply(coefficients)
+    assert values.dtype == torch.float64
+    assert torch.allclose(values, design.multiply(coefficients.float()).double(), atol=1e-4)
+    sums = exact.zeros(2, fast=False)
+    exact.collect(sums, slice(None), values)
+    assert torch.allclose(exact.finish(sums), exact.spectrum[:, None] * coefficients, rtol=1e-3)

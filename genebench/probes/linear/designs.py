@@ -80,14 +80,9 @@ class Design(ABC):
         """
         return self.spectrum[:, None] * (mass / self.n_rows)
 
-    @property
     @abstractmethod
-    def n_bytes(self) -> int:
-        """Bytes of its matrices."""
-
-    def double(self) -> "Design | None":
-        """The same in float64; None where that cannot be had."""
-        return None
+    def double(self) -> "Design":
+        """The same with products in float64."""
 
     def multiply(self, coefficients: Tensor, intercepts: Tensor | None = None) -> Tensor:
         """(n, columns) of x w, or x w + b."""
@@ -108,14 +103,24 @@ class Dense(Design):
         coordinates: (n, width) float32 or float64, centred.
         basis: (features, width) orthonormal rotation; None if the coordinates are the features.
         fast: Keep a copy in bfloat16 for products that only steer.
+        dtype: Of the products; that of the coordinates by default, of which each block is
+            otherwise converted as it is used.
     """
 
-    def __init__(self, coordinates: Tensor, basis: Tensor | None, *, fast: bool = False) -> None:
+    def __init__(
+        self,
+        coordinates: Tensor,
+        basis: Tensor | None,
+        *,
+        fast: bool = False,
+        dtype: torch.dtype | None = None,
+    ) -> None:
         self.coordinates = coordinates
         self.basis = basis
+        self.dtype = dtype or coordinates.dtype
         self.low = coordinates.bfloat16() if fast else None
         self.n_rows, self.width = coordinates.shape
-        self.spectrum = torch.linalg.vector_norm(coordinates, dim=0).square()
+        self.spectrum = torch.linalg.vector_norm(coordinates, dim=0).square().to(self.dtype)
 
     @override
     def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
@@ -128,11 +133,11 @@ class Dense(Design):
         (coefficients,) = projected
         if coefficients.dtype == torch.bfloat16 and self.low is not None:
             return (self.low[block] @ coefficients).to(self.coordinates.dtype)
-        return self.coordinates[block] @ coefficients
+        return self.coordinates[block].to(self.dtype) @ coefficients
 
     @override
     def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
-        sums = self.coordinates.new_zeros(self.width, n_columns)
+        sums = self.coordinates.new_zeros(self.width, n_columns, dtype=self.dtype)
         # A second, empty tensor marks sums that are collected in low precision.
         return (sums, sums.new_empty(0)) if fast and self.low is not None else (sums,)
 
@@ -141,7 +146,7 @@ class Dense(Design):
         if len(sums) == 2 and self.low is not None:
             sums[0].add_(self.low[block].T @ values.bfloat16())
         else:
-            sums[0].addmm_(self.coordinates[block].T, values)
+            sums[0].addmm_(self.coordinates[block].to(self.dtype).T, values)
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
@@ -159,15 +164,10 @@ class Dense(Design):
     def diagonal(self, weights: Tensor) -> Tensor:
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    @property
-    @override
-    def n_bytes(self) -> int:
-        return self.coordinates.nbytes
-
     @override
     def double(self) -> "Dense":
         basis = None if self.basis is None else self.basis.double()
-        return Dense(self.coordinates.double(), basis)
+        return Dense(self.coordinates, basis, dtype=torch.float64)
 
 
 class Pairs(Design):
@@ -251,11 +251,6 @@ class Pairs(Design):
         return torch.cat(
             [part if basis is None else basis.square().T @ part for basis, part in parts]
         )
-
-    @property
-    @override
-    def n_bytes(self) -> int:
-        return sum(table.nbytes for table in self.tables)
 
     @override
     def double(self) -> "Pairs":

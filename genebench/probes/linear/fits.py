@@ -15,13 +15,10 @@ from genebench.probes.linear.groups import Group, InnerFold, inner_folds
 from genebench.probes.linear.losses import LOSSES, Loss
 from genebench.probes.linear.newton import Solution, solve
 from genebench.probes.linear.paths import PATH_TOLERANCE, Choice, Walk
-from genebench.probes.linear.settings import Settings
+from genebench.probes.linear.settings import Settings, plan_columns
 from genebench.probes.linear.sources import Source
 from genebench.probes.linear.threads import solve_together
 from genebench.probes.linear.units import Fitted, System, Unit
-
-# Systems that are finished in float64 at once.
-POLISHED_AT_ONCE = 64
 
 
 class Fitter:
@@ -220,13 +217,12 @@ class Fitter:
 
 def _polish(batch: Batch, rough: Solution, memory_bytes: int) -> None:
     """Finish in float64, in place, the systems that float32 could not bring to the tolerance."""
-    # Twice the design's own bytes must fit beside it.
-    size = batch.design.n_bytes
-    design = batch.design.double() if 2 * size <= memory_bytes // 3 else None
-    if design is None or batch.targets.dtype == torch.float64:
+    if batch.targets.dtype == torch.float64:
         return
-    point = rough.point
-    for part in torch.split((~rough.converged).nonzero().flatten(), POLISHED_AT_ONCE):
+    point, design = rough.point, batch.design.double()
+    columns_at_once = plan_columns(design.n_rows, design.width, 8, 0, memory_bytes // 3)
+    at_once = max(columns_at_once // batch.n_classes, 1)
+    for part in torch.split((~rough.converged).nonzero().flatten(), at_once):
         columns = columns_of(part, batch.n_classes)
         some = batch.take(part)
         some = replace(

@@ -1,5 +1,6 @@
 """How the vectors of several entities become one vector of a sample."""
 
+import copy
 from typing import Literal
 
 import torch
@@ -91,10 +92,14 @@ class Formed(Design):
     def diagonal(self, weights: Tensor) -> Tensor:
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    @property
     @override
-    def n_bytes(self) -> int:
-        return self.table.nbytes
+    def double(self) -> "Formed":
+        exact = copy.copy(self)
+        exact.table, exact.center, exact.scale, exact.spectrum = (
+            part.double() for part in (self.table, self.center, self.scale, self.spectrum)
+        )
+        exact.basis = None if self.basis is None else self.basis.double()
+        return exact
 
 
 def join_rows(table: Tensor, index: Tensor, join: str) -> Tensor:

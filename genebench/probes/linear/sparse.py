@@ -63,11 +63,6 @@ class Sparse(Design):
     def second(self, own: Callable[[slice], Tensor], mass: Tensor) -> Tensor:
         return self._squares(own(slice(None)), mass)
 
-    @property
-    @override
-    def n_bytes(self) -> int:
-        return 3 * int(self.source.data.nbytes + self.source.indices.nbytes)
-
     @override
     def double(self) -> "Sparse":
         return Sparse(self.source.astype(np.float64), self.center.double())
