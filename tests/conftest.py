@@ -17,8 +17,9 @@ from genebench.settings import get_settings
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-# 2026-11-22: these have not passed as a whole since they were last changed; see CHANGELOG.md.
-collect_ignore = [f"flows/test_{name}.py" for name in ("chain", "concurrency", "dask_s3")]
+# 2026-11-22: not passed on a busy machine, where SQLite's locks kept the server from noticing the
+# crash within seven minutes; see CHANGELOG.md.
+collect_ignore = ["flows/test_crash.py"]
 
 # Arithmetic of small matrices is slower with more threads, and several tests may run at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
