@@ -74,15 +74,23 @@ class Penalty(_Model):
         description="one value is used as it is; several are a path from which inner folds choose",
     )
 
+    ridge: tuple[Positive, ...] = Field(
+        default=(), description="the same for ridge regression; c by default"
+    )
     inner: int = Field(
         default=2, ge=2, le=10, description="inner folds of each outer one that choose C on a path"
     )
 
     @model_validator(mode="after")
     def _path_rises(self) -> Self:
-        if list(self.c) != sorted(set(self.c)):
-            raise ValueError("the path of C must rise, each value once")
+        for path in (self.c, self.ridge):
+            if list(path) != sorted(set(path)):
+                raise ValueError("the path of C must rise, each value once")
         return self
+
+    def path(self, kind: Kind) -> tuple[float, ...]:
+        """The values of C of one kind of task."""
+        return self.ridge if kind == "regression" and self.ridge else self.c
 
 
 class Metrics(_Model):
@@ -166,11 +174,12 @@ class Protocol(_Model):
 
     def digest(self) -> str:
         """Digest of what decides the scores; id, title, description and intervals do not."""
-        return digest_json(
-            self.model_dump(
-                mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
-            )
+        decides = self.model_dump(
+            mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
         )
+        if not self.penalty.ridge:
+            del decides["penalty"]["ridge"]
+        return digest_json(decides)
 
 
 def positive_class(

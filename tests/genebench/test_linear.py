@@ -635,6 +635,22 @@ def test_a_word_in_no_training_row_counts_as_constant(n_with):
     assert float(variances[1, 0]) == pytest.approx(1, abs=1e-3)
 
 
+def test_a_small_regression_is_not_held_back_by_the_path_of_classes():
+    """One feature is the number itself; a strong penalty on 150 rows would leave a third of it."""
+    rng = np.random.default_rng(4)
+    matrix = rng.normal(size=(150, 8)).astype(np.float32)
+    split = np.where(np.arange(150)[:, None] % 5 == np.arange(5), TEST, TRAIN).astype(np.int8)
+    problem = Problem(
+        "n", "regression", np.arange(150)[:, None], matrix[:, 0].astype(float), ("n",), split
+    )
+    standard = load("standard")
+    assert standard.penalty.path("regression")[-1] > standard.penalty.path("binary")[-1]
+    (output,) = solve_problems(matrix, [problem], LINEAR, standard, Settings())
+    for fold in output.folds:
+        truth = problem.targets[fold.rows]
+        assert ((fold.scores[:, 0] - truth) ** 2).sum() < 0.01 * ((truth - truth.mean()) ** 2).sum()
+
+
 @pytest.mark.parametrize("join", ["product", "difference"])
 @pytest.mark.parametrize("dense_bytes", [0, 1 << 30])
 def test_products_in_float64_follow_float32_vectors_without_a_copy_of_them(join, dense_bytes):

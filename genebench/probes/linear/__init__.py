@@ -8,7 +8,7 @@ and scaling), `leastsquares`; `groups` and `fits` hold what is solved together a
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -73,7 +73,10 @@ def solve_problems(
             iterative.append(problem)
     space: Space | None = None
     own_rows = settings.own_limit(standardise=protocol.standardise)
-    for group in group_problems(iterative, own_rows):
+    # Numbers and classes walk paths of their own.
+    numbers = [problem for problem in iterative if problem.kind == "regression"]
+    classes = [problem for problem in iterative if problem.kind != "regression"]
+    for group in chain(group_problems(classes, own_rows), group_problems(numbers, own_rows)):
         started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
             space = Space(
@@ -154,7 +157,8 @@ def _solve_group(
     progress: Progress,
 ) -> list[HeldOut]:
     penalty = protocol.penalty
-    fitter = Fitter(group, source, penalty.c, penalty.inner, protocol.folds.seed, settings)
+    path = penalty.path(group.problems[0].kind)
+    fitter = Fitter(group, source, path, penalty.inner, protocol.folds.seed, settings)
     gathered = [_Gathered(problem, *scale_of(problem)) for problem in group.problems]
     at_once = plan_columns(
         len(group.rows),
