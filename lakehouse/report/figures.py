@@ -479,7 +479,7 @@ def draw_probe_agreement(
     competitors = both.filter(pl.col("modality") != "control")
     r = correlate_pairs(competitors["mean"].to_numpy(), competitors["mean_other"].to_numpy())
     values = both["mean"].to_list() + both["mean_other"].to_list()
-    low = math.floor(10 * min(values)) / 10
+    low = math.floor(10 * min(values) - 0.2) / 10
     line = alt.Chart(alt.InlineData(values=[{"v": low}, {"v": 1.0}])).mark_line(
         strokeDash=[3, 3], color="#8A8F98", clip=True
     )

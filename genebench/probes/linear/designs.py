@@ -31,11 +31,13 @@ class Design(ABC):
         width: Coefficients of one column.
         spectrum: (width,) sum of squares of each coordinate over the rows; the solver's
             preconditioner takes the coordinates to be nearly uncorrelated.
+        basis: (features, width) orthonormal rotation; None where coordinates are features.
     """
 
     n_rows: int
     width: int
     spectrum: Tensor
+    basis: Tensor | None = None
 
     @abstractmethod
     def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
@@ -59,15 +61,15 @@ class Design(ABC):
 
     def to_features(self, coefficients: Tensor) -> Tensor:
         """(width, columns) of coordinates to (features, columns)."""
-        return coefficients
+        return coefficients if self.basis is None else self.basis @ coefficients
 
     def to_coordinates(self, coefficients: Tensor) -> Tensor:
         """(features, columns) to (width, columns) of coordinates, the adjoint of the above."""
-        return coefficients
+        return coefficients if self.basis is None else self.basis.T @ coefficients
 
     def diagonal(self, weights: Tensor) -> Tensor:
         """Diagonals of (features, k) diagonal matrices once rotated to coordinates, (width, k)."""
-        return weights
+        return weights if self.basis is None else self.basis.square().T @ weights
 
     def second(self, own: Callable[[slice], Tensor], mass: Tensor) -> Tensor:  # noqa: ARG002
         """Diagonal of the second derivatives of the losses: (width, columns).
@@ -151,18 +153,6 @@ class Dense(Design):
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
         return sums[0]
-
-    @override
-    def to_features(self, coefficients: Tensor) -> Tensor:
-        return coefficients if self.basis is None else self.basis @ coefficients
-
-    @override
-    def to_coordinates(self, coefficients: Tensor) -> Tensor:
-        return coefficients if self.basis is None else self.basis.T @ coefficients
-
-    @override
-    def diagonal(self, weights: Tensor) -> Tensor:
-        return weights if self.basis is None else self.basis.square().T @ weights
 
     @override
     def double(self) -> "Dense":

@@ -40,7 +40,6 @@ class Formed(Design):
         for block in row_blocks(self.n_rows, self.width, table.itemsize):
             rows = self.form(block)
             gram += rows.T @ rows if has_axes else rows.square().sum(dim=0)[:, None]
-        self.basis: Tensor | None = None
         self.spectrum = gram.flatten()
         if has_axes:
             squares, basis = torch.linalg.eigh(gram.double())
@@ -79,18 +78,6 @@ class Formed(Design):
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
         return self.to_coordinates(sums[0])
-
-    @override
-    def to_features(self, coefficients: Tensor) -> Tensor:
-        return coefficients if self.basis is None else self.basis @ coefficients
-
-    @override
-    def to_coordinates(self, coefficients: Tensor) -> Tensor:
-        return coefficients if self.basis is None else self.basis.T @ coefficients
-
-    @override
-    def diagonal(self, weights: Tensor) -> Tensor:
-        return weights if self.basis is None else self.basis.square().T @ weights
 
     @override
     def double(self) -> "Formed":
