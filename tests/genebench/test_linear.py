@@ -165,7 +165,10 @@ def test_float32_scores_equal_scikit_learn_within_a_hundredth_of_their_spread(
         if len(np.unique(problem.targets[test])) == 2:
             expected = logistic().fit(known, problem.targets[train]).decision_function(new)
             areas = [roc_auc_score(problem.targets[test], s) for s in (out.scores[:, 0], expected)]
-            assert areas[0] == pytest.approx(areas[1], abs=1e-4)
+            # Rounding may exchange two rows of equal rank nearly, and few rows have few pairs.
+            found = int(problem.targets[test].sum())
+            one_pair = 1 / (found * (len(test) - found))
+            assert areas[0] == pytest.approx(areas[1], abs=max(1e-4, 1.01 * one_pair))
 
 
 def test_coefficients_and_intercept_equal_scikit_learn():
