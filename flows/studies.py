@@ -97,13 +97,16 @@ def sensitivity(
     ] = None,
 ) -> None:
     """Score tasks with other probes, other penalties, and fewer training rows."""
-    import polars as pl
-
     from genebench.registry import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
     from lakehouse.matching import require_known
-    from lakehouse.sensitivity import FRACTIONS, draw_sensitivity, measure_sensitivity
+    from lakehouse.sensitivity import (
+        FRACTIONS,
+        draw_sensitivity,
+        join_tasks,
+        measure_sensitivity,
+    )
 
     settings = get_settings()
     registry = load_registry(settings.profile)
@@ -123,7 +126,7 @@ def sensitivity(
             fractions=fraction or FRACTIONS,
         )
         parts.append(part)
-    rows = pl.concat(parts)
+    rows = join_tasks(parts)
     _show(
         rows, ("task_id", "encoder_id", "study", "setting", "value", "sd", "n_train", "reason"), csv
     )

@@ -135,6 +135,11 @@ def _studies(
     yield "fraction", first, protocol, thinned
 
 
+def join_tasks(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """`SENSITIVITY_SCHEMA` of several tasks, in their order; empty without one."""
+    return pl.concat([SENSITIVITY_SCHEMA.to_frame(), *parts])
+
+
 def draw_sensitivity(rows: pl.DataFrame) -> Any:
     """A row of panels a task, a panel a study, a colour an encoder.
 
