@@ -126,6 +126,7 @@ def assert_scores_match(matrix, problem, output, tolerance, protocol=PAPER):
 
 
 @settings(max_examples=25, deadline=None)
+@example(n=37, d=26, scale=30.0, share=0.875, seed=329)
 @given(
     n=st.integers(30, 160),
     d=st.integers(1, 60),

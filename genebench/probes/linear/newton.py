@@ -85,14 +85,15 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
     n_products = 0
     for step in range(MAX_STEPS + 1):
         norm, axes = _gradient_norm(batch, slope), _axes(batch, slope)
-        here = (norm <= batch.tolerance) & is_settled(batch, point, slope, axes)
-        norms[systems], steps[systems], settled[systems] = norm, step, here
         falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())
         idle = torch.where(falls, 0, idle + 1)
         best, lowest = torch.minimum(best, norm), torch.minimum(lowest, slope.total)
         # Far from the end a gradient can grow while the objective falls; a system is at its noise
         # when neither gets better. The first look counts as idle too.
-        done = here | (idle > IDLE_STEPS)
+        at_noise = idle > IDLE_STEPS
+        here = (norm <= batch.tolerance) & (is_settled(batch, point, slope, axes) | at_noise)
+        norms[systems], steps[systems], settled[systems] = norm, step, here
+        done = here | at_noise
         if step == MAX_STEPS or bool(done.all()):
             break
         if done.double().mean() >= LEAVE_SHARE:
