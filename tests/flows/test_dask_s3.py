@@ -55,7 +55,7 @@ def genomic(frame):
 
 
 def test_dask_workers_and_an_object_store_give_the_same_numbers(site, expected, bucket, cluster_of):
-    place = "s3://lakes/one"
+    place = "s3://lakes/site"
     remote, _ = on_dask(site, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
     remote.run(*BENCHMARK, timeout=500)
     evaluations, scores = expected

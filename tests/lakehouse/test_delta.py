@@ -471,7 +471,7 @@ def test_a_writer_killed_in_mid_write_leaves_the_table_readable(lake, tmp_path):
 
 
 def test_a_lake_in_an_object_store_behaves_like_one_in_a_folder(bucket):
-    lake = Delta("s3://lakes/one", bucket)
+    lake = Delta("s3://lakes/tables", bucket)
     assert lake.scan("silver.labels").collect().height == 0
     lake.replace("silver.labels", labels("genomic"), COMMIT, {"family": "genomic"})
     lake.replace("silver.labels", labels("protein"), COMMIT, {"family": "protein"})

@@ -726,7 +726,7 @@ def test_leftovers_of_killed_runs_go_after_a_week(server, storage):
 
 def test_files_are_kept_in_an_object_store_too(bucket, server):
     server.answers["/a"] = lambda h, _: answer(h, ETag='"e"')
-    storage = Storage("s3://lakes/two", bucket)
+    storage = Storage("s3://lakes/snapshots", bucket)
     snapshots = keeper(storage)
     found = snapshots.fetch(make_source(server.url + "/a"), "proteinatlas")
     assert snapshots.path(found).read_bytes() == BODY
