@@ -649,7 +649,9 @@ def test_a_small_regression_is_not_held_back_by_the_path_of_classes():
         "n", "regression", np.arange(150)[:, None], matrix[:, 0].astype(float), ("n",), split
     )
     standard = load("standard")
-    assert standard.penalty.path("regression")[-1] > standard.penalty.path("binary")[-1]
+    assert standard.path("regression", 150)[-1] > standard.path("binary", 15_000)[-1]
+    assert standard.path("binary", 150)[-1] > standard.path("binary", 15_000)[-1]
+    assert PAPER.path("binary", 150) == PAPER.path("regression", 150) == (1.0,)
     (output,) = solve_problems(matrix, [problem], LINEAR, standard, Settings())
     for fold in output.folds:
         truth = problem.targets[fold.rows]
@@ -673,3 +675,22 @@ def test_products_in_float64_follow_float32_vectors_without_a_copy_of_them(join,
     sums = exact.zeros(2, fast=False)
     exact.collect(sums, slice(None), values)
     assert torch.allclose(exact.finish(sums), exact.spectrum[:, None] * coefficients, rtol=1e-3)
+
+
+@pytest.mark.parametrize("truth", [0.0, 1.0])
+@pytest.mark.parametrize("name", ["logistic", "multinomial"])
+def test_the_loss_of_a_decided_sample_keeps_its_digits(name, truth):
+    """12 is rounded by 1e-6 in float32, as much as a sixth of the loss beside it."""
+    odds = torch.tensor([[12.0 if truth else -12.0]])
+    values = odds if name == "logistic" else torch.cat([odds + 40.0, torch.tensor([[40.0]])], dim=1)
+    targets = torch.full((1, 1), truth)
+    if name == "multinomial":
+        targets = torch.cat([targets, 1.0 - targets], dim=1)
+    total, residuals, _ = LOSSES[name].slopes(values, targets, torch.ones(1, 1))
+    exact = np.log1p(np.exp(-12.0))
+    # A sum of classes that starts at one keeps the digits of one; the logistic loss keeps all.
+    error = 1e-6 * exact if name == "logistic" else 6e-8
+    assert float(total) == pytest.approx(exact, abs=error, rel=0)
+    assert float(residuals.abs().max()) == pytest.approx(
+        1 / (1 + np.exp(12.0)), abs=max(error, 1e-11)
+    )

@@ -30,7 +30,7 @@ __all__ = ["Settings", "solve_problems"]
 
 # Up to this many features for each sample, a small task's folds share one rotation of all features
 # and differ in the penalty; beyond, each has a rotation of its own to fewer axes than features.
-SQUARE = 1.0
+SQUARE = 2.0
 
 # Designs with fewer numbers are solved by one thread: their products are shorter than the wait of
 # two threads for each other, above all where other work wants the cores.
@@ -73,10 +73,10 @@ def solve_problems(
             iterative.append(problem)
     space: Space | None = None
     own_rows = settings.own_limit(standardise=protocol.standardise)
-    # Numbers and classes walk paths of their own.
-    numbers = [problem for problem in iterative if problem.kind == "regression"]
-    classes = [problem for problem in iterative if problem.kind != "regression"]
-    for group in chain(group_problems(classes, own_rows), group_problems(numbers, own_rows)):
+    by_path: dict[tuple[float, ...], list[Problem]] = {}
+    for problem in iterative:
+        by_path.setdefault(protocol.path(problem.kind, problem.n_samples), []).append(problem)
+    for group in chain(*(group_problems(same, own_rows) for same in by_path.values())):
         started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
             space = Space(
@@ -157,7 +157,8 @@ def _solve_group(
     progress: Progress,
 ) -> list[HeldOut]:
     penalty = protocol.penalty
-    path = penalty.path(group.problems[0].kind)
+    first = group.problems[0]
+    path = protocol.path(first.kind, first.n_samples)
     fitter = Fitter(group, source, path, penalty.inner, protocol.folds.seed, settings)
     gathered = [_Gathered(problem, *scale_of(problem)) for problem in group.problems]
     at_once = plan_columns(

@@ -38,14 +38,15 @@ class Loss:
 def _logistic_slopes(
     values: Tensor, targets: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    probabilities = torch.sigmoid(values)
-    losses = torch.nn.functional.softplus(values, threshold=30.0).addcmul_(
-        targets, values, value=-1.0
-    )
-    total = losses.mul_(mask).sum(dim=0, dtype=torch.float64)
-    residuals = (probabilities - targets).mul_(mask)
-    weights = probabilities.mul_(1.0 - probabilities).mul_(mask)
-    return total, residuals, weights
+    # Towards the wrong side: the log odds of a sample that is well inside its own side can be
+    # rounded by more than its loss, and no difference of two large numbers would show it.
+    sides = 1.0 - 2.0 * targets
+    wrong = values * sides
+    losses = torch.nn.functional.softplus(wrong, threshold=30.0).mul_(mask)
+    chances = torch.sigmoid(wrong).mul_(mask)
+    residuals = sides.mul_(chances)
+    weights = chances.mul_(1.0 - chances)
+    return losses.sum(dim=0, dtype=torch.float64), residuals, weights
 
 
 def _weighted(change: Tensor, weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001
@@ -66,9 +67,11 @@ def _multinomial_slopes(
     values: Tensor, targets: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
     scores, truth = _by_system(values, mask), _by_system(targets, mask)
-    normaliser = torch.logsumexp(scores, dim=2)
-    losses = (normaliser - (scores * truth).sum(dim=2)).mul_(mask)
-    probabilities = torch.exp(scores - normaliser[:, :, None])
+    # From the true class's score, so that a loss is not the difference of two large numbers.
+    ahead = scores - (scores * truth).sum(dim=2, keepdim=True)
+    losses = torch.logsumexp(ahead, dim=2)
+    probabilities = torch.exp(ahead - losses[:, :, None])
+    losses.mul_(mask)
     residuals = (probabilities - truth).mul_(mask[:, :, None])
     return losses.sum(dim=0, dtype=torch.float64), residuals.flatten(1), probabilities.flatten(1)
 
