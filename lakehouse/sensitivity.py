@@ -124,7 +124,7 @@ def _studies(
         yield "probe", probe, protocol, [replace(problem, id=probe_id)]
     if first.engine == "linear":
         for c in penalties:
-            fixed = protocol.penalty.model_copy(update={"c": (c,), "ridge": (), "small": ()})
+            fixed = protocol.penalty.model_copy(update={"c": (c,)})
             rules = protocol.model_copy(update={"penalty": fixed})
             yield "penalty", first, rules, [replace(problem, id=f"{c:g}")]
     seed = protocol.folds.seed

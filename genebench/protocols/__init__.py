@@ -73,22 +73,14 @@ class Penalty(_Model):
         min_length=1,
         description="one value is used as it is; several are a path from which inner folds choose",
     )
-
-    ridge: tuple[Positive, ...] = Field(
-        default=(), description="the same for ridge regression; c by default"
-    )
-    small: tuple[Positive, ...] = Field(
-        default=(), description="the same for other tasks below folds.small_below; c by default"
-    )
     inner: int = Field(
         default=2, ge=2, le=10, description="inner folds of each outer one that choose C on a path"
     )
 
     @model_validator(mode="after")
     def _path_rises(self) -> Self:
-        for path in (self.c, self.ridge, self.small):
-            if list(path) != sorted(set(path)):
-                raise ValueError("the path of C must rise, each value once")
+        if list(self.c) != sorted(set(self.c)):
+            raise ValueError("the path of C must rise, each value once")
         return self
 
 
@@ -171,25 +163,13 @@ class Protocol(_Model):
         names: tuple[str, ...] = getattr(self.metrics, kind)
         return names
 
-    def path(self, kind: Kind, n_samples: int) -> tuple[float, ...]:
-        """The values of C of a task.
-
-        The summed loss grows with the rows and the penalty does not, so the best C falls with them.
-        """
-        if kind == "regression":
-            return self.penalty.ridge or self.penalty.c
-        is_small = n_samples < self.folds.small_below
-        return self.penalty.small if is_small and self.penalty.small else self.penalty.c
-
     def digest(self) -> str:
         """Digest of what decides the scores; id, title, description and intervals do not."""
-        decides = self.model_dump(
-            mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
+        return digest_json(
+            self.model_dump(
+                mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
+            )
         )
-        for name in ("ridge", "small"):
-            if not decides["penalty"][name]:
-                del decides["penalty"][name]
-        return digest_json(decides)
 
 
 def positive_class(

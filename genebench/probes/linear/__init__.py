@@ -8,7 +8,7 @@ and scaling), `leastsquares`; `groups` and `fits` hold what is solved together a
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import chain, groupby
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -73,10 +73,7 @@ def solve_problems(
             iterative.append(problem)
     space: Space | None = None
     own_rows = settings.own_limit(standardise=protocol.standardise)
-    by_path: dict[tuple[float, ...], list[Problem]] = {}
-    for problem in iterative:
-        by_path.setdefault(protocol.path(problem.kind, problem.n_samples), []).append(problem)
-    for group in chain(*(group_problems(same, own_rows) for same in by_path.values())):
+    for group in group_problems(iterative, own_rows):
         started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
             space = Space(
@@ -157,9 +154,7 @@ def _solve_group(
     progress: Progress,
 ) -> list[HeldOut]:
     penalty = protocol.penalty
-    first = group.problems[0]
-    path = protocol.path(first.kind, first.n_samples)
-    fitter = Fitter(group, source, path, penalty.inner, protocol.folds.seed, settings)
+    fitter = Fitter(group, source, penalty.c, penalty.inner, protocol.folds.seed, settings)
     gathered = [_Gathered(problem, *scale_of(problem)) for problem in group.problems]
     at_once = plan_columns(
         len(group.rows),
