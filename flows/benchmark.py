@@ -5,7 +5,7 @@ from prefect.states import State
 
 from flows.curate import curate
 from flows.embed import embed
-from flows.events import tell_scheduled
+from flows.events import HOOKS
 from flows.forms import UNCHOSEN, EncoderId, FamilyId, FilePath, ProfileId, ProtocolId, Unset
 from flows.names import run_name
 from flows.outcome import PARTLY_DONE, Outcome, Unfinished
@@ -17,7 +17,7 @@ from genebench.settings import get_settings
 from lakehouse.plan import release_of
 
 
-@flow(name="benchmark", flow_run_name=run_name, on_running=[tell_scheduled])
+@flow(name="benchmark", flow_run_name=run_name, **HOOKS)
 @one_writer
 def benchmark(
     profile: ProfileId | None = None,

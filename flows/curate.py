@@ -8,7 +8,7 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
 from flows.context import Context, open_context
-from flows.events import tell_scheduled
+from flows.events import HOOKS
 from flows.forms import UNCHOSEN, FilePath, ProfileId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
@@ -41,7 +41,7 @@ UNITS = {
 }
 
 
-@flow(name="curate", flow_run_name=run_name, on_running=[tell_scheduled])
+@flow(name="curate", flow_run_name=run_name, **HOOKS)
 @one_writer
 def curate(
     profile: ProfileId | None = None,

@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.context import Context, open_context
-from flows.events import tell_scheduled
+from flows.events import HOOKS
 from flows.forms import UNCHOSEN, EncoderId, FilePath, ProfileId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
@@ -30,7 +30,7 @@ from lakehouse.materials import (
 )
 
 
-@flow(name="embed", flow_run_name=run_name, on_running=[tell_scheduled], task_runner=ChosenRunner())
+@flow(name="embed", flow_run_name=run_name, task_runner=ChosenRunner(), **HOOKS)
 @one_writer
 def embed(
     encoders: list[EncoderId] | Unset = UNCHOSEN,

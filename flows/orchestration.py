@@ -13,12 +13,18 @@ from typing import Any
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
 from prefect.client.schemas.actions import WorkPoolCreate
+from prefect.client.schemas.filters import (
+    FlowRunFilter,
+    FlowRunFilterState,
+    FlowRunFilterStateType,
+)
 from prefect.client.schemas.objects import StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
+from prefect.states import State
 
-from flows.outcome import NOTHING_NEW, PARTLY_DONE
+from flows.events import ENDED, emit_ended, find_process
 
 POOLS = {
     "default": "Everything that needs no GPU",
@@ -31,7 +37,7 @@ SILENCE = dt.timedelta(seconds=90)
 N_RERUNS = 2
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 HEARTBEAT = "prefect.flow-run.heartbeat"
-ENDS = ("Completed", NOTHING_NEW, "Failed", PARTLY_DONE, "Crashed", "Cancelled", "Cancelling")
+AGAIN = "AwaitingRetry"
 
 
 def set_up(gpus: int, silence: dt.timedelta = SILENCE) -> None:
@@ -60,13 +66,36 @@ def _set_up_pools(client: SyncPrefectClient) -> None:
             client.create_work_pool(pool)
 
 
+def end_orphans() -> None:
+    """Attend to runs that claim to be running on this machine and whose process is gone.
+
+    The automations below would find them by their silence, minutes later; a machine that starts
+    again knows at once. Runs of deployments are run again, the others have crashed.
+    """
+    with get_client(sync_client=True) as client:
+        running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running)):
+            process = find_process(run)
+            if process is None or process.is_alive:
+                continue
+            state: State[Any] = State(
+                type=StateType.CRASHED, message="the process of this run is gone"
+            )
+            if run.deployment_id is not None and run.run_count <= N_RERUNS:
+                state = State(
+                    type=StateType.SCHEDULED, name=AGAIN, message="its process is gone: run again"
+                )
+            client.set_flow_run_state(run.id, state, force=True)
+            emit_ended(run)
+
+
 def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
     """What happens by itself to runs that nobody looks after."""
     is_silent = EventTrigger(
         match=RUN,
         for_each={"prefect.resource.id"},
         after={HEARTBEAT},
-        expect={HEARTBEAT, *(f"prefect.flow-run.{name}" for name in ENDS)},
+        expect={HEARTBEAT, ENDED},
         posture=Posture.Proactive,
         threshold=1,
         within=silence,
@@ -102,7 +131,7 @@ def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
             actions=[
                 ChangeFlowRunState(
                     state=StateType.SCHEDULED,
-                    name="AwaitingRetry",
+                    name=AGAIN,
                     message="run again after a crash",
                     force=True,
                 )

@@ -80,6 +80,11 @@ def start(
     return Started(name, child.pid, started_at), child
 
 
+def this_process(name: str) -> Started:
+    """The process that asks."""
+    return Started(name, os.getpid(), psutil.Process().create_time())
+
+
 def write_record(path: Path, entries: Mapping[str, object]) -> None:
     """Write a record in one step: a reader sees the old one or the new one."""
     part = path.with_suffix(".part")

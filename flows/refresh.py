@@ -10,7 +10,7 @@ from prefect.runtime import deployment
 from prefect.states import State
 
 from flows.context import Context, open_context
-from flows.events import tell_scheduled
+from flows.events import HOOKS
 from flows.forms import UNCHOSEN, ProfileId, SourceId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
@@ -25,7 +25,7 @@ from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, t
 RETRY_PAUSES_SECONDS = [60, 600, 3600]
 
 
-@flow(name="refresh", flow_run_name=run_name, on_running=[tell_scheduled])
+@flow(name="refresh", flow_run_name=run_name, **HOOKS)
 @one_writer
 def refresh(
     sources: list[SourceId] | Unset = UNCHOSEN,

@@ -5,6 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.context import open_context
+from flows.events import HOOKS
 from flows.forms import FilePath, ProfileId, ReleaseId, Unset
 from flows.names import run_name
 from flows.outcome import Outcome
@@ -15,7 +16,7 @@ from lakehouse.plan import release_of
 from lakehouse.releases import freeze
 
 
-@flow(name="release", flow_run_name=run_name)
+@flow(name="release", flow_run_name=run_name, **HOOKS)
 @one_writer
 def release(
     name: ReleaseId,
@@ -46,7 +47,7 @@ def release(
     return close(outcome)
 
 
-@flow(name="import", flow_run_name=run_name)
+@flow(name="import", flow_run_name=run_name, **HOOKS)
 @one_writer
 def import_results(
     file: FilePath,

@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.context import Context, code_version, open_context
-from flows.events import tell_scheduled
+from flows.events import HOOKS
 from flows.forms import CsvForm, FilePath, ProfileId, ReleaseId
 from flows.names import run_name
 from flows.outcome import Outcome
@@ -18,7 +18,7 @@ from lakehouse.standings import leaderboard_rows
 from lakehouse.uncertainty import comparison_rows, stored_rows, verdict_rows
 
 
-@flow(name="report", flow_run_name=run_name, on_running=[tell_scheduled])
+@flow(name="report", flow_run_name=run_name, **HOOKS)
 @one_writer
 def report(
     release: ReleaseId | None = None,

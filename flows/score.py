@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.context import Context, open_context
-from flows.events import tell_scheduled
+from flows.events import HOOKS
 from flows.forms import (
     UNCHOSEN,
     EncoderId,
@@ -57,7 +57,7 @@ class Request:
     keeps_predictions: bool = False
 
 
-@flow(name="score", flow_run_name=run_name, on_running=[tell_scheduled], task_runner=ChosenRunner())
+@flow(name="score", flow_run_name=run_name, task_runner=ChosenRunner(), **HOOKS)
 @one_writer
 def score(
     encoders: list[EncoderId] | Unset = UNCHOSEN,

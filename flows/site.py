@@ -42,9 +42,10 @@ def start_site(gpus: int = 1, *, has_workers: bool = True) -> str:
             f"port {port} is taken by something else; choose another with PREFECT_SERVER_API_PORT"
         )
     server, _ = keep_server(home, port)
-    from flows.orchestration import set_up
+    from flows.orchestration import end_orphans, set_up
 
     set_up(gpus)
+    end_orphans()
     _deploy()
     if has_workers:
         _start_workers(home)

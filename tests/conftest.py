@@ -17,10 +17,6 @@ from genebench.settings import get_settings
 hypothesis.settings.register_profile("patient", deadline=None)
 hypothesis.settings.load_profile("patient")
 
-# 2026-11-22: not passed on a busy machine, where SQLite's locks kept the server from noticing the
-# crash within seven minutes; see CHANGELOG.md.
-collect_ignore = ["flows/test_crash.py"]
-
 # Arithmetic of small matrices is slower with more threads, and several tests may run at once.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

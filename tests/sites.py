@@ -125,13 +125,15 @@ class Site:
         path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
         return self.ask("POST", path, body)["id"]
 
-    def schedule_refresh(self, seconds: int = 5) -> None:
+    def schedule_refresh(self, seconds: int = 15) -> None:
         """Let refresh be due once, in a few seconds, by a schedule."""
+        path = f"/deployments/{self.deployment('refresh')['id']}"
         due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
         schedule = {"interval": 7 * 24 * 3600, "anchor_date": due.isoformat()}
-        # The scheduler looks at once at deployments that were updated, each minute at the others.
+        # The scheduler looks every five seconds at deployments that were updated, and makes no run
+        # that is due already.
         schedules = {"schedules": [{"schedule": schedule, "active": True, "slug": "weekly"}]}
-        self.ask("PATCH", f"/deployments/{self.deployment('refresh')['id']}", schedules)
+        self.ask("PATCH", path, schedules)
 
     def runs(self, name: str | None = None) -> list[dict[str, Any]]:
         """Runs of deployments, oldest first; those that a schedule has in store are left out."""

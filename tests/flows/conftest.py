@@ -26,7 +26,7 @@ def site(tmp_path_factory) -> Iterator[Site]:
 def crash(site) -> str:
     """A run of benchmark whose worker was killed midway, and the server too; both are up again.
 
-    That it is gone shows by its silence only, a minute and a half later: ask for it early.
+    The turns that the killed run held fall free after a minute: ask for it early.
     """
     lake = site.folder / "crashed"
     run = site.submit("benchmark", lake=lake, encoders=ENCODERS)
