@@ -14,6 +14,7 @@ from torch import Tensor
 from typing_extensions import override
 
 BLOCK_BYTES = 4 << 20
+FEW_COLUMNS, FEW_ROWS = 128, 256
 
 
 def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice]:
@@ -21,6 +22,17 @@ def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice
     size = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
+
+
+def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
+    """Add values' rows, (columns, width), to `sums`.
+
+    With the few columns first, and with few columns also a few rows at a time, BLAS is up to twice
+    as fast as at rows' values.
+    """
+    n_rows = FEW_ROWS if values.shape[1] <= FEW_COLUMNS else len(values)
+    for some, of_them in zip(values.split(n_rows), rows.split(n_rows), strict=True):
+        sums.addmm_(some.T, of_them)
 
 
 class Design(ABC):
@@ -139,20 +151,20 @@ class Dense(Design):
 
     @override
     def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
-        sums = self.coordinates.new_zeros(self.width, n_columns, dtype=self.dtype)
+        sums = self.coordinates.new_zeros(n_columns, self.width, dtype=self.dtype)
         # A second, empty tensor marks sums that are collected in low precision.
         return (sums, sums.new_empty(0)) if fast and self.low is not None else (sums,)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
         if len(sums) == 2 and self.low is not None:
-            sums[0].add_(self.low[block].T @ values.bfloat16())
+            sums[0].add_(values.bfloat16().T @ self.low[block])
         else:
-            sums[0].addmm_(self.coordinates[block].to(self.dtype).T, values)
+            add_product(sums[0], values, self.coordinates[block].to(self.dtype))
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return sums[0]
+        return sums[0].T.contiguous()
 
     @override
     def double(self) -> "Dense":

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.designs import Design, row_blocks
+from genebench.probes.linear.designs import Design, add_product, row_blocks
 
 
 class Formed(Design):
@@ -69,15 +69,15 @@ class Formed(Design):
 
     @override
     def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
-        return (self.table.new_zeros(self.width, n_columns),)
+        return (self.table.new_zeros(n_columns, self.width),)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        sums[0].addmm_(self.form(block).T, values)
+        add_product(sums[0], values, self.form(block))
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return self.to_coordinates(sums[0])
+        return self.to_coordinates(sums[0].T)
 
     @override
     def double(self) -> "Formed":
