@@ -31,7 +31,8 @@ def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
     as fast as at rows' values.
     """
     n_rows = FEW_ROWS if values.shape[1] <= FEW_COLUMNS else len(values)
-    for some, of_them in zip(values.split(n_rows), rows.split(n_rows), strict=True):
+    parts = zip(torch.split(values, n_rows), torch.split(rows, n_rows), strict=True)
+    for some, of_them in parts:
         sums.addmm_(some.T, of_them)
 
 
