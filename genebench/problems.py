@@ -17,6 +17,7 @@ from genebench.errors import DegenerateTask
 from genebench.folds import assign_folds, split_of
 from genebench.probes import Problem
 from genebench.protocols import Protocol, positive_class
+from genebench.ranks import normal_scores
 from genebench.tasks import Kind, subtask_id
 
 
@@ -166,7 +167,10 @@ def _targets(
     )
     placed = labels.join(order, on="sample_id").sort("sample")
     if kind == "regression":
-        return ("value",), placed["value"].to_numpy().astype(np.float64)
+        numbers = placed["value"].to_numpy().astype(np.float64)
+        if protocol.numbers == "normal_scores":
+            numbers = normal_scores(numbers)
+        return ("value",), numbers
     names = sorted(placed["label"].unique().to_list())
     if kind == "multilabel":
         codes = placed["label"].replace_strict(names, range(len(names)), return_dtype=pl.Int64)

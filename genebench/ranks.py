@@ -1,4 +1,4 @@
-"""What metrics need of ranks, for many columns at once."""
+"""Ranks: what metrics need of them, for many columns at once, and numbers made of them."""
 
 from typing import Any
 
@@ -62,6 +62,18 @@ def mean_ranks(values: Floats) -> Floats:
     last = np.cumsum(sizes)
     ranks: Floats = (last - (sizes - 1) / 2)[group]
     return ranks
+
+
+def normal_scores(values: Floats) -> Floats:
+    """What (n,) numbers of these ranks would be, were they drawn from the standard normal.
+
+    Van der Waerden 1952, with Hazen's plotting positions (rank - 1/2) / n; ties share their mean
+    rank.
+    """
+    from scipy.special import ndtri
+
+    scores: Floats = ndtri((mean_ranks(values) - 0.5) / len(values))
+    return scores
 
 
 def correlate(left: Floats, right: Floats) -> float:

@@ -10,6 +10,7 @@ import polars as pl
 from genebench import encoders
 from genebench.encoders import Encoder, Reading, Vectors
 from genebench.errors import EncoderError, EncoderUnavailable
+from genebench.ranks import normal_scores
 
 
 class SeedArguments(encoders.Arguments):
@@ -68,8 +69,9 @@ class Shuffled(encoders.DeclaredLoader[SeedArguments]):
 class Oracle(encoders.DeclaredLoader[encoders.Arguments]):
     """An entity's own labels side by side: the best that any vector could tell a probe.
 
-    A column whose values are only 0 and 1 stays as it is; any other is standardised over the
-    entities that have it. What an entity has no value for is 0.
+    A column whose values are only 0 and 1 stays as it is. Any other is standardised over the
+    entities that have it, and beside it stand the normal scores of its ranks, for protocols that
+    predict these. What an entity has no value for is 0.
     """
 
     def encode(self, reading: Reading, progress: Callable[[int], None]) -> Vectors:
@@ -88,15 +90,23 @@ class Oracle(encoders.DeclaredLoader[encoders.Arguments]):
             },
             schema={"entity_id": pl.String, "row": pl.Int64},
         )
-        names = labels["column"].unique().sort().to_list()
-        columns = pl.DataFrame({"column": names, "place": np.arange(len(names))})
-        cells = (
+        values = (
             labels.group_by("entity_id", "column")
             .agg(pl.col("value").cast(pl.Float64).mean())
             .join(wanted, on="entity_id")
-            .join(columns, on="column")
+            .sort("column", "row")
+            .with_columns(is_binary=pl.col("value").is_in([0.0, 1.0]).all().over("column"))
+        )
+        by_rank = values.filter(~pl.col("is_binary")).with_columns(
+            column=pl.col("column") + " by rank",
+            value=pl.col("value").map_batches(_normal_scores, pl.Float64).over("column"),
+        )
+        values = pl.concat([values, by_rank])
+        names = values["column"].unique().sort().to_list()
+        columns = pl.DataFrame({"column": names, "place": np.arange(len(names))})
+        cells = (
+            values.join(columns, on="column")
             .with_columns(
-                is_binary=pl.col("value").is_in([0.0, 1.0]).all().over("column"),
                 mean=pl.col("value").mean().over("column"),
                 deviation=pl.col("value").std(ddof=0).over("column"),
             )
@@ -113,6 +123,10 @@ class Oracle(encoders.DeclaredLoader[encoders.Arguments]):
         matrix[cells["row"].to_numpy(), cells["place"].to_numpy()] = cells["value"].to_numpy()
         progress(wanted.height)
         return Vectors(list(reading.entity_ids), matrix)
+
+
+def _normal_scores(values: pl.Series) -> pl.Series:
+    return pl.Series(normal_scores(values.to_numpy()))
 
 
 def base_vectors(encoder: Encoder, reading: Reading, base_id: str | None = None) -> Vectors:

@@ -46,7 +46,7 @@ LOADERS: Mapping[str, LoaderEntry] = {
     "shuffled": LoaderEntry(
         f"{_HERE}.controls", "Shuffled", "vectors", is_fitted=True, needs=("base",)
     ),
-    "oracle": LoaderEntry(f"{_HERE}.controls", "Oracle", "labels", is_fitted=True),
+    "oracle": LoaderEntry(f"{_HERE}.controls", "Oracle", "labels", is_fitted=True, revision=2),
     "token_table": LoaderEntry(
         f"{_HERE}.expression", "TokenTable", "nothing",
         needs=("dimension", "files", "arguments"), files=("checkpoint", "vocabulary"),

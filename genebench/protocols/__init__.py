@@ -142,6 +142,10 @@ class Protocol(_Model):
         default="as_probe",
         description="`ridge`: least squares gets the penalty too, which wide vectors need",
     )
+    numbers: Literal["given", "normal_scores"] = Field(
+        default="given",
+        description="what a regression predicts: the task's numbers, or their ranks' normal scores",
+    )
     positive: Literal["first", "declared"] = Field(
         default="declared",
         description="positive class of a binary task: the first in sort order, or as declared",
@@ -165,11 +169,13 @@ class Protocol(_Model):
 
     def digest(self) -> str:
         """Digest of what decides the scores; id, title, description and intervals do not."""
-        return digest_json(
-            self.model_dump(
-                mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
-            )
+        decides = self.model_dump(
+            mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
         )
+        # Younger than the first evaluations, which its default leaves as they are.
+        if self.numbers == "given":
+            del decides["numbers"]
+        return digest_json(decides)
 
 
 def positive_class(

@@ -91,7 +91,8 @@ def test_the_oracle_lays_labels_side_by_side_and_standardises_numbers() -> None:
     reading = Reading("gene", ["hgnc:3", "hgnc:1", "hgnc:2"], labels=LABELS)
     matrix = load(declare("oracle")).encode(reading, silent).matrix
     scale = np.std([10, 20, 30])
-    expected = [[0, 10 / scale], [1, -10 / scale], [0, 0]]
+    rank = np.sqrt(1.5)
+    expected = [[0, 10 / scale, rank], [1, -10 / scale, -rank], [0, 0, 0]]
     assert np.allclose(matrix, expected, atol=1e-6)
 
 

@@ -5,6 +5,7 @@ import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import norm, rankdata
 
 from genebench.errors import DegenerateTask
 from genebench.problems import derive_subtasks, feature_digests, prepare
@@ -169,3 +170,20 @@ def test_folds_are_a_partition_that_does_not_depend_on_the_encoder():
     assert sorted(np.bincount(folds.ravel())) == [8] * 5
     problem = narrow.problem("key", PAPER)
     assert ((problem.split == 2).sum(axis=1) == 1).all()
+
+
+@given(st.dictionaries(st.text("abcdef", min_size=1, max_size=3), st.floats(-9, 9), min_size=2))
+def test_standard_predicts_ranks_so_that_no_scale_of_the_numbers_matters(values):
+    samples, labels = singles(values)
+    stretched = labels.with_columns(pl.col("value") * 1000 + 7)
+    ids = universe(values)
+    given_numbers = prepare(task_of("regression"), samples, labels, ids, PAPER).targets
+    scores = prepare(task_of("regression"), samples, labels, ids, STANDARD).targets
+    assert given_numbers.tolist() == [values[name] for name in sorted(values)]
+    assert np.isfinite(scores).all()
+    assert abs(scores.max()) < 4
+    ranks = rankdata(given_numbers)
+    assert np.allclose(scores, norm.ppf((ranks - 0.5) / len(ranks)))
+    if stretched["value"].n_unique() == labels["value"].n_unique():
+        again = prepare(task_of("regression"), samples, stretched, ids, STANDARD).targets
+        assert np.array_equal(scores, again)

@@ -59,6 +59,7 @@ def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
         {"pair_join": "difference"},
         {"positive": "declared"},
         {"multilabel_auc": "scores"},
+        {"numbers": "normal_scores"},
         {"folds": {"seed": 1}},
         {"metrics": fields("standard")["metrics"]},
     ]
