@@ -65,6 +65,18 @@ def test_every_trigger_waits_for_the_verb_before_it():
     assert "prefect.flow-run.NothingNew" not in DEPLOYMENTS["curate"]["triggers"][0]["expect"]
 
 
+def test_no_event_concerns_two_triggers():
+    # A server that finds SQLite locked at one trigger hears the event again at all of them.
+    from flows.orchestration import automations
+
+    heard = [{*one.trigger.expect, *one.trigger.after} for one in automations()]
+    chain = [DEPLOYMENTS[name]["triggers"][0] for name in CHAIN[1:]]
+    # Those of the chain hear the same events, each of another deployment's runs.
+    assert len({one["match_related"]["prefect.resource.name"] for one in chain}) == len(chain)
+    heard.append({event for one in chain for event in one["expect"]})
+    assert sum(map(len, heard)) == len(set.union(*heard))
+
+
 def test_a_deployment_runs_once_at_a_time_and_the_next_run_waits():
     limits = [one["concurrency_limit"] for one in DEPLOYMENTS.values()]
     assert limits == [{"limit": 1, "collision_strategy": "ENQUEUE"}] * len(DEPLOYMENTS)
