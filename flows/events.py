@@ -77,5 +77,4 @@ HOOKS: dict[str, Any] = {
     "on_completion": [tell_ended],
     "on_failure": [tell_ended],
     "on_crashed": [tell_ended],
-    "on_cancellation": [tell_ended],
 }

@@ -37,6 +37,7 @@ SILENCE = dt.timedelta(seconds=90)
 N_RERUNS = 2
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 HEARTBEAT = "prefect.flow-run.heartbeat"
+CANCELLING = "prefect.flow-run.Cancelling"
 AGAIN = "AwaitingRetry"
 
 
@@ -95,7 +96,8 @@ def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
         match=RUN,
         for_each={"prefect.resource.id"},
         after={HEARTBEAT},
-        expect={HEARTBEAT, ENDED},
+        # A run that is being cancelled is killed without a word; it must not be run again.
+        expect={HEARTBEAT, ENDED, CANCELLING},
         posture=Posture.Proactive,
         threshold=1,
         within=silence,
