@@ -301,6 +301,10 @@ class Delta:
         return found
 
     def _create(self, declared: Table, frame: pl.DataFrame, commit: Commit) -> None:
+        # A writer that is stopped between the table and its rows has done nothing of what the
+        # commit says, such as which snapshots were curated.
+        made_from_nothing = Commit(commit.flow_run, commit.code, profile=commit.profile)
+
         def create() -> None:
             DeltaTable.create(
                 self.storage.uri(declared.path),
@@ -310,7 +314,7 @@ class Delta:
                 description=declared.sentence,
                 configuration=_CONFIGURATION,
                 storage_options=self.storage.options or None,
-                commit_properties=_properties(commit),
+                commit_properties=_properties(made_from_nothing),
             )
 
         self._try(declared, create)

@@ -470,6 +470,19 @@ def test_a_writer_killed_in_mid_write_leaves_the_table_readable(lake, tmp_path):
         assert lake.scan("silver.embeddings").collect().height == 5
 
 
+def test_a_writer_stopped_between_a_table_and_its_rows_has_claimed_nothing(lake, monkeypatch):
+    def stop(*_, **__):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("lakehouse.delta.write_deltalake", stop)
+    with pytest.raises(KeyboardInterrupt):
+        lake.replace("silver.embeddings", embeddings(np.ones((5, 2))), COMMIT, {"encoder_id": "e"})
+    (created,) = lake.history("silver.embeddings")
+    assert created["flow_run"] == COMMIT.flow_run
+    assert "note" not in created
+    assert json.loads(created["inputs"]) == {}
+
+
 def test_a_lake_in_an_object_store_behaves_like_one_in_a_folder(bucket):
     lake = Delta("s3://lakes/tables", bucket)
     assert lake.scan("silver.labels").collect().height == 0
