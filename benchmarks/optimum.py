@@ -46,11 +46,14 @@ def fit_by_engine(
     batch = Batch(
         design,
         LOSSES["logistic"],
-        chosen.float(),
-        torch.from_numpy(masks).float(),
-        torch.ones(len(fits), dtype=torch.float64),
-        None,
-        settings.tolerance,
+        n_classes=1,
+        outcomes=chosen,
+        units=torch.arange(len(fits)),
+        masks=torch.from_numpy(masks),
+        folds=torch.arange(len(fits)),
+        strength=torch.ones(len(fits), dtype=torch.float64),
+        scales=None,
+        tolerance=settings.tolerance,
     )
     point = newton.solve(batch, start_point(batch), fast=settings.is_fast).point
     coefficients = design.to_features(point.coefficients).double().numpy().T

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import yaml
-from torch.utils.flop_counter import FlopCounterMode
 
 import genebench.protocols
 from benchmarks.data import draw_signals, draw_vectors, threshold
-from benchmarks.engine import load_linear, measure_peak
+from benchmarks.engine import count_products, load_linear, measure_peak
 from genebench.evaluate import assign_folds, evaluate, split_of
 from genebench.probes import Kind, Problem
 from genebench.protocols import Protocol
@@ -100,7 +99,7 @@ def run_suite(table: Path, d: int, protocol_id: str) -> dict[str, Any]:
         by_kind[kind] = by_kind.get(kind, 0.0) + evaluation.seconds
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     # The counter sees its own thread only, so what it counts is a second run, on one.
-    with FlopCounterMode(display=False) as counter:
+    with count_products() as counter:
         list(evaluate(vectors, problems, probe, protocol, threads=1))
     peak, flops = measure_peak(), counter.get_total_flops()
     return {

@@ -182,11 +182,14 @@ def test_coefficients_and_intercept_equal_scikit_learn():
     batch = Batch(
         design,
         LOSSES["logistic"],
-        torch.from_numpy(targets).float()[:, None],
-        torch.ones(500, 1),
-        torch.ones(1, dtype=torch.float64),
-        None,
-        1e-7,
+        n_classes=1,
+        outcomes=torch.from_numpy(targets)[:, None],
+        units=torch.tensor([0]),
+        masks=torch.ones(500, 1, dtype=torch.bool),
+        folds=torch.tensor([0]),
+        strength=torch.ones(1, dtype=torch.float64),
+        scales=None,
+        tolerance=1e-7,
     )
     point = newton.solve(batch, start_point(batch)).point
     model = logistic().fit(matrix.astype(float), targets)

@@ -8,11 +8,12 @@ which is scikit-learn's objective divided by C = 1 / strength.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.designs import Design
+from genebench.probes.linear.designs import Design, row_blocks
 from genebench.probes.linear.losses import Loss
 
 
@@ -20,23 +21,31 @@ from genebench.probes.linear.losses import Loss
 class Batch:
     """Systems that share a design.
 
+    What many systems share is kept once, and looked up for a block of rows at a time.
+
     Attributes:
         design: n rows.
         loss: Of all systems.
-        targets: (n, systems x classes) of the design's type.
-        mask: (n, systems), 1 on training rows and 0 elsewhere.
+        n_classes: Columns of one system.
+        outcomes: (n, units x classes) of any type; what systems predict.
+        units: (systems,) int64, the unit that each predicts.
+        masks: (n, masks) bool, sets of rows.
+        folds: (systems,) int64, the mask of each one's training rows.
         strength: (systems,) float64, 1 / C.
         scales: (features, systems) by which the penalty of each squared coefficient of a feature
             is multiplied: the variance of the training rows where features are standardised; None
             for 1.
         tolerance: A system has converged when |gradient| / n_train is below it, features taken at
-            unit root mean square length, and the next step is small (`is_settled`).
+            unit root mean square length, and the objective has little left to fall.
     """
 
     design: Design
     loss: Loss
-    targets: Tensor
-    mask: Tensor
+    n_classes: int
+    outcomes: Tensor
+    units: Tensor
+    masks: Tensor
+    folds: Tensor
     strength: Tensor
     scales: Tensor | None
     tolerance: float
@@ -44,20 +53,37 @@ class Batch:
     @property
     def n_systems(self) -> int:
         """Number of systems."""
-        return self.mask.shape[1]
+        return len(self.units)
 
     @property
-    def n_classes(self) -> int:
-        """Columns of one system."""
-        return self.targets.shape[1] // self.mask.shape[1]
+    def n_columns(self) -> int:
+        """Columns of all systems."""
+        return self.n_systems * self.n_classes
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of all numbers that are computed."""
+        return self.design.spectrum.dtype
+
+    @cached_property
+    def n_train(self) -> Tensor:
+        """(systems,) float64 number of training rows."""
+        return self.masks.sum(dim=0).double()[self.folds]
+
+    def targets(self, block: slice) -> Tensor:
+        """(block, columns) of what is predicted."""
+        return self.outcomes[block][:, columns_of(self.units, self.n_classes)].to(self.dtype)
+
+    def mask(self, block: slice) -> Tensor:
+        """(block, systems), 1 on training rows and 0 elsewhere."""
+        return self.masks[block][:, self.folds].to(self.dtype)
 
     def take(self, systems: Tensor) -> "Batch":
         """The batch of some of the systems."""
-        columns = columns_of(systems, self.n_classes)
         return replace(
             self,
-            targets=self.targets[:, columns],
-            mask=self.mask[:, systems],
+            units=self.units[systems],
+            folds=self.folds[systems],
             strength=self.strength[systems],
             scales=None if self.scales is None else self.scales[:, systems],
         )
@@ -72,7 +98,7 @@ class Batch:
 
     def penalty_diagonal(self) -> Tensor:
         """(width, columns) or (columns,) diagonal of the penalty's second derivatives."""
-        strength = self.strength.to(self.targets.dtype)
+        strength = self.strength.to(self.dtype)
         if self.scales is not None:
             strength = self.design.diagonal(self.scales) * strength
         return strength.repeat_interleave(self.n_classes, dim=-1)
@@ -119,9 +145,11 @@ def spread(systems: Tensor, n_classes: int, like: Tensor) -> Tensor:
 
 def start_point(batch: Batch) -> Point:
     """No coefficients, and the intercepts that fit the training rows best without any."""
-    n_train = batch.mask.sum(dim=0).repeat_interleave(batch.n_classes)
-    masked = batch.targets * batch.mask.repeat_interleave(batch.n_classes, dim=1)
-    share = masked.sum(dim=0) / n_train
+    n_rows, sums = batch.design.n_rows, batch.strength.new_zeros(batch.n_columns)
+    for block in row_blocks(n_rows, batch.n_columns):
+        mask = batch.mask(block).repeat_interleave(batch.n_classes, dim=1)
+        sums += (batch.targets(block) * mask).sum(dim=0)
+    share = (sums / batch.n_train.repeat_interleave(batch.n_classes)).to(batch.dtype)
     match batch.loss.name:
         case "logistic":
             intercepts = torch.logit(share, eps=1e-6)
@@ -129,8 +157,8 @@ def start_point(batch: Batch) -> Point:
             intercepts = torch.log(share.clamp_min(1e-6))
         case "squared":
             intercepts = share
-    coefficients = batch.targets.new_zeros(batch.design.width, batch.targets.shape[1])
-    return Point(coefficients, intercepts, intercepts.expand(len(batch.targets), -1).clone())
+    coefficients = intercepts.new_zeros(batch.design.width, batch.n_columns)
+    return Point(coefficients, intercepts, intercepts.expand(n_rows, -1).clone())
 
 
 def move_to(batch: Batch, coefficients: Tensor, intercepts: Tensor) -> Point:

@@ -7,14 +7,12 @@ that reached it leave.
 import torch
 from torch import Tensor
 
+from genebench.probes.linear.axes import Axes, Pair
 from genebench.probes.linear.batches import Batch, columns_of, spread, sum_systems
 from genebench.probes.linear.designs import row_blocks
 
-MAX_CONJUGATE = 200
-LEAVE_EARLY_SHARE = 0.25
-
-# (width, columns) for the coefficients and (columns,) for the intercepts.
-Pair = tuple[Tensor, Tensor]
+MAX_CONJUGATE = 1000
+LEAVE_EARLY_SHARE = 0.1
 
 
 def dot(n_classes: int, left: Pair, right: Pair) -> Tensor:
@@ -27,7 +25,7 @@ def find_step(
     batch: Batch,
     weights: Tensor,
     gradient: Pair,
-    axes: Pair,
+    axes: Axes,
     forcing: Tensor,
     is_open: Tensor,
     *,
@@ -51,13 +49,12 @@ def find_step(
         The change, and the number of products used.
     """
     n_classes = batch.n_classes
-    scale, scale_b = axes
     change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
     whole, here = change, torch.arange(batch.n_systems, device=forcing.device)
     rest = (-gradient[0], -gradient[1])
-    scaled = (scale * rest[0], _centred(scale_b * rest[1], n_classes))
+    scaled = axes.divide(rest)
     conjugate = (scaled[0].clone(), scaled[1].clone())
-    eps = torch.finfo(scale.dtype).eps
+    eps = torch.finfo(rest[0].dtype).eps
     size = dot(n_classes, rest, scaled)
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
@@ -70,8 +67,7 @@ def find_step(
         for part in range(2):
             change[part].addcmul_(conjugate[part], length)
             rest[part].addcmul_(curved[part], length, value=-1.0)
-        torch.mul(scale, rest[0], out=scaled[0])
-        scaled[1].copy_(_centred(scale_b * rest[1], n_classes))
+        scaled = axes.divide(rest)
         new_size = dot(n_classes, rest, scaled)
         is_open = is_open & (new_size > goal)
         if product == MAX_CONJUGATE or not bool(is_open.any()):
@@ -88,7 +84,7 @@ def find_step(
                 _put_change(whole, change, columns_of(here, n_classes))
             batch, weights = batch.take(keep), weights[:, columns]
             here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
-            scale, scale_b = scale[:, columns], scale_b[columns]
+            axes = axes.take(keep, columns)
             change, rest, scaled, conjugate = (
                 (pair[0][:, columns], pair[1][columns])
                 for pair in (change, rest, scaled, conjugate)
@@ -96,14 +92,6 @@ def find_step(
     if change is not whole:
         _put_change(whole, change, columns_of(here, n_classes))
     return whole, product
-
-
-def _centred(intercepts: Tensor, n_classes: int) -> Tensor:
-    """Without what moves all classes of a system alike, which changes no probability."""
-    if n_classes == 1:
-        return intercepts
-    by_system = intercepts.view(-1, n_classes)
-    return (by_system - by_system.mean(dim=1, keepdim=True)).flatten()
 
 
 def _put_change(whole: Pair, part: Pair, columns: Tensor) -> None:
@@ -120,7 +108,7 @@ def _curve(batch: Batch, weights: Tensor, change: Pair, *, fast: bool) -> Pair:
     intercepts = torch.zeros_like(change[1])
     for block in row_blocks(len(weights), n_columns, weights.itemsize):
         moved = design.rows(projected, block).add_(change[1])
-        moved = batch.loss.curve(moved, weights[block], batch.mask[block])
+        moved = batch.loss.curve(moved, weights[block], batch.n_classes)
         design.collect(sums, block, moved)
         intercepts += moved.sum(dim=0)
     return design.finish(sums) + batch.penalise(change[0]), intercepts

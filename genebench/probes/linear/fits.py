@@ -86,13 +86,13 @@ class Fitter:
     def fit(self, units: Sequence[Unit]) -> Iterator[Fitted]:
         """Fit units of one shape in every fold of their problems."""
         loss = LOSSES[units[0].loss]
-        targets = torch.from_numpy(np.stack([unit.targets for unit in units]))
+        targets = torch.from_numpy(np.stack([unit.targets for unit in units], axis=1))
         targets = targets.to(self.source.device)
         systems: list[System] = []
         folds: list[int] = []
         for number, unit in enumerate(units):
             for fold, mask in enumerate(self.outer[unit.problem]):
-                if reason := self._find_obstacle(loss, targets[number], mask):
+                if reason := self._find_obstacle(loss, targets, number, mask):
                     yield Fitted(number, fold, None, reason, np.inf, np.nan, 0)
                 else:
                     systems.append(System(number, mask))
@@ -149,9 +149,9 @@ class Fitter:
         values += solution.point.intercepts[columns].double()
         return Fitted(unit, fold, values.cpu().numpy(), "", norm, c, n_steps)
 
-    def _find_obstacle(self, loss: Loss, targets: Tensor, mask: int) -> str:
+    def _find_obstacle(self, loss: Loss, targets: Tensor, unit: int, mask: int) -> str:
         """Why a unit cannot be fitted on these rows; empty if it can."""
-        rows = targets[self.masks[:, mask]]
+        rows = targets[self.masks[:, mask], unit]
         if len(rows) == 0:
             return "no training samples"
         if loss.name == "logistic":
@@ -172,13 +172,19 @@ class Fitter:
         c: npt.NDArray[np.float64],
         tolerance: float,
     ) -> Batch:
-        device, dtype = self.source.device, self.source.dtype
-        of_unit = torch.tensor([system.unit for system in systems], device=device)
-        of_mask = torch.tensor([system.mask for system in systems], device=device)
-        wide = targets.to(dtype).permute(1, 0, 2)[:, of_unit].flatten(1)
-        mask = self.masks[:, of_mask].to(dtype)
-        strength = torch.from_numpy(1 / c).to(device)
-        return Batch(design, loss, wide, mask, strength, scales, tolerance)
+        device = self.source.device
+        return Batch(
+            design,
+            loss,
+            n_classes=targets.shape[2],
+            outcomes=targets.flatten(1),
+            units=torch.tensor([system.unit for system in systems], device=device),
+            masks=self.masks,
+            folds=torch.tensor([system.mask for system in systems], device=device),
+            strength=torch.from_numpy(1 / c).to(device),
+            scales=scales,
+            tolerance=tolerance,
+        )
 
     def _choose(
         self,
@@ -194,7 +200,7 @@ class Fitter:
             System(number, mask, tuple((place[number, k], rows) for k, rows in held.items()))
             for number, unit in enumerate(units)
             for mask, held in self.inner[unit.problem]
-            if not self._find_obstacle(loss, targets[number], mask)
+            if not self._find_obstacle(loss, targets, number, mask)
             and all((number, k) in place for k in held)
         ]
         warm = None
@@ -217,7 +223,7 @@ class Fitter:
 
 def _polish(batch: Batch, rough: Solution, memory_bytes: int) -> None:
     """Finish in float64, in place, the systems that float32 could not bring to the tolerance."""
-    if batch.targets.dtype == torch.float64:
+    if batch.dtype == torch.float64:
         return
     point, design = rough.point, batch.design.double()
     columns_at_once = plan_columns(design.n_rows, design.width, 8, 0, memory_bytes // 3)
@@ -228,8 +234,6 @@ def _polish(batch: Batch, rough: Solution, memory_bytes: int) -> None:
         some = replace(
             some,
             design=design,
-            targets=some.targets.double(),
-            mask=some.mask.double(),
             scales=None if some.scales is None else some.scales.double(),
         )
         start = move_to(

@@ -3,7 +3,8 @@
 Each works on a block of rows. `values` and `targets` are (rows, systems x classes), `mask` is
 (rows, systems) with 1 on the training rows of a system. `slopes` gives the masked losses summed
 over the block, the residuals (first derivatives) and the weights that `curve` needs to multiply by
-the second derivatives. McCullagh and Nelder 1989, chapters 4 and 5.
+the second derivatives, 0 on rows that are not trained on. McCullagh and Nelder 1989, chapters 4
+and 5.
 """
 
 from collections.abc import Callable
@@ -24,15 +25,15 @@ class Loss:
         name: What it is.
         slopes: (values, targets, mask) to the (systems,) float64 sums of the losses, the residuals
             and the weights, the last two shaped like `values`.
-        curve: (change, weights, mask) to the second derivatives times a change of the values;
-            overwrites `change`.
-        own: (weights, mask) to each column's own second derivatives, shaped like `weights`.
+        curve: (change, weights, number of classes) to the second derivatives times a change of the
+            values; overwrites `change`.
+        own: Weights to each column's own second derivatives, shaped like them.
     """
 
     name: LossName
     slopes: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
-    curve: Callable[[Tensor, Tensor, Tensor], Tensor]
-    own: Callable[[Tensor, Tensor], Tensor]
+    curve: Callable[[Tensor, Tensor, int], Tensor]
+    own: Callable[[Tensor], Tensor]
 
 
 def _logistic_slopes(
@@ -49,8 +50,7 @@ def _logistic_slopes(
     return losses.sum(dim=0, dtype=torch.float64), residuals, weights
 
 
-def _weighted(change: Tensor, weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001
-    # The weights of these losses are masked already.
+def _weighted(change: Tensor, weights: Tensor, n_classes: int) -> Tensor:  # noqa: ARG001
     return change.mul_(weights)
 
 
@@ -59,37 +59,38 @@ def _squared_slopes(values: Tensor, targets: Tensor, mask: Tensor) -> tuple[Tens
     return residuals.square().sum(dim=0, dtype=torch.float64) / 2, residuals, mask.clone()
 
 
-def _by_system(columns: Tensor, mask: Tensor) -> Tensor:
-    return columns.view(*mask.shape, columns.shape[1] // mask.shape[1])
+def _by_system(columns: Tensor, n_classes: int) -> Tensor:
+    return columns.view(len(columns), -1, n_classes)
 
 
 def _multinomial_slopes(
     values: Tensor, targets: Tensor, mask: Tensor
 ) -> tuple[Tensor, Tensor, Tensor]:
-    scores, truth = _by_system(values, mask), _by_system(targets, mask)
+    n_classes = values.shape[1] // mask.shape[1]
+    scores, truth = _by_system(values, n_classes), _by_system(targets, n_classes)
     # From the true class's score, so that a loss is not the difference of two large numbers.
     ahead = scores - (scores * truth).sum(dim=2, keepdim=True)
     losses = torch.logsumexp(ahead, dim=2)
     probabilities = torch.exp(ahead - losses[:, :, None])
     losses.mul_(mask)
     residuals = (probabilities - truth).mul_(mask[:, :, None])
-    return losses.sum(dim=0, dtype=torch.float64), residuals.flatten(1), probabilities.flatten(1)
+    weights = probabilities.mul_(mask[:, :, None])
+    return losses.sum(dim=0, dtype=torch.float64), residuals.flatten(1), weights.flatten(1)
 
 
-def _multinomial_curve(change: Tensor, weights: Tensor, mask: Tensor) -> Tensor:
-    moved, probabilities = _by_system(change, mask), _by_system(weights, mask)
+def _multinomial_curve(change: Tensor, weights: Tensor, n_classes: int) -> Tensor:
+    moved, probabilities = _by_system(change, n_classes), _by_system(weights, n_classes)
     mean = (moved * probabilities).sum(dim=2, keepdim=True)
-    moved.sub_(mean).mul_(probabilities).mul_(mask[:, :, None])
+    moved.sub_(mean).mul_(probabilities)
     return change
 
 
-def _as_is(weights: Tensor, mask: Tensor) -> Tensor:  # noqa: ARG001 - masked already
+def _as_is(weights: Tensor) -> Tensor:
     return weights
 
 
-def _multinomial_own(weights: Tensor, mask: Tensor) -> Tensor:
-    own = _by_system(weights * (1.0 - weights), mask)
-    return own.mul_(mask[:, :, None]).flatten(1)
+def _multinomial_own(weights: Tensor) -> Tensor:
+    return weights * (1.0 - weights)
 
 
 LOSSES: dict[LossName, Loss] = {

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from genebench.probes.linear.axes import Axes, Pair, find_axes
 from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
 from genebench.probes.linear.conjugate import dot, find_step
 from genebench.probes.linear.designs import row_blocks
@@ -20,6 +21,8 @@ IDLE_STEPS = 5
 NOISE = 1e-5
 SUFFICIENT_DECREASE = 1e-4
 SETTLED = 10.0
+# The last equations need not be solved further than this share of what the tolerance asks for.
+ENOUGH = 0.3
 LEAVE_SHARE = 0.1
 
 
@@ -73,25 +76,28 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
     Returns:
         Where they ended, converged or not.
     """
-    device = batch.mask.device
+    device = batch.strength.device
     systems = torch.arange(batch.n_systems, device=device)
     norms = torch.full((batch.n_systems,), torch.inf, dtype=torch.float64, device=device)
     steps = torch.zeros_like(systems)
     settled = torch.zeros_like(systems, dtype=torch.bool)
-    n_classes, point, slope = batch.n_classes, start, _slope(batch, start)
+    n_classes, point = batch.n_classes, start
+    slope = _slope(batch, start, torch.empty_like(start.values))
     first = best = _gradient_norm(batch, slope)
     lowest = slope.total
     idle = torch.zeros_like(systems)
     n_products = 0
     for step in range(MAX_STEPS + 1):
-        norm, axes = _gradient_norm(batch, slope), _axes(batch, slope)
+        norm = _gradient_norm(batch, slope)
+        axes = find_axes(batch, slope.weights, slope.mass)
         falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())
         idle = torch.where(falls, 0, idle + 1)
         best, lowest = torch.minimum(best, norm), torch.minimum(lowest, slope.total)
         # Far from the end a gradient can grow while the objective falls; a system is at its noise
         # when neither gets better. The first look counts as idle too.
         at_noise = idle > IDLE_STEPS
-        here = (norm <= batch.tolerance) & (is_settled(batch, point, slope, axes) | at_noise)
+        left = torch.maximum(norm / batch.tolerance, _left(batch, point, slope, axes))
+        here = (norm <= batch.tolerance) & ((left <= 1) | at_noise)
         norms[systems], steps[systems], settled[systems] = norm, step, here
         done = here | at_noise
         if step == MAX_STEPS or bool(done.all()):
@@ -103,10 +109,11 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
             columns = columns_of(keep, n_classes)
             batch, point, slope = batch.take(keep), point.take(columns), slope.take(keep, columns)
             systems, first, best, idle = systems[keep], first[keep], best[keep], idle[keep]
-            lowest = lowest[keep]
-            norm, axes = norm[keep], (axes[0][:, columns], axes[1][columns])
+            lowest, left = lowest[keep], left[keep]
+            norm, axes = norm[keep], axes.take(keep, columns)
             done = done[keep]
         forcing = torch.clamp(torch.sqrt(norm / first), max=0.1)
+        forcing = torch.maximum(forcing, ENOUGH / left)
         gradient = slope.gradient, slope.intercept_gradient
         change, n = find_step(batch, slope.weights, gradient, axes, forcing, ~done, fast=fast)
         n_products += n
@@ -122,23 +129,27 @@ def _put(whole: Point, part: Point, columns: Tensor) -> None:
     whole.values[:, columns] = part.values
 
 
-def _slope(batch: Batch, point: Point) -> _Slope:
-    """Objective, gradient and what the second derivatives need, in one pass over the rows."""
+def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
+    """Objective, gradient and what the second derivatives need, in one pass over the rows.
+
+    Args:
+        batch: The systems.
+        point: Where they stand.
+        weights: (n, columns) that the slope's weights are written to.
+    """
     design, loss = batch.design, batch.loss
     n_columns = point.values.shape[1]
-    weights = torch.empty_like(point.values)
     sums = design.zeros(n_columns, fast=False)
     total = torch.zeros(batch.n_systems, dtype=torch.float64, device=weights.device)
-    intercept_gradient, mass = (torch.zeros_like(total[:1].expand(n_columns)) for _ in range(2))
+    intercept_gradient, mass = total.new_zeros(2, n_columns)
     for block in row_blocks(len(weights), n_columns, weights.itemsize):
-        mask = batch.mask[block]
         losses, residuals, weights[block] = loss.slopes(
-            point.values[block], batch.targets[block], mask
+            point.values[block], batch.targets(block), batch.mask(block)
         )
         total += losses
         design.collect(sums, block, residuals)
-        intercept_gradient = intercept_gradient + residuals.sum(dim=0, dtype=torch.float64)
-        mass = mass + loss.own(weights[block], mask).sum(dim=0, dtype=torch.float64)
+        intercept_gradient += residuals.sum(dim=0)
+        mass += loss.own(weights[block]).sum(dim=0)
     penalty = batch.penalise(point.coefficients)
     total += sum_systems(
         torch.linalg.vecdot(penalty, point.coefficients, dim=0) / 2, batch.n_classes
@@ -153,64 +164,48 @@ def _gradient_norm(batch: Batch, slope: _Slope) -> Tensor:
     length = (batch.design.spectrum.sum() / batch.design.n_rows).clamp_min(1e-30)
     square = slope.gradient.double().square().sum(dim=0) / length
     square += slope.intercept_gradient.double().square()
-    n_train = batch.mask.sum(dim=0, dtype=torch.float64)
-    return sum_systems(square, batch.n_classes).sqrt() / n_train
+    return sum_systems(square, batch.n_classes).sqrt() / batch.n_train
 
 
-def _axes(batch: Batch, slope: _Slope) -> tuple[Tensor, Tensor]:
-    """Inverse of the second derivatives' diagonal, which is nearly all of them in principal axes.
-
-    Returns:
-        (width, columns) and (columns,); an intercept's is one over the summed weight.
-    """
-
-    def own(block: slice) -> Tensor:
-        return batch.loss.own(slope.weights[block], batch.mask[block])
-
-    second = batch.design.second(own, slope.mass) + batch.penalty_diagonal()
-    # A column without weight (all rows decided) has nothing to say about its intercept.
-    return 1 / second, 1 / slope.mass.clamp_min(1e-8 * batch.design.n_rows)
-
-
-def is_settled(batch: Batch, point: Point, slope: _Slope, axes: tuple[Tensor, Tensor]) -> Tensor:
-    """(systems,) whether the objective has nothing left to fall.
+def _left(batch: Batch, point: Point, slope: _Slope, axes: Axes) -> Tensor:
+    """(systems,) how much the objective has left to fall, 1 where it is little enough.
 
     The Newton decrement (Boyd and Vandenberghe 2004, section 9.5), its second derivatives taken as
     diagonal, is about the change of the scores that is still to come. Unlike a gradient it does not
     depend on the scale of any feature: along weak axes a small gradient can hide a long way to go.
     Under a strong penalty the scores themselves are small, and it must be small beside them.
     """
-    n_train = batch.mask.sum(dim=0, dtype=torch.float64)
-    square = (slope.gradient.square() * axes[0]).sum(dim=0)
-    square += slope.intercept_gradient.square() * axes[1]
-    signal = (point.coefficients.square() / axes[0]).sum(dim=0)
+    gradient = slope.gradient, slope.intercept_gradient
+    step = axes.divide(gradient)
+    square = (gradient[0] * step[0]).sum(dim=0) + gradient[1] * step[1]
+    signal = axes.lengths(point.coefficients)
     decrement, signal = (
-        (sum_systems(part, batch.n_classes) / n_train).sqrt() for part in (square, signal)
+        (sum_systems(part, batch.n_classes) / batch.n_train).sqrt() for part in (square, signal)
     )
-    return decrement <= SETTLED * batch.tolerance * (100 * signal).clamp(3e-3, 1.0)
+    return decrement / (SETTLED * batch.tolerance * (100 * signal).clamp(3e-3, 1.0))
 
 
-def _advance(
-    batch: Batch, point: Point, slope: _Slope, change: tuple[Tensor, Tensor]
-) -> tuple[Point, _Slope]:
+def _advance(batch: Batch, point: Point, slope: _Slope, change: Pair) -> tuple[Point, _Slope]:
     """Step, halving it for each system until the objective falls enough (Armijo 1966)."""
     n_classes = batch.n_classes
-    moved = batch.design.multiply(*change)
     decrease = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
-    point.coefficients.add_(change[0])
-    point.intercepts.add_(change[1])
-    point.values.add_(moved)
-    new = _slope(batch, point)
+    _move(batch, point, change)
+    new = _slope(batch, point, slope.weights)
     step = torch.ones_like(decrease)
-    noise = 8 * torch.finfo(moved.dtype).eps * slope.total.abs()
+    noise = 8 * torch.finfo(slope.weights.dtype).eps * slope.total.abs()
     for _ in range(MAX_HALVINGS):
-        too_far = new.total > slope.total + SUFFICIENT_DECREASE * step * decrease + noise
+        # Beyond the numbers is too far too.
+        too_far = ~(new.total <= slope.total + SUFFICIENT_DECREASE * step * decrease + noise)
         if not bool(too_far.any()):
             break
-        back = spread(torch.where(too_far, step / 2, 0.0), n_classes, moved)
         step = torch.where(too_far, step / 2, step)
-        point.coefficients.addcmul_(change[0], back, value=-1.0)
-        point.intercepts.addcmul_(change[1], back, value=-1.0)
-        point.values.addcmul_(moved, back, value=-1.0)
-        new = _slope(batch, point)
+        back = spread(torch.where(too_far, -step, 0.0), n_classes, slope.weights)
+        _move(batch, point, (change[0] * back, change[1] * back))
+        new = _slope(batch, point, slope.weights)
     return point, new
+
+
+def _move(batch: Batch, point: Point, change: Pair) -> None:
+    point.coefficients.add_(change[0])
+    point.intercepts.add_(change[1])
+    batch.design.add_to(point.values, *change)

@@ -33,7 +33,7 @@ class Walk:
         """Some of the systems."""
         if len(wanted) == len(self.systems):
             return self
-        systems = torch.tensor(wanted, device=self.batch.mask.device)
+        systems = torch.tensor(wanted, device=self.batch.strength.device)
         columns = columns_of(systems, self.batch.n_classes)
         return Walk(
             self.batch.take(systems), self.point.take(columns), [self.systems[i] for i in wanted]
@@ -100,16 +100,16 @@ class Choice:
         """Add each system's losses on the rows it holds out for one of its outer systems."""
         batch, device = walk.batch, sums.device
         using = [i for i, system in enumerate(walk.systems) if len(system.held) > turn]
-        columns = columns_of(torch.tensor(using, device=device), batch.n_classes)
+        systems = torch.tensor(using, device=device)
+        columns = columns_of(systems, batch.n_classes)
         held = [walk.systems[i].held[turn] for i in using]
         outer = torch.tensor([outer for outer, _ in held], device=device)
         rows = torch.tensor([mask for _, mask in held], device=device)
         losses = torch.zeros(len(using), dtype=torch.float64, device=device)
+        held_out = replace(batch.take(systems), folds=rows)
         for block in row_blocks(len(self.masks), len(columns)):
-            mask = self.masks[block][:, rows].to(batch.mask.dtype)
-            losses += batch.loss.slopes(
-                walk.point.values[block][:, columns], batch.targets[block][:, columns], mask
-            )[0]
+            values = walk.point.values[block][:, columns]
+            losses += batch.loss.slopes(values, held_out.targets(block), held_out.mask(block))[0]
         sums.index_add_(0, outer, losses)
         counts.index_add_(0, outer, self.masks[:, rows].sum(dim=0).double())
 

@@ -13,9 +13,9 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 # A GEMM must be this much faster in bfloat16 to be worth its extra conjugate gradient steps.
 WORTHWHILE = 1.5
-# Tensors of (rows, columns) that live at once while a block of columns is solved: targets, values,
-# change, weights, their copies as threads share them and as systems leave, and masks.
-ROW_TENSORS = 12
+# Tensors of (rows, columns) that live at once while a block of columns is solved: values, weights
+# and their copies as threads share them and as systems leave.
+ROW_TENSORS = 8
 # Tensors of (width, columns): coefficients, gradient, those of the conjugate gradients, scales.
 WIDTH_TENSORS = 14
 

@@ -8,6 +8,7 @@ each other, so each thread takes some to their end, with products of its own.
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from math import ceil
 from typing import TypeVar
 
 import torch
@@ -17,6 +18,9 @@ from genebench.probes.linear.newton import Solution, solve
 
 # Fewer columns a thread than this make products that are slow for their size.
 LEAST_COLUMNS = 8
+# Systems with at least this many classes fill all threads with one product; they do not take a
+# thread each where more than this share of the threads' time would be waiting for the last.
+MANY_CLASSES, MUCH_WAITING = 64, 0.1
 
 Item = TypeVar("Item")
 
@@ -52,9 +56,11 @@ def solve_together(batch: Batch, start: Point, *, fast: bool) -> Solution:
         start: Where to start; its tensors are overwritten with where the systems end.
         fast: See `newton.solve`.
     """
-    n_columns = batch.targets.shape[1]
-    n_threads = min(torch.get_num_threads(), batch.n_systems, n_columns // LEAST_COLUMNS)
-    if batch.mask.device.type != "cpu" or n_threads < 2:
+    n_threads = min(torch.get_num_threads(), batch.n_systems, batch.n_columns // LEAST_COLUMNS)
+    if batch.strength.device.type != "cpu" or n_threads < 2:
+        return solve(batch, start, fast=fast)
+    waiting = 1 - batch.n_systems / (n_threads * ceil(batch.n_systems / n_threads))
+    if batch.n_classes >= MANY_CLASSES and waiting > MUCH_WAITING:
         return solve(batch, start, fast=fast)
     systems = torch.arange(batch.n_systems)
     # Dealt round, because folds of one label are neighbours and take equally long.
