@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genebench.probes import TEST, TRAIN, Problem
+from genebench.probes.sklearn import join_vectors
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 
@@ -64,11 +65,11 @@ class Fitted:
 _held: dict[str, Any] = {}
 
 
-def _start(path: str, problem: Problem, parameters: dict[str, Any]) -> None:
+def _start(path: str, problem: Problem, join: str, parameters: dict[str, Any]) -> None:
     from sklearn.linear_model import LogisticRegression
 
     _held["vectors"] = np.load(path, mmap_mode="r")
-    _held["problem"], _held["parameters"] = problem, parameters
+    _held.update(problem=problem, join=join, parameters=parameters)
     # The first fit of a process pays for imports; that is not what is measured.
     LogisticRegression().fit(np.eye(4, dtype=np.float32), [0, 1, 0, 1])
 
@@ -80,7 +81,7 @@ def _fit(fit: Fit) -> Fitted:
     label, fold = fit
     parts = [np.flatnonzero(problem.split[:, fold] == part) for part in (TRAIN, TEST)]
     known, new = (
-        np.asarray(_held["vectors"][problem.rows[rows]]).reshape(len(rows), -1) for rows in parts
+        join_vectors(_held["vectors"], problem.rows[rows], _held["join"]) for rows in parts
     )
     targets = problem.targets[parts[0]]
     if problem.kind == "multilabel":
@@ -100,9 +101,20 @@ def _fit(fit: Fit) -> Fitted:
 
 
 def run_baseline(
-    vectors: npt.NDArray[np.float32], problem: Problem, solver: Solver, fits: list[Fit]
+    vectors: npt.NDArray[np.float32],
+    problem: Problem,
+    join: str,
+    solver: Solver,
+    fits: list[Fit],
 ) -> tuple[float, list[Fitted]]:
     """Run some fits on all cores.
+
+    Args:
+        vectors: (entities, features).
+        problem: What is fitted.
+        join: Of pairs.
+        solver: The way.
+        fits: Labels and folds.
 
     Returns:
         Wall seconds, processes already started, and the fits.
@@ -118,7 +130,7 @@ def run_baseline(
                 n_cores,
                 mp_context=get_context("spawn"),
                 initializer=_start,
-                initargs=(path, problem, solver.parameters),
+                initargs=(path, problem, join, solver.parameters),
             ) as pool:
                 list(pool.map(abs, range(2 * n_cores)))
                 started = time.perf_counter()

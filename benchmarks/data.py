@@ -74,6 +74,7 @@ class Case:
         columns: Labels or classes.
         norm: Length of the vectors.
         entities: Of a pair task.
+        join: Of its vectors.
     """
 
     kind: str
@@ -82,12 +83,14 @@ class Case:
     columns: int
     norm: float
     entities: int = 0
+    join: str = "concat"
 
     @property
     def name(self) -> str:
         """How results call it."""
         size = f"{self.n}x{self.d} {self.columns} columns norm {self.norm:g}"
-        return f"{self.kind} {size}" + (f" {self.entities} entities" if self.entities else "")
+        pairs = f" {self.entities} entities by {self.join}" if self.entities else ""
+        return f"{self.kind} {size}{pairs}"
 
 
 def draw_case(case: Case, seed: int = 0) -> tuple[npt.NDArray[np.float32], Problem]:

@@ -46,6 +46,8 @@ CASES = [
     Case("multiclass", 16_000, 1024, 80, 30.0),
     Case("regression", 8000, 1024, 1, 1.0),
     Case("pairs", 250_000, 512, 1, 1.0, 12_000),
+    Case("pairs", 250_000, 512, 1, 1.0, 12_000, "mean"),
+    Case("pairs", 250_000, 512, 1, 30.0, 12_000),
 ]
 QUICK = [
     Case("binary", 500, 200, 1, 1.0),
@@ -54,6 +56,7 @@ QUICK = [
     Case("multiclass", 2000, 128, 10, 1.0),
     Case("regression", 2000, 128, 1, 1.0),
     Case("pairs", 10_000, 128, 1, 1.0, 1500),
+    Case("pairs", 10_000, 128, 1, 1.0, 1500, "mean"),
 ]
 
 
@@ -93,7 +96,8 @@ def count_products() -> FlopCounterMode:
 def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
     """One result for each baseline; the same engine run stands in all of them."""
     vectors, problem = draw_case(case)
-    probe, protocol = load_linear()
+    probe, paper = load_linear()
+    protocol = paper.model_copy(update={"pair_join": case.join})
     settings = Settings()
     load_before = os.getloadavg()[0]
     times = []
@@ -126,7 +130,7 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
         solver = SOLVERS[key]
         fits = _sample(problem, SAMPLE[key])
         total = N_FOLDS * (problem.n_columns if problem.kind == "multilabel" else 1)
-        wall, fitted = run_baseline(vectors, problem, solver, fits)
+        wall, fitted = run_baseline(vectors, problem, case.join, solver, fits)
         baseline_seconds = wall * total / len(fits)
         is_regression = problem.kind == "regression"
         name = "LinearRegression" if is_regression else solver.name
