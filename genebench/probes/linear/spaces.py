@@ -279,22 +279,20 @@ def _prepare_mean(
     share = torch.from_numpy(counts / (n * positions)).to(device, torch.float64)
     means = share @ table.double()
     table -= means.float()
+    ends = np.arange(0, n * positions + 1, positions)
+    averages = np.full(n * positions, 1 / positions, dtype=np.float32)
+    selection = csr_array((averages, flat.ravel(), ends), shape=(n, len(used)))
+    shared = csr_array(selection.T @ selection)
 
-    def together(weights: Tensor | None) -> Tensor:
-        """S' diag(weights) S E: for each entity, what it is averaged with, summed over pairs."""
-        result = torch.zeros_like(table)
-        for block in row_blocks(n, table.shape[1]):
-            means = join_rows(table, index[block], "mean")
-            if weights is not None:
-                means *= weights[block, None]
-            for position in range(positions):
-                result.index_add_(0, index[block, position], means, alpha=1 / positions)
-        return result
+    def together() -> Tensor:
+        """S' S E: for each entity, what it is averaged with, summed over its pairs."""
+        summed = torch.from_numpy(shared @ table.cpu().numpy())
+        return summed.to(device)
 
     if standardise:
-        squares = (table.double() * together(None).double()).sum(dim=0) / n
+        squares = (table.double() * together().double()).sum(dim=0) / n
         table /= _deviations(squares, means).float()
-    gram = table.T @ together(None)
+    gram = table.T @ together()
     coordinates, basis = rotate(table, gram, thin=False)
     spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
     design = Pairs((coordinates,), (basis,), index, is_mean=True, spectrum=spectrum.clamp_min(0.0))
