@@ -40,7 +40,7 @@ def find_step(
         batch: The systems.
         weights: (n, columns) second derivatives of the losses.
         gradient: Of the objective.
-        axes: Inverse of the second derivatives' diagonal, the preconditioner.
+        axes: The preconditioner.
         forcing: (systems,) float64; the rest that may be left, as a share of the gradient.
         is_open: (systems,) bool, those to solve.
         fast: Let the products use the design's low precision.
@@ -52,10 +52,9 @@ def find_step(
     change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
     whole, here = change, torch.arange(batch.n_systems, device=forcing.device)
     rest = (-gradient[0], -gradient[1])
-    scaled = axes.divide(rest)
-    conjugate = (scaled[0].clone(), scaled[1].clone())
+    conjugate = axes.divide(rest)
     eps = torch.finfo(rest[0].dtype).eps
-    size = dot(n_classes, rest, scaled)
+    size = dot(n_classes, rest, conjugate)
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
         curved = _curve(batch, weights, conjugate, fast=fast)
@@ -85,9 +84,8 @@ def find_step(
             batch, weights = batch.take(keep), weights[:, columns]
             here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
             axes = axes.take(keep, columns)
-            change, rest, scaled, conjugate = (
-                (pair[0][:, columns], pair[1][columns])
-                for pair in (change, rest, scaled, conjugate)
+            change, rest, conjugate = (
+                (pair[0][:, columns], pair[1][columns]) for pair in (change, rest, conjugate)
             )
     if change is not whole:
         _put_change(whole, change, columns_of(here, n_classes))
