@@ -50,7 +50,7 @@ def axes_at(batch, point):
     everything = slice(None)
     mask, targets = batch.mask(everything), batch.targets(everything)
     _, _, weights = batch.loss.slopes(point.values, targets, mask)
-    return find_axes(batch, weights, batch.loss.own(weights).sum(dim=0)), weights
+    return find_axes(batch, weights), weights
 
 
 def curve(batch, weights, coefficients, intercepts):
@@ -81,15 +81,12 @@ def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(cl
     batch = draw_batch(rng, 60, 5, classes)
     steps = torch.from_numpy(scale * rng.normal(size=(5, batch.n_columns)))
     axes, _ = axes_at(batch, move_to(batch, steps, steps[0]))
-    left, right = (
-        (torch.from_numpy(rng.normal(size=(5, batch.n_columns))), torch.zeros(batch.n_columns))
-        for _ in range(2)
-    )
-    left, right = ((part, zeros.double()) for part, zeros in (left, right))
-    solved_left, solved_right = axes.divide(left)[0], axes.divide(right)[0]
-    crossed = (left[0] * solved_right).sum()
-    torch.testing.assert_close(crossed, (solved_left * right[0]).sum(), rtol=1e-8, atol=1e-10)
-    own = (left[0] * solved_left).sum()
+    left, right = torch.from_numpy(rng.normal(size=(2, 5, batch.n_columns)))
+    nothing = torch.zeros_like(left[0])
+    solved_left, solved_right = axes.divide((left, nothing))[0], axes.divide((right, nothing))[0]
+    crossed = (left * solved_right).sum()
+    torch.testing.assert_close(crossed, (solved_left * right).sum(), rtol=1e-8, atol=1e-10)
+    own = (left * solved_left).sum()
     assert own > 0
     torch.testing.assert_close(axes.lengths(solved_left).sum(), own, rtol=1e-8, atol=1e-10)
 

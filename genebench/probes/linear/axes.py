@@ -62,24 +62,17 @@ class Axes:
         return turned[:-1], turned[-1]
 
 
-def find_axes(batch: Batch, weights: Tensor, mass: Tensor) -> Axes:
-    """The axes of a batch where its losses have these second derivatives.
-
-    Args:
-        batch: The systems.
-        weights: (n, columns) as `Loss.slopes` gives them.
-        mass: (columns,) each column's own second derivatives, summed over the rows.
-    """
+def find_axes(batch: Batch, weights: Tensor) -> Axes:
+    """The axes of a batch where its losses have these (n, columns) weights (see `Loss`)."""
+    design, contrasts = batch.design, None
     if batch.n_classes > 1:
         mass, contrasts = _find_contrasts(batch, weights)
-        second = batch.design.spectrum[:, None] * (mass / batch.design.n_rows)
-        return Axes(second + batch.penalty_diagonal(), mass, contrasts)
-
-    def own(block: slice) -> Tensor:
-        return batch.loss.own(weights[block])
-
-    second = batch.design.second(own, mass) + batch.penalty_diagonal()
-    return Axes(second, mass.clamp_min(LEAST_WEIGHT * batch.design.n_rows))
+        second = design.spectrum[:, None] * (mass / design.n_rows)
+    else:
+        mass = weights.sum(dim=0)
+        second = design.second(weights, mass)
+        mass = mass.clamp_min(LEAST_WEIGHT * design.n_rows)
+    return Axes(second + batch.penalty_diagonal(), mass, contrasts)
 
 
 def _find_contrasts(batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:

@@ -7,7 +7,7 @@ where it stays in the processor's cache.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -84,16 +84,16 @@ class Design(ABC):
         """Diagonals of (features, k) diagonal matrices once rotated to coordinates, (width, k)."""
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    def second(self, own: Callable[[slice], Tensor], mass: Tensor) -> Tensor:  # noqa: ARG002
+    def second(self, weights: Tensor, mass: Tensor) -> Tensor:
         """Diagonal of the second derivatives of the losses: (width, columns).
 
         In principal axes it is near the spectrum times the mean weight, whatever the weights.
 
         Args:
-            own: A block of rows to (block, columns) second derivatives of each row's loss.
+            weights: (n, columns) second derivatives of each row's loss.
             mass: (columns,) their sums over all rows.
         """
-        return self.spectrum[:, None] * (mass / self.n_rows)
+        return self.spectrum[:, None] * (mass / len(weights))
 
     @abstractmethod
     def double(self) -> "Design":

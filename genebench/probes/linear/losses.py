@@ -27,13 +27,11 @@ class Loss:
             and the weights, the last two shaped like `values`.
         curve: (change, weights, number of classes) to the second derivatives times a change of the
             values; overwrites `change`.
-        own: Weights to each column's own second derivatives, shaped like them.
     """
 
     name: LossName
     slopes: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, Tensor, Tensor]]
     curve: Callable[[Tensor, Tensor, int], Tensor]
-    own: Callable[[Tensor], Tensor]
 
 
 def _logistic_slopes(
@@ -85,16 +83,8 @@ def _multinomial_curve(change: Tensor, weights: Tensor, n_classes: int) -> Tenso
     return change
 
 
-def _as_is(weights: Tensor) -> Tensor:
-    return weights
-
-
-def _multinomial_own(weights: Tensor) -> Tensor:
-    return weights * (1.0 - weights)
-
-
 LOSSES: dict[LossName, Loss] = {
-    "logistic": Loss("logistic", _logistic_slopes, _weighted, _as_is),
-    "multinomial": Loss("multinomial", _multinomial_slopes, _multinomial_curve, _multinomial_own),
-    "squared": Loss("squared", _squared_slopes, _weighted, _as_is),
+    "logistic": Loss("logistic", _logistic_slopes, _weighted),
+    "multinomial": Loss("multinomial", _multinomial_slopes, _multinomial_curve),
+    "squared": Loss("squared", _squared_slopes, _weighted),
 }

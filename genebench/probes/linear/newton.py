@@ -53,7 +53,6 @@ class _Slope:
     gradient: Tensor
     intercept_gradient: Tensor
     weights: Tensor
-    mass: Tensor
 
     def take(self, systems: Tensor, columns: Tensor) -> "_Slope":
         return _Slope(
@@ -61,7 +60,6 @@ class _Slope:
             self.gradient[:, columns],
             self.intercept_gradient[columns],
             self.weights[:, columns],
-            self.mass[columns],
         )
 
 
@@ -89,7 +87,7 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
     n_products = 0
     for step in range(MAX_STEPS + 1):
         norm = _gradient_norm(batch, slope)
-        axes = find_axes(batch, slope.weights, slope.mass)
+        axes = find_axes(batch, slope.weights)
         falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())
         idle = torch.where(falls, 0, idle + 1)
         best, lowest = torch.minimum(best, norm), torch.minimum(lowest, slope.total)
@@ -141,7 +139,7 @@ def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
     n_columns = point.values.shape[1]
     sums = design.zeros(n_columns, fast=False)
     total = torch.zeros(batch.n_systems, dtype=torch.float64, device=weights.device)
-    intercept_gradient, mass = total.new_zeros(2, n_columns)
+    intercept_gradient = total.new_zeros(n_columns)
     for block in row_blocks(len(weights), n_columns, weights.itemsize):
         losses, residuals, weights[block] = loss.slopes(
             point.values[block], batch.targets(block), batch.mask(block)
@@ -149,14 +147,13 @@ def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
         total += losses
         design.collect(sums, block, residuals)
         intercept_gradient += residuals.sum(dim=0)
-        mass += loss.own(weights[block]).sum(dim=0)
     penalty = batch.penalise(point.coefficients)
     total += sum_systems(
         torch.linalg.vecdot(penalty, point.coefficients, dim=0) / 2, batch.n_classes
     )
     dtype = weights.dtype
     gradient = design.finish(sums) + penalty
-    return _Slope(total, gradient, intercept_gradient.to(dtype), weights, mass.to(dtype))
+    return _Slope(total, gradient, intercept_gradient.to(dtype), weights)
 
 
 def _gradient_norm(batch: Batch, slope: _Slope) -> Tensor:

@@ -1,7 +1,6 @@
 """Matrices that are mostly zeros, such as word counts: the zeros are never stored or multiplied."""
 
 import warnings
-from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -60,8 +59,8 @@ class Sparse(Design):
         return products.sub_(self.center[:, None] * sums[0].sum(dim=0))
 
     @override
-    def second(self, own: Callable[[slice], Tensor], mass: Tensor) -> Tensor:
-        return self._squares(own(slice(None)), mass)
+    def second(self, weights: Tensor, mass: Tensor) -> Tensor:
+        return self._squares(weights, mass)
 
     @override
     def double(self) -> "Sparse":
