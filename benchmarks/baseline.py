@@ -7,7 +7,9 @@ lie. Where all fits would take hours, a sample of them is run, and its time scal
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
@@ -100,6 +102,21 @@ def _fit(fit: Fit) -> Fitted:
     )
 
 
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Processes started inside the block compute with one BLAS thread."""
+    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 def run_baseline(
     vectors: npt.NDArray[np.float32],
     problem: Problem,
@@ -119,27 +136,18 @@ def run_baseline(
     Returns:
         Wall seconds, processes already started, and the fits.
     """
-    before = {name: os.environ.get(name) for name in THREAD_VARIABLES}
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
     n_cores = os.cpu_count() or 1
-    try:
-        with tempfile.TemporaryDirectory() as folder:
-            path = str(Path(folder) / "vectors.npy")
-            np.save(path, vectors)
-            with ProcessPoolExecutor(
-                n_cores,
-                mp_context=get_context("spawn"),
-                initializer=_start,
-                initargs=(path, problem, join, solver.parameters),
-            ) as pool:
-                list(pool.map(abs, range(2 * n_cores)))
-                started = time.perf_counter()
-                fitted = list(pool.map(_fit, fits))
-                seconds = time.perf_counter() - started
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+    with one_thread(), tempfile.TemporaryDirectory() as folder:
+        path = str(Path(folder) / "vectors.npy")
+        np.save(path, vectors)
+        with ProcessPoolExecutor(
+            n_cores,
+            mp_context=get_context("spawn"),
+            initializer=_start,
+            initargs=(path, problem, join, solver.parameters),
+        ) as pool:
+            list(pool.map(abs, range(2 * n_cores)))
+            started = time.perf_counter()
+            fitted = list(pool.map(_fit, fits))
+            seconds = time.perf_counter() - started
     return seconds, fitted

@@ -75,6 +75,7 @@ class Case:
         norm: Length of the vectors.
         entities: Of a pair task.
         join: Of its vectors.
+        baseline_fits: Most fits of a baseline, where each takes minutes; 0 as many as elsewhere.
     """
 
     kind: str
@@ -84,6 +85,7 @@ class Case:
     norm: float
     entities: int = 0
     join: str = "concat"
+    baseline_fits: int = 0
 
     @property
     def name(self) -> str:
