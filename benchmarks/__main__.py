@@ -4,6 +4,9 @@ Usage:
     python -m benchmarks                 every case against every baseline
     python -m benchmarks --quick         small shapes, in a minute
     python -m benchmarks --suite 1024    the whole suite at a width, both protocols
+
+Modules of their own beside it: curate, encoders, orchestration, published, queries, road,
+uncertainty, vectors.
 """
 
 import argparse
