@@ -44,7 +44,8 @@ def keep(rows: list[dict[str, Any]]) -> None:
     RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
 
 
-def _print(rows: list[dict[str, Any]]) -> None:
+def show(rows: list[dict[str, Any]]) -> None:
+    """Print results as a table."""
     table = Table("name", "case", *SHOWN)
     for row in rows:
         numbers = [row.get(key) for key in SHOWN]
@@ -81,7 +82,7 @@ def main() -> None:
         for protocol in given.protocols.split(","):
             rows = _run_apart(["--apart", "--suite", str(given.suite), "--protocols", protocol])
             keep(rows)
-            _print(rows)
+            show(rows)
         return
     for number, case in enumerate(cases):
         if given.only not in case.name:
@@ -90,7 +91,7 @@ def main() -> None:
         rows = _run_apart([*arguments, *(["--quick"] if given.quick else [])])
         if not given.quick:
             keep(rows)
-        _print(rows)
+        show(rows)
 
 
 if __name__ == "__main__":

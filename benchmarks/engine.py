@@ -13,8 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 import genebench.probes
 import genebench.protocols
-from benchmarks.baseline import SOLVERS, Fit, Fitted, run_baseline
-from benchmarks.data import N_FOLDS, Case, draw_case
+from benchmarks.baseline import SOLVERS, Fitted, count_fits, run_baseline, sample_fits
+from benchmarks.data import Case, draw_case
 from benchmarks.optimum import fit_by_engine, measure
 from genebench.probes import TEST, HeldOut, Probe, Problem
 from genebench.probes.linear import Settings, solve_problems
@@ -71,10 +71,10 @@ def load_linear() -> tuple[Probe, Protocol]:
 
 
 def measure_peak(dtype: torch.dtype = torch.float32) -> float:
-    """GFLOP/s of a large matrix product on this machine, best of five."""
+    """GFLOP/s of a large matrix product on this machine, best of fifty: shared machines waver."""
     left, right = torch.ones(4096, 1024, dtype=dtype), torch.ones(1024, 512, dtype=dtype)
     times = []
-    for _ in range(6):
+    for _ in range(51):
         start = time.perf_counter()
         float((left @ right)[0, 0])
         times.append(time.perf_counter() - start)
@@ -128,8 +128,8 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
     results = []
     for key in baselines:
         solver = SOLVERS[key]
-        fits = _sample(problem, case.baseline_fits or SAMPLE[key])
-        total = N_FOLDS * (problem.n_columns if problem.kind == "multilabel" else 1)
+        fits = sample_fits(problem, case.baseline_fits or SAMPLE[key])
+        total = count_fits(problem)
         wall, fitted = run_baseline(vectors, problem, case.join, solver, fits)
         baseline_seconds = wall * total / len(fits)
         is_regression = problem.kind == "regression"
@@ -160,14 +160,6 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
                 "objective_excess": float((mine[:, 0] - theirs[:, 0]).max()),
             }
     return results
-
-
-def _sample(problem: Problem, n: int) -> list[Fit]:
-    """Fits spread over labels and folds."""
-    labels = problem.n_columns if problem.kind == "multilabel" else 1
-    fits = [(label, fold) for label in range(labels) for fold in range(N_FOLDS)]
-    step = max(len(fits) / n, 1.0)
-    return [fits[int(i * step)] for i in range(min(n, len(fits)))]
 
 
 def _compare(problem: Problem, output: HeldOut, fitted: list[Fitted]) -> dict[str, float]:

@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from benchmarks.__main__ import keep
+from benchmarks.__main__ import keep, show
 from lakehouse.delta import Commit, Delta
 from lakehouse.materials import read_vectors
 from lakehouse.tables import table
@@ -66,8 +66,8 @@ def main() -> None:
             started = time.perf_counter()
             same = np.load(raw)
             times["npy"].append(time.perf_counter() - started)
-            order = np.argsort([f"hgnc:{number}" for number in range(given.rows)])
-            assert np.array_equal(found.matrix, same[order])
+    order = np.argsort([f"hgnc:{number}" for number in range(given.rows)])
+    assert np.array_equal(found.matrix, same[order])
     ours, plain = (statistics.median(seconds) for seconds in times.values())
     result = {
         "name": "embedding table into a matrix",
@@ -80,9 +80,8 @@ def main() -> None:
         "load_before": os.getloadavg()[0],
         "n_cores": os.cpu_count(),
     }
-    for key, value in result.items():
-        print(f"{key:12} {value}")
     keep([result])
+    show([result])
 
 
 if __name__ == "__main__":

@@ -66,7 +66,7 @@ def evaluate_encoder(
         A batch as soon as all of a family's evaluations are there.
     """
     universe = plan.universe_of(encoder_id)
-    matrix = _matrix(delta, encoder_id, universe.entity_ids)
+    matrix = read_matrix(delta, encoder_id, universe.entity_ids)
     unique = pending.unique("evaluation_key", keep="first", maintain_order=True)
     progress(pending.height - unique.height)
     for (probe_id,), of_probe in unique.partition_by("probe_id", as_dict=True).items():
@@ -100,8 +100,8 @@ def evaluate_encoder(
                 )
 
 
-def _matrix(delta: Delta, encoder_id: str, entity_ids: pl.Series) -> npt.NDArray[np.float32]:
-    """The vectors of a universe in its order; rows that no problem of the encoder uses are zero."""
+def read_matrix(delta: Delta, encoder_id: str, entity_ids: pl.Series) -> npt.NDArray[np.float32]:
+    """(entities, features) in a universe's order; rows that the encoder does not cover are zero."""
     vectors = read_vectors(delta, encoder_id)
     rows = (
         pl.DataFrame({"entity_id": vectors.entity_ids})

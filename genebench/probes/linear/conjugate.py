@@ -12,7 +12,8 @@ from genebench.probes.linear.batches import Batch, columns_of, spread, sum_syste
 from genebench.probes.linear.designs import row_blocks
 
 MAX_CONJUGATE = 1000
-LEAVE_EARLY_SHARE = 0.1
+# Systems that are done leave once they are this share: leaving copies those that stay.
+LEAVE_SHARE = 0.1
 
 
 def dot(n_classes: int, left: Pair, right: Pair) -> Tensor:
@@ -76,7 +77,7 @@ def find_step(
         for part in range(2):
             conjugate[part].mul_(ratio).add_(scaled[part])
         size = new_size
-        if is_open.double().mean() <= 1 - LEAVE_EARLY_SHARE:
+        if is_open.double().mean() <= 1 - LEAVE_SHARE:
             keep = is_open.nonzero().flatten()
             columns = columns_of(keep, n_classes)
             if change is not whole:

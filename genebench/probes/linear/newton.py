@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genebench.probes.linear.axes import Axes, Pair, find_axes
 from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
-from genebench.probes.linear.conjugate import dot, find_step
+from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
 from genebench.probes.linear.designs import row_blocks
 
 MAX_STEPS = 60
@@ -23,7 +23,6 @@ SUFFICIENT_DECREASE = 1e-4
 SETTLED = 10.0
 # The last equations need not be solved further than this share of what the tolerance asks for.
 ENOUGH = 0.3
-LEAVE_SHARE = 0.1
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
         # when neither gets better. The first look counts as idle too.
         at_noise = idle > IDLE_STEPS
         left = torch.maximum(norm / batch.tolerance, _left(batch, point, slope, axes))
-        here = (norm <= batch.tolerance) & ((left <= 1) | at_noise)
+        here = (left <= 1) | ((norm <= batch.tolerance) & at_noise)
         norms[systems], steps[systems], settled[systems] = norm, step, here
         done = here | at_noise
         if step == MAX_STEPS or bool(done.all()):
