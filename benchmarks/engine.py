@@ -70,13 +70,14 @@ def load_linear() -> tuple[Probe, Protocol]:
     )
 
 
-def measure_peak(dtype: torch.dtype = torch.float32) -> float:
+def measure_peak(dtype: torch.dtype) -> float:
     """GFLOP/s of a large matrix product on this machine, best of fifty: shared machines waver."""
     left, right = torch.ones(4096, 1024, dtype=dtype), torch.ones(1024, 512, dtype=dtype)
+    multiply = torch._int_mm if dtype == torch.int8 else torch.matmul
     times = []
     for _ in range(51):
         start = time.perf_counter()
-        float((left @ right)[0, 0])
+        float(multiply(left, right)[0, 0])
         times.append(time.perf_counter() - start)
     return float(2 * 4096 * 1024 * 512 / min(times[1:]) / 1e9)
 
@@ -89,8 +90,33 @@ def count_products() -> FlopCounterMode:
     ) -> int:
         return 2 * left.numel() * right[1]
 
-    added: dict[Any, Any] = {torch.ops.aten.addmm_: count_added}
+    def count_whole(left: torch.Size, right: torch.Size, *_: object, **__: object) -> int:
+        return 2 * left.numel() * right[1]
+
+    added: dict[Any, Any] = {
+        torch.ops.aten.addmm_: count_added,
+        torch.ops.aten._int_mm: count_whole,
+    }
     return FlopCounterMode(display=False, custom_mapping=added)
+
+
+def compare_with_peak(counter: FlopCounterMode, seconds: float) -> dict[str, float]:
+    """What part of a run's time its products would take at the machine's peak.
+
+    Args:
+        counter: Has seen all products of a run, those in 8 bits among them.
+        seconds: The run took.
+    """
+    whole = counter.get_flop_counts()["Global"].get(torch.ops.aten._int_mm, 0) / 1e9
+    single = counter.get_total_flops() / 1e9 - whole
+    peak, peak_whole = measure_peak(torch.float32), measure_peak(torch.int8)
+    return {
+        "gflops": (single + whole) / seconds,
+        "share_int8": whole / (single + whole),
+        "peak_gflops": peak,
+        "peak_gflops_int8": peak_whole,
+        "share_of_peak": (single / peak + whole / peak_whole) / seconds,
+    }
 
 
 def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
@@ -111,7 +137,6 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
     # The counter sees its own thread only, so this run is on one.
     with limit_threads(1), count_products() as counter:
         list(solve_problems(vectors, [problem], probe, protocol, settings))
-    flops, peak = counter.get_total_flops(), measure_peak()
     norms = np.concatenate([fold.gradient_norm for fold in output.folds])
     shared = {
         "case": case.name,
@@ -119,9 +144,7 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
         "ours_cpu_s": cpu_seconds,
         "solver": output.solver,
         "gradient_norm": float(norms.max()),
-        "gflops": flops / seconds / 1e9,
-        "peak_gflops": peak,
-        "share_of_peak": flops / seconds / 1e9 / peak,
+        **compare_with_peak(counter, seconds),
         "peak_memory_gib": peak_memory,
         "n_cores": os.cpu_count(),
     }

@@ -38,7 +38,7 @@ def fit_by_engine(
 ) -> list[Fitted]:
     """The engine's coefficients of some logistic fits on single entities, by its own steps."""
     device = torch.device(settings.device)
-    space = Space(vectors, standardise=False, device=device, fast=settings.is_fast)
+    space = Space(vectors, standardise=False, device=device, precision=settings.steering)
     design = space.prepare(torch.from_numpy(problem.rows[:, 0])).design
     targets = problem.targets if problem.targets.ndim == 2 else problem.targets[:, None]
     chosen = torch.from_numpy(np.stack([targets[:, label] for label, _ in fits], axis=1))
@@ -55,7 +55,7 @@ def fit_by_engine(
         scales=None,
         tolerance=settings.tolerance,
     )
-    point = newton.solve(batch, start_point(batch), fast=settings.is_fast).point
+    point = newton.solve(batch, start_point(batch)).point
     coefficients = design.to_features(point.coefficients).double().numpy().T
     means = vectors[problem.rows[:, 0]].mean(axis=0, dtype=np.float64)
     result = []

@@ -13,7 +13,7 @@ import yaml
 
 import genebench.protocols
 from benchmarks.data import draw_signals, draw_vectors, threshold
-from benchmarks.engine import count_products, load_linear, measure_peak
+from benchmarks.engine import compare_with_peak, count_products, load_linear
 from genebench.evaluate import assign_folds, evaluate, split_of
 from genebench.probes import Kind, Probe, Problem
 from genebench.protocols import Protocol
@@ -95,13 +95,8 @@ def _count(
     """How near the peak it was, counted in a second run on one thread, the one the counter sees."""
     with count_products() as counter:
         list(evaluate(vectors, problems, probe, protocol, threads=1))
-    peak, gflops = measure_peak(), counter.get_total_flops() / seconds / 1e9
-    return {
-        "gflops": gflops,
-        "peak_gflops": peak,
-        "share_of_peak": gflops / peak,
-        "share_outside_products": max(0.0, 1 - gflops / peak),
-    }
+    found = compare_with_peak(counter, seconds)
+    return found | {"share_outside_products": max(0.0, 1 - found["share_of_peak"])}
 
 
 def run_suite(table: Path, d: int, protocol_id: str) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from genebench.predictions import PREDICTIONS_SCHEMA, frame_predictions
 from genebench.probes import TEST, TRAIN, HeldOut, Probe, Problem
 from genebench.protocols import Protocol
 from genebench.scoring import score_fold
+from genebench.settings import Precision
 from genebench.uncertainty import interval_rows
 
 __all__ = [
@@ -95,7 +96,7 @@ def evaluate(
     device: str = "cpu",
     threads: int | None = None,
     memory_bytes: int = 6 << 30,
-    precision: Literal["auto", "float32", "bfloat16"] = "auto",
+    precision: Precision = "auto",
     predictions: bool = False,
     intervals: bool = False,
     progress: Progress | None = None,

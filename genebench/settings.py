@@ -12,6 +12,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
+Precision = Literal["auto", "float32", "bfloat16", "int8"]
+
 
 class Settings(BaseSettings):
     """All settings. The environment wins over the file `genebench.toml` in the working folder."""
@@ -42,6 +44,9 @@ class Settings(BaseSettings):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1, description="threads of the probes; all cores")
     memory_gb: float = Field(default=4.0, gt=0, description="memory the probe engine may plan with")
+    precision: Precision = Field(
+        default="auto", description="of products that only steer the probe engine; no score's"
+    )
     weights: Path = Field(
         default=Path("./weights"), description="folder with the checkpoints of the encoders"
     )

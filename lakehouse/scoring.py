@@ -88,6 +88,7 @@ def evaluate_encoder(
             device=_device(settings.device),
             threads=settings.threads,
             memory_bytes=int(settings.memory_gb * 1e9),
+            precision=settings.precision,
             predictions=predictions,
             intervals=protocol.uncertainty.intervals == "bootstrap",
         ):

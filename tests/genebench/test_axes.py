@@ -28,7 +28,7 @@ def load(kind, package, name):
 def draw_batch(rng, n, d, classes, *, strength=0.5):
     """Two systems of classes of unequal size, on all rows and on some, in principal axes."""
     matrix = rng.normal(size=(n, d)).astype(np.float32) @ rng.normal(size=(d, d)).astype(np.float32)
-    space = Space(matrix, standardise=False, device=torch.device("cpu"), fast=False)
+    space = Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
     codes = rng.integers(0, classes, n) * rng.integers(0, 2, n)
     masks = torch.ones(n, 2, dtype=torch.bool)
     masks[: n // 3, 1] = False
@@ -57,7 +57,7 @@ def curve(batch, weights, coefficients, intercepts):
     """Second derivatives times a change, written out row by row."""
     moved = batch.design.multiply(coefficients, intercepts)
     moved = batch.loss.curve(moved, weights, batch.n_classes)
-    sums = batch.design.zeros(batch.n_columns, fast=False)
+    sums = batch.design.zeros(batch.n_columns)
     batch.design.collect(sums, slice(None), moved)
     return batch.design.finish(sums) + batch.penalise(coefficients), moved.sum(dim=0)
 

@@ -21,7 +21,7 @@ from genebench.probes.linear.batches import Batch, start_point
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.groups import group_problems, inner_folds
 from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.settings import is_bfloat16_faster, plan_columns
+from genebench.probes.linear.settings import plan_columns
 from genebench.probes.linear.spaces import Space, prepare_pairs
 from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
@@ -66,6 +66,15 @@ def binary(rng, matrix, share=0.3, n=None, id_="task", **kwargs):
     rows = rng.permutation(len(matrix))[:n][:, None]
     targets = outcomes(rng, matrix[rows[:, 0]].astype(float), share, **kwargs)
     return Problem(id_, "binary", rows, targets, ("yes",), plain_split(rng, len(rows)))
+
+
+def multiclass(rng, matrix, classes):
+    n, d = matrix.shape
+    logits = matrix @ rng.normal(size=(d, classes)) + rng.gumbel(size=(n, classes))
+    codes = logits.argmax(axis=1)
+    codes[: 4 * classes] = np.arange(4 * classes) % classes
+    names = tuple(f"c{k}" for k in range(classes))
+    return Problem("mc", "multiclass", np.arange(n)[:, None], codes, names, plain_split(rng, n))
 
 
 def has_both_classes(problem):
@@ -177,7 +186,7 @@ def test_coefficients_and_intercept_equal_scikit_learn():
     rng = np.random.default_rng(0)
     matrix = vectors(rng, 500, 40, 5.0)
     targets = outcomes(rng, matrix.astype(float), 0.3)
-    space = Space(matrix, standardise=False, device=CPU, fast=False)
+    space = Space(matrix, standardise=False, device=CPU, precision="float32")
     design = space.prepare(torch.arange(500)).design
     batch = Batch(
         design,
@@ -277,13 +286,9 @@ def test_constant_labels_and_one_class_folds_are_named_and_the_rest_fitted(how):
 def test_multinomial_equals_scikit_learn(n, d, classes, seed):
     rng = np.random.default_rng(seed)
     matrix = vectors(rng, n, d, 4.0)
-    logits = matrix @ rng.normal(size=(d, classes)) + rng.gumbel(size=(n, classes))
-    codes = logits.argmax(axis=1)
-    codes[: 4 * classes] = np.arange(4 * classes) % classes
-    split = plain_split(rng, n)
-    assume(all(len(np.unique(codes[fold == TRAIN])) == classes for fold in split.T))
-    names = tuple(f"c{k}" for k in range(classes))
-    problem = Problem("mc", "multiclass", np.arange(n)[:, None], codes, names, split)
+    problem = multiclass(rng, matrix, classes)
+    folds = problem.split.T
+    assume(all(len(np.unique(problem.targets[fold == TRAIN])) == classes for fold in folds))
     for how, tolerance in ((LARGE, 1e-3), (Settings(), 1e-5)):
         (output,) = run(matrix, [problem], how=how)
         assert_scores_match(matrix, problem, output, tolerance)
@@ -354,7 +359,7 @@ def test_products_with_pairs_are_those_of_the_joined_centred_matrix(join):
         forward = design.multiply(design.to_coordinates(features)).numpy()
         np.testing.assert_allclose(forward, joined @ features.numpy(), atol=1e-4)
         values = torch.from_numpy(rng.normal(size=(300, 3)).astype(np.float32))
-        sums = design.zeros(3, fast=False)
+        sums = design.zeros(3)
         for block in (slice(0, 100), slice(100, 300)):
             design.collect(sums, block, values[block])
         adjoint = design.to_features(design.finish(sums)).numpy()
@@ -495,17 +500,18 @@ def test_the_plan_of_the_largest_tasks_fits_six_gigabytes():
     assert plan_columns(100, 10, 4, budget, budget) == 1
 
 
-def test_bfloat16_steps_reach_the_same_optimum():
+@pytest.mark.parametrize("kind", ["binary", "multiclass"])
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_rounded_steps_reach_the_same_optimum(precision, kind):
     rng = np.random.default_rng(16)
     matrix = vectors(rng, 800, 60, 10.0)
-    problem = binary(rng, matrix)
-    half = Settings(own_rows=0, own_rows_standardised=0, precision="bfloat16")
-    (exact,), (steered,) = run(matrix, [problem]), run(matrix, [problem], how=half)
-    assert steered.solver == "newton-cg float32 bfloat16"
+    problem = binary(rng, matrix) if kind == "binary" else multiclass(rng, matrix, 5)
+    rounded = Settings(own_rows=0, own_rows_standardised=0, precision=precision)
+    (exact,), (steered,) = run(matrix, [problem]), run(matrix, [problem], how=rounded)
+    assert steered.solver == f"newton-cg float32 {precision}"
     for left, right in zip(exact.folds, steered.folds, strict=True):
-        assert right.gradient_norm[0] <= half.tolerance
+        assert right.gradient_norm[0] <= rounded.tolerance
         np.testing.assert_allclose(left.scores, right.scores, atol=1e-2)
-    assert is_bfloat16_faster("cpu") in {True, False}
 
 
 def test_the_same_run_twice_gives_the_same_bits():
@@ -586,7 +592,7 @@ def test_systems_shared_between_threads_end_where_they_end_on_one():
 def test_the_spectrum_and_the_rotation_lose_nothing():
     rng = np.random.default_rng(20)
     matrix = vectors(rng, 50, 20)
-    space = Space(matrix, standardise=False, device=CPU, fast=False)
+    space = Space(matrix, standardise=False, device=CPU, precision="float32")
     design = space.prepare(torch.arange(50)).design
     assert isinstance(design, Dense)
     back = design.coordinates @ design.basis.T
@@ -605,7 +611,7 @@ def word_counts(rng, n, d, per_row=6):
 def test_word_counts_are_solved_without_their_zeros_and_equal_scikit_learn(protocol):
     rng = np.random.default_rng(21)
     matrix = word_counts(rng, 1500, 150)
-    space = Space(matrix, standardise=protocol.standardise, device=CPU, fast=False)
+    space = Space(matrix, standardise=protocol.standardise, device=CPU, precision="float32")
     assert isinstance(space.prepare(torch.arange(1500)).design, Sparse)
     problem = binary(rng, matrix, n=1400)
     (output,) = run(matrix, [problem], protocol)
@@ -621,7 +627,7 @@ def test_products_without_the_zeros_equal_those_with_them():
     coefficients, weights = (torch.from_numpy(rng.random((n, 3))) for n in (60, 400))
     np.testing.assert_allclose(sparse.multiply(coefficients), dense.multiply(coefficients))
     np.testing.assert_allclose(sparse.spectrum, dense.spectrum)
-    sums = [design.zeros(3, fast=False) for design in (sparse, dense)]
+    sums = [design.zeros(3) for design in (sparse, dense)]
     for design, sum_ in zip((sparse, dense), sums, strict=True):
         for block in (slice(0, 150), slice(150, 400)):
             design.collect(sum_, block, weights[block])
@@ -635,7 +641,7 @@ def test_a_word_in_no_training_row_counts_as_constant(n_with):
     # Were its variance taken to be what rounding leaves of it, its coefficient would be anything.
     matrix = np.zeros((22_000, 2), np.float32)
     matrix[:n_with, 0] = matrix[::2, 1] = 1
-    space = Space(matrix, standardise=True, device=CPU, fast=False)
+    space = Space(matrix, standardise=True, device=CPU, precision="float32")
     mask = torch.ones(22_000, 1)
     mask[:n_with] = 0
     variances = space.prepare(torch.arange(22_000)).variances(mask)
@@ -671,7 +677,7 @@ def test_products_in_float64_follow_float32_vectors_without_a_copy_of_them(join,
     values = exact.multiply(coefficients)
     assert values.dtype == torch.float64
     assert torch.allclose(values, design.multiply(coefficients.float()).double(), atol=1e-4)
-    sums = exact.zeros(2, fast=False)
+    sums = exact.zeros(2)
     exact.collect(sums, slice(None), values)
     assert torch.allclose(exact.finish(sums), exact.spectrum[:, None] * coefficients, rtol=1e-3)
 

@@ -77,7 +77,7 @@ def solve_problems(
         started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
             space = Space(
-                matrix, standardise=protocol.standardise, device=device, fast=settings.is_fast
+                matrix, standardise=protocol.standardise, device=device, precision=settings.steering
             )
         is_small = group.rows.size * matrix.shape[1] < SERIAL
         with limit_threads(1 if is_small else None):
@@ -115,7 +115,8 @@ def _source(
     if positions == 1:
         assert space is not None
         prepared = space.prepare(torch.from_numpy(group.rows[:, 0]).to(device))
-        held = 2 * entity_bytes + 2 * row_bytes
+        # A quarter of both are the codes of rounded products, or half of them in bfloat16.
+        held = (2 * entity_bytes + 2 * row_bytes) * 5 // 4
     else:
         prepared = prepare_pairs(
             matrix,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from genebench.probes.linear.axes import Axes, Pair
 from genebench.probes.linear.batches import Batch, columns_of, spread, sum_systems
-from genebench.probes.linear.designs import row_blocks
+from genebench.probes.linear.designs import Products, row_blocks
 
 MAX_CONJUGATE = 1000
 # Systems that are done leave once they are this share: leaving copies those that stay.
@@ -29,8 +29,7 @@ def find_step(
     axes: Axes,
     forcing: Tensor,
     is_open: Tensor,
-    *,
-    fast: bool,
+    products: Products,
 ) -> tuple[Pair, int]:
     """Solve second derivatives times change = - gradient.
 
@@ -44,7 +43,7 @@ def find_step(
         axes: The preconditioner.
         forcing: (systems,) float64; the rest that may be left, as a share of the gradient.
         is_open: (systems,) bool, those to solve.
-        fast: Let the products use the design's low precision.
+        products: Of the design's matrix, or of one that is rounded.
 
     Returns:
         The change, and the number of products used.
@@ -58,7 +57,7 @@ def find_step(
     size = dot(n_classes, rest, conjugate)
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
-        curved = _curve(batch, weights, conjugate, fast=fast)
+        curved = _curve(batch, weights, conjugate, products)
         along = dot(n_classes, conjugate, curved)
         # Rounding can leave a direction without curvature; there is nothing to gain along it.
         is_open = is_open & (along > eps * size) & (size > 0)
@@ -72,7 +71,10 @@ def find_step(
         is_open = is_open & (new_size > goal)
         if product == MAX_CONJUGATE or not bool(is_open.any()):
             break
-        ratio = torch.where(is_open, new_size / size.clamp_min(1e-300), 0.0)
+        # What makes the next direction conjugate to this one, rounded products or not; with
+        # exact ones it is new_size / size.
+        ratio = -dot(n_classes, scaled, curved) / along.clamp_min(1e-300)
+        ratio = torch.where(is_open, ratio, 0.0)
         ratio = spread(ratio, n_classes, rest[0])
         for part in range(2):
             conjugate[part].mul_(ratio).add_(scaled[part])
@@ -98,16 +100,14 @@ def _put_change(whole: Pair, part: Pair, columns: Tensor) -> None:
     whole[1][columns] = part[1]
 
 
-def _curve(batch: Batch, weights: Tensor, change: Pair, *, fast: bool) -> Pair:
+def _curve(batch: Batch, weights: Tensor, change: Pair, products: Products) -> Pair:
     """Second derivatives of the objective times a change, in one pass over the rows."""
-    design = batch.design
-    projected = design.project(change[0], fast=fast)
     n_columns = weights.shape[1]
-    sums = design.zeros(n_columns, fast=fast)
+    projected, sums = products.project(change[0]), products.zeros(n_columns)
     intercepts = torch.zeros_like(change[1])
     for block in row_blocks(len(weights), n_columns, weights.itemsize):
-        moved = design.rows(projected, block).add_(change[1])
+        moved = products.rows(projected, block).add_(change[1])
         moved = batch.loss.curve(moved, weights[block], batch.n_classes)
-        design.collect(sums, block, moved)
         intercepts += moved.sum(dim=0)
-    return design.finish(sums) + batch.penalise(change[0]), intercepts
+        products.collect(sums, block, moved)
+    return products.finish(sums) + batch.penalise(change[0]), intercepts

@@ -36,7 +36,34 @@ def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
         sums.addmm_(some.T, of_them)
 
 
-class Design(ABC):
+class Products(ABC):
+    """A matrix as its products, block by block."""
+
+    @abstractmethod
+    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+        """Prepare a forward product with (width, columns) coefficients."""
+
+    @abstractmethod
+    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+        """(block, columns) of the forward product; a new tensor that may be written to."""
+
+    @abstractmethod
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
+        """Empty sums of an adjoint product."""
+
+    @abstractmethod
+    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        """Add the (block, columns) values of these rows to an adjoint product.
+
+        The values may be overwritten.
+        """
+
+    @abstractmethod
+    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+        """(width, columns) of the adjoint product."""
+
+
+class Design(Products):
     """What the solver needs of a matrix.
 
     Attributes:
@@ -45,32 +72,15 @@ class Design(ABC):
         spectrum: (width,) sum of squares of each coordinate over the rows; the solver's
             preconditioner takes the coordinates to be nearly uncorrelated.
         basis: (features, width) orthonormal rotation; None where coordinates are features.
+        rounded: The same matrix with quicker products, exact enough to steer by; None if there is
+            none.
     """
 
     n_rows: int
     width: int
     spectrum: Tensor
     basis: Tensor | None = None
-
-    @abstractmethod
-    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
-        """Prepare a forward product with (width, columns) coefficients."""
-
-    @abstractmethod
-    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        """(block, columns) of the forward product; a new tensor that may be written to."""
-
-    @abstractmethod
-    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
-        """Empty sums of an adjoint product."""
-
-    @abstractmethod
-    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        """Add the (block, columns) values of these rows to an adjoint product."""
-
-    @abstractmethod
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        """(width, columns) of the adjoint product."""
+    rounded: Products | None = None
 
     def to_features(self, coefficients: Tensor) -> Tensor:
         """(width, columns) of coordinates to (features, columns)."""
@@ -109,7 +119,7 @@ class Design(ABC):
         self, values: Tensor, coefficients: Tensor, intercepts: Tensor | None = None
     ) -> None:
         """Add x w, or x w + b, to (n, columns) values."""
-        projected = self.project(coefficients, fast=False)
+        projected = self.project(coefficients)
         for block in row_blocks(self.n_rows, values.shape[1], values.itemsize):
             values[block] += self.rows(projected, block)
             if intercepts is not None:
@@ -122,7 +132,7 @@ class Dense(Design):
     Args:
         coordinates: (n, width) float32 or float64, centred.
         basis: (features, width) orthonormal rotation; None if the coordinates are the features.
-        fast: Keep a copy in bfloat16 for products that only steer.
+        rounded: See `Design`.
         dtype: Of the products; that of the coordinates by default, of which each block is
             otherwise converted as it is used.
     """
@@ -132,41 +142,31 @@ class Dense(Design):
         coordinates: Tensor,
         basis: Tensor | None,
         *,
-        fast: bool = False,
+        rounded: Products | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self.coordinates = coordinates
         self.basis = basis
         self.dtype = dtype or coordinates.dtype
-        self.low = coordinates.bfloat16() if fast else None
+        self.rounded = rounded
         self.n_rows, self.width = coordinates.shape
         self.spectrum = torch.linalg.vector_norm(coordinates, dim=0).square().to(self.dtype)
 
     @override
-    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
-        if fast and self.low is not None:
-            return (coefficients.bfloat16(),)
+    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         return (coefficients,)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        (coefficients,) = projected
-        if coefficients.dtype == torch.bfloat16 and self.low is not None:
-            return (self.low[block] @ coefficients).to(self.coordinates.dtype)
-        return self.coordinates[block].to(self.dtype) @ coefficients
+        return self.coordinates[block].to(self.dtype) @ projected[0]
 
     @override
-    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
-        sums = self.coordinates.new_zeros(n_columns, self.width, dtype=self.dtype)
-        # A second, empty tensor marks sums that are collected in low precision.
-        return (sums, sums.new_empty(0)) if fast and self.low is not None else (sums,)
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
+        return (self.coordinates.new_zeros(n_columns, self.width, dtype=self.dtype),)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        if len(sums) == 2 and self.low is not None:
-            sums[0].add_(values.bfloat16().T @ self.low[block])
-        else:
-            add_product(sums[0], values, self.coordinates[block].to(self.dtype))
+        add_product(sums[0], values, self.coordinates[block].to(self.dtype))
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
@@ -214,7 +214,7 @@ class Pairs(Design):
         return torch.split(coefficients, [table.shape[1] for table in self.tables])
 
     @override
-    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         if self.is_mean:
             return (self.tables[0] @ (coefficients / len(self.index)),)
         parts = self._split(coefficients)
@@ -229,7 +229,7 @@ class Pairs(Design):
         return result
 
     @override
-    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
         return tuple(table.new_zeros(len(table), n_columns) for table in self.tables)
 
     @override

@@ -113,7 +113,7 @@ class Fitter:
                 at = torch.tensor(places, device=self.source.device)
                 columns = columns_of(at, batch.n_classes)
                 start = move_to(batch, warm[0][:, columns], warm[1][columns])
-            solution = solve_together(batch, start, fast=self.settings.is_fast)
+            solution = solve_together(batch, start)
             if not bool(solution.converged.all()):
                 _polish(batch, solution, self.settings.memory_bytes)
             # Without the intercept, beside which float32 would round small scores away.
@@ -217,7 +217,7 @@ class Fitter:
                 first = np.full(len(here), self.path[0])
                 batch = self._batch(design, scales, loss, targets, here, first, PATH_TOLERANCE)
                 walks.append(Walk(batch, start_point(batch), here))
-            choice.walk(walks, fast=self.settings.is_fast)
+            choice.walk(walks)
         return choice
 
 

@@ -60,7 +60,7 @@ class Formed(Design):
         return result
 
     @override
-    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         return (self.to_features(coefficients),)
 
     @override
@@ -68,7 +68,7 @@ class Formed(Design):
         return self.form(block) @ projected[0]
 
     @override
-    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
         return (self.table.new_zeros(n_columns, self.width),)
 
     @override

@@ -5,7 +5,7 @@ All systems of a batch share one design, so each step is a product of matrices. 
 gradient is small. Systems leave as they converge.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -13,13 +13,15 @@ from torch import Tensor
 from genebench.probes.linear.axes import Axes, Pair, find_axes
 from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
 from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
-from genebench.probes.linear.designs import row_blocks
+from genebench.probes.linear.designs import Products, row_blocks
 
 MAX_STEPS = 60
 MAX_HALVINGS = 30
 IDLE_STEPS = 5
 NOISE = 1e-5
 SUFFICIENT_DECREASE = 1e-4
+# A step that had to be shortened to less than this has led to values of many times their size.
+FAR = 1 / 16
 SETTLED = 10.0
 # The last equations need not be solved further than this share of what the tolerance asks for.
 ENOUGH = 0.3
@@ -62,17 +64,36 @@ class _Slope:
         )
 
 
-def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
+def solve(batch: Batch, start: Point) -> Solution:
     """Minimise all systems of a batch.
+
+    Products that only steer are rounded ones where the design has them; systems that these do not
+    bring to their end go on without.
 
     Args:
         batch: The systems.
         start: Where to start; its tensors are overwritten with where the systems end.
-        fast: Let products that only steer use the design's low precision.
 
     Returns:
         Where they ended, converged or not.
     """
+    rounded = batch.design.rounded
+    if rounded is None:
+        return _descend(batch, start, batch.design)
+    solution = _descend(batch, start, rounded)
+    left = (~solution.converged).nonzero().flatten()
+    if not len(left):
+        return solution
+    columns = columns_of(left, batch.n_classes)
+    rest = _descend(batch.take(left), start.take(columns), batch.design)
+    _put(start, rest.point, columns)
+    solution.gradient_norm[left], solution.converged[left] = rest.gradient_norm, rest.converged
+    solution.n_steps[left] += rest.n_steps
+    return replace(solution, n_products=solution.n_products + rest.n_products)
+
+
+def _descend(batch: Batch, start: Point, products: Products) -> Solution:
+    """See `solve`; `products` are those that only steer."""
     device = batch.strength.device
     systems = torch.arange(batch.n_systems, device=device)
     norms = torch.full((batch.n_systems,), torch.inf, dtype=torch.float64, device=device)
@@ -112,7 +133,7 @@ def solve(batch: Batch, start: Point, *, fast: bool = False) -> Solution:
         forcing = torch.clamp(torch.sqrt(norm / first), max=0.1)
         forcing = torch.maximum(forcing, ENOUGH / left)
         gradient = slope.gradient, slope.intercept_gradient
-        change, n = find_step(batch, slope.weights, gradient, axes, forcing, ~done, fast=fast)
+        change, n = find_step(batch, slope.weights, gradient, axes, forcing, ~done, products)
         n_products += n
         point, slope = _advance(batch, point, slope, change)
     if point is not start:
@@ -136,7 +157,7 @@ def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
     """
     design, loss = batch.design, batch.loss
     n_columns = point.values.shape[1]
-    sums = design.zeros(n_columns, fast=False)
+    sums = design.zeros(n_columns)
     total = torch.zeros(batch.n_systems, dtype=torch.float64, device=weights.device)
     intercept_gradient = total.new_zeros(n_columns)
     for block in row_blocks(len(weights), n_columns, weights.itemsize):
@@ -144,8 +165,8 @@ def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
             point.values[block], batch.targets(block), batch.mask(block)
         )
         total += losses
-        design.collect(sums, block, residuals)
         intercept_gradient += residuals.sum(dim=0)
+        design.collect(sums, block, residuals)
     penalty = batch.penalise(point.coefficients)
     total += sum_systems(
         torch.linalg.vecdot(penalty, point.coefficients, dim=0) / 2, batch.n_classes
@@ -197,6 +218,10 @@ def _advance(batch: Batch, point: Point, slope: _Slope, change: Pair) -> tuple[P
         step = torch.where(too_far, step / 2, step)
         back = spread(torch.where(too_far, -step, 0.0), n_classes, slope.weights)
         _move(batch, point, (change[0] * back, change[1] * back))
+        new = _slope(batch, point, slope.weights)
+    if bool((step < FAR).any()):
+        # What was added and taken away again has left its rounding in the values.
+        point.values.copy_(batch.design.multiply(point.coefficients, point.intercepts))
         new = _slope(batch, point, slope.weights)
     return point, new
 

@@ -62,7 +62,7 @@ class Choice:
         self.best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=masks.device)
         self.c = torch.full_like(self.best, path[0])
 
-    def walk(self, walks: list[Walk], *, fast: bool) -> None:
+    def walk(self, walks: list[Walk]) -> None:
         """Walk up the path until the loss on the inner folds rises.
 
         Each inner system starts where it ended at the last C. The path is walked from the strong
@@ -74,7 +74,7 @@ class Choice:
             for walk in walks:
                 strength = torch.full_like(walk.batch.strength, 1 / value)
                 # This moves the walk's own point.
-                solve_together(replace(walk.batch, strength=strength), walk.point, fast=fast)
+                solve_together(replace(walk.batch, strength=strength), walk.point)
                 for turn in range(max(len(system.held) for system in walk.systems)):
                     self._add_losses(walk, turn, sums, counts)
             mean = torch.where(counts > 0, sums / counts.clamp_min(1), torch.inf)

@@ -1,18 +1,10 @@
 """Where and how the engine computes: device, precision, memory."""
 
-import time
 from dataclasses import dataclass
-from functools import cache
-from typing import Literal
 
-import torch
+from genebench.probes.linear.rounded import Steering, find_precision
+from genebench.settings import Precision
 
-from genebench.probes.linear.designs import BLOCK_BYTES
-
-Precision = Literal["auto", "float32", "bfloat16"]
-
-# A GEMM must be this much faster in bfloat16 to be worth its extra conjugate gradient steps.
-WORTHWHILE = 1.5
 # Tensors of (rows, columns) that live at once while a block of columns is solved: values, weights
 # and their copies as threads share them and as systems leave.
 ROW_TENSORS = 8
@@ -28,8 +20,8 @@ class Settings:
         device: `cpu`, `cuda` or as torch names it.
         memory_bytes: What matrices and columns together may take; columns are solved in blocks
             that fit.
-        precision: Products that only steer: `bfloat16`, `float32`, or whichever a quick timing on
-            this machine finds faster.
+        precision: Of products that only steer; `auto` for the one that a quick timing on this
+            machine finds fastest.
         tolerance: Gradient norm over the number of training rows at which a large task's column
             has converged, features taken at unit root mean square length.
         own_tolerance: The same for tasks small enough to be solved in float64.
@@ -50,36 +42,14 @@ class Settings:
         return self.own_rows_standardised if standardise else self.own_rows
 
     @property
-    def is_fast(self) -> bool:
-        """Whether products that only steer use bfloat16."""
-        if self.precision == "auto":
-            return is_bfloat16_faster(self.device)
-        return self.precision == "bfloat16"
+    def steering(self) -> Steering:
+        """The precision of products that only steer."""
+        return find_precision(self.device) if self.precision == "auto" else self.precision
 
     @property
     def solver(self) -> str:
         """What the evaluation records."""
-        return "newton-cg float32" + (" bfloat16" if self.is_fast else "")
-
-
-@cache
-def is_bfloat16_faster(device: str) -> bool:
-    """Time one product of the inner loop's shape in float32 and in bfloat16, best of three."""
-    rows, width, columns = 4096, 1024, BLOCK_BYTES // (4 * 4096)
-    single = torch.ones(rows, width, device=device), torch.ones(width, columns, device=device)
-    half = single[0].bfloat16(), single[1].bfloat16()
-    return _best_time(*single) > WORTHWHILE * _best_time(*half)
-
-
-def _best_time(left: torch.Tensor, right: torch.Tensor) -> float:
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        product = left @ right
-        # Reading a number back waits for a device that works asynchronously.
-        float(product[0, 0])
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
+        return "newton-cg float32" + ("" if self.steering == "float32" else f" {self.steering}")
 
 
 def plan_columns(

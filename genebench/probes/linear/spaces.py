@@ -19,6 +19,7 @@ from torch import Tensor
 
 from genebench.probes.linear.designs import Dense, Design, Pairs, row_blocks
 from genebench.probes.linear.joins import Formed, join_rows
+from genebench.probes.linear.rounded import Steering, round_matrix
 from genebench.probes.linear.sparse import Sparse
 
 # Above this many axes an eigendecomposition costs more than it saves.
@@ -91,11 +92,16 @@ class Space:
         matrix: (entities, features).
         standardise: Scale features to standard deviation 1 over the entities.
         device: Where.
-        fast: Keep low-precision copies in the designs.
+        precision: Of the products that only steer.
     """
 
     def __init__(
-        self, matrix: npt.NDArray[Any], *, standardise: bool, device: torch.device, fast: bool
+        self,
+        matrix: npt.NDArray[Any],
+        *,
+        standardise: bool,
+        device: torch.device,
+        precision: Steering,
     ) -> None:
         base = to_tensor(matrix, device, torch.float32)
         means = base.mean(dim=0, dtype=torch.float64)
@@ -105,7 +111,6 @@ class Space:
             scales = _deviations(base.square().mean(dim=0, dtype=torch.float64), means)
             base /= scales.float()
         self.base = base if standardise else None
-        self.fast = fast
         self.words: tuple[csr_array, Tensor] | None = None
         is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
         if is_sparse and _sum_correlations(base.T @ base) < UNCORRELATED:
@@ -114,6 +119,7 @@ class Space:
             self.words = table, (means / scales).float()
         else:
             self.coordinates, self.basis = rotate(base, thin=not standardise)
+            self.rounded = round_matrix(self.coordinates, precision)
 
     def prepare(self, rows: Tensor) -> Prepared:
         """The design of (n,) rows of the matrix."""
@@ -125,12 +131,13 @@ class Space:
         if self.words is not None:
             table, center = self.words
             return Prepared(Sparse(csr_array(table[rows.cpu().numpy()]), center), variances)
-        coordinates = self.coordinates
+        coordinates, rounded = self.coordinates, self.rounded
         if len(rows) != len(coordinates) or not bool(
             (rows == torch.arange(len(rows), device=rows.device)).all()
         ):
             coordinates = coordinates[rows]
-        return Prepared(Dense(coordinates, self.basis, fast=self.fast), variances)
+            rounded = rounded and rounded.take(rows)
+        return Prepared(Dense(coordinates, self.basis, rounded=rounded), variances)
 
 
 def _sum_correlations(gram: Tensor) -> float:

@@ -38,7 +38,7 @@ class Sparse(Design):
         return squares.clamp_min(0.0)
 
     @override
-    def project(self, coefficients: Tensor, *, fast: bool) -> tuple[Tensor, ...]:
+    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         return self.table @ coefficients, self.center @ coefficients
 
     @override
@@ -46,7 +46,7 @@ class Sparse(Design):
         return projected[0][block] - projected[1]
 
     @override
-    def zeros(self, n_columns: int, *, fast: bool) -> tuple[Tensor, ...]:
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
         return (self.center.new_zeros(self.n_rows, n_columns),)
 
     @override

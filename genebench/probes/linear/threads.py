@@ -48,27 +48,26 @@ def use_threads(threads: int | None, items: Iterator[Item]) -> Iterator[Item]:
         yield item
 
 
-def solve_together(batch: Batch, start: Point, *, fast: bool) -> Solution:
+def solve_together(batch: Batch, start: Point) -> Solution:
     """Minimise all systems of a batch, a share of them on each thread.
 
     Args:
         batch: The systems.
         start: Where to start; its tensors are overwritten with where the systems end.
-        fast: See `newton.solve`.
     """
     n_threads = min(torch.get_num_threads(), batch.n_systems, batch.n_columns // LEAST_COLUMNS)
     if batch.strength.device.type != "cpu" or n_threads < 2:
-        return solve(batch, start, fast=fast)
+        return solve(batch, start)
     waiting = 1 - batch.n_systems / (n_threads * ceil(batch.n_systems / n_threads))
     if batch.n_classes >= MANY_CLASSES and waiting > MUCH_WAITING:
-        return solve(batch, start, fast=fast)
+        return solve(batch, start)
     systems = torch.arange(batch.n_systems)
     # Dealt round, because folds of one label are neighbours and take equally long.
     shares = [systems[first::n_threads] for first in range(n_threads)]
 
     def solve_share(share: torch.Tensor) -> Solution:
         columns = columns_of(share, batch.n_classes)
-        return solve(batch.take(share), start.take(columns), fast=fast)
+        return solve(batch.take(share), start.take(columns))
 
     with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=_use_one) as pool:
         parts = list(pool.map(solve_share, shares))

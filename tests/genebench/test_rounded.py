@@ -1,0 +1,141 @@
+"""Rounded products are near the exact ones, and cannot move the optimum."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genebench.probes.linear import newton
+from genebench.probes.linear.batches import Batch, start_point
+from genebench.probes.linear.designs import Dense
+from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.rounded import Int8, find_precision, round_matrix
+
+# Of the length of a product: what two factors of 8 bits leave out.
+NEAR = {"bfloat16": 0.01, "int8": 0.03}
+
+
+def matrices(rng, n, width, columns):
+    """Coordinates of falling spread, coefficients and values, all float32."""
+    spread = np.arange(1, width + 1) ** -0.6
+    return (
+        torch.from_numpy((rng.normal(size=(n, width)) * spread).astype(np.float32)),
+        torch.from_numpy(rng.normal(size=(width, columns)).astype(np.float32)),
+        torch.from_numpy(rng.normal(size=(n, columns)).astype(np.float32)),
+    )
+
+
+def multiply(products, coefficients, n):
+    return products.rows(products.project(coefficients.clone()), slice(0, n))
+
+
+def multiply_back(products, values, blocks):
+    sums = products.zeros(values.shape[1])
+    for block in blocks:
+        products.collect(sums, block, values[block].clone())
+    return products.finish(sums)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    precision=st.sampled_from(["bfloat16", "int8"]),
+    n=st.integers(2, 90),
+    width=st.integers(1, 40),
+    columns=st.integers(1, 20),
+    scale=st.sampled_from([1e-6, 1.0, 1e6]),
+    seed=st.integers(0, 1000),
+)
+def test_rounded_products_are_near_the_exact_ones_at_every_shape_and_scale(
+    precision, n, width, columns, scale, seed
+):
+    coordinates, coefficients, values = matrices(np.random.default_rng(seed), n, width, columns)
+    coordinates, coefficients = coordinates * scale, coefficients / scale
+    rounded = round_matrix(coordinates, precision)
+    near = NEAR[precision] * float(coordinates.norm())
+    forward = multiply(rounded, coefficients, n)
+    assert forward.dtype == torch.float32
+    assert float((forward - coordinates @ coefficients).norm()) <= near * float(coefficients.norm())
+    back = multiply_back(rounded, values, [slice(0, n // 2), slice(n // 2, n)])
+    assert back.shape == (width, columns)
+    assert float((back - coordinates.T @ values).norm()) <= near * float(values.norm())
+
+
+@pytest.mark.parametrize("columns", [1, 2, 17])
+def test_whole_numbers_of_8_bits_are_multiplied_without_any_loss(columns):
+    rng = np.random.default_rng(0)
+    shapes = (50, 30), (30, columns), (50, columns)
+    whole = [torch.from_numpy(rng.integers(-127, 128, shape)).float() for shape in shapes]
+    for matrix in whole:
+        matrix[0] = 127.0
+    coordinates, coefficients, values = whole
+    rounded = round_matrix(coordinates, "int8")
+    assert torch.equal(multiply(rounded, coefficients, 50), coordinates @ coefficients)
+    assert torch.equal(multiply_back(rounded, values, [slice(0, 50)]), coordinates.T @ values)
+
+
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_some_rows_of_a_rounded_matrix_are_the_rounded_matrix_of_these_rows(precision):
+    coordinates, coefficients, _ = matrices(np.random.default_rng(1), 40, 8, 3)
+    rounded = round_matrix(coordinates, precision)
+    rows = torch.tensor([7, 7, 0, 39])
+    found = multiply(rounded.take(rows), coefficients, 4)
+    assert torch.equal(found, multiply(rounded, coefficients, 40)[rows])
+
+
+def test_columns_of_zeros_and_features_that_are_constant_stay_zero():
+    rounded = round_matrix(torch.zeros(10, 3), "int8")
+    assert torch.equal(multiply(rounded, torch.zeros(3, 2), 10), torch.zeros(10, 2))
+    assert torch.equal(
+        multiply_back(rounded, torch.zeros(10, 2), [slice(0, 10)]), torch.zeros(3, 2)
+    )
+
+
+def logistic_batch(design, rng, signal):
+    n = len(signal)
+    targets = signal + rng.logistic(size=n) > 0
+    return Batch(
+        design,
+        LOSSES["logistic"],
+        n_classes=1,
+        outcomes=torch.from_numpy(targets[:, None]),
+        units=torch.zeros(3, dtype=torch.int64),
+        masks=torch.from_numpy(np.arange(n)[:, None] % 3 != np.arange(3)),
+        folds=torch.arange(3),
+        strength=torch.tensor([0.1, 1.0, 10.0], dtype=torch.float64),
+        scales=None,
+        tolerance=1e-6,
+    )
+
+
+class Wrong(Int8):
+    """Products that say nothing of the matrix."""
+
+    def finish(self, sums):
+        return torch.flip(super().finish(sums), dims=(0,))
+
+
+def test_products_that_mislead_cost_time_and_not_the_optimum():
+    rng = np.random.default_rng(2)
+    coordinates, _, _ = matrices(rng, 600, 20, 1)
+    rounded = round_matrix(coordinates, "int8")
+    signal = (3 * coordinates @ torch.ones(20)).numpy()
+    exact = logistic_batch(Dense(coordinates, None), np.random.default_rng(3), signal)
+    steered = logistic_batch(
+        Dense(coordinates, None, rounded=Wrong(rounded.codes, rounded.scale)),
+        np.random.default_rng(3),
+        signal,
+    )
+    expected, found = (newton.solve(batch, start_point(batch)) for batch in (exact, steered))
+    assert found.converged.all()
+    assert (found.gradient_norm <= steered.tolerance).all()
+    assert found.n_products > expected.n_products
+    torch.testing.assert_close(
+        found.point.coefficients, expected.point.coefficients, atol=2e-4, rtol=1e-3
+    )
+    torch.testing.assert_close(found.point.values, expected.point.values, atol=2e-3, rtol=1e-3)
+
+
+def test_the_precision_that_is_quickest_here_is_found_once():
+    assert find_precision("cpu") in {"float32", "bfloat16", "int8"}
+    assert find_precision("cpu") == find_precision("cpu")
