@@ -108,32 +108,44 @@ def logistic_batch(design, rng, signal):
     )
 
 
-class Wrong(Int8):
-    """Products that say nothing of the matrix."""
+MISLEADING = {
+    "of other features": lambda products: products.flip(0),
+    "at random": lambda products: torch.randn_like(products) * products.abs().mean(),
+    "uphill": lambda products: -products,
+    "much too small": lambda products: 1e-6 * products,
+    "nothing": lambda products: 0.0 * products,
+    "no numbers": lambda products: products * torch.nan,
+}
 
-    def finish(self, sums):
-        return torch.flip(super().finish(sums), dims=(0,))
 
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("products", MISLEADING)
+def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed):
+    class Misleading(Int8):
+        def finish(self, sums):
+            return MISLEADING[products](super().finish(sums))
 
-def test_products_that_mislead_cost_time_and_not_the_optimum():
-    rng = np.random.default_rng(2)
-    coordinates, _, _ = matrices(rng, 600, 20, 1)
+    torch.manual_seed(seed)
+    coordinates, _, _ = matrices(np.random.default_rng(seed), 600, 20, 1)
     rounded = round_matrix(coordinates, "int8")
+    misleading = Misleading(rounded.codes, rounded.scale)
     signal = (3 * coordinates @ torch.ones(20)).numpy()
-    exact = logistic_batch(Dense(coordinates, None), np.random.default_rng(3), signal)
-    steered = logistic_batch(
-        Dense(coordinates, None, rounded=Wrong(rounded.codes, rounded.scale)),
-        np.random.default_rng(3),
-        signal,
+    expected, found = (
+        newton.solve(batch, start_point(batch))
+        for batch in (
+            logistic_batch(Dense(coordinates, None), np.random.default_rng(seed), signal),
+            logistic_batch(
+                Dense(coordinates, None, rounded=misleading), np.random.default_rng(seed), signal
+            ),
+        )
     )
-    expected, found = (newton.solve(batch, start_point(batch)) for batch in (exact, steered))
     assert found.converged.all()
-    assert (found.gradient_norm <= steered.tolerance).all()
+    assert (found.gradient_norm <= 1e-6).all()
     assert found.n_products > expected.n_products
     torch.testing.assert_close(
-        found.point.coefficients, expected.point.coefficients, atol=2e-4, rtol=1e-3
+        found.point.coefficients, expected.point.coefficients, atol=1e-3, rtol=1e-3
     )
-    torch.testing.assert_close(found.point.values, expected.point.values, atol=2e-3, rtol=1e-3)
+    torch.testing.assert_close(found.point.values, expected.point.values, atol=5e-3, rtol=1e-3)
 
 
 def test_the_precision_that_is_quickest_here_is_found_once():

@@ -49,7 +49,7 @@ class Axes:
     def take(self, systems: Tensor, columns: Tensor) -> "Axes":
         """Those of some of the systems, which have these columns."""
         contrasts = None if self.contrasts is None else self.contrasts[systems]
-        return Axes(self.second[:, columns], self.mass[columns], contrasts)
+        return Axes(self.second.index_select(1, columns), self.mass[columns], contrasts)
 
     def _turn(self, pair: Pair, *, back: bool = False) -> Pair:
         """From classes to contrasts, or back."""

@@ -72,11 +72,12 @@ class Batch:
 
     def targets(self, block: slice) -> Tensor:
         """(block, columns) of what is predicted."""
-        return self.outcomes[block][:, columns_of(self.units, self.n_classes)].to(self.dtype)
+        columns = columns_of(self.units, self.n_classes)
+        return self.outcomes[block].to(self.dtype).index_select(1, columns)
 
     def mask(self, block: slice) -> Tensor:
         """(block, systems), 1 on training rows and 0 elsewhere."""
-        return self.masks[block][:, self.folds].to(self.dtype)
+        return self.masks[block].to(self.dtype).index_select(1, self.folds)
 
     def take(self, systems: Tensor) -> "Batch":
         """The batch of some of the systems."""
@@ -85,7 +86,7 @@ class Batch:
             units=self.units[systems],
             folds=self.folds[systems],
             strength=self.strength[systems],
-            scales=None if self.scales is None else self.scales[:, systems],
+            scales=None if self.scales is None else self.scales.index_select(1, systems),
         )
 
     def penalise(self, coefficients: Tensor) -> Tensor:
@@ -121,7 +122,9 @@ class Point:
     def take(self, columns: Tensor) -> "Point":
         """The point of some of the columns."""
         return Point(
-            self.coefficients[:, columns], self.intercepts[columns], self.values[:, columns]
+            self.coefficients.index_select(1, columns),
+            self.intercepts[columns],
+            self.values.index_select(1, columns),
         )
 
 

@@ -84,11 +84,12 @@ def find_step(
             columns = columns_of(keep, n_classes)
             if change is not whole:
                 _put_change(whole, change, columns_of(here, n_classes))
-            batch, weights = batch.take(keep), weights[:, columns]
+            batch, weights = batch.take(keep), weights.index_select(1, columns)
             here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
             axes = axes.take(keep, columns)
             change, rest, conjugate = (
-                (pair[0][:, columns], pair[1][columns]) for pair in (change, rest, conjugate)
+                (pair[0].index_select(1, columns), pair[1][columns])
+                for pair in (change, rest, conjugate)
             )
     if change is not whole:
         _put_change(whole, change, columns_of(here, n_classes))
@@ -96,7 +97,7 @@ def find_step(
 
 
 def _put_change(whole: Pair, part: Pair, columns: Tensor) -> None:
-    whole[0][:, columns] = part[0]
+    whole[0].index_copy_(1, columns, part[0])
     whole[1][columns] = part[1]
 
 

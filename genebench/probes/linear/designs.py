@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-BLOCK_BYTES = 4 << 20
+BLOCK_BYTES = 2 << 20
 FEW_COLUMNS, FEW_ROWS = 128, 256
 
 
@@ -22,6 +22,15 @@ def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice
     size = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
+
+
+def sum_columns(matrix: Tensor, *, squares: bool = False) -> Tensor:
+    """(columns,) float64 sums of the numbers of each column, or of their squares."""
+    total = matrix.new_zeros(matrix.shape[1], dtype=torch.float64)
+    for block in row_blocks(len(matrix), matrix.shape[1], matrix.itemsize):
+        rows = matrix[block]
+        total += (rows.square() if squares else rows).sum(dim=0, dtype=torch.float64)
+    return total
 
 
 def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
@@ -150,7 +159,7 @@ class Dense(Design):
         self.dtype = dtype or coordinates.dtype
         self.rounded = rounded
         self.n_rows, self.width = coordinates.shape
-        self.spectrum = torch.linalg.vector_norm(coordinates, dim=0).square().to(self.dtype)
+        self.spectrum = sum_columns(coordinates, squares=True).to(self.dtype)
 
     @override
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:

@@ -66,20 +66,18 @@ def _multinomial_slopes(
 ) -> tuple[Tensor, Tensor, Tensor]:
     n_classes = values.shape[1] // mask.shape[1]
     scores, truth = _by_system(values, n_classes), _by_system(targets, n_classes)
-    # From the true class's score, so that a loss is not the difference of two large numbers.
-    ahead = scores - (scores * truth).sum(dim=2, keepdim=True)
-    losses = torch.logsumexp(ahead, dim=2)
-    probabilities = torch.exp(ahead - losses[:, :, None])
-    losses.mul_(mask)
-    residuals = (probabilities - truth).mul_(mask[:, :, None])
-    weights = probabilities.mul_(mask[:, :, None])
+    # Taken from the greatest score, so that a loss is not the difference of two large numbers.
+    logs = torch.log_softmax(scores, dim=2)
+    losses = (logs * truth).sum(dim=2).neg_().mul_(mask)
+    weights = logs.exp_().mul_(mask[:, :, None])
+    residuals = torch.addcmul(weights, truth, mask[:, :, None], value=-1.0)
     return losses.sum(dim=0, dtype=torch.float64), residuals.flatten(1), weights.flatten(1)
 
 
 def _multinomial_curve(change: Tensor, weights: Tensor, n_classes: int) -> Tensor:
     moved, probabilities = _by_system(change, n_classes), _by_system(weights, n_classes)
-    mean = (moved * probabilities).sum(dim=2, keepdim=True)
-    moved.sub_(mean).mul_(probabilities)
+    mean = moved.mul_(probabilities).sum(dim=2, keepdim=True)
+    moved.addcmul_(probabilities, mean, value=-1.0)
     return change
 
 

@@ -58,9 +58,9 @@ class _Slope:
     def take(self, systems: Tensor, columns: Tensor) -> "_Slope":
         return _Slope(
             self.total[systems],
-            self.gradient[:, columns],
+            self.gradient.index_select(1, columns),
             self.intercept_gradient[columns],
-            self.weights[:, columns],
+            self.weights.index_select(1, columns),
         )
 
 
@@ -142,9 +142,9 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
 
 
 def _put(whole: Point, part: Point, columns: Tensor) -> None:
-    whole.coefficients[:, columns] = part.coefficients
+    whole.coefficients.index_copy_(1, columns, part.coefficients)
     whole.intercepts[columns] = part.intercepts
-    whole.values[:, columns] = part.values
+    whole.values.index_copy_(1, columns, part.values)
 
 
 def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
@@ -206,6 +206,12 @@ def _advance(batch: Batch, point: Point, slope: _Slope, change: Pair) -> tuple[P
     """Step, halving it for each system until the objective falls enough (Armijo 1966)."""
     n_classes = batch.n_classes
     decrease = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
+    # Rounded products can turn a direction uphill, or beyond the numbers; it is not taken then.
+    is_down = decrease.isfinite() & (decrease < 0)
+    decrease = torch.where(is_down, decrease, 0.0)
+    taken = spread(is_down, n_classes, slope.weights).bool()
+    change = torch.where(taken, change[0], 0.0), torch.where(taken, change[1], 0.0)
+    before = point.coefficients.clone(), point.intercepts.clone()
     _move(batch, point, change)
     new = _slope(batch, point, slope.weights)
     step = torch.ones_like(decrease)
@@ -220,7 +226,10 @@ def _advance(batch: Batch, point: Point, slope: _Slope, change: Pair) -> tuple[P
         _move(batch, point, (change[0] * back, change[1] * back))
         new = _slope(batch, point, slope.weights)
     if bool((step < FAR).any()):
-        # What was added and taken away again has left its rounding in the values.
+        # What was added and taken away again has left its rounding behind.
+        along = spread(torch.where(too_far, 0.0, step), n_classes, slope.weights)
+        torch.addcmul(before[0], change[0], along, out=point.coefficients)
+        torch.addcmul(before[1], change[1], along, out=point.intercepts)
         point.values.copy_(batch.design.multiply(point.coefficients, point.intercepts))
         new = _slope(batch, point, slope.weights)
     return point, new

@@ -108,7 +108,7 @@ class Choice:
         losses = torch.zeros(len(using), dtype=torch.float64, device=device)
         held_out = replace(batch.take(systems), folds=rows)
         for block in row_blocks(len(self.masks), len(columns)):
-            values = walk.point.values[block][:, columns]
+            values = walk.point.values[block].index_select(1, columns)
             losses += batch.loss.slopes(values, held_out.targets(block), held_out.mask(block))[0]
         sums.index_add_(0, outer, losses)
         counts.index_add_(0, outer, self.masks[:, rows].sum(dim=0).double())

@@ -8,8 +8,9 @@ from genebench.settings import Precision
 # Tensors of (rows, columns) that live at once while a block of columns is solved: values, weights
 # and their copies as threads share them and as systems leave.
 ROW_TENSORS = 8
-# Tensors of (width, columns): coefficients, gradient, those of the conjugate gradients, scales.
-WIDTH_TENSORS = 14
+# Tensors of (width, columns): coefficients now and before, gradient, those of the conjugate
+# gradients, scales.
+WIDTH_TENSORS = 15
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from genebench.probes.linear.designs import Dense, Design, Pairs, row_blocks
+from genebench.probes.linear.designs import Dense, Design, Pairs, row_blocks, sum_columns
 from genebench.probes.linear.joins import Formed, join_rows
 from genebench.probes.linear.rounded import Steering, round_matrix
 from genebench.probes.linear.sparse import Sparse
@@ -104,11 +104,11 @@ class Space:
         precision: Steering,
     ) -> None:
         base = to_tensor(matrix, device, torch.float32)
-        means = base.mean(dim=0, dtype=torch.float64)
+        means = sum_columns(base) / len(base)
         base -= means.float()
         scales = torch.ones_like(means)
         if standardise:
-            scales = _deviations(base.square().mean(dim=0, dtype=torch.float64), means)
+            scales = _deviations(sum_columns(base, squares=True) / len(base), means)
             base /= scales.float()
         self.base = base if standardise else None
         self.words: tuple[csr_array, Tensor] | None = None

@@ -75,9 +75,9 @@ def solve_together(batch: Batch, start: Point) -> Solution:
     converged, steps = torch.empty(len(systems), dtype=torch.bool), torch.empty_like(systems)
     for share, part in zip(shares, parts, strict=True):
         columns = columns_of(share, batch.n_classes)
-        start.coefficients[:, columns] = part.point.coefficients
+        start.coefficients.index_copy_(1, columns, part.point.coefficients)
         start.intercepts[columns] = part.point.intercepts
-        start.values[:, columns] = part.point.values
+        start.values.index_copy_(1, columns, part.point.values)
         norms[share], converged[share], steps[share] = (
             part.gradient_norm,
             part.converged,
