@@ -115,7 +115,9 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
         # when neither gets better. The first look counts as idle too.
         at_noise = idle > IDLE_STEPS
         left = torch.maximum(norm / batch.tolerance, _left(batch, point, slope, axes))
-        here = (left <= 1) | ((norm <= batch.tolerance) & at_noise)
+        here = left <= 1
+        if products is batch.design:
+            here |= (norm <= batch.tolerance) & at_noise
         norms[systems], steps[systems], settled[systems] = norm, step, here
         done = here | at_noise
         if step == MAX_STEPS or bool(done.all()):
