@@ -53,8 +53,10 @@ _DELTA_TYPES = {
     "ts": "timestamp",
 }
 
-# Random-looking floats neither compress nor repeat: trying costs half the writing time.
+# Random-looking floats neither compress nor repeat: trying costs half the writing time. A group of
+# rows is decoded by one thread, so a table of one group would be read by one.
 _VECTOR_PROPERTIES = WriterProperties(
+    max_row_group_size=4096,
     compression="UNCOMPRESSED",
     default_column_properties=ColumnProperties(dictionary_enabled=False),
 )
