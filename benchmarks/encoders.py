@@ -7,6 +7,8 @@ on a busy machine the threads also wait for each other, which counts as CPU time
 is the fair comparison there.
 
     python -m benchmarks.encoders --texts 300 --proteins 60 --rounds 3
+
+Where bfloat16 is slow, `--ways float32` leaves it out.
 """
 
 import argparse
@@ -23,19 +25,22 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
+from benchmarks.__main__ import keep
 from genebench import encoders
 from genebench.encoders import Encoder, Place, Reading, load, render
 from genebench.encoders.batching import batches, useful_share
 
 SHARED = Path(os.environ.get("GENEBENCH_SHARED", "../shared")) / "data"
 DECLARED = Path(encoders.__file__).parent
-CONTESTANTS = {
-    "text": ("plain", "float32", "bfloat16"),
-    "protein": ("plain", "float32", "bfloat16"),
-}
+WAYS = ("float32", "bfloat16")
 PLAIN = {
     "text": "SentenceTransformer.encode(batch_size=32)",
     "protein": "fair-esm, unsorted batches of 16",
+}
+FLOORS = {
+    ("text", "float32"): 1.3,
+    ("text", "bfloat16"): 2.0,
+    ("protein", "float32"): 4.0,
 }
 PROTEIN_WIDTH, PROTEIN_LAYERS, PROTEIN_HEADS = 320, 6, 20
 
@@ -153,9 +158,11 @@ def run_one(modality: str, contestant: str, n: int, output: Path) -> None:
     print(json.dumps({"wall": wall, "cpu": cpu, "n": len(contents)}))
 
 
-def time_modality(modality: str, n: int, rounds: int, threads: int, folder: Path) -> list[dict]:
+def time_modality(
+    modality: str, ways: list[str], n: int, rounds: int, threads: int, folder: Path
+) -> list[dict]:
     """Run the contestants in turn; each line is one contestant's median over the rounds."""
-    times: dict[str, list[dict]] = {name: [] for name in CONTESTANTS[modality]}
+    times: dict[str, list[dict]] = {name: [] for name in ("plain", *ways)}
     for _ in range(rounds):
         for name, runs in times.items():
             output = folder / f"{modality}_{name}.npy"
@@ -175,6 +182,8 @@ def time_modality(modality: str, n: int, rounds: int, threads: int, folder: Path
         lines.append(
             {
                 "modality": modality,
+                "n": n,
+                "dtype": name,
                 "way": PLAIN[modality] if name == "plain" else f"genebench, {name}",
                 "items/s": runs[0]["n"] / wall,
                 "wall s": wall,
@@ -185,6 +194,28 @@ def time_modality(modality: str, n: int, rounds: int, threads: int, folder: Path
             }
         )
     return lines
+
+
+def to_results(lines: list[dict]) -> list[dict]:
+    """The lines as other benchmarks keep theirs."""
+    plain = {line["modality"]: line for line in lines if line["dtype"] == "plain"}
+    return [
+        {
+            "name": f"{line['modality']} encoder, {line['dtype']}",
+            "case": f"{line['n']} {line['modality']}s",
+            "ours_s": line["wall s"],
+            "ours_cpu_s": line["cpu s"],
+            "baseline": PLAIN[line["modality"]],
+            "baseline_s": plain[line["modality"]]["wall s"],
+            "baseline_cpu_s": plain[line["modality"]]["cpu s"],
+            "ratio": line["× wall"],
+            "floor": FLOORS.get((line["modality"], line["dtype"])),
+            "score_difference": line["max difference"],
+            "n_cores": os.cpu_count(),
+        }
+        for line in lines
+        if line["dtype"] != "plain"
+    ]
 
 
 def padding(n_texts: int, n_proteins: int) -> list[dict]:
@@ -222,6 +253,7 @@ def main() -> None:
     parser.add_argument("--proteins", type=int, default=60)
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=os.cpu_count())
+    parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
     parser.add_argument("--one", nargs=4, metavar=("MODALITY", "WAY", "N", "OUTPUT"))
     chosen = parser.parse_args()
     if chosen.one:
@@ -232,10 +264,10 @@ def main() -> None:
 
     print(f"{os.cpu_count()} CPUs, {chosen.threads} threads, load before {os.getloadavg()[0]:.1f}")
     with tempfile.TemporaryDirectory() as name:
-        lines = time_modality("text", chosen.texts, chosen.rounds, chosen.threads, Path(name))
-        lines += time_modality(
-            "protein", chosen.proteins, chosen.rounds, chosen.threads, Path(name)
-        )
+        folder, how = Path(name), (chosen.rounds, chosen.threads)
+        lines = time_modality("text", chosen.ways, chosen.texts, *how, folder)
+        lines += time_modality("protein", chosen.ways, chosen.proteins, *how, folder)
+    keep(to_results(lines))
     with pl.Config(tbl_cols=-1, tbl_rows=-1, fmt_str_lengths=60, tbl_width_chars=160):
         print(pl.DataFrame(lines))
         print(pl.DataFrame(padding(5000, 2500)))
