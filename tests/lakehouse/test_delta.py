@@ -15,9 +15,11 @@ import polars as pl
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from pyarrow.parquet import ParquetFile
 
 from genebench.errors import LakeError
 from lakehouse.delta import Commit, Delta
+from lakehouse.materials import read_vectors
 from lakehouse.tables import table
 from lakehouse.vectors import to_matrix, to_vectors
 
@@ -250,6 +252,19 @@ def test_vectors_come_back_as_one_contiguous_matrix(lake):
     assert back.dtype == np.float32
     assert back.flags.c_contiguous
     assert np.array_equal(back, matrix)
+
+
+def test_vectors_in_many_groups_of_rows_come_back_in_the_order_of_their_ids(lake, tmp_path):
+    rng = np.random.default_rng(0)
+    matrix = rng.normal(size=(9000, 3)).astype(np.float32)
+    numbers = rng.permutation(9000)
+    frame = embeddings(matrix).with_columns(entity_id=pl.Series([f"g:{n:04}" for n in numbers]))
+    lake.replace("silver.embeddings", frame, COMMIT, {"encoder_id": "e"})
+    (path,) = tmp_path.rglob("*.parquet")
+    assert ParquetFile(path).num_row_groups == 3
+    found = read_vectors(lake, "e")
+    assert found.entity_ids == [f"g:{n:04}" for n in range(9000)]
+    assert np.array_equal(found.matrix[numbers], matrix)
 
 
 def test_an_array_column_is_written_as_a_list(lake):
