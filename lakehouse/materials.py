@@ -196,10 +196,7 @@ def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) 
     rows = delta.scan("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
     if entity_type is not None:
         rows = rows.filter(pl.col("entity_type") == entity_type)
-    rows = rows.select("entity_id", "vector", "dimension", "n_parts")
-    # Streamed, groups of rows stay apart; sorted by numpy, vectors are moved once.
-    frame = rows.collect(engine="streaming")
-    order = frame["entity_id"].arg_sort()
+    frame = rows.select("entity_id", "vector", "dimension", "n_parts").collect().sort("entity_id")
     width = frame["dimension"].max()
     if frame["dimension"].n_unique() > 1:
         frame = frame.with_columns(
@@ -207,9 +204,8 @@ def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) 
                 "vector", pl.lit(0.0, pl.Float32).repeat_by(width - pl.col("dimension"))
             ).alias("vector")
         )
-    matrix = to_matrix(frame["vector"])[order.to_numpy()]
-    entities = frame.select("entity_id", "n_parts")[order]
-    return Vectors(entities["entity_id"].to_list(), matrix, entities["n_parts"].to_numpy())
+    matrix = to_matrix(frame["vector"])
+    return Vectors(frame["entity_id"].to_list(), matrix, frame["n_parts"].to_numpy())
 
 
 def reading_of(delta: Delta, material: Material, chunk: pl.DataFrame) -> Reading:

@@ -36,12 +36,6 @@ def to_matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
             "read one encoder at a time"
         )
     n_columns = int(dimensions[0]) if len(dimensions) else 0
-    chunks = [_to_rows(chunk, n_columns) for chunk in vectors.get_chunks()]
-    # One chunk is the matrix already; several are copied once, numpy's memory being quick to get.
-    return chunks[0] if len(chunks) == 1 else np.concatenate(chunks)
-
-
-def _to_rows(vectors: pl.Series, n_columns: int) -> npt.NDArray[np.float32]:
     numbers = vectors.explode(empty_as_null=False)
     if numbers.null_count():
         raise LakeError(f"{numbers.null_count()} numbers inside the vectors are null")
