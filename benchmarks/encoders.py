@@ -183,8 +183,7 @@ def time_modality(
             {
                 "modality": modality,
                 "n": n,
-                "dtype": name,
-                "way": PLAIN[modality] if name == "plain" else f"genebench, {name}",
+                "way": name,
                 "items/s": runs[0]["n"] / wall,
                 "wall s": wall,
                 "cpu s": cpu,
@@ -198,10 +197,10 @@ def time_modality(
 
 def to_results(lines: list[dict]) -> list[dict]:
     """The lines as other benchmarks keep theirs."""
-    plain = {line["modality"]: line for line in lines if line["dtype"] == "plain"}
+    plain = {line["modality"]: line for line in lines if line["way"] == "plain"}
     return [
         {
-            "name": f"{line['modality']} encoder, {line['dtype']}",
+            "name": f"{line['modality']} encoder, {line['way']}",
             "case": f"{line['n']} {line['modality']}s",
             "ours_s": line["wall s"],
             "ours_cpu_s": line["cpu s"],
@@ -209,12 +208,12 @@ def to_results(lines: list[dict]) -> list[dict]:
             "baseline_s": plain[line["modality"]]["wall s"],
             "baseline_cpu_s": plain[line["modality"]]["cpu s"],
             "ratio": line["× wall"],
-            "floor": FLOORS.get((line["modality"], line["dtype"])),
+            "floor": FLOORS.get((line["modality"], line["way"])),
             "score_difference": line["max difference"],
             "n_cores": os.cpu_count(),
         }
         for line in lines
-        if line["dtype"] != "plain"
+        if line["way"] != "plain"
     ]
 
 

@@ -85,17 +85,12 @@ def measure_peak(dtype: torch.dtype) -> float:
 def count_products() -> FlopCounterMode:
     """Counts the floating point operations of all matrix products, added in place or not."""
 
-    def count_added(
-        _sums: object, left: torch.Size, right: torch.Size, *_: object, **__: object
-    ) -> int:
-        return 2 * left.numel() * right[1]
-
-    def count_whole(left: torch.Size, right: torch.Size, *_: object, **__: object) -> int:
+    def count(left: torch.Size, right: torch.Size, *_: object, **__: object) -> int:
         return 2 * left.numel() * right[1]
 
     added: dict[Any, Any] = {
-        torch.ops.aten.addmm_: count_added,
-        torch.ops.aten._int_mm: count_whole,
+        torch.ops.aten.addmm_: lambda _sums, *parts, **named: count(*parts, **named),
+        torch.ops.aten._int_mm: count,
     }
     return FlopCounterMode(display=False, custom_mapping=added)
 

@@ -45,7 +45,7 @@ class Settings(BaseSettings):
     threads: int | None = Field(default=None, ge=1, description="threads of the probes; all cores")
     memory_gb: float = Field(default=4.0, gt=0, description="memory the probe engine may plan with")
     precision: Precision = Field(
-        default="auto", description="of products that only steer the probe engine; no score's"
+        default="auto", description="of products that only steer the probe engine"
     )
     weights: Path = Field(
         default=Path("./weights"), description="folder with the checkpoints of the encoders"

@@ -1,12 +1,14 @@
 """Rounded products are near the exact ones, and cannot move the optimum."""
 
+import time
+
 import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genebench.probes.linear import newton
+from genebench.probes.linear import Settings, newton
 from genebench.probes.linear.batches import Batch, start_point
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.losses import LOSSES
@@ -148,6 +150,14 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed):
     torch.testing.assert_close(found.point.values, expected.point.values, atol=5e-3, rtol=1e-3)
 
 
-def test_the_precision_that_is_quickest_here_is_found_once():
-    assert find_precision("cpu") in {"float32", "bfloat16", "int8"}
-    assert find_precision("cpu") == find_precision("cpu")
+def test_8_bits_are_chosen_where_they_are_quick_and_only_there(monkeypatch):
+    result = torch.zeros(1, 1, dtype=torch.int32)
+    monkeypatch.setattr(torch, "_int_mm", lambda *_: result)
+    assert find_precision.__wrapped__("cpu") == "int8"
+    monkeypatch.setattr(torch, "_int_mm", lambda *_: time.sleep(0.2) or result)
+    assert find_precision.__wrapped__("cpu") != "int8"
+
+
+def test_8_bits_on_a_gpu_are_refused():
+    with pytest.raises(ValueError, match="8 bits are for a CPU, not for cuda"):
+        Settings(device="cuda", precision="int8")

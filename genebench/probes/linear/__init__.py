@@ -115,7 +115,7 @@ def _source(
     if positions == 1:
         assert space is not None
         prepared = space.prepare(torch.from_numpy(group.rows[:, 0]).to(device))
-        # A quarter of both are the codes of rounded products, or half of them in bfloat16.
+        # Codes of rounded products take up to half of what they stand for once more.
         held = (2 * entity_bytes + 2 * row_bytes) * 5 // 4
     else:
         prepared = prepare_pairs(

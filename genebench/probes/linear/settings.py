@@ -38,6 +38,13 @@ class Settings:
     own_rows: int = 3000
     own_rows_standardised: int = 1000
 
+    def __post_init__(self) -> None:
+        if self.precision == "int8" and not self.device.startswith("cpu"):
+            raise ValueError(
+                f"products in 8 bits are for a CPU, not for {self.device}; "
+                "set the precision to auto, float32 or bfloat16"
+            )
+
     def own_limit(self, *, standardise: bool) -> int:
         """Samples up to which a task is solved in float64."""
         return self.own_rows_standardised if standardise else self.own_rows
