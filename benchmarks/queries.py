@@ -249,6 +249,8 @@ def _results(
         pl.lit(None, pl.String).alias("reason"),
         pl.lit(2, pl.Int32).alias("n_features"),
         pl.lit(1, pl.Int32).alias("n_labels"),
+        pl.lit("synthetic").alias("solver"),
+        pl.lit(1e-7).alias("gradient_norm"),
         pl.lit(0.1).alias("seconds"),
         pl.lit(1, pl.Int32).alias("revision"),
         pl.lit("synthetic").alias("packages"),

@@ -26,7 +26,7 @@ from deltalake.schema import ArrayType, PrimitiveType
 
 from genebench.errors import LakeError
 from lakehouse.commits import Commit
-from lakehouse.schemas import Table, conform, partition_predicate, widen
+from lakehouse.schemas import Column, Table, conform, partition_predicate, widen
 from lakehouse.storage import Storage
 from lakehouse.tables import TABLES, table
 
@@ -200,6 +200,8 @@ class Delta:
     def scan(self, name: str, version: int | None = None) -> pl.LazyFrame:
         """Read a table lazily; a table that does not exist yet is an empty frame of its schema.
 
+        Columns that the declaration has gained since the table was made are null.
+
         Args:
             name: A declared table, or a bronze table.
             version: An older version; the newest by default.
@@ -213,8 +215,12 @@ class Delta:
             if version is not None:
                 raise LakeError(f"{name} has no version {version}: it does not exist yet")
             return declared.empty().lazy()
-        options = self.storage.options or None
-        return pl.scan_delta(found, storage_options=options)
+        frame = pl.scan_delta(found, storage_options=self.storage.options or None)
+        gained = _gained(declared, found)
+        others = (f.name for f in found.schema().fields if f.name not in declared.columns)
+        return frame.with_columns(
+            pl.lit(None, column.dtype).alias(column.name) for column in gained
+        ).select(*declared.columns, *others)
 
     def version(self, name: str) -> int:
         """The newest version of a table, -1 where it does not exist."""
@@ -332,12 +338,13 @@ class Delta:
             found = self._open(declared)
             present = [field.name for field in found.schema().fields]
             rows = widen(frame, present) if declared.is_open else frame
+            may_grow = declared.is_open or bool(_gained(declared, found))
             write_deltalake(
                 found,
                 rows,
                 mode=mode,
                 predicate=predicate,
-                schema_mode="merge" if declared.is_open else None,
+                schema_mode="merge" if may_grow else None,
                 writer_properties=_VECTOR_PROPERTIES if has_vectors else _TEXT_PROPERTIES,
                 commit_properties=_properties(commit),
             )
@@ -386,9 +393,18 @@ def _delta_schema(declared: Table, frame: pl.DataFrame) -> Schema:
     return Schema([*fields, *(Field(name, text, nullable=True) for name in extra)])
 
 
+def _gained(declared: Table, found: DeltaTable) -> list[Column]:
+    """The nullable columns that the declaration has and the table, made earlier, has not."""
+    present = {field.name for field in found.schema().fields}
+    columns = declared.columns.values()
+    return [column for column in columns if column.is_nullable and column.name not in present]
+
+
 def _refuse_foreign(declared: Table, found: DeltaTable, uri: str) -> None:
-    """Refuse a table whose columns or types are not the declared ones."""
-    wanted = {field.name: field for field in _delta_schema(declared, declared.empty()).fields}
+    """Refuse a table whose columns or types are not the declared ones, or grow into them."""
+    gained = {column.name for column in _gained(declared, found)}
+    fields = _delta_schema(declared, declared.empty()).fields
+    wanted = {field.name: field for field in fields if field.name not in gained}
     present = {field.name: field for field in found.schema().fields}
     wrong = [
         name

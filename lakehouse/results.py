@@ -36,6 +36,8 @@ def evaluation_rows(
             "n_samples": evaluation.n_samples,
             "n_features": evaluation.n_features,
             "n_labels": evaluation.n_labels,
+            "solver": evaluation.solver or None,
+            "gradient_norm": evaluation.gradient_norm or None,
             "seconds": evaluation.seconds,
             "revision": REVISION,
             "packages": packages,

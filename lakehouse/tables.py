@@ -175,7 +175,8 @@ _DECLARED = (
         "Every evaluation that was tried, with its outcome and the reason of a failure.",
         "evaluation_key str, family str, task_id str, encoder_id str, probe_id str,"
         "protocol_id str, status str, reason str?, n_samples i64, n_features i32, n_labels i32,"
-        "seconds f64, revision i32, packages str, run_id str, evaluated_at ts",
+        "solver str?, gradient_norm f64?, seconds f64, revision i32, packages str, run_id str,"
+        "evaluated_at ts",
         {"status": STATUSES},
     ),
     _table(

@@ -84,15 +84,15 @@ def table_rows(lake: "Lake") -> list[dict[str, Any]]:
 
 
 def package_rows(lake: "Lake", contents: Contents) -> list[dict[str, Any]]:
-    """The packages and revisions that the evaluations were computed by."""
+    """The packages, revisions and solvers that the evaluations were computed by."""
     rows = (
         contents.items.lazy()
         .select("evaluation_key")
         .unique()
         .join(lake.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key")
-        .group_by("packages", "revision")
+        .group_by("packages", "revision", "solver")
         .agg(pl.len().alias("n_evaluations"), pl.col("seconds").sum().round(1))
-        .sort("packages", "revision")
+        .sort("packages", "revision", "solver")
         .collect()
     )
     return plain_rows(rows)

@@ -67,6 +67,17 @@ def test_every_score_is_a_number_within_its_metrics_range(finished, place_of):
     assert auc.n_unique() > 10
 
 
+def test_every_evaluation_says_what_computed_it_and_how_far(finished, place_of):
+    folder, _, _ = finished
+    done = place_of(folder / "lake", folder / "sources").rows("gold.evaluations")
+    done = done.filter(pl.col("status") == "ok")
+    assert done["solver"].null_count() == 0
+    iterated = done.filter(pl.col("gradient_norm").is_not_null())
+    assert iterated.height > 10
+    assert iterated["solver"].str.contains(r"^newton-cg float(32|64)").all()
+    assert iterated["gradient_norm"].is_between(0, 1e-6).all()
+
+
 def test_every_written_frame_was_validated(finished, place_of):
     folder, _, _ = finished
     place = place_of(folder / "lake", folder / "sources")

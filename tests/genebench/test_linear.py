@@ -514,6 +514,18 @@ def test_rounded_steps_reach_the_same_optimum(precision, kind):
         np.testing.assert_allclose(left.scores, right.scores, atol=1e-2)
 
 
+def test_a_solver_is_named_by_the_products_it_used():
+    rng = np.random.default_rng(18)
+    matrix = vectors(rng, 300, 20)
+    pairs = rng.integers(0, 300, (500, 2))
+    target = (rng.random(500) < 0.4).astype(np.uint8)
+    pair_task = Problem("pairs", "binary", pairs, target, ("yes",), plain_split(rng, 500))
+    steered = Settings(own_rows=0, own_rows_standardised=0, precision="int8")
+    single, paired = run(matrix, [binary(rng, matrix), pair_task], how=steered)
+    assert single.solver == "newton-cg float32 int8"
+    assert paired.solver == "newton-cg float32"
+
+
 def test_the_same_run_twice_gives_the_same_bits():
     rng = np.random.default_rng(17)
     matrix = vectors(rng, 300, 20)

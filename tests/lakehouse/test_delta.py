@@ -376,6 +376,40 @@ def test_a_table_of_something_else_is_neither_read_nor_written(lake, tmp_path):
     assert pl.read_delta(str(foreign)).columns == ["family", "value", "other"]
 
 
+def evaluations(key: str) -> pl.DataFrame:
+    declared = table("gold.evaluations")
+    row = {"evaluation_key": key, "status": "ok", "seconds": 1.0, "solver": "newton-cg"}
+    given = {name: [row.get(name)] for name in declared.columns}
+    for name, column in declared.columns.items():
+        if given[name] == [None] and not column.is_nullable:
+            given[name] = [{"str": "x", "ts": NOW}.get(column.type, 1)]
+    return pl.DataFrame(given, schema=declared.schema)
+
+
+def test_a_table_made_before_a_column_was_declared_gains_it(lake, tmp_path):
+    folder = tmp_path / "lake" / "gold" / "evaluations"
+    later = ["solver", "gradient_norm"]
+    options = {"partition_by": list(table("gold.evaluations").partition)}
+    evaluations("old").drop(later).write_delta(folder, delta_write_options=options)
+    old = lake.scan("gold.evaluations").collect()
+    assert old.schema == table("gold.evaluations").schema
+    assert old.select(later).row(0) == (None, None)
+
+    lake.append("gold.evaluations", evaluations("new"), COMMIT)
+    both = lake.scan("gold.evaluations").sort("evaluation_key").collect()
+    assert both.schema == table("gold.evaluations").schema
+    assert both.select("evaluation_key", "solver").rows() == [("new", "newton-cg"), ("old", None)]
+    assert lake.scan("gold.evaluations", version=0).collect().equals(old)
+
+
+def test_a_table_that_lacks_a_column_of_every_row_is_refused(lake, tmp_path):
+    folder = tmp_path / "lake" / "gold" / "evaluations"
+    options = {"partition_by": list(table("gold.evaluations").partition)}
+    evaluations("old").drop("seconds").write_delta(folder, delta_write_options=options)
+    with pytest.raises(LakeError, match=r"as declared \(differs in: seconds\)"):
+        lake.append("gold.evaluations", evaluations("new"), COMMIT)
+
+
 def test_a_table_with_a_damaged_log_is_a_clear_error(lake, tmp_path):
     lake.append("audit.validations", outcomes("r1"), COMMIT)
     for entry in (tmp_path / "lake/audit/validations/_delta_log").glob("*.json"):

@@ -172,9 +172,9 @@ def _solve_group(
                 gathered[unit.problem].add(unit, fitted)
                 progress(1)
     each = (time.perf_counter() - started) / sum(item.n_fits for item in gathered)
-    name = settings.solver if source.dtype == torch.float32 else "newton-cg float64"
     return [
-        HeldOut(item.problem.id, item.outputs(), "", each * item.n_fits, name) for item in gathered
+        HeldOut(item.problem.id, item.outputs(), "", each * item.n_fits, source.solver)
+        for item in gathered
     ]
 
 

@@ -46,7 +46,13 @@ def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
 
 
 class Products(ABC):
-    """A matrix as its products, block by block."""
+    """A matrix as its products, block by block.
+
+    Attributes:
+        precision: What its numbers are rounded to, if to less than they are given in.
+    """
+
+    precision: str = ""
 
     @abstractmethod
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:

@@ -49,6 +49,8 @@ class Rounded(Products):
 class Bfloat16(Rounded):
     """Numbers of 8 significant bits."""
 
+    precision = "bfloat16"
+
     @override
     def take(self, rows: Tensor) -> "Bfloat16":
         return Bfloat16(self.codes[rows])
@@ -80,6 +82,8 @@ class Int8(Rounded):
         codes: (n, width) int8.
         scale: (width,) float32, what a step of a column's codes is.
     """
+
+    precision = "int8"
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         super().__init__(codes)

@@ -54,11 +54,6 @@ class Settings:
         """The precision of products that only steer."""
         return find_precision(self.device) if self.precision == "auto" else self.precision
 
-    @property
-    def solver(self) -> str:
-        """What the evaluation records."""
-        return "newton-cg float32" + ("" if self.steering == "float32" else f" {self.steering}")
-
 
 def plan_columns(
     n_rows: int, width: int, itemsize: int, fixed_bytes: int, memory_bytes: int

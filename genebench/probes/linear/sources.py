@@ -23,12 +23,14 @@ class Source(ABC):
         width: Coefficients of a column.
         is_shared: Whether all systems have the same coordinates, so that one can start where
             another ended.
+        solver: What evaluations record: the method, its numbers, and those that only steer.
     """
 
     device: torch.device
     dtype: torch.dtype
     width: int
     is_shared: bool
+    solver: str
 
     @abstractmethod
     def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
@@ -62,6 +64,9 @@ class SharedSource(Source):
         self.dtype = dtype
         self.width = prepared.design.width
         self.is_shared = True
+        self.solver = f"newton-cg {str(dtype).removeprefix('torch.')}"
+        if prepared.design.rounded is not None:
+            self.solver += f" {prepared.design.rounded.precision}"
 
     @override
     def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
@@ -85,6 +90,7 @@ class OwnSource(Source):
         self.vectors, self.device, self.dtype = vectors, vectors.device, vectors.dtype
         self.width = min(vectors.shape)
         self.is_shared = not standardise
+        self.solver = "newton-cg float64"
         self.designs: dict[bytes, Dense] = {}
         if not standardise:
             self.designs[b""] = own_design(vectors, None)
