@@ -21,8 +21,9 @@ from genebench.probes.linear.batches import Batch, start_point
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.groups import group_problems, inner_folds
 from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.pairs import prepare_pairs
 from genebench.probes.linear.settings import plan_columns
-from genebench.probes.linear.spaces import Space, prepare_pairs
+from genebench.probes.linear.spaces import Space
 from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
 from genebench.probes.sklearn import join_vectors

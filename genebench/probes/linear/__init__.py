@@ -19,9 +19,10 @@ from genebench.probes import TEST, FoldOutput, HeldOut, Probe, Problem
 from genebench.probes.linear.fits import Fitter
 from genebench.probes.linear.groups import Group, group_problems
 from genebench.probes.linear.leastsquares import fit_least_squares
+from genebench.probes.linear.pairs import prepare_pairs
 from genebench.probes.linear.settings import Settings, plan_columns
 from genebench.probes.linear.sources import OwnSource, SharedSource, Source
-from genebench.probes.linear.spaces import Space, prepare_own, prepare_pairs, scale_own
+from genebench.probes.linear.spaces import Space, prepare_own, scale_own
 from genebench.probes.linear.threads import limit_threads
 from genebench.probes.linear.units import Fitted, Unit, scale_of, units_of
 from genebench.protocols import Protocol

@@ -17,9 +17,10 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from genebench.probes.linear.designs import Dense, Design, Pairs, row_blocks, sum_columns
-from genebench.probes.linear.joins import Formed, join_rows
+from genebench.probes.linear.designs import Dense, Design, sum_columns
+from genebench.probes.linear.joins import join_rows
 from genebench.probes.linear.rounded import Steering, round_matrix
+from genebench.probes.linear.scales import deviations, masked_variances
 from genebench.probes.linear.sparse import Sparse
 
 # Above this many axes an eigendecomposition costs more than it saves.
@@ -28,12 +29,6 @@ MAX_AXES = 6000
 # if its features' correlations square to less than that a feature, itself included: then they are
 # as good as principal axes, which would smear each rare word over all of them.
 SPARSE_SHARE, UNCORRELATED = 0.05, 2.0
-# A feature is constant if its variance is below this share of its squared mean: float32 vectors
-# cannot say less, nor can variances that were computed in float32 from sums of squares. (A word in
-# none of the training rows must count as constant: without a penalty its coefficient would be
-# anything.)
-ROUNDING = 1e-13
-ROUNDING_OF_SUMS = 1e-4
 
 
 @dataclass(frozen=True)
@@ -108,7 +103,7 @@ class Space:
         base -= means.float()
         scales = torch.ones_like(means)
         if standardise:
-            scales = _deviations(sum_columns(base, squares=True) / len(base), means)
+            scales = deviations(sum_columns(base, squares=True) / len(base), means)
             base /= scales.float()
         self.base = base if standardise else None
         self.words: tuple[csr_array, Tensor] | None = None
@@ -126,7 +121,7 @@ class Space:
 
         def variances(masks: Tensor) -> Tensor:
             assert self.base is not None
-            return _masked_variances(lambda block: self.base[rows[block]], masks)  # type: ignore[index]
+            return masked_variances(lambda block: self.base[rows[block]], masks)  # type: ignore[index]
 
         if self.words is not None:
             table, center = self.words
@@ -159,10 +154,10 @@ def scale_own(vectors: Tensor) -> Prepared:
     """A small task's one design for all folds, standardised over all its rows."""
     means = vectors.mean(dim=0)
     base = vectors - means
-    base = base / _deviations(base.square().mean(dim=0), means)
+    base = base / deviations(base.square().mean(dim=0), means)
 
     def variances(masks: Tensor) -> Tensor:
-        return _masked_variances(lambda block: base[block], masks)
+        return masked_variances(lambda block: base[block], masks)
 
     return Prepared(Dense(*rotate(base, thin=False)), variances)
 
@@ -173,170 +168,5 @@ def own_design(vectors: Tensor, mask: Tensor | None) -> Dense:
     center = rows.mean(dim=0)
     base = vectors - center
     if mask is not None:
-        base = base / _deviations(base[mask].square().mean(dim=0), center)
+        base = base / deviations(base[mask].square().mean(dim=0), center)
     return Dense(*rotate(base, thin=True))
-
-
-def prepare_pairs(
-    matrix: npt.NDArray[Any],
-    rows: npt.NDArray[np.int64],
-    join: str,
-    *,
-    standardise: bool,
-    device: torch.device,
-    dense_bytes: int,
-) -> Prepared:
-    """The design of a pair task.
-
-    Args:
-        matrix: (entities, features).
-        rows: (n, positions) of the matrix.
-        join: Of the protocol.
-        standardise: Scale features to standard deviation 1 over the pairs.
-        device: Where.
-        dense_bytes: Products and differences are held in memory up to this size; larger ones are
-            formed in blocks in every product.
-    """
-    if join in ("concat", "mean"):
-        if join == "concat":
-            return _prepare_concat(matrix, rows, standardise=standardise, device=device)
-        return _prepare_mean(matrix, rows, standardise=standardise, device=device)
-    used, flat = np.unique(rows, return_inverse=True)
-    table = to_tensor(matrix[used], device, torch.float32)
-    index = torch.from_numpy(flat.reshape(rows.shape)).to(device)
-    n, features = len(rows), table.shape[1]
-    blocks = list(row_blocks(n, features))
-    joined = (join_rows(table, index[block], join).double() for block in blocks)
-    center = sum((part.sum(dim=0) for part in joined), torch.zeros(1, device=device)) / n
-    joined = (join_rows(table, index[block], join).double() - center for block in blocks)
-    square = sum((part.square().sum(dim=0) for part in joined), torch.zeros(1, device=device)) / n
-    scale = _deviations(square, center) if standardise else torch.ones_like(square)
-    is_thin = not standardise and n < features
-    formed = Formed(
-        table, index, join, center.float(), scale.float(),  # type: ignore[arg-type]
-        has_axes=features <= MAX_AXES and not is_thin,
-    )  # fmt: skip
-
-    def variances(masks: Tensor) -> Tensor:
-        return _masked_variances(formed.form, masks)
-
-    if n * features * table.itemsize > dense_bytes:
-        return Prepared(formed, variances)
-    if is_thin:
-        return Prepared(Dense(*rotate(formed.coordinates(), thin=True)), variances)
-    return Prepared(Dense(formed.coordinates(), formed.basis), variances)
-
-
-def _prepare_concat(
-    matrix: npt.NDArray[Any],
-    rows: npt.NDArray[np.int64],
-    *,
-    standardise: bool,
-    device: torch.device,
-) -> Prepared:
-    n, positions = rows.shape
-    tables, bases, spectra, features, indices = [], [], [], [], []
-    for position in range(positions):
-        used, index, counts = np.unique(rows[:, position], return_inverse=True, return_counts=True)
-        table = to_tensor(matrix[used], device, torch.float32)
-        share = torch.from_numpy(counts / n).to(device, torch.float64)
-        means = share @ table.double()
-        table -= means.float()
-        if standardise:
-            table /= _deviations(share @ table.double().square(), means).float()
-        weighted = table * share[:, None].float()
-        coordinates, basis = rotate(table, table.T @ weighted, thin=False)
-        spectra.append(n * (share.float() @ coordinates.square()))
-        tables.append(coordinates)
-        bases.append(basis)
-        features.append(table)
-        indices.append(torch.from_numpy(index).to(device))
-    design = Pairs(
-        tuple(tables),
-        tuple(bases),
-        torch.stack(indices, dim=1),
-        is_mean=False,
-        spectrum=torch.cat(spectra),
-    )
-
-    def variances(masks: Tensor) -> Tensor:
-        return torch.cat(
-            [
-                _weighted_variances(
-                    table, masks.new_zeros(len(table), masks.shape[1]).index_add_(0, index, masks)
-                )
-                for table, index in zip(features, indices, strict=True)
-            ]
-        )
-
-    return Prepared(design, variances)
-
-
-def _prepare_mean(
-    matrix: npt.NDArray[Any],
-    rows: npt.NDArray[np.int64],
-    *,
-    standardise: bool,
-    device: torch.device,
-) -> Prepared:
-    n, positions = rows.shape
-    used, flat, counts = np.unique(rows, return_inverse=True, return_counts=True)
-    index = torch.from_numpy(flat.reshape(rows.shape)).to(device)
-    table = to_tensor(matrix[used], device, torch.float32)
-    share = torch.from_numpy(counts / (n * positions)).to(device, torch.float64)
-    means = share @ table.double()
-    table -= means.float()
-    ends = np.arange(0, n * positions + 1, positions)
-    averages = np.full(n * positions, 1 / positions, dtype=np.float32)
-    selection = csr_array((averages, flat.ravel(), ends), shape=(n, len(used)))
-    shared = csr_array(selection.T @ selection)
-
-    def together() -> Tensor:
-        """S' S E: for each entity, what it is averaged with, summed over its pairs."""
-        summed = torch.from_numpy(shared @ table.cpu().numpy())
-        return summed.to(device)
-
-    if standardise:
-        squares = (table.double() * together().double()).sum(dim=0) / n
-        table /= _deviations(squares, means).float()
-    gram = table.T @ together()
-    coordinates, basis = rotate(table, gram, thin=False)
-    spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
-    design = Pairs((coordinates,), (basis,), index, is_mean=True, spectrum=spectrum.clamp_min(0.0))
-
-    def variances(masks: Tensor) -> Tensor:
-        return _masked_variances(lambda block: join_rows(table, index[block], "mean"), masks)
-
-    return Prepared(design, variances)
-
-
-def _masked_variances(form: Callable[[slice], Tensor], masks: Tensor) -> Tensor:
-    """(features, masks) variances over the rows of each mask."""
-    total, first, second = masks.sum(dim=0, dtype=torch.float64), None, None
-    for block in row_blocks(len(masks), 1024):
-        features, mask = form(block), masks[block]
-        one, two = features.T @ mask, features.square().T @ mask
-        first = one.double() if first is None else first + one
-        second = two.double() if second is None else second + two
-    assert first is not None
-    assert second is not None
-    return _spread(first / total, second / total).to(masks.dtype)
-
-
-def _weighted_variances(table: Tensor, counts: Tensor) -> Tensor:
-    """The same where the rows of a mask are the rows of a table, each a number of times."""
-    total = counts.sum(dim=0, dtype=torch.float64)
-    first = (table.T @ counts).double() / total
-    second = (table.square().T @ counts).double() / total
-    return _spread(first, second).to(counts.dtype)
-
-
-def _spread(means: Tensor, squares: Tensor) -> Tensor:
-    """Variances from means and mean squares; 1 where a feature is constant."""
-    return _deviations(squares - means.square(), means, ROUNDING_OF_SUMS).square()
-
-
-def _deviations(variances: Tensor, means: Tensor, floor: float = ROUNDING) -> Tensor:
-    """Standard deviations; 1 where a feature is constant, whose coefficient is 0 in any case."""
-    varies = variances > floor * means.square()
-    return torch.where(varies, variances, torch.ones_like(variances)).sqrt()

@@ -1,0 +1,147 @@
+"""The designs of pair tasks, centred, scaled and in principal axes."""
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from genebench.probes.linear.designs import Dense, Pairs, row_blocks
+from genebench.probes.linear.joins import Formed, join_rows
+from genebench.probes.linear.scales import deviations, masked_variances, weighted_variances
+from genebench.probes.linear.spaces import MAX_AXES, Prepared, rotate, to_tensor
+
+
+def prepare_pairs(
+    matrix: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64],
+    join: str,
+    *,
+    standardise: bool,
+    device: torch.device,
+    dense_bytes: int,
+) -> Prepared:
+    """The design of a pair task.
+
+    Args:
+        matrix: (entities, features).
+        rows: (n, positions) of the matrix.
+        join: Of the protocol.
+        standardise: Scale features to standard deviation 1 over the pairs.
+        device: Where.
+        dense_bytes: Products and differences are held in memory up to this size; larger ones are
+            formed in blocks in every product.
+    """
+    if join in ("concat", "mean"):
+        if join == "concat":
+            return _prepare_concat(matrix, rows, standardise=standardise, device=device)
+        return _prepare_mean(matrix, rows, standardise=standardise, device=device)
+    used, flat = np.unique(rows, return_inverse=True)
+    table = to_tensor(matrix[used], device, torch.float32)
+    index = torch.from_numpy(flat.reshape(rows.shape)).to(device)
+    n, features = len(rows), table.shape[1]
+    blocks = list(row_blocks(n, features))
+    joined = (join_rows(table, index[block], join).double() for block in blocks)
+    center = sum((part.sum(dim=0) for part in joined), torch.zeros(1, device=device)) / n
+    joined = (join_rows(table, index[block], join).double() - center for block in blocks)
+    square = sum((part.square().sum(dim=0) for part in joined), torch.zeros(1, device=device)) / n
+    scale = deviations(square, center) if standardise else torch.ones_like(square)
+    is_thin = not standardise and n < features
+    formed = Formed(
+        table, index, join, center.float(), scale.float(),  # type: ignore[arg-type]
+        has_axes=features <= MAX_AXES and not is_thin,
+    )  # fmt: skip
+
+    def variances(masks: Tensor) -> Tensor:
+        return masked_variances(formed.form, masks)
+
+    if n * features * table.itemsize > dense_bytes:
+        return Prepared(formed, variances)
+    if is_thin:
+        return Prepared(Dense(*rotate(formed.coordinates(), thin=True)), variances)
+    return Prepared(Dense(formed.coordinates(), formed.basis), variances)
+
+
+def _prepare_concat(
+    matrix: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64],
+    *,
+    standardise: bool,
+    device: torch.device,
+) -> Prepared:
+    n, positions = rows.shape
+    tables, bases, spectra, features, indices = [], [], [], [], []
+    for position in range(positions):
+        used, index, counts = np.unique(rows[:, position], return_inverse=True, return_counts=True)
+        table = to_tensor(matrix[used], device, torch.float32)
+        share = torch.from_numpy(counts / n).to(device, torch.float64)
+        means = share @ table.double()
+        table -= means.float()
+        if standardise:
+            table /= deviations(share @ table.double().square(), means).float()
+        weighted = table * share[:, None].float()
+        coordinates, basis = rotate(table, table.T @ weighted, thin=False)
+        spectra.append(n * (share.float() @ coordinates.square()))
+        tables.append(coordinates)
+        bases.append(basis)
+        features.append(table)
+        indices.append(torch.from_numpy(index).to(device))
+    design = Pairs(
+        tuple(tables),
+        tuple(bases),
+        torch.stack(indices, dim=1),
+        is_mean=False,
+        spectrum=torch.cat(spectra),
+    )
+
+    def variances(masks: Tensor) -> Tensor:
+        return torch.cat(
+            [
+                weighted_variances(
+                    table, masks.new_zeros(len(table), masks.shape[1]).index_add_(0, index, masks)
+                )
+                for table, index in zip(features, indices, strict=True)
+            ]
+        )
+
+    return Prepared(design, variances)
+
+
+def _prepare_mean(
+    matrix: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64],
+    *,
+    standardise: bool,
+    device: torch.device,
+) -> Prepared:
+    n, positions = rows.shape
+    used, flat, counts = np.unique(rows, return_inverse=True, return_counts=True)
+    index = torch.from_numpy(flat.reshape(rows.shape)).to(device)
+    table = to_tensor(matrix[used], device, torch.float32)
+    share = torch.from_numpy(counts / (n * positions)).to(device, torch.float64)
+    means = share @ table.double()
+    table -= means.float()
+    ends = np.arange(0, n * positions + 1, positions)
+    averages = np.full(n * positions, 1 / positions, dtype=np.float32)
+    selection = csr_array((averages, flat.ravel(), ends), shape=(n, len(used)))
+    shared = csr_array(selection.T @ selection)
+
+    def together() -> Tensor:
+        """S' S E: for each entity, what it is averaged with, summed over its pairs."""
+        summed = torch.from_numpy(shared @ table.cpu().numpy())
+        return summed.to(device)
+
+    if standardise:
+        squares = (table.double() * together().double()).sum(dim=0) / n
+        table /= deviations(squares, means).float()
+    gram = table.T @ together()
+    coordinates, basis = rotate(table, gram, thin=False)
+    spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
+    design = Pairs((coordinates,), (basis,), index, is_mean=True, spectrum=spectrum.clamp_min(0.0))
+
+    def variances(masks: Tensor) -> Tensor:
+        return masked_variances(lambda block: join_rows(table, index[block], "mean"), masks)
+
+    return Prepared(design, variances)
