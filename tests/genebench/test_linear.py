@@ -1,5 +1,6 @@
 """The engine finds scikit-learn's optimum on every shape, and says so when it does not."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,8 @@ from sklearn.preprocessing import StandardScaler
 
 import genebench.probes
 import genebench.protocols
-from genebench.probes import TEST, TRAIN, Probe, Problem
+from genebench.designs import thin_training
+from genebench.probes import TEST, TRAIN, UNUSED, Probe, Problem
 from genebench.probes.linear import Settings, newton, solve_problems
 from genebench.probes.linear.batches import Batch, start_point
 from genebench.probes.linear.designs import Dense
@@ -397,31 +399,58 @@ def test_ridge_and_logistic_with_a_chosen_penalty_equal_scikit_learn_at_that_pen
             assert_scores_match(matrix, problem, output, tolerance, protocol)
 
 
-def test_the_chosen_penalty_is_where_the_inner_loss_first_stops_falling():
-    rng = np.random.default_rng(12)
-    matrix = vectors(rng, 360, 40, 3.0)
-    problem = binary(rng, matrix, 0.4)
-    path = (0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
-    protocol = load("paper", penalty=Penalty(c=path))
+PATH = (0.0001, 0.001, 0.01, 0.1, 1.0, 10.0, 100.0)
+
+
+def inner_losses(matrix, problem, k):
+    """The summed loss on the inner folds of fold k, for each C of the path."""
     joined = matrix[problem.rows[:, 0]].astype(float)
-    expected = []
-    for k in range(3):
-        losses = []
-        for c in path:
-            loss = 0.0
-            for j in range(3):
-                if j != k:
-                    train = (problem.split[:, k] == TRAIN) & (problem.split[:, j] == TRAIN)
-                    held = problem.split[:, j] == TEST
-                    model = logistic(c).fit(joined[train], problem.targets[train])
-                    shares = model.predict_proba(joined[held])
-                    loss += log_loss(problem.targets[held], shares, normalize=False)
-            losses.append(loss)
-        rise = next((i for i in range(1, len(path)) if losses[i] >= losses[i - 1]), len(path))
-        expected.append(path[rise - 1])
-    for how in (LARGE, Settings()):
-        (output,) = run(matrix, [problem], protocol, how)
-        assert [out.c[0] for out in output.folds] == expected
+    losses = np.zeros(len(PATH))
+    for j in range(problem.n_folds):
+        if j != k:
+            train = (problem.split[:, k] == TRAIN) & (problem.split[:, j] == TRAIN)
+            held = problem.split[:, j] == TEST
+            for i, c in enumerate(PATH):
+                model = logistic(c).fit(joined[train], problem.targets[train])
+                shares = model.predict_proba(joined[held])
+                losses[i] += log_loss(problem.targets[held], shares, normalize=False, labels=[0, 1])
+    return losses
+
+
+def test_the_chosen_penalty_has_the_least_inner_loss_before_a_clear_rise():
+    protocol = load("paper", penalty=Penalty(c=PATH, inner=4))
+    chosen, expected = [], []
+    shapes = ((1, 360, 40, 3.0), (1, 100, 8, 10.0), (1, 60, 30, 3.0), (2, 100, 50, 30.0))
+    for seed, n, d, scale in shapes:
+        rng = np.random.default_rng(seed)
+        matrix = vectors(rng, n, d, scale)
+        problem = replace(binary(rng, matrix), split=plain_split(rng, n, 5))
+        (output,) = run(matrix, [problem], protocol, Settings())
+        chosen += [out.c[0] for out in output.folds]
+        for k in range(problem.n_folds):
+            losses = inner_losses(matrix, problem, k)
+            least = np.minimum.accumulate(losses)
+            risen = losses > least + np.maximum(0.01 * least, 5.0)
+            end = int(risen.argmax()) if risen.any() else len(PATH)
+            expected.append(PATH[losses[:end].argmin()])
+    assert chosen == expected
+    assert len(set(chosen)) > 2
+
+
+@pytest.mark.parametrize("how", [LARGE, Settings()])
+def test_a_leading_direction_that_says_nothing_does_not_end_the_path(how):
+    rng = np.random.default_rng(4)
+    n, d = 160, 24
+    shared, own = rng.normal(size=(n, 1)), rng.normal(size=(n, d))
+    matrix = (shared + 0.1 * own).astype(np.float32)
+    signal = own[:, :4].sum(axis=1) - own[:, 4:8].sum(axis=1) + rng.normal(size=n)
+    targets = (signal > 0).astype(np.uint8)
+    rows = np.arange(n)[:, None]
+    problem = Problem("p", "binary", rows, targets, ("yes",), plain_split(rng, n, 5))
+    (output,) = run(matrix, [problem], load("standard"), how)
+    assert all(out.c[0] >= 1 for out in output.folds)
+    areas = [roc_auc_score(targets[out.rows], out.scores[:, 0]) for out in output.folds]
+    assert np.mean(areas) > 0.85
 
 
 def test_inner_folds_hold_out_training_rows_only_each_once_and_serve_two_folds():
@@ -439,6 +468,28 @@ def test_inner_folds_hold_out_training_rows_only_each_once_and_serve_two_folds()
             held_by[k] += held
     assert (held_by.sum(axis=1) == 40).all()
     assert held_by.max() == 1
+
+
+def test_thinned_training_rows_keep_what_is_held_out_inside_apart():
+    rng = np.random.default_rng(20)
+    entities = rng.integers(0, 60, (900, 2))
+    group = np.arange(60) % 5
+    split = np.full((900, 5), UNUSED, dtype=np.int8)
+    for k in range(5):
+        is_held = group[entities] == k
+        split[is_held.all(axis=1), k] = TEST
+        split[~is_held.any(axis=1), k] = TRAIN
+    problem = Problem("p", "binary", entities, rng.integers(0, 2, 900), ("yes",), split)
+    thin = thin_training(problem, 0.4).split
+    folds = inner_folds(thin, 2, 0)
+    assert len(folds) == 5
+    for fold in folds:
+        seen = set(entities[fold.train].ravel())
+        for k, held in fold.held.items():
+            assert held.any()
+            assert (thin[held, k] == TRAIN).all()
+            assert (thin[fold.train, k] == TRAIN).all()
+            assert not seen & set(entities[held].ravel())
 
 
 def test_a_single_split_by_time_gets_inner_folds_of_its_training_rows():

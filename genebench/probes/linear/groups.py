@@ -105,7 +105,8 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
     result: dict[tuple[int, int], InnerFold] = {}
     lonely: list[InnerFold] = []
     for k in range(n_folds):
-        block = [j for j in range(n_folds) if j != k and _are_partners(test, train, k, j)]
+        # Where training rows were thinned, a partner's tested rows are not all among them.
+        block = _partners(test, train, k, whole=True) or _partners(test, train, k, whole=False)
         # Neighbours round the circle, so that every pair chosen by one fold is chosen by the other.
         after = [j for j in block if j > k] + [j for j in block if j < k]
         half = n_inner // 2
@@ -113,9 +114,8 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
         if len(partners) >= min(n_inner, 2):
             for j in partners:
                 low, high = min(k, j), max(k, j)
-                result[low, high] = InnerFold(
-                    train[:, k] & train[:, j], {low: test[:, high], high: test[:, low]}
-                )
+                shared = {low: test[:, high] & train[:, low], high: test[:, low] & train[:, high]}
+                result[low, high] = InnerFold(train[:, k] & train[:, j], shared)
             continue
         rows = np.random.default_rng([seed, k]).permutation(np.flatnonzero(train[:, k]))
         for part in np.array_split(rows, max(n_inner, 2)):
@@ -125,12 +125,14 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
     return [*result.values(), *lonely]
 
 
-def _are_partners(
-    test: npt.NDArray[np.bool_], train: npt.NDArray[np.bool_], k: int, j: int
-) -> bool:
-    return bool(
-        train[test[:, j], k].all()
-        and train[test[:, k], j].all()
-        and test[:, j].any()
-        and test[:, k].any()
-    )
+def _partners(
+    test: npt.NDArray[np.bool_], train: npt.NDArray[np.bool_], k: int, *, whole: bool
+) -> list[int]:
+    """Folds whose tested rows fold k trains on, all or some of them, and the other way round."""
+
+    def serves(j: int, other: int) -> bool:
+        held = test[:, j] & train[:, other]
+        is_whole = (held == test[:, j]).all() if whole else not (test[:, j] & test[:, other]).any()
+        return bool(held.any() and is_whole)
+
+    return [j for j in range(test.shape[1]) if j != k and serves(j, k) and serves(k, j)]

@@ -13,6 +13,10 @@ from genebench.probes.linear.units import System
 
 # Choosing a penalty needs less than scoring with it.
 PATH_TOLERANCE = 1e-4
+# A rise of the loss ends a path only if it is this share of the least loss and this many nats over
+# all rows: a useless feature costs about half a nat (Akaike 1974), and where the features that
+# vary most say nothing, the loss rises by a few of those before it falls.
+RISE, RISE_NATS = 0.01, 5.0
 
 
 @dataclass(frozen=True)
@@ -63,12 +67,14 @@ class Choice:
         self.c = torch.full_like(self.best, path[0])
 
     def walk(self, walks: list[Walk]) -> None:
-        """Walk up the path until the loss on the inner folds rises.
+        """Walk up the path until the loss on the inner folds has clearly risen.
 
         Each inner system starts where it ended at the last C. The path is walked from the strong
-        penalties, where a step costs least, and only as far as the loss falls. An outer system
+        penalties, where a step costs least, and the C of the least loss is taken. An outer system
+        that has come to its end is done with, though its inner systems may go on for another. One
         none of whose inner folds can be fitted keeps the strongest penalty.
         """
+        is_open = torch.ones_like(self.best, dtype=torch.bool)
         for value in self.path:
             sums, counts = torch.zeros_like(self.best), torch.zeros_like(self.best)
             for walk in walks:
@@ -77,18 +83,19 @@ class Choice:
                 solve_together(replace(walk.batch, strength=strength), walk.point)
                 for turn in range(max(len(system.held) for system in walk.systems)):
                     self._add_losses(walk, turn, sums, counts)
-            mean = torch.where(counts > 0, sums / counts.clamp_min(1), torch.inf)
-            better = mean < self.best
-            self.best = torch.where(better, mean, self.best)
+            loss = torch.where(counts > 0, sums, torch.inf)
+            better = is_open & (loss < self.best)
+            self.best = torch.where(better, loss, self.best)
             self.c = torch.where(better, value, self.c)
-            improved = better.tolist()
+            is_open &= loss <= self.best + (RISE * self.best).clamp_min(RISE_NATS)
+            improved, goes_on = better.tolist(), is_open.tolist()
             for walk in walks:
                 self._keep_coefficients(walk, improved)
             wanted = [
                 [
                     i
                     for i, s in enumerate(walk.systems)
-                    if any(improved[outer] for outer, _ in s.held)
+                    if any(goes_on[outer] for outer, _ in s.held)
                 ]
                 for walk in walks
             ]
