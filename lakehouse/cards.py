@@ -116,7 +116,8 @@ def make_cards(
         absences: Task to the reason why it could not be built.
     """
     rows = {row["task_id"]: row for row in tasks.iter_rows(named=True)}
-    known = {row["snapshot_id"]: row for row in snapshots.iter_rows(named=True)}
+    retrieved = snapshots.sort("retrieved_at")
+    known = {row["snapshot_id"]: row for row in retrieved.iter_rows(named=True)}
     order = list(FAMILY_TITLES)
     cards = []
     for task in sorted(registry.tasks.values(), key=lambda task: order.index(task.family)):

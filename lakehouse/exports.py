@@ -250,10 +250,14 @@ def data_card(lake: "Lake", release: str, rows: pl.DataFrame, file_name: str, co
 
 
 def used_snapshots(lake: "Lake") -> pl.DataFrame:
-    """The rows of `bronze.snapshots` that the lake's tasks and entities were made from."""
+    """The rows of `bronze.snapshots` that the lake's tasks and entities were made from.
+
+    A snapshot that was retrieved more than once is there once, as last retrieved.
+    """
     tasks = lake.table("silver.tasks").select(pl.col("snapshot_id").str.split(",").explode())
     entities = lake.table("silver.entities").select("snapshot_id")
     inputs = lake.table("silver.inputs").select("snapshot_id")
     used = pl.concat([frame.unique().collect() for frame in (tasks, entities, inputs)]).unique()
-    snapshots = lake.table("bronze.snapshots").collect()
+    retrieved = lake.table("bronze.snapshots").collect().sort("retrieved_at")
+    snapshots = retrieved.unique("snapshot_id", keep="last")
     return snapshots.join(used, on="snapshot_id", how="semi").sort("source", "file", "version")

@@ -50,7 +50,7 @@ class Snapshot:
         license: The licence its owner states.
         is_complete: Whether it holds all of its version.
         is_composite: Whether it mixes versions.
-        is_new: Whether it is not on record yet.
+        is_new: Whether it is not the file's current snapshot: never on record, or not the last.
         companions: Files read beside it, by role.
     """
 
@@ -128,8 +128,9 @@ class Snapshots:
     ) -> Snapshot:
         """Fetch one version of a file and keep its bytes.
 
-        A version whose bytes are already on record gives that snapshot again. The same version
-        with other bytes than before is kept as a snapshot of its own, with a warning.
+        Bytes that are the file's current snapshot, the last retrieved, give that snapshot again.
+        Bytes that were current before and are back give their snapshot as new, so that it becomes
+        current again. The same version with other bytes than before gives a warning.
 
         Args:
             source: The source.
@@ -180,9 +181,9 @@ class Snapshots:
         hashes = [kept.sha256, *(companions[role].sha256 for role in sorted(companions))]
         digest = hashlib.sha256(":".join(hashes).encode()).hexdigest() if companions else hashes[0]
         snapshot_id = _slug(source.id, delivery.version, file_name, digest[:HASH_IN_ID])
-        same = self.known.filter(pl.col("snapshot_id") == snapshot_id)
-        if same.height:
-            return Snapshot(**_row(same), is_new=False, companions=companions)
+        last = self._find_last(source.id, file_name)
+        if last.height and last["snapshot_id"].item() == snapshot_id:
+            return Snapshot(**_row(last), is_new=False, companions=companions)
         return Snapshot(
             snapshot_id=snapshot_id,
             source=source.id,
@@ -266,27 +267,34 @@ class Snapshots:
         return str(locked["version"])
 
     def _warn_of_drift(self, found: Snapshot) -> None:
-        others = self.known.filter(
-            pl.col("source") == found.source,
-            pl.col("file") == found.file,
-            pl.col("version") == found.version,
-            pl.col("snapshot_id") != found.snapshot_id,
-        ).sort("retrieved_at")
-        if found.is_new and others.height:
-            warnings.warn(
-                f"source {found.source}, file {found.file}: version {found.version} has new "
-                f"bytes; {found.snapshot_id} is kept beside {others['snapshot_id'][-1]}",
-                SnapshotDrift,
-                stacklevel=3,
-            )
+        known = self._find_last(found.source, found.file, found.version)
+        if not known.height or known["snapshot_id"].item() == found.snapshot_id:
+            return
+        last = known["snapshot_id"].item()
+        is_back = found.snapshot_id in self.known["snapshot_id"]
+        words = (
+            f"has earlier bytes again; {found.snapshot_id} is current in place of {last}"
+            if is_back
+            else f"has new bytes; {found.snapshot_id} is kept beside {last}"
+        )
+        warnings.warn(
+            f"source {found.source}, file {found.file}: version {found.version} {words}",
+            SnapshotDrift,
+            stacklevel=3,
+        )
+
+    def _find_last(self, source: str, file: str, version: str | None = None) -> pl.DataFrame:
+        """The last retrieved row of a file, or of one version of it; none where there is none."""
+        mine = self.known.filter(pl.col("source") == source, pl.col("file") == file)
+        if version is not None:
+            mine = mine.filter(pl.col("version") == version)
+        return mine.sort("retrieved_at").tail(1)
 
     def _describe_last(self, source: Source, file_name: str) -> str:
-        earlier = self.known.filter(
-            pl.col("source") == source.id, pl.col("file") == file_name
-        ).sort("retrieved_at")
+        earlier = self._find_last(source.id, file_name)
         if not earlier.height:
             return "no earlier snapshot of it is kept"
-        last = _row(earlier.tail(1))
+        last = _row(earlier)
         return (
             f"the last good snapshot, {last['snapshot_id']} of "
             f"{last['retrieved_at']:%Y-%m-%d}, stays current"
@@ -305,7 +313,7 @@ def to_frame(snapshots: Iterable[Snapshot], run_id: str) -> pl.DataFrame:
     flat = [one for found in snapshots for one in (*found.companions.values(), found)]
     declared = table("bronze.snapshots")
     rows = {
-        found.snapshot_id: {
+        (found.snapshot_id, found.retrieved_at): {
             name: run_id if name == "run_id" else getattr(found, name) for name in declared.columns
         }
         for found in flat

@@ -51,8 +51,8 @@ def _table(
 _DECLARED = (
     _table(
         "bronze.snapshots",
-        "one file of one source version",
-        "snapshot_id",
+        "one retrieval of one file of one source version",
+        "snapshot_id retrieved_at",
         "",
         "append-only",
         "What was fetched, from where, when, and the hash of its bytes.",

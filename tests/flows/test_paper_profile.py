@@ -179,10 +179,13 @@ def test_a_version_is_chosen_by_setting_and_never_mixed(copied):
 def test_an_older_version_can_be_fetched_by_name(copied):
     from flows.refresh import refresh
 
-    _, world = copied
+    place, world = copied
+    older = place.lake.current_snapshots(["hpa.proteinatlas"])
     world.release("hpa", "24.0")
     world.write()
     refresh(["hpa"])
+    assert set(refresh(["hpa"], version="23.0").done) == {"hpa.proteinatlas"}
+    assert place.lake.current_snapshots(["hpa.proteinatlas"]) == older
     assert set(refresh(["hpa"], version="23.0").skipped) == {"hpa.proteinatlas"}
     with pytest.raises(GenebenchError, match="name the source"):
         refresh(version="23.0")

@@ -165,3 +165,41 @@ def test_a_file_that_lost_most_of_its_rows_is_taken_with_a_warning_on_record(cop
     unmet = place.rows("audit.validations").filter(is_met=False)
     assert "number_of_rows_drifts_little" in set(unmet["expectation_id"])
     assert set(unmet["severity"]) == {"warning"}
+
+
+def test_a_file_that_comes_back_whole_after_a_cut_is_current_again(copied):
+    from flows.refresh import refresh
+
+    place, world = copied
+    path = world.path_of(CATALOGUE)
+    whole = path.read_bytes()
+    refresh([CATALOGUE])
+    good = place.lake.current_snapshots([CATALOGUE])
+    lines = gzip.decompress(whole).splitlines(keepends=True)
+    path.write_bytes(gzip.compress(b"".join(lines[:40])))
+    refresh([CATALOGUE])
+    assert place.lake.current_snapshots([CATALOGUE]) != good
+    path.write_bytes(whole)
+    assert list(refresh([CATALOGUE]).done) == [CATALOGUE]
+    assert place.lake.current_snapshots([CATALOGUE]) == good
+    assert place.lake.raw(CATALOGUE, good[CATALOGUE]).height == len(lines) - 1
+    before = versions_of(place)
+    assert not refresh([CATALOGUE]).done
+    assert versions_of(place) == before
+
+
+def test_an_older_version_fetched_by_name_is_current_again(copied):
+    from flows.curate import curate
+    from flows.refresh import refresh
+    from lakehouse.exports import used_snapshots
+
+    place, _ = copied
+    older = place.lake.current_snapshots([ATLAS])
+    refresh()
+    assert place.lake.current_snapshots([ATLAS]) != older
+    refresh([ATLAS], version="23.0")
+    assert place.lake.current_snapshots([ATLAS]) == older
+    curate()
+    rows = used_snapshots(place.lake).filter(source="hpa", file="proteinatlas")
+    assert rows["version"].to_list() == ["23.0"]
+    assert rows["retrieved_at"].item() == place.rows("bronze.snapshots")["retrieved_at"].max()

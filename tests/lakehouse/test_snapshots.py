@@ -220,6 +220,38 @@ def test_new_bytes_under_one_version_are_kept_beside_the_old_with_a_warning(serv
     assert third.snapshot_id == second.snapshot_id
 
 
+def test_bytes_that_come_back_after_a_cut_are_current_again(server, storage):
+    server.answers["/a"] = lambda h, n: answer(h, BODY[:50_000] if n == 2 else BODY)
+    source = make_source(server.url + "/a")
+    whole = keeper(storage).fetch(source, "proteinatlas")
+    with pytest.warns(SnapshotDrift, match="has new bytes"):
+        cut = keeper(storage, whole).fetch(source, "proteinatlas")
+    words = f"has earlier bytes again; {whole.snapshot_id} is current in place of {cut.snapshot_id}"
+    with pytest.warns(SnapshotDrift, match=words):
+        back = keeper(storage, whole, cut).fetch(source, "proteinatlas")
+    assert back.is_new
+    assert back.snapshot_id == whole.snapshot_id
+    assert back.retrieved_at > cut.retrieved_at
+    assert to_frame([back], "r3")["snapshot_id"].to_list() == [whole.snapshot_id]
+    again = keeper(storage, whole, cut, back).fetch(source, "proteinatlas")
+    assert not again.is_new
+    assert again.retrieved_at == back.retrieved_at
+
+
+def test_an_older_version_fetched_by_name_is_current_again_and_no_drift(server, storage):
+    for version in ("23.0", "24.0"):
+        server.answers[f"/{version}"] = lambda h, _, v=version: answer(h, BODY + v.encode())
+    source = make_source(server.url + "/{version}", version="24.0")
+    older = keeper(storage).fetch(source, "proteinatlas", "23.0")
+    newer = keeper(storage, older).fetch(source, "proteinatlas")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        back = keeper(storage, older, newer).fetch(source, "proteinatlas", "23.0")
+    assert back.is_new
+    assert back.snapshot_id == older.snapshot_id
+    assert not keeper(storage, older, newer, back).fetch(source, "proteinatlas", "23.0").is_new
+
+
 def test_a_pinned_file_with_other_bytes_stops_the_run(server, storage, tmp_path):
     server.answers["/23.0"] = lambda h, n: answer(h, BODY if n == 1 else BODY + b"x")
     source = make_source(server.url + "/{version}", version="24.0")
@@ -625,6 +657,16 @@ def test_a_file_with_a_companion_changes_when_the_companion_does(storage, tmp_pa
     assert second.snapshot_id != first.snapshot_id
     assert second.sha256 == first.sha256
     assert second.is_new
+    labels.write_text("1\n0\n")
+    known += [second, second.companions["labels"]]
+    with pytest.warns(SnapshotDrift):
+        back = keeper(storage, *known, place=place).fetch(source, "proteinatlas")
+    assert back.snapshot_id == first.snapshot_id
+    assert back.is_new
+    assert back.companions["labels"].snapshot_id == first.companions["labels"].snapshot_id
+    known += [back, back.companions["labels"]]
+    again = keeper(storage, *known, place=place).fetch(source, "proteinatlas")
+    assert to_frame([again], "r4").is_empty()
 
 
 def test_a_folder_of_parts_is_kept_as_one_file_always_the_same(server, storage, mirror):
