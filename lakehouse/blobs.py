@@ -1,4 +1,4 @@
-"""Bytes under their own hash: `<lake>/snapshots/<sha256>`, there whole or not at all."""
+"""Bytes under their own hash: `<lake>/snapshots/<sha256>`, whole or not counted as kept."""
 
 import hashlib
 import os
@@ -54,9 +54,10 @@ class Blobs:
             ) from error
         return self._work
 
-    def is_kept(self, sha256: str) -> bool:
-        """Whether the lake holds bytes of this hash."""
-        return bool(self._files.get_file_info(self._blob(sha256)).type == pafs.FileType.File)
+    def is_kept(self, sha256: str, size_bytes: int | None = None) -> bool:
+        """Whether the lake holds bytes of this hash, all of them where their number is given."""
+        found = self._files.get_file_info(self._blob(sha256))
+        return bool(found.type == pafs.FileType.File and size_bytes in (None, found.size))
 
     def store(self, part: Path) -> tuple[str, int]:
         """Move a whole file to its hash; until the move nothing of it can be seen.
@@ -69,8 +70,9 @@ class Blobs:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
             part.replace(self.storage.uri(FOLDER, sha256))
-        elif not self.is_kept(sha256):
-            # An object store shows an object only when its upload is complete.
+        elif not self.is_kept(sha256, size_bytes):
+            # An upload that an error stops is closed, and so shown, with the bytes it had so far;
+            # such an object is too short, is not counted as kept and is written again.
             with (
                 part.open("rb") as stream,
                 self._files.open_output_stream(self._blob(sha256)) as out,

@@ -253,9 +253,10 @@ class Snapshots:
             pl.col("version") == delivery.version,
             pl.col("url") == _name_address(delivery.address),
         ).sort("retrieved_at")
-        if not same.height or not self.blobs.is_kept(same["sha256"][-1]):
+        if not same.height:
             return None
-        return Snapshot(**_row(same.tail(1)), is_new=False)
+        last = Snapshot(**_row(same.tail(1)), is_new=False)
+        return last if self.blobs.is_kept(last.sha256, last.size_bytes) else None
 
     def _locked_version(self, source: Source, file_name: str) -> str:
         locked = self.lock.get(f"{source.id}.{file_name}")

@@ -195,11 +195,12 @@ def test_a_server_without_etags_is_asked_by_date(server, storage):
     assert not again.is_new
 
 
-def test_a_file_that_was_lost_from_the_lake_is_fetched_whole_again(server, storage):
+@pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(BODY[:1000])])
+def test_a_file_that_was_lost_from_the_lake_is_fetched_whole_again(server, storage, lose):
     server.answers["/a"] = lambda h, _: answer(h, ETag='"e1"')
     source = make_source(server.url + "/a")
     first = keeper(storage).fetch(source, "proteinatlas")
-    Path(storage.uri("snapshots", first.sha256)).unlink()
+    lose(Path(storage.uri("snapshots", first.sha256)))
     again = keeper(storage, first)
     found = again.fetch(source, "proteinatlas")
     assert "If-None-Match" not in server.requests[1][1]
@@ -779,6 +780,26 @@ def test_files_are_kept_in_an_object_store_too(bucket, server):
         snapshots.path(found)
     assert snapshots.path(found).read_bytes() == BODY
     assert not keeper(storage, found).fetch(make_source(server.url + "/a"), "proteinatlas").is_new
+
+
+def test_an_upload_that_was_stopped_halfway_is_done_again(bucket, server, monkeypatch):
+    server.answers["/a"] = lambda h, _: answer(h)
+    storage = Storage("s3://lakes/stopped", bucket)
+    source = make_source(server.url + "/a")
+
+    def stop(stream, out, _):
+        out.write(stream.read(1000))
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("lakehouse.blobs.shutil.copyfileobj", stop)
+        with pytest.raises(KeyboardInterrupt):
+            keeper(storage).fetch(source, "proteinatlas")
+    files, root = storage.open_filesystem()
+    kept = f"{root}/snapshots/{hashlib.sha256(BODY).hexdigest()}"
+    assert files.get_file_info(kept).size == 1000
+    keeper(storage).fetch(source, "proteinatlas")
+    assert files.get_file_info(kept).size == len(BODY)
 
 
 def read_declared(source_id: str) -> Source:
