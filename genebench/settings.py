@@ -22,7 +22,7 @@ class Settings(BaseSettings):
         env_prefix="GENEBENCH_", toml_file="genebench.toml", extra="forbid", frozen=True
     )
 
-    lake: str = Field(default="./lake", description="folder or object-store URL of the lake")
+    lake: str = Field(default="./lake", description="folder or S3 URL of the lake")
     storage_options: dict[str, str] = Field(
         default_factory=dict, description="credentials and endpoint of an object store"
     )

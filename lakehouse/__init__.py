@@ -17,10 +17,10 @@ def open_lake(root: str | Path | None = None) -> "Lake":
     """Open a lake for reading.
 
     Args:
-        root: Folder or object-store URL; by default the setting `GENEBENCH_LAKE` (`./lake`).
+        root: Folder or S3 URL; by default the setting `GENEBENCH_LAKE` (`./lake`).
 
     Raises:
-        LakeError: The place is a file.
+        LakeError: The place is a file, or an address that is not of S3.
     """
     from genebench.settings import get_settings
     from lakehouse.queries import Lake

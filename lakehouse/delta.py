@@ -70,11 +70,11 @@ class Delta:
     """The tables below one root.
 
     Args:
-        root: A local folder or an object store's address (`s3://bucket/lake`).
+        root: A local folder or an S3 address (`s3://bucket/lake`).
         storage_options: Options of the object store, in delta-rs's names.
 
     Raises:
-        LakeError: The root is a file.
+        LakeError: The root is a file, or an address that is not of S3.
     """
 
     def __init__(self, root: str | Path, storage_options: Mapping[str, str] | None = None) -> None:

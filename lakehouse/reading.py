@@ -17,7 +17,7 @@ class Tables:
     """The tables of a lake.
 
     Args:
-        root: Folder or object-store URL.
+        root: Folder or S3 URL.
         storage_options: Options of the object store, in delta-rs's names.
         as_of: Read every table as it was at this time; as it is now by default.
     """

@@ -1,4 +1,4 @@
-"""Where a lake is: a local folder or an object store, by one address and its options."""
+"""Where a lake is: a local folder or an S3 object store, by one address and its options."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -6,6 +6,9 @@ from pathlib import Path
 import pyarrow.fs as pafs
 
 from genebench.errors import LakeError
+
+# delta-rs writes to more stores; the kept source files are written to these.
+S3_SCHEMES = ("s3", "s3a")
 
 
 class Storage:
@@ -17,7 +20,7 @@ class Storage:
             `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`).
 
     Raises:
-        LakeError: The root, or a folder above it, is a file.
+        LakeError: The root, or a folder above it, is a file, or the address is not of S3.
     """
 
     def __init__(self, root: str | Path, options: Mapping[str, str] | None = None) -> None:
@@ -33,6 +36,12 @@ class Storage:
                     )
             self.root = str(folder)
         else:
+            scheme = str(root).partition("://")[0]
+            if scheme not in S3_SCHEMES:
+                raise LakeError(
+                    f"the lake cannot be at {root}: of object stores, only those that speak S3 "
+                    "(s3://bucket/lake) are supported; set GENEBENCH_LAKE to one or to a folder"
+                )
             self.root = str(root).rstrip("/")
 
     def uri(self, *parts: str) -> str:
@@ -43,11 +52,7 @@ class Storage:
         """The file system that holds the root, and the root's path in it."""
         if self.is_local:
             return pafs.LocalFileSystem(), self.root
-        scheme, _, path = self.root.partition("://")
-        if scheme in ("s3", "s3a"):
-            return self._open_s3(), path
-        files, path = pafs.FileSystem.from_uri(self.root)
-        return files, path
+        return self._open_s3(), self.root.partition("://")[2]
 
     def list_folders(self, *parts: str) -> list[str]:
         """The names of the folders directly below `parts`, sorted; none where that is missing."""

@@ -360,6 +360,12 @@ def test_a_place_that_cannot_be_written_is_a_clear_error(root):
         Delta(root).append("audit.validations", outcomes("r"), COMMIT)
 
 
+@pytest.mark.parametrize("root", ["gs://bucket/lake", "az://bucket/lake", "file:///lake"])
+def test_a_lake_on_a_store_that_does_not_speak_s3_is_refused_at_once(root):
+    with pytest.raises(LakeError, match=rf"{root}: .*only those that speak S3"):
+        Delta(root)
+
+
 def test_a_lake_that_is_a_file_is_refused_at_once(tmp_path):
     (tmp_path / "lake").write_text("not a folder")
     with pytest.raises(LakeError, match="lake is a file; set GENEBENCH_LAKE"):
