@@ -100,11 +100,7 @@ def add_own_tasks(
 
 def is_curated(lake: Lake, key: str) -> bool:
     """Whether every silver table was last written for this key; an interrupted run's were not."""
-    for name in CURATED:
-        history = lake.delta.history(name, 1)
-        if not history or history[0].get("curation_key") != key:
-            return False
-    return True
+    return all(lake.delta.last_write(name).get("curation_key") == key for name in CURATED)
 
 
 def refuse_half_curated(lake: Lake) -> None:
@@ -113,10 +109,7 @@ def refuse_half_curated(lake: Lake) -> None:
     Raises:
         LakeError: They are of different curations, or there are none.
     """
-    keys = set()
-    for name in CURATED:
-        history = lake.delta.history(name, 1)
-        keys.add(history[0].get("curation_key") if history else None)
+    keys = {lake.delta.last_write(name).get("curation_key") for name in CURATED}
     if keys == {None}:
         raise LakeError(
             f"the lake {lake.delta.storage.root} has no tasks yet; run `genebench refresh`, then "

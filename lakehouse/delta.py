@@ -36,6 +36,9 @@ N_TRIES = 7
 FIRST_PAUSE_SECONDS = 0.05
 COMPACT_EVERY = dt.timedelta(days=7)
 
+# Commits that move or remove files and leave the rows as they are.
+_MAINTENANCE = ("OPTIMIZE", "VACUUM START", "VACUUM END")
+
 # Published versions stay readable for a month after they are replaced, their log for years.
 _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 30 days",
@@ -231,6 +234,15 @@ class Delta:
         """The commits of a table, newest first, with `flow_run`, `code`, `inputs`, `profile`."""
         found = self._find(table(name))
         return [] if found is None else found.history(limit)
+
+    def last_write(self, name: str) -> dict[str, Any]:
+        """The newest commit of a table that was no maintenance; {} where it does not exist."""
+        # Few commits are maintenance in a row; the whole log of a long-lived table is read last.
+        for limit in (8, None):
+            for entry in self.history(name, limit):
+                if entry.get("operation") not in _MAINTENANCE:
+                    return entry
+        return {}
 
     def compact(self, name: str, commit: Commit, every: dt.timedelta = COMPACT_EVERY) -> int:
         """Join a table's small files, at most once in a period.

@@ -231,8 +231,7 @@ class Lake(Tables):
 
     def profile(self) -> str | None:
         """The profile that the lake serves, by its snapshots; None while it has none."""
-        history = self.delta.history("bronze.snapshots", 1)
-        return history[0].get("profile") if history else None
+        return self.delta.last_write("bronze.snapshots").get("profile")
 
     def encoders(self) -> pl.DataFrame:
         """The encoders that have embedded: their rows of `silver.encoders`."""
