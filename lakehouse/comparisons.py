@@ -37,11 +37,14 @@ def compare_encoders(
     items = lake.release(release)
     for encoder in (encoder_a, encoder_b):
         require_known(encoder, items["encoder_id"], f"encoder in release {release!r} named")
-    same = ["family", "task_id", "kind", "metric", "protocol_id", "fold"]
+    # Folds are paired by their number, which means the same on the same samples only.
+    same = ["family", "task_id", "kind", "metric", "protocol_id", "label_digest", "fold"]
+    samples = items.lazy().select("evaluation_key", "label_digest").unique()
 
     def read_side(encoder: str) -> pl.LazyFrame:
         rows = lake.scores(encoder=encoder, release=release, metric=metric, probe=probe, label="")
-        return (rows if metric else rows.filter(is_main())).select(*same, "value")
+        chosen = rows if metric else rows.filter(is_main())
+        return chosen.join(samples, on="evaluation_key").select(*same, "value")
 
     side_a, side_b = read_side(encoder_a), read_side(encoder_b)
     lower = [name for name, one in METRICS.items() if not one.is_greater_better]
@@ -65,8 +68,8 @@ def compare_encoders(
     )
     if not found.height:
         raise LakeError(
-            f"{encoder_a} and {encoder_b} share no scored task in release {release!r}"
-            + (f" by {metric}" if metric else "")
+            f"{encoder_a} and {encoder_b} share no task scored on the same samples in release "
+            f"{release!r}" + (f" by {metric}" if metric else "")
         )
     return found
 

@@ -208,7 +208,7 @@ class Lake(Tables):
         metric: str | None = None,
         probe: str = "linear",
     ) -> pl.DataFrame:
-        """Two encoders on the same folds of every task that both were scored on.
+        """Two encoders on the same folds of every task that both were scored on alike.
 
         Args:
             encoder_a: An encoder.
@@ -225,7 +225,8 @@ class Lake(Tables):
             is_established are null where `genebench report` has not compared the two.
 
         Raises:
-            LakeError: An encoder is not in the release, or they share no task.
+            LakeError: An encoder is not in the release, or no task was scored on the same samples
+                by both.
         """
         return compare_encoders(self, encoder_a, encoder_b, release, metric, probe)
 

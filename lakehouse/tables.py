@@ -20,6 +20,7 @@ VERDICTS = (
     "encoders differ",
     "encoders tie",
     "one encoder",
+    "not compared",
     "no encoder",
 )
 

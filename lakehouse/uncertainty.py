@@ -38,7 +38,8 @@ def comparison_rows(lake: "Lake", release: str, level: float = LEVEL) -> pl.Data
 
     Returns:
         One row a pair, `encoder_a` before `encoder_b` by name, `difference` the first less the
-        second by the task's main metric. `p_adjusted` is `p_rows` after Holm over all pairs of
+        second by the task's main metric. Two encoders that were scored on other samples of a task
+        (`--universe full`) are no pair. `p_adjusted` is `p_rows` after Holm over all pairs of
         encoders and tasks of a probe.
 
     Raises:
@@ -87,7 +88,7 @@ def verdict_rows(lake: "Lake", release: str, comparisons: pl.DataFrame) -> pl.Da
                 "release_id": release,
                 "n_pairs": n_pairs,
                 "n_established": n_established,
-                **_judge(part, n_established),
+                **_judge(part, n_pairs, n_established),
             }
         )
     schema = table("gold.verdicts").schema
@@ -157,9 +158,10 @@ def _read(lake: "Lake", release: str) -> pl.DataFrame:
         lake.scores(release=release, label="")
         .filter(pl.col("metric") == pl.col("kind").replace_strict(dict(MAIN_METRICS)))
         .join(leaves.lazy().select("task_id").unique(), on="task_id", how="semi")
+        .join(leaves.lazy().select("evaluation_key", "label_digest").unique(), on="evaluation_key")
         .collect()
     )
-    who = [*_TASK, "encoder_id", "evaluation_key"]
+    who = [*_TASK, "encoder_id", "evaluation_key", "label_digest"]
     by_fold = (
         folds.sort("fold")
         .group_by(who, maintain_order=True)
@@ -193,12 +195,13 @@ def _controlled(lake: "Lake", column: str) -> pl.Expr:
 
 
 def _compare_all(scores: pl.DataFrame, level: float) -> Iterator[dict[str, Any]]:
-    for key, part in scores.partition_by(_TASK, as_dict=True).items():
+    # Folds and draws are paired by their number, which means the same on the same samples only.
+    for key, part in scores.partition_by(*_TASK, "label_digest", as_dict=True).items():
         known = [row for row in part.iter_rows(named=True) if row["replicates"]]
         drawn = {row["encoder_id"]: np.array(row["replicates"], dtype=np.float64) for row in known}
         for first, second in itertools.combinations(known, 2):
             yield {
-                **dict(zip(_TASK, key, strict=True)),
+                **dict(zip(_TASK, key, strict=False)),
                 "encoder_a": first["encoder_id"],
                 "encoder_b": second["encoder_id"],
                 **_compare(first, second, drawn, level),
@@ -225,7 +228,7 @@ def _compare(
     }
 
 
-def _judge(part: pl.DataFrame, n_established: int) -> dict[str, Any]:
+def _judge(part: pl.DataFrame, n_pairs: int, n_established: int) -> dict[str, Any]:
     """Best encoder, best control and the verdict of one task."""
     metric = METRICS[part["metric"][0]]
     ordered = part.sort("value", "encoder_id", descending=[metric.is_greater_better, False])
@@ -253,4 +256,6 @@ def _judge(part: pl.DataFrame, n_established: int) -> dict[str, Any]:
         return {**found, "solved_by": controls["encoder_id"][0], "verdict": "solved by a control"}
     if real.height == 1:
         return {**found, "verdict": "one encoder"}
+    if not n_pairs:
+        return {**found, "verdict": "not compared"}
     return {**found, "verdict": "encoders differ" if n_established else "encoders tie"}

@@ -130,6 +130,40 @@ def test_one_encoder_alone_neither_ties_nor_differs(lake):
     }
 
 
+def change(lake, name, **columns):
+    """Rewrite columns of a table of one partition, or of none."""
+    rows = lake.table(name).with_columns(**columns).collect()
+    partition = {"release_id": "current"} if name == "gold.releases" else None
+    lake.delta.replace(name, rows, COMMIT, partition)
+
+
+def test_encoders_with_other_samples_are_no_pair(lake):
+    is_alone = (pl.col("encoder_id") == "good") & (pl.col("task_id") != "empty")
+    other = pl.when(is_alone).then(pl.lit("other")).otherwise("label_digest")
+    change(lake, "gold.releases", label_digest=other)
+    rows = comparison_rows(lake, "current")
+    apart = rows.filter(pl.col("task_id") != "empty")
+    assert not set(apart["encoder_a"]) & {"good"}
+    assert not set(apart["encoder_b"]) & {"good"}
+    assert rows.filter(task_id="empty").height == 6
+    verdicts = verdict_rows(lake, "current", rows)
+    assert verdicts.filter(task_id="clear")["verdict"].item() == "not compared"
+    assert lake.compare("good", "fair")["task_id"].to_list() == ["empty"]
+
+
+def test_encoders_with_other_numbers_of_folds_are_no_pair(lake):
+    is_alone = pl.col("encoder_id") == "good"
+    other = pl.when(is_alone).then(pl.lit("other")).otherwise("label_digest")
+    change(lake, "gold.releases", label_digest=other)
+    more = lake.table("gold.scores").filter(is_alone).collect()
+    lake.delta.append("gold.scores", more.with_columns(pl.col("fold") + 5), COMMIT)
+    rows = comparison_rows(lake, "current")
+    assert rows.height == 9
+    assert not {"good"} & {*rows["encoder_a"], *rows["encoder_b"]}
+    with pytest.raises(LakeError, match="no task scored on the same samples"):
+        lake.compare("good", "fair")
+
+
 def test_ranks_over_tasks_leave_controls_out(lake):
     encoders, ranking = rank_over_tasks(lake, "current")
     assert encoders == ["fair", "good"]
