@@ -62,10 +62,10 @@ def comparison_rows(lake: "Lake", release: str, level: float = LEVEL) -> pl.Data
 def verdict_rows(lake: "Lake", release: str, comparisons: pl.DataFrame) -> pl.DataFrame:
     """Rows of `gold.verdicts` of a release: what each leaf task can tell.
 
-    A task is solved by a control whose mean is at least that of every real encoder, unless its
-    interval holds the metric's chance level: then nothing is above chance. `noise` is the median
-    half-width of the real encoders' intervals, `spread` the distance from the best real encoder to
-    the worst.
+    A task is solved by a control whose mean is at least that of every real encoder and whose
+    interval is wholly better than the metric's chance level; else nothing is above chance. `noise`
+    is the median half-width of the real encoders' intervals, `spread` the distance from the best
+    real encoder to the worst.
 
     Args:
         lake: The lake.
@@ -249,9 +249,9 @@ def _judge(part: pl.DataFrame, n_pairs: int, n_established: int) -> dict[str, An
     }
     sign = 1.0 if metric.is_greater_better else -1.0
     if controls.height and sign * (controls["value"][0] - real["value"][0]) >= 0:
-        low, high = controls["low"][0], controls["high"][0]
+        worst = controls["low" if metric.is_greater_better else "high"][0]
         chance = metric.chance
-        if chance is not None and low is not None and low <= chance <= high:
+        if chance is not None and worst is not None and sign * (worst - chance) <= 0:
             return {**found, "verdict": "at chance"}
         return {**found, "solved_by": controls["encoder_id"][0], "verdict": "solved by a control"}
     if real.height == 1:

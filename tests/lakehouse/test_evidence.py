@@ -39,11 +39,15 @@ def write(delta, name, frame):
 
 @pytest.fixture
 def lake(tmp_path):
-    opened = open_lake(tmp_path / "lake")
+    return lake_of(tmp_path, MEANS)
+
+
+def lake_of(folder, means_by_task):
+    opened = open_lake(folder / "lake")
     rng = np.random.default_rng(0)
     tasks = [
         {"task_id": t, "family": "genomic", "kind": "binary", "source": t, "recipe": "column"}
-        for t in MEANS
+        for t in means_by_task
     ]
     encoders = [
         {
@@ -52,10 +56,10 @@ def lake(tmp_path):
             "is_control": e in CONTROLS,
             "declaration": f'{{"loader": "{"oracle" if e == "oracle" else "random"}"}}',
         }
-        for e in MEANS["clear"]
+        for e in next(iter(means_by_task.values()))
     ]
     items, scores, intervals = [], [], []
-    for number, (task_id, means) in enumerate(MEANS.items()):
+    for number, (task_id, means) in enumerate(means_by_task.items()):
         for place, (encoder_id, mean) in enumerate(means.items()):
             key = f"{number:016x}{place:016x}"
             who = {
@@ -135,6 +139,13 @@ def change(lake, name, **columns):
     rows = lake.table(name).with_columns(**columns).collect()
     partition = {"release_id": "current"} if name == "gold.releases" else None
     lake.delta.replace(name, rows, COMMIT, partition)
+
+
+def test_a_control_that_is_worse_than_chance_solves_nothing(tmp_path):
+    lake = lake_of(tmp_path, {"low": {"good": 0.35, "fair": 0.3, "degree": 0.37}})
+    (found,) = verdict_rows(lake, "current", comparison_rows(lake, "current")).to_dicts()
+    assert (found["control_id"], found["verdict"]) == ("degree", "at chance")
+    assert found["solved_by"] is None
 
 
 def test_encoders_with_other_samples_are_no_pair(lake):
