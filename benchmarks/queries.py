@@ -20,6 +20,7 @@ import numpy as np
 import polars as pl
 
 from genebench.digest import digest_json
+from genebench.leaderboard import task_group
 from genebench.metrics import METRICS
 from lakehouse.delta import Commit, Delta
 from lakehouse.queries import Lake
@@ -206,7 +207,7 @@ def _results(
     """Rows of `gold.releases`, `gold.scores` and `gold.evaluations`."""
     frame = pl.DataFrame(tasks, schema=table("silver.tasks").schema)
     items = (
-        frame.select("family", "task_id", "kind", "label_digest", "n_samples")
+        frame.select("family", "task_id", "kind", "label_digest", "n_samples", task_group())
         .join(encoders.select("encoder_id", "modality"), how="cross")
         .join(pl.DataFrame({"probe_id": PROBES}), how="cross")
         .with_columns(

@@ -3,6 +3,7 @@
 import polars as pl
 
 from genebench.metrics import METRICS
+from genebench.tasks import is_subtask
 
 OVERALL = "overall"
 
@@ -46,25 +47,30 @@ def task_means(scores: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def weigh_tasks(tasks: pl.DataFrame) -> pl.DataFrame:
-    """Weights that keep near-duplicate tasks from dominating the mean of their family.
+def task_group() -> pl.Expr:
+    """The near-duplicates of a row of `silver.tasks`.
 
-    Leaf tasks of one family that are made by one recipe from the same source files and are of one
-    kind are near-duplicates (the seventeen prognostics columns of one table, say): they share the
-    weight of one task.
-
-    Args:
-        tasks: Rows of `silver.tasks`.
-
-    Returns:
-        task_id, task_group and weight, which is 1 / tasks of the group.
+    Tasks of one family that are made by one recipe from the same source files and are of one kind
+    are near-duplicates, such as the seventeen prognostics columns of one table.
     """
     group = pl.concat_str("family", "source", "recipe", "kind", separator=" | ")
-    return (
-        tasks.filter(pl.col("parent_task_id").is_null())
-        .with_columns(group.alias("task_group"))
-        .select("task_id", "task_group", (1 / pl.len().over("task_group")).alias("weight"))
-    )
+    return group.alias("task_group")
+
+
+def weigh_tasks(release: pl.DataFrame) -> pl.DataFrame:
+    """Weights that keep near-duplicate tasks from dominating the mean of their family.
+
+    Leaf tasks of the release that are of one `task_group` share the weight of one task.
+
+    Args:
+        release: Rows of `gold.releases`; sub-tasks are left out.
+
+    Returns:
+        task_id and weight, which is 1 / tasks of the group; 1 for a task of no known group.
+    """
+    leaves = release.filter(~is_subtask()).unique("task_id", maintain_order=True)
+    group = pl.coalesce("task_group", "task_id")
+    return leaves.select("task_id", (1 / pl.len().over(group)).alias("weight"))
 
 
 def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:

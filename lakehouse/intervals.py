@@ -23,14 +23,14 @@ def read_intervals(lake: "Lake", items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def board_intervals(lake: "Lake", means: pl.DataFrame) -> pl.DataFrame:
+def board_intervals(items: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
     """Intervals of the means of a leaderboard.
 
     An end is the weighted mean of the tasks' ends, as if all tasks erred together: they share
     genes, so their errors are not independent, and no dependence makes the mean less certain.
 
     Args:
-        lake: The lake.
+        items: Rows of `gold.releases` of the release.
         means: task_id, family, encoder_id, probe_id, protocol_id, metric, low and high.
 
     Returns:
@@ -39,10 +39,9 @@ def board_intervals(lake: "Lake", means: pl.DataFrame) -> pl.DataFrame:
     """
     who = ["encoder_id", "probe_id", "protocol_id", "metric"]
     ends = ["low", "high"]
-    weights = weigh_tasks(lake.table("silver.tasks").collect()).select("task_id", "weight")
     weight = pl.col("weight")
     families = (
-        means.join(weights, on="task_id")
+        means.join(weigh_tasks(items), on="task_id")
         .group_by(pl.col("family").alias("scope"), *who)
         .agg(
             pl.when(pl.col(end).null_count() == 0).then((pl.col(end) * weight).sum() / weight.sum())
@@ -66,7 +65,7 @@ def leaderboard_intervals(lake: "Lake", release: str, metric: str) -> pl.DataFra
     who = ["evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id", "metric"]
     scored = lake.scores(release=release, metric=metric, label="").select(who).unique().collect()
     ends = read_intervals(lake, items)
-    return board_intervals(lake, scored.join(ends, on=["evaluation_key", "metric"], how="left"))
+    return board_intervals(items, scored.join(ends, on=["evaluation_key", "metric"], how="left"))
 
 
 def task_scores(lake: "Lake", release: str, task_id: str) -> pl.DataFrame:

@@ -11,7 +11,7 @@ import polars as pl
 
 from genebench.digest import digest_json
 from genebench.evaluate import REVISION
-from genebench.leaderboard import OVERALL
+from genebench.leaderboard import OVERALL, task_group
 from genebench.probes import Probe
 from genebench.problems import feature_digests
 from genebench.protocols import Protocol
@@ -105,8 +105,14 @@ def plan_release(
         )
     ]
     declared = table("gold.releases").schema
-    items = pl.DataFrame(rows, schema={k: v for k, v in declared.items() if k != "release_id"})
-    items = items.select(pl.lit(release_id).alias("release_id"), *items.columns)
+    # Kept in the release, so that its means stay what they are when tasks come or go.
+    groups = delta.scan("silver.tasks").select("task_id", task_group()).collect()
+    added = ("release_id", "task_group")
+    items = (
+        pl.DataFrame(rows, schema={k: v for k, v in declared.items() if k not in added})
+        .join(groups, on="task_id", how="left", maintain_order="left")
+        .select(pl.lit(release_id).alias("release_id"), *(k for k in declared if k != added[0]))
+    )
     pending = _pending(delta, items, release_id)
     return Plan(release_id, items, pending, layout.universes, layout.refused)
 

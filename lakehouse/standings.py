@@ -3,6 +3,7 @@
 import polars as pl
 
 from genebench.leaderboard import rank_encoders, task_means, weigh_tasks
+from genebench.tasks import is_subtask
 from lakehouse.queries import Lake
 from lakehouse.tables import table
 
@@ -14,17 +15,12 @@ def leaderboard_rows(lake: Lake, release: str) -> pl.DataFrame:
         LakeError: The release does not exist.
     """
     items = lake.release(release)
-    derived = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_not_null())
-    leaves = items.join(derived.select("task_id").collect(), on="task_id", how="anti")
+    leaves = items.filter(~is_subtask())
     scores = lake.scores(release=release).filter(pl.col("label") == "")
     mine = scores.join(leaves.lazy(), on="task_id", how="semi").collect()
     # Sums of floats depend on their order; equal scores give equal rows.
     means = task_means(mine.sort("evaluation_key", "metric", "fold"))
-    weights = weigh_tasks(lake.table("silver.tasks").collect())
-    weighted = leaves.join(weights, on="task_id", how="left").with_columns(
-        pl.col("weight").fill_null(1.0)
-    )
-    ranked = rank_encoders(weighted, means)
+    ranked = rank_encoders(leaves.join(weigh_tasks(items), on="task_id"), means)
     schema = table("gold.leaderboard").schema
     return ranked.select(
         [

@@ -164,7 +164,7 @@ _DECLARED = (
         "Named references from tasks, encoders and probes to evaluations.",
         "release_id str, family str, task_id str, kind str, encoder_id str, modality str,"
         "probe_id str, protocol_id str, label_digest str, feature_digest str, probe_digest str,"
-        "evaluation_key str",
+        "evaluation_key str, task_group str?",
         {"kind": KINDS, "modality": MODALITIES},
     ),
     _table(

@@ -18,6 +18,7 @@ from genebench.comparison import rank_over_tasks as rank_scores
 from genebench.errors import LakeError
 from genebench.leaderboard import weigh_tasks
 from genebench.metrics import MAIN_METRICS, METRICS
+from genebench.tasks import is_subtask
 from lakehouse.tables import table
 
 if TYPE_CHECKING:
@@ -139,9 +140,7 @@ def rank_over_tasks(
             f"release {release!r} has {len(encoders)} encoders with {wide.height} tasks in common "
             f"by {metric} and probe {probe!r}; a ranking needs two of each"
         )
-    weights = dict(
-        weigh_tasks(lake.table("silver.tasks").collect()).select("task_id", "weight").iter_rows()
-    )
+    weights = dict(weigh_tasks(lake.release(release)).iter_rows())
     sign = 1.0 if METRICS[metric].is_greater_better else -1.0
     values = sign * wide.select(encoders).to_numpy()
     weighted = np.array([weights[task_id] for task_id in wide["task_id"]])
@@ -150,10 +149,7 @@ def rank_over_tasks(
 
 def _read(lake: "Lake", release: str) -> pl.DataFrame:
     """Main-metric scores of a release's leaf tasks with interval, replicates and folds."""
-    derived = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_not_null())
-    leaves = lake.release(release).join(
-        derived.select("task_id").collect(), on="task_id", how="anti"
-    )
+    leaves = lake.release(release).filter(~is_subtask())
     folds = (
         lake.scores(release=release, label="")
         .filter(pl.col("metric") == pl.col("kind").replace_strict(dict(MAIN_METRICS)))

@@ -121,3 +121,8 @@ def slug(text: str) -> str:
 def subtask_id(task_id: str, label: str) -> str:
     """Name the binary sub-task that asks for one label of a multi-label task."""
     return f"{task_id}__{slug(label)}"
+
+
+def is_subtask() -> pl.Expr:
+    """Whether `task_id` names a sub-task; no declared task has two underscores side by side."""
+    return pl.col("task_id").str.contains("__", literal=True)

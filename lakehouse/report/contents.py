@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from genebench.leaderboard import OVERALL
-from genebench.tasks import FAMILY_TITLES
+from genebench.tasks import FAMILY_TITLES, is_subtask
 from lakehouse.comparisons import MAIN_METRICS
 from lakehouse.foreign import foreign_means
 from lakehouse.intervals import board_intervals, read_intervals
@@ -89,7 +89,7 @@ def read_contents(lake: "Lake", release: str) -> Contents:
         .drop("evaluation_key")
     )
     scope = ["scope", "encoder_id", "probe_id", "protocol_id", "metric"]
-    board = board.join(board_intervals(lake, means), on=scope, how="left", maintain_order="left")
+    board = board.join(board_intervals(items, means), on=scope, how="left", maintain_order="left")
     by_label = ["task_id", "label", "encoder_id", "probe_id", "protocol_id", "metric"]
     labels = (
         scores.filter((pl.col("label") != "") & (pl.col("metric") == "roc_auc"))
@@ -114,8 +114,10 @@ def _series(items: pl.DataFrame) -> list[tuple[str, str]]:
 def _tasks(lake: "Lake", items: pl.DataFrame) -> pl.DataFrame:
     named = items.select("task_id", "family", "kind").unique("task_id")
     known = lake.table("silver.tasks").drop("family", "kind").collect()
+    # A task that has left the lake is still a sub-task by its name.
+    parent = pl.when(is_subtask()).then(pl.col("task_id").str.split("__").list.first())
     tasks = named.join(known, on="task_id", how="left").with_columns(
-        pl.coalesce("title", "task_id").alias("title")
+        pl.coalesce("title", "task_id").alias("title"), parent.alias("parent_task_id")
     )
     order = {family: number for number, family in enumerate(FAMILY_TITLES)}
     return tasks.sort(

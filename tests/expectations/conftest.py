@@ -168,6 +168,7 @@ def make_lake() -> dict[str, pl.DataFrame]:
             feature_digest=digests(2),
             probe_digest=digests(2),
             evaluation_key=digests(2),
+            task_group=["regulatory | hpa.proteinatlas | column | binary"] * 2,
         ),
         "gold.evaluations": build(
             "gold.evaluations",

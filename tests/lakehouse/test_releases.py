@@ -6,9 +6,11 @@ import polars as pl
 import pytest
 
 from genebench.errors import LakeError
+from genebench.leaderboard import task_means
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.releases import diff, freeze
+from lakehouse.standings import leaderboard_rows
 from lakehouse.uncertainty import comparison_rows, verdict_rows
 
 COMMIT = Commit("test", "test")
@@ -60,6 +62,34 @@ def test_a_frozen_release_keeps_what_its_source_was_judged_to_tell(lake):
     kept = freeze(lake, "2026.1").rows["gold.verdicts"]
     assert kept.height == verdicts.height > 0
     assert kept.drop("release_id").equals(verdicts.drop("release_id"))
+
+
+def test_a_frozen_release_is_ranked_alike_whatever_tasks_come_and_go(lake):
+    rows = freeze(lake, "2026.1").rows
+    write_release(lake, "2026.1", rows["gold.releases"])
+    tasks = lake.table("silver.tasks").collect()
+    kept = ~pl.col("task_id").str.starts_with("task_5") & (pl.col("task_id") != "task_3")
+    added = tasks.filter(task_id="task_4").with_columns(pl.lit("task_new").alias("task_id"))
+    lake.delta.replace("silver.tasks", pl.concat([tasks.filter(kept), added]), COMMIT)
+    assert leaderboard_rows(lake, "2026.1").equals(rows["gold.leaderboard"])
+
+
+def test_tasks_that_a_release_leaves_out_share_no_weight(lake):
+    items = lake.release()
+    family = items.filter(task_id="task_3")["family"][0]
+    binary = items.filter(pl.col("kind") == "binary", ~pl.col("task_id").str.contains("__"))
+    mates = binary.filter(family=family)["task_id"].unique().sort().to_list()
+    assert len(mates) > 1
+    write_release(lake, "few", items.filter(~pl.col("task_id").is_in(mates[1:])))
+    board = leaderboard_rows(lake, "few").filter(scope=family, metric="roc_auc")
+    row = board.filter(encoder_id="e0", probe_id="linear").row(0, named=True)
+    scores = lake.scores(release="few", family=family, encoder="e0", probe="linear", label="")
+    means = task_means(scores.collect()).filter(pl.col("metric") == "roc_auc")
+    leaves = means.filter(~pl.col("task_id").str.contains("__"))
+    # One group a kind, so each kind has the weight of one task.
+    of_kinds = leaves.group_by("kind").agg(pl.col("mean").mean())
+    assert row["n_tasks"] == leaves.height > of_kinds.height
+    assert row["mean"] == pytest.approx(of_kinds["mean"].mean())
 
 
 def test_equal_releases_do_not_differ(lake):

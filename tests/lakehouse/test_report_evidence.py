@@ -105,7 +105,11 @@ def test_a_mean_has_no_interval_where_one_task_lacks_it(lake, contents):
     family = lake.task("task_3")["family"]
     is_lost = (pl.col("task_id") == "task_3") & (pl.col("encoder_id") == "e0")
     lost = means.with_columns(pl.when(~is_lost).then("low").alias("low"))
-    found = board_intervals(lake, lost).filter(pl.col("encoder_id") == "e0")["scope"].to_list()
+    found = (
+        board_intervals(lake.release(), lost)
+        .filter(pl.col("encoder_id") == "e0")["scope"]
+        .to_list()
+    )
     assert family not in found
     assert "overall" not in found
     assert found
