@@ -54,6 +54,7 @@ class Request:
     tasks: tuple[str, ...]
     encoder_files: tuple[str, ...]
     lake: str
+    encoders: tuple[str, ...]
     keeps_predictions: bool = False
 
 
@@ -97,12 +98,12 @@ def score(
         tuple(select_tasks(context.lake, context.registry, tasks or [], families or [])),
         files,
         context.lake.delta.storage.root,
+        tuple(e.id for e in context.choose_encoders(encoders or ["*"], files)),
         keep_predictions,
     )
     outcome = Outcome("score")
     plan = make_plan(context, request)
-    wanted = [e.id for e in context.choose_encoders(encoders or ["*"], files)]
-    pending = plan.select(request.tasks, wanted)
+    pending = plan.select(request.tasks, request.encoders)
     outcome.refused |= plan.refused
     if dry_run:
         outcome.done |= describe_pending(pending)
@@ -111,7 +112,7 @@ def score(
     _save_folds(context, request, plan)
     failures: dict[str, str] = {}
     runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
-    for encoder_id in sorted({*plan.items["encoder_id"]} & {*wanted}):
+    for encoder_id in sorted({*plan.items["encoder_id"]} & {*request.encoders}):
         n_pending = count_of(pending, encoder_id)
         if not n_pending:
             outcome.skipped[encoder_id] = f"{count_of(plan.items, encoder_id):,} evaluations"
@@ -140,7 +141,9 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
     asked = Request(**{k: tuple(v) if isinstance(v, list) else v for k, v in request.items()})
     context = open_context(asked.profile, asked.encoder_files, lake_root=asked.lake)
     plan = make_plan(context, asked)
-    pending = plan.select(asked.tasks, [encoder_id])
+    # Chosen among all encoders asked for: another worker has what it shares with this one.
+    chosen = plan.select(asked.tasks, asked.encoders)
+    pending = chosen.filter(encoder_id=encoder_id)
     commit = context.commit({"silver.tasks": context.lake.delta.version("silver.tasks")})
     # A worker that was lost midway leaves some, and Dask gives its task to another.
     remove_orphans(context.lake.delta, commit, encoder_id)

@@ -43,12 +43,15 @@ class Plan:
         return next(u for u in self.universes if encoder_id in u.encoder_ids)
 
     def select(self, tasks: Collection[str], encoders: Collection[str]) -> pl.DataFrame:
-        """The pending items of some tasks (with their sub-tasks) and encoders."""
+        """The pending items of some tasks (with their sub-tasks) and encoders.
+
+        Of items that share an evaluation the first alone is given, so that none is made twice.
+        """
         parent = pl.col("task_id").str.split("__").list.first()
         return self.pending.filter(
             (pl.col("task_id").is_in(tasks) | parent.is_in(tasks))
             & pl.col("encoder_id").is_in(encoders)
-        )
+        ).unique("evaluation_key", keep="first", maintain_order=True)
 
     def universe_rows(self) -> pl.DataFrame:
         """Rows of `gold.universes`."""

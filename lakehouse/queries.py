@@ -87,14 +87,20 @@ class Lake(Tables):
             rows = rows.filter(pl.col("metric") == metric)
         if label is not None:
             rows = rows.filter(pl.col("label") == label)
-        # Whole folders are skipped by these two, and most of the rest by the keys.
+        # Whole folders are skipped by these two, and most of the rest by the keys. The names are
+        # the release's, the folders' those of the day of computing: equal vectors or equal tasks
+        # share an evaluation.
+        stored = (
+            self.table("gold.evaluations")
+            .select("evaluation_key", "family", "encoder_id")
+            .join(chosen.lazy().select("evaluation_key"), on="evaluation_key", how="semi")
+            .collect()
+        )
         rows = rows.filter(
-            pl.col("family").is_in(chosen["family"].unique().to_list())
-            & pl.col("encoder_id").is_in(chosen["encoder_id"].unique().to_list())
+            pl.col("family").is_in(stored["family"].unique().to_list())
+            & pl.col("encoder_id").is_in(stored["encoder_id"].unique().to_list())
         )
         columns = rows.collect_schema().names()
-        # The names are the release's: an evaluation shared by two tasks carries those of the day
-        # it was computed.
         return (
             rows.drop(_NAMES)
             .join(chosen.lazy().select("evaluation_key", *_NAMES), on="evaluation_key")

@@ -53,8 +53,7 @@ def evaluate_encoder(
         delta: The lake.
         plan: Whose universe and prepared tasks apply.
         encoder_id: The encoder.
-        pending: Its pending rows of `gold.releases`; two tasks of equal content share a key and
-            are evaluated once.
+        pending: Its pending rows of `gold.releases`, no key twice (`Plan.select`).
         probes: Probe id to its declaration.
         protocol: The rules.
         settings: Device, threads and memory.
@@ -67,9 +66,7 @@ def evaluate_encoder(
     """
     universe = plan.universe_of(encoder_id)
     matrix = read_matrix(delta, encoder_id, universe.entity_ids)
-    unique = pending.unique("evaluation_key", keep="first", maintain_order=True)
-    progress(pending.height - unique.height)
-    for (probe_id,), of_probe in unique.partition_by("probe_id", as_dict=True).items():
+    for (probe_id,), of_probe in pending.partition_by("probe_id", as_dict=True).items():
         ordered = of_probe.sort("family", "task_id", maintain_order=True)
         items = {row["evaluation_key"]: row for row in ordered.iter_rows(named=True)}
         problems = [

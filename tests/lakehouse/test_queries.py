@@ -127,6 +127,29 @@ def test_fewer_errors_are_a_gain(synthetic):
     assert (lower["n_folds_won"] > 0).all()
 
 
+def test_names_of_a_release_find_an_evaluation_stored_under_others(copied):
+    items = copied.release()
+    whose = (pl.col("task_id") == "task_3") & (pl.col("probe_id") == "linear")
+    twin = items.filter(whose, encoder_id="e0").with_columns(
+        pl.lit("twin").alias("encoder_id"),
+        pl.lit("elsewhere").alias("family"),
+        pl.lit("task_twin").alias("task_id"),
+    )
+    other = twin.with_columns(items.filter(whose, encoder_id="e0")["family", "task_id"])
+    both = pl.concat([items, twin, other])
+    copied.delta.replace("gold.releases", both, COMMIT, {"release_id": "current"})
+    mine = copied.scores("task_3", "e0", probe="linear").collect()
+    for words in (
+        {"family": "elsewhere"},
+        {"task": "task_twin"},
+        {"encoder": "twin", "task": "task_3"},
+    ):
+        found = copied.scores(**words).collect()
+        assert found.height == mine.height
+        assert set(found["encoder_id"]) == {"twin"}
+    assert copied.compare("e0", "twin")["difference"].to_list() == [0.0]
+
+
 def test_coverage_is_a_share_of_what_tasks_sample(synthetic):
     rows = synthetic.coverage()
     assert rows["share"].is_between(0, 1).all()

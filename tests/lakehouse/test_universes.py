@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from blanks import filled
@@ -77,3 +78,14 @@ def test_asking_for_a_superseded_task_moves_no_other_key(lake):
     assert plain.items.height == 1
     keys = asked.items.filter(task_id="new")["evaluation_key"]
     assert keys.to_list() == plain.items["evaluation_key"].to_list()
+
+
+def test_what_two_encoders_share_is_pending_once_for_all_that_are_asked(lake):
+    for name in ("silver.encoders", "silver.embeddings"):
+        rows = lake.table(name).collect().with_columns(pl.lit("twin").alias("encoder_id"))
+        lake.delta.replace(name, rows, COMMIT, {"encoder_id": "twin"})
+    found = plan(lake)
+    assert found.items["encoder_id"].to_list() == ["e", "twin"]
+    assert found.items["evaluation_key"].n_unique() == 1
+    assert found.select(["new"], ["e", "twin"])["encoder_id"].to_list() == ["e"]
+    assert found.select(["new"], ["twin"])["encoder_id"].to_list() == ["twin"]
