@@ -39,6 +39,9 @@ INTERVALS_SCHEMA = pl.Schema(
     }
 )
 
+# Coverage of every stored interval; one for all, so that intervals can be laid side by side.
+LEVEL = 0.95
+
 # Of the curve in `training_variance`, and the least signal that it counts with.
 MAX_EXCESS = 0.8
 HALF_EXCESS = 0.3
@@ -243,15 +246,15 @@ def interval_rows(
         problem: The task.
         outputs: See `replicate_scores`.
         usable: See `replicate_scores`.
-        protocol: See `replicate_scores`; its level too.
+        protocol: See `replicate_scores`.
         scores: The scores of the folds; `evaluate.SCORES_SCHEMA`.
         n_features: See `replicate_scores`.
         threads: See `replicate_scores`.
 
     Returns:
-        `INTERVALS_SCHEMA`; `replicates` is empty but for the main metric, which is compared.
+        `INTERVALS_SCHEMA` at `LEVEL`; `replicates` is empty but for the main metric, which is
+        compared.
     """
-    level = protocol.uncertainty.level
     held_out = np.unique(np.concatenate([output.rows for output in outputs]))
     n_units, n_rarer = len(np.unique(problem.rows[held_out])), len(held_out)
     if problem.kind == "binary":
@@ -264,7 +267,7 @@ def interval_rows(
         problem, outputs, usable, protocol, n_features=n_features, threads=threads
     )
     for metric, drawn in replicates.items():
-        found = find_interval(metric, values[metric], drawn, level, n_rarer=n_rarer)
+        found = find_interval(metric, values[metric], drawn, LEVEL, n_rarer=n_rarer)
         is_kept = metric == MAIN_METRICS[problem.kind]
         rows.append(
             {
@@ -273,7 +276,7 @@ def interval_rows(
                 "low": found.low,
                 "high": found.high,
                 "standard_error": found.standard_error,
-                "level": level,
+                "level": LEVEL,
                 "n_units": n_units,
                 "replicates": drawn.astype(np.float32).tolist() if is_kept else [],
             }

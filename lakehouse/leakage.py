@@ -17,6 +17,7 @@ from genebench.metrics import MAIN_METRICS
 from genebench.probes import Probe
 from genebench.problems import Prepared, derive_subtasks
 from genebench.protocols import Protocol
+from genebench.uncertainty import LEVEL
 from lakehouse.universes import prepare_task
 
 if TYPE_CHECKING:
@@ -105,7 +106,7 @@ def measure_leakage(
             off["value"] - own["value"],
             off["replicates"],
             own["replicates"],
-            protocol.uncertainty.level,
+            LEVEL,
         )
         rows.append(
             {

@@ -19,12 +19,12 @@ from genebench.errors import LakeError
 from genebench.leaderboard import weigh_tasks
 from genebench.metrics import MAIN_METRICS, METRICS
 from genebench.tasks import is_subtask
+from genebench.uncertainty import LEVEL
 from lakehouse.tables import table
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
 
-LEVEL = 0.95
 CEILINGS = ("oracle",)
 _TASK = ["family", "task_id", "kind", "probe_id", "protocol_id", "metric"]
 
@@ -40,8 +40,8 @@ def comparison_rows(lake: "Lake", release: str, level: float = LEVEL) -> pl.Data
     Returns:
         One row a pair, `encoder_a` before `encoder_b` by name, `difference` the first less the
         second by the task's main metric. Two encoders that were scored on other samples of a task
-        (`--universe full`) are no pair. `p_adjusted` is `p_rows` after Holm over all pairs of
-        encoders and tasks of a probe.
+        (`--universe full`) or with other numbers of draws are no pair. `p_adjusted` is `p_rows`
+        after Holm over all pairs of encoders and tasks of a probe.
 
     Raises:
         LakeError: The release does not exist.
@@ -191,8 +191,10 @@ def _controlled(lake: "Lake", column: str) -> pl.Expr:
 
 
 def _compare_all(scores: pl.DataFrame, level: float) -> Iterator[dict[str, Any]]:
-    # Folds and draws are paired by their number, which means the same on the same samples only.
-    for key, part in scores.partition_by(*_TASK, "label_digest", as_dict=True).items():
+    # Folds and draws are paired by their number, which means the same on the same samples and
+    # among as many draws only.
+    alike = scores.with_columns(pl.col("replicates").list.len().alias("n_draws"))
+    for key, part in alike.partition_by(*_TASK, "label_digest", "n_draws", as_dict=True).items():
         known = [row for row in part.iter_rows(named=True) if row["replicates"]]
         drawn = {row["encoder_id"]: np.array(row["replicates"], dtype=np.float64) for row in known}
         for first, second in itertools.combinations(known, 2):

@@ -111,19 +111,15 @@ class Metrics(_Model):
 
 
 class Uncertainty(_Model):
-    """How the uncertainty of a score and of a difference is stated."""
+    """How the uncertainty of a score is stated.
+
+    It is in no key: a stored interval is used by every protocol that asks for the same scores.
+    """
 
     intervals: Literal["none", "bootstrap"] = Field(
         default="none", description="`none`: mean and population SD over folds only"
     )
     draws: int = Field(default=1000, ge=100, description="bootstrap samples of held-out rows")
-    level: float = Field(default=0.95, gt=0, lt=1, description="coverage of the intervals")
-    comparison: Literal["none", "paired"] = Field(
-        default="none", description="tests between encoders on the same folds and rows"
-    )
-    correction: Literal["none", "holm"] = Field(
-        default="none", description="correction for the number of comparisons"
-    )
 
 
 class Protocol(_Model):

@@ -49,6 +49,12 @@ def test_the_standard_protocol_holds_out_entities_scales_and_chooses_its_penalty
         assert set(load("paper").metrics_of(kind)) <= set(standard.metrics_of(kind))
 
 
+@pytest.mark.parametrize("rule", [{"level": 0.9}, {"comparison": "none"}, {"correction": "none"}])
+def test_a_rule_of_uncertainty_that_nothing_follows_is_refused(rule):
+    with pytest.raises(ValidationError, match=rf"uncertainty\.{next(iter(rule))}"):
+        load("paper", uncertainty={"intervals": "bootstrap", **rule})
+
+
 def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
     paper = load("paper")
     assert load("paper", id="mine", title="Mine").digest() == paper.digest()

@@ -141,6 +141,22 @@ def change(lake, name, **columns):
     lake.delta.replace(name, rows, COMMIT, partition)
 
 
+def test_encoders_with_other_numbers_of_draws_are_no_pair(lake):
+    # A protocol that asks for other draws shares the keys of those that were there before it.
+    key = lake.release().filter(task_id="clear", encoder_id="good")["evaluation_key"][0]
+    other = pl.lit("f" * 32).alias("evaluation_key")
+    for name in ("gold.intervals", "gold.evaluations", "gold.scores"):
+        rows = lake.table(name).filter(pl.col("evaluation_key") == key).collect()
+        if name == "gold.intervals":
+            rows = rows.with_columns(pl.col("replicates").list.head(150))
+        lake.delta.append(name, rows.with_columns(other), COMMIT)
+    renamed = pl.col("evaluation_key").replace(key, "f" * 32)
+    change(lake, "gold.releases", evaluation_key=renamed)
+    found = comparison_rows(lake, "current")
+    assert found.filter(task_id="clear").height == 3
+    assert found.height == 15
+
+
 def test_a_control_that_is_worse_than_chance_solves_nothing(tmp_path):
     lake = lake_of(tmp_path, {"low": {"good": 0.35, "fair": 0.3, "degree": 0.37}})
     (found,) = verdict_rows(lake, "current", comparison_rows(lake, "current")).to_dicts()
