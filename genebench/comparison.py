@@ -66,8 +66,9 @@ def compare_folds(
 
     Args:
         differences: (folds,), first less second.
-        n_train: Mean number of training rows of a fold.
-        n_test: Mean number of held-out rows of a fold.
+        n_train: Mean number of what is dealt (rows, or entities of pairs) that a fold trains on;
+            its ratio to `n_test` alone counts.
+        n_test: Mean number of them that it holds out.
         level: Coverage of the interval.
 
     Raises:

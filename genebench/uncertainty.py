@@ -149,7 +149,9 @@ def training_variance(problem: Problem, n_features: int, signal: float) -> float
     discriminant; Raudys and Young 2004). The curve over that ratio is a fit to simulated embeddings
     of 1 to 384 features and 100 to 3,000 rows with known ROC AUC (`docs/method.md`), and no
     theorem: there is no unbiased estimate of the variance of cross-validation (Bengio and
-    Grandvalet 2004). It is too cautious where few directions hold nearly all variance.
+    Grandvalet 2004). It is too cautious where few directions hold nearly all variance. Pairs count
+    as rows by themselves, though those with a common entity share its vector: where entities are in
+    many pairs the noise is larger than the formula says, and the result too small.
 
     Args:
         problem: The task. Classes of multi-label and multiclass tasks count as one of mean size,

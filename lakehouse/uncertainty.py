@@ -161,7 +161,11 @@ def _read(lake: "Lake", release: str) -> pl.DataFrame:
     by_fold = (
         folds.sort("fold")
         .group_by(who, maintain_order=True)
-        .agg(pl.col("value").alias("folds"), pl.col("n_train").mean(), pl.col("n_test").mean())
+        .agg(
+            pl.col("value").alias("folds"),
+            pl.col("n_train", "n_test").mean(),
+            (pl.col("n_train") + pl.col("n_test")).mean().alias("n_used"),
+        )
     )
     intervals = (
         lake.table("gold.intervals")
@@ -170,8 +174,23 @@ def _read(lake: "Lake", release: str) -> pl.DataFrame:
         .unique(["evaluation_key", "metric"])
         .collect()
     )
+    sizes = (
+        lake.table("gold.evaluations")
+        .filter(pl.col("status") == "ok")
+        .select("evaluation_key", "n_samples")
+        .unique("evaluation_key")
+        .collect()
+    )
+    # Where entities of pairs are held out, a pair of one in each part is in neither. What counts
+    # of the parts is then how many entities they hold, which goes with the root of their pairs.
+    is_by_entity = pl.col("n_used") < pl.col("n_samples")
+    parts = (
+        pl.when(is_by_entity).then(pl.col(name).sqrt()).otherwise(name).alias(name)
+        for name in ("n_train", "n_test")
+    )
     return (
-        by_fold.with_columns(pl.col("folds").list.mean().alias("value"))
+        by_fold.join(sizes, on="evaluation_key", how="left")
+        .with_columns(pl.col("folds").list.mean().alias("value"), *parts)
         .join(intervals, on=["evaluation_key", "metric"], how="left")
         .filter(~pl.col("encoder_id").is_in(_ceilings(lake)))
         .with_columns(_controlled(lake, "encoder_id").alias("is_control"))

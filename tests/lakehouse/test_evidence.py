@@ -42,7 +42,7 @@ def lake(tmp_path):
     return lake_of(tmp_path, MEANS)
 
 
-def lake_of(folder, means_by_task):
+def lake_of(folder, means_by_task, n_train=80, n_test=20, n_samples=100):
     opened = open_lake(folder / "lake")
     rng = np.random.default_rng(0)
     tasks = [
@@ -71,7 +71,8 @@ def lake_of(folder, means_by_task):
             items.append(who | {"release_id": "current"})
             wiggle = np.array([-0.01, 0.01, 0.0, 0.005, -0.005]) * rng.permutation([1, 1, 1, 1, 2])
             scores += [
-                who | {"label": "", "fold": k, "value": mean + w, "n_train": 80, "n_test": 20}
+                who
+                | {"label": "", "fold": k, "value": mean + w, "n_train": n_train, "n_test": n_test}
                 for k, w in enumerate(wiggle - wiggle.mean())
             ]
             intervals.append(
@@ -85,7 +86,7 @@ def lake_of(folder, means_by_task):
         ("silver.tasks", tasks),
         ("silver.encoders", encoders),
         ("gold.releases", items),
-        ("gold.evaluations", [i | {"status": "ok"} for i in items]),
+        ("gold.evaluations", [i | {"status": "ok", "n_samples": n_samples} for i in items]),
         ("gold.scores", scores),
         ("gold.intervals", intervals),
     ):
@@ -155,6 +156,13 @@ def test_encoders_with_other_numbers_of_draws_are_no_pair(lake):
     found = comparison_rows(lake, "current")
     assert found.filter(task_id="clear").height == 3
     assert found.height == 15
+
+
+def test_the_test_on_folds_counts_entities_where_pairs_are_held_out_by_entity(lake, tmp_path):
+    # A fifth of the entities has a twenty-fifth of the pairs, the others have sixteen.
+    pairs = lake_of(tmp_path / "pairs", MEANS, n_train=400, n_test=25, n_samples=625)
+    by_rows, by_pairs = (comparison_rows(one, "current")["p_folds"] for one in (lake, pairs))
+    assert by_pairs.to_list() == pytest.approx(by_rows.to_list())
 
 
 def test_a_control_that_is_worse_than_chance_solves_nothing(tmp_path):
