@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import polars as pl
 
 from genebench.digest import digest_frame, digest_json, digest_vectors
-from genebench.encoders import Encoder, Reading, Vectors
+from genebench.encoders import Encoder, Reading, Vectors, parse_arguments
 from genebench.errors import EncoderUnavailable
 from genebench.inputs import render_contents
 from genebench.tasks.statistics import label_columns
@@ -53,7 +53,7 @@ class Material:
         A fitted encoder sees all of its entities at once, and a table of vectors is read once.
         """
         rows = self.wanted if self.encoder.is_fitted else self.pending
-        is_whole = self.encoder.is_fitted or self.encoder.reads == "nothing"
+        is_whole = self.encoder.is_fitted or self.encoder.reads in ("identifiers", "nothing")
         size = max(rows.height, 1) if is_whole else CHUNK_ENTITIES
         length = pl.col("contents").list.eval(pl.element().str.len_chars()).list.sum()
         for _, of_type in sorted(rows.partition_by("entity_type", as_dict=True).items()):
@@ -146,6 +146,8 @@ def _wanted(delta: Delta, encoder: Encoder, entity_type: str, needed: pl.DataFra
         rendered = _plain(needed.filter(pl.col("entity_id").is_in(list(both))), digest)
     elif encoder.reads == "labels":
         rendered = _plain(needed, digest_frame(oracle_labels(delta)))
+    elif encoder.reads == "identifiers":
+        rendered = _plain(needed, _identifiers_digest(delta, encoder, entity_type))
     else:
         rendered = _plain(needed, "")
     return rendered.select(
@@ -159,6 +161,15 @@ def _plain(needed: pl.DataFrame, input_digest: str) -> pl.DataFrame:
         pl.lit([], dtype=pl.List(pl.String)).alias("contents"),
         pl.lit(input_digest).alias("input_digest"),
     )
+
+
+def _identifiers_digest(delta: Delta, encoder: Encoder, entity_type: str) -> str:
+    """Digest of the identifiers by which an encoder finds entities in its table."""
+    namespace = parse_arguments(encoder).model_dump()["namespace"]
+    read = delta.scan("silver.xrefs").filter(
+        (pl.col("entity_type") == entity_type) & (pl.col("namespace") == namespace)
+    )
+    return digest_frame(read.select("identifier", "entity_id", "status").collect())
 
 
 def _digests_of(
@@ -213,7 +224,7 @@ def reading_of(delta: Delta, material: Material, chunk: pl.DataFrame) -> Reading
     entity_type = chunk["entity_type"][0]
     encoder = material.encoder
     xrefs = labels = None
-    if encoder.reads == "nothing":
+    if encoder.reads == "identifiers":
         xrefs = delta.scan("silver.xrefs").filter(pl.col("entity_type") == entity_type).collect()
     if encoder.reads == "labels":
         labels = oracle_labels(delta).filter(pl.col("entity_type") == entity_type)

@@ -165,7 +165,7 @@ class Encoder(_Declared):
 
     @property
     def reads(self) -> str:
-        """`text dna protein nothing vectors labels`: what of an entity decides its vector."""
+        """`text dna protein identifiers nothing vectors labels`: what it reads of an entity."""
         return self.entry.reads
 
     @property

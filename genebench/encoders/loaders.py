@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Reads = Literal["text", "dna", "protein", "nothing", "vectors", "labels"]
+Reads = Literal["text", "dna", "protein", "identifiers", "nothing", "vectors", "labels"]
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ LOADERS: Mapping[str, LoaderEntry] = {
     ),
     "oracle": LoaderEntry(f"{_HERE}.controls", "Oracle", "labels", is_fitted=True, revision=2),
     "token_table": LoaderEntry(
-        f"{_HERE}.expression", "TokenTable", "nothing",
+        f"{_HERE}.expression", "TokenTable", "identifiers",
         needs=("dimension", "files", "arguments"), files=("checkpoint", "vocabulary"),
     ),
     "precomputed": LoaderEntry(
-        f"{_HERE}.precomputed", "Precomputed", "nothing", files=("vectors",)
+        f"{_HERE}.precomputed", "Precomputed", "identifiers", files=("vectors",)
     ),
     "esm": LoaderEntry(
         f"{_HERE}.protein", "ProteinTransformer", "protein", files=("checkpoint",),
@@ -66,7 +66,7 @@ LOADERS: Mapping[str, LoaderEntry] = {
         f"{_HERE}.derived", "Pca", "vectors", is_fitted=True, needs=("base", "arguments")
     ),
     "row_count": LoaderEntry(
-        f"{_HERE}.study_bias", "RowCount", "nothing", needs=("files", "arguments"),
+        f"{_HERE}.study_bias", "RowCount", "identifiers", needs=("files", "arguments"),
         files=("table",),
     ),
     "text_length": LoaderEntry(

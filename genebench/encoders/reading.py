@@ -35,7 +35,7 @@ class Reading:
 
     Args:
         entity_type: `gene`, `disease`, ...
-        entity_ids: n ids; for a loader that reads nothing, every id that should get a vector.
+        entity_ids: n ids; of a table's loader, every id that has no vector yet.
         contents: n tuples: one rendered text, or the parts of a sequence input; () where the
             loader reads none of its own.
         xrefs: Outside identifiers: namespace, identifier, entity_id, status, is_ambiguous.

@@ -1,0 +1,96 @@
+"""What of an encoder's work is left to do, and when its vectors are no longer good."""
+
+from pathlib import Path
+
+import polars as pl
+import pytest
+from blanks import filled
+
+from genebench.encoders import Encoder, digest, load
+from lakehouse import open_lake
+from lakehouse.delta import Commit
+from lakehouse.embedded import encoder_row, stored_size
+from lakehouse.materials import embedding_rows, kept_rows, plan_material, reading_of
+from lakehouse.queries import Lake
+
+COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
+
+
+def write(lake: Lake, name: str, rows: list[dict], where: dict[str, str] | None = None) -> None:
+    lake.delta.replace(name, filled(name, rows), COMMIT, where)
+
+
+def sample(lake: Lake, *genes: str) -> None:
+    who = {"family": "f", "entity_type": "gene"}
+    rows = [who | {"sample_id": gene, "entity_id": gene} for gene in genes]
+    write(lake, "silver.samples", rows, {"family": "f"})
+
+
+def name_genes(lake: Lake, namespace: str = "symbol", **genes: str) -> None:
+    """Make a catalogue in which each identifier is that of a gene."""
+    who = {"entity_type": "gene", "namespace": namespace, "status": "approved"}
+    rows = [who | {"identifier": name, "entity_id": gene} for name, gene in genes.items()]
+    write(lake, "silver.xrefs", rows, {"entity_type": "gene"})
+
+
+@pytest.fixture
+def lake(tmp_path: Path) -> Lake:
+    """Tasks sample three genes, which the catalogue knows by their symbols."""
+    opened = open_lake(tmp_path / "lake")
+    sample(opened, "hgnc:1", "hgnc:2", "hgnc:3")
+    name_genes(opened, A="hgnc:1", B="hgnc:2", C="hgnc:3")
+    return opened
+
+
+def declare(loader: str, **fields: object) -> Encoder:
+    values = {"id": "mine", "title": "Mine", "modality": "expression", "loader": loader}
+    return Encoder.model_validate(values | fields)
+
+
+def embed(lake: Lake, encoder: Encoder) -> int:
+    """Do what is left of an encoder's work; how many entities were encoded."""
+    material = plan_material(lake.delta, encoder, digest(encoder))
+    if material.is_done:
+        return 0
+    rows = [kept_rows(lake.delta, material)]
+    for chunk in material.chunks():
+        vectors = load(encoder).encode(reading_of(lake.delta, material, chunk), lambda n: None)
+        rows.append(embedding_rows(material, chunk, vectors, "r1"))
+    where = {"encoder_id": encoder.id}
+    lake.delta.replace("silver.embeddings", pl.concat(rows), COMMIT, where)
+    row = encoder_row(material, True, stored_size(lake.delta, encoder.id), "r1")
+    lake.delta.replace("silver.encoders", row, COMMIT, where)
+    return material.pending.height
+
+
+def vectors(lake: Lake, encoder_id: str = "mine") -> dict[str, list[float]]:
+    rows = lake.table("silver.embeddings").filter(pl.col("encoder_id") == encoder_id).collect()
+    return dict(rows.select("entity_id", "vector").iter_rows())
+
+
+def test_vectors_of_a_table_follow_a_new_catalogue(lake: Lake, tmp_path: Path) -> None:
+    table = tmp_path / "vectors.csv"
+    table.write_text("symbol,0\nA,1\nB,2\nNEW,3\n")
+    encoder = declare("precomputed", model=str(table))
+    embed(lake, encoder)
+    assert vectors(lake) == {"hgnc:1": [1.0], "hgnc:2": [2.0]}
+    name_genes(lake, A="hgnc:2", B="hgnc:1", NEW="hgnc:3")
+    assert embed(lake, encoder) == 3
+    assert vectors(lake) == {"hgnc:1": [2.0], "hgnc:2": [1.0], "hgnc:3": [3.0]}
+    assert embed(lake, encoder) == 0
+
+
+@pytest.mark.parametrize(
+    "encoder",
+    [
+        declare("random", dimension=2),
+        declare("precomputed", model="vectors.csv", **{"with": {"namespace": "ensembl"}}),
+    ],
+    ids=["random", "a table by another namespace"],
+)
+def test_a_catalogue_that_an_encoder_does_not_read_moves_nothing(
+    encoder: Encoder, lake: Lake
+) -> None:
+    before = plan_material(lake.delta, encoder, "x").wanted_digest
+    name_genes(lake, A="hgnc:2")
+    assert plan_material(lake.delta, encoder, "x").wanted_digest == before
