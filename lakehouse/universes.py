@@ -136,57 +136,66 @@ def _read_layout(delta: Delta, protocol: Protocol, universe: str) -> Layout:
     needed = samples.select("entity_type", "entity_id").unique()
     covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")
     least = 0.0 if universe == "full" else MIN_COVERAGE
-    encoder_ids = _usable_encoders(encoders, covered, needed, least, refused)
+    covered = _enough_covered(encoders, covered, needed, least, refused)
     universes = tuple(
         _universe(ids, entities, tasks, samples, labels, protocol, refused)
-        for ids, entities in _universes(universe, encoder_ids, covered)
+        for ids, entities in _universes(universe, covered)
     )
     modalities = dict(encoders.select("encoder_id", "modality").iter_rows())
     return Layout(universes, covered, modalities, refused)
 
 
-def _usable_encoders(
+def _enough_covered(
     encoders: pl.DataFrame,
     covered: pl.DataFrame,
     needed: pl.DataFrame,
     least: float,
     refused: dict[str, str],
-) -> list[str]:
-    usable = []
+) -> pl.DataFrame:
+    """The rows of `covered` that take part: of finished encoders, and of types covered enough.
+
+    Universes intersect type by type, so an encoder that has few diseases takes no part in theirs.
+    """
+    n_needed = dict(needed.group_by("entity_type").len().iter_rows())
+    kept = []
     for encoder_id, is_complete in encoders.select("encoder_id", "is_complete").iter_rows():
         mine = covered.filter(pl.col("encoder_id") == encoder_id)
-        types = mine["entity_type"].unique()
-        wanted = needed.filter(pl.col("entity_type").is_in(types.implode())).height
+        n_covered = sorted(mine.group_by("entity_type").len().iter_rows())
+        few = {kind: n for kind, n in n_covered if n < least * n_needed[kind]}
         if not is_complete:
             refused[encoder_id] = (
                 f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
             )
-        elif not mine.height or mine.height < least * wanted:
-            share = mine.height / wanted if wanted else 0.0
-            refused[encoder_id] = (
-                f"covers {mine.height:,} of {wanted:,} entities ({share:.0%}, at least "
-                f"{MIN_COVERAGE:.0%} needed to share a universe); `--universe full` takes each "
-                "encoder on what it covers"
+            continue
+        if not n_covered:
+            refused[encoder_id] = "has no vector of any entity that a task samples"
+        for kind, n in few.items():
+            name = encoder_id if len(n_covered) == 1 else f"{encoder_id} on {kind} entities"
+            refused[name] = (
+                f"covers {n:,} of {n_needed[kind]:,} {kind} entities ({n / n_needed[kind]:.0%}, at "
+                f"least {MIN_COVERAGE:.0%} needed to share a universe); `--universe full` takes "
+                "each encoder on what it covers"
             )
-        else:
-            usable.append(encoder_id)
-    return sorted(usable)
+        kept.append(mine.filter(~pl.col("entity_type").is_in(list(few))))
+    return pl.concat([covered.clear(), *kept])
 
 
 def _universes(
-    universe: str, encoder_ids: list[str], covered: pl.DataFrame
+    universe: str, covered: pl.DataFrame
 ) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
     entities = ["entity_type", "entity_id"]
-    mine = covered.filter(pl.col("encoder_id").is_in(encoder_ids))
+    encoder_ids = covered["encoder_id"].unique().sort().to_list()
     if not encoder_ids:
         return
     if universe == "full":
         for encoder_id in encoder_ids:
-            yield (encoder_id,), mine.filter(pl.col("encoder_id") == encoder_id).select(entities)
+            yield (encoder_id,), covered.filter(pl.col("encoder_id") == encoder_id).select(entities)
         return
-    readers = mine.group_by("entity_type").agg(pl.col("encoder_id").n_unique().alias("n_readers"))
+    readers = covered.group_by("entity_type").agg(
+        pl.col("encoder_id").n_unique().alias("n_readers")
+    )
     shared = (
-        mine.group_by(entities)
+        covered.group_by(entities)
         .agg(pl.len().alias("n"))
         .join(readers, on="entity_type")
         .filter(pl.col("n") == pl.col("n_readers"))

@@ -89,3 +89,28 @@ def test_what_two_encoders_share_is_pending_once_for_all_that_are_asked(lake):
     assert found.items["evaluation_key"].n_unique() == 1
     assert found.select(["new"], ["e", "twin"])["encoder_id"].to_list() == ["e"]
     assert found.select(["new"], ["twin"])["encoder_id"].to_list() == ["twin"]
+
+
+def test_an_encoder_of_few_diseases_leaves_their_universe_to_the_others(lake):
+    diseases = [f"efo:{number:02d}" for number in range(10)]
+    who = {"family": "d", "task_id": "of_diseases", "entity_type": "disease"}
+    samples = [who | {"sample_id": name, "entity_id": name} for name in diseases]
+    lake.delta.replace("silver.samples", filled("silver.samples", samples), COMMIT, {"family": "d"})
+    for encoder_id in ("e", "few"):
+        known = diseases if encoder_id == "e" else diseases[:1]
+        ids = [*(("gene", gene) for gene in GENES), *(("disease", name) for name in known)]
+        vectors = [
+            {"encoder_id": encoder_id, "entity_type": kind, "entity_id": name, "dimension": 1,
+             "vector": [1.0], "vector_digest": name}
+            for kind, name in ids
+        ]  # fmt: skip
+        encoder = {"encoder_id": encoder_id, "modality": "text", "is_complete": True}
+        where = {"encoder_id": encoder_id}
+        for name, rows in (("silver.embeddings", vectors), ("silver.encoders", [encoder])):
+            lake.delta.replace(name, filled(name, rows), COMMIT, where)
+    found = plan(lake)
+    shared = found.universe_rows().group_by("entity_type").len()
+    assert dict(shared.iter_rows()) == {"gene": 60, "disease": 10}
+    assert set(found.items["encoder_id"]) == {"e", "few"}
+    assert "covers 1 of 10 disease entities (10%" in found.refused["few on disease entities"]
+    assert "few on disease entities" not in plan(lake, universe="full").refused
