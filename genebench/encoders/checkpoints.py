@@ -8,6 +8,7 @@ import argparse
 import io
 import json
 import pickle
+import struct
 from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -48,7 +49,15 @@ def read_torch(path: Path) -> Any:
                 f"({_first_line(error, 'GLOBAL')}); nothing was executed. Use the published file"
             ) from None
         raise EncoderError(f"{path}: is no torch checkpoint ({_first_line(error)})") from None
-    except (RuntimeError, EOFError, OSError, ValueError, KeyError, TypeError) as error:
+    except (
+        RuntimeError,
+        EOFError,
+        OSError,
+        ValueError,
+        LookupError,
+        TypeError,
+        struct.error,
+    ) as error:
         raise EncoderError(
             f"{path}: is truncated or no torch checkpoint ({_first_line(error)}); fetch it again"
         ) from error

@@ -17,6 +17,8 @@ from genebench.encoders.declaration import describe_near
 from genebench.errors import EncoderError
 
 if TYPE_CHECKING:
+    import h5py
+
     from genebench.encoders.precomputed import PrecomputedArguments
 
 Table = tuple[list[str], npt.NDArray[np.float32]]
@@ -43,7 +45,14 @@ def read_vectors(path: Path, arguments: "PrecomputedArguments") -> Table:
         return _READERS[name](path, arguments)
     except EncoderError:
         raise
-    except (OSError, ValueError, KeyError, pl.exceptions.PolarsError, zipfile.BadZipFile) as error:
+    except (
+        OSError,
+        ValueError,
+        TypeError,
+        LookupError,
+        pl.exceptions.PolarsError,
+        zipfile.BadZipFile,
+    ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(f"{path}: cannot be read as {name}: {reason}") from error
 
@@ -192,11 +201,17 @@ def _read_h5ad(path: Path, arguments: "PrecomputedArguments") -> Table:
             raise EncoderError(f"{path}: {axis} has no column {key!r}")
         column = table[key]
         if isinstance(column, h5py.Group):
-            categories = column["categories"].asstr()[:]
-            names = [str(categories[code]) for code in column["codes"][:]]
+            categories = _h5_names(column["categories"])
+            # A name that is missing has code -1, and maps to no entity.
+            names = [categories[code] if code >= 0 else "" for code in column["codes"][:]]
         else:
-            names = [str(name) for name in column.asstr()[:]]
+            names = _h5_names(column)
         return _paired(path, names, file[array][:])
+
+
+def _h5_names(column: "h5py.Dataset") -> list[str]:
+    is_text = column.dtype.kind in "OS"
+    return [str(name) for name in (column.asstr() if is_text else column)[:]]
 
 
 def _read_word2vec(path: Path) -> Table:
@@ -271,7 +286,7 @@ def _from_mapping(path: Path, data: object) -> Table:
     widths = {len(v) if isinstance(v, list) else -1 for v in data.values()}
     if len(widths) > 1 or -1 in widths:
         raise EncoderError(f"{path}: the vectors have different widths")
-    return _paired(path, list(data), list(data.values()))
+    return _paired(path, [str(name) for name in data], list(data.values()))
 
 
 _READERS: Mapping[str, Callable[[Path, "PrecomputedArguments"], Table]] = {

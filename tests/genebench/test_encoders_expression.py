@@ -14,7 +14,7 @@ from transformers import BertConfig, BertForMaskedLM
 
 from genebench import encoders
 from genebench.encoders import Encoder, Place, Reading, Vectors, load
-from genebench.encoders.checkpoints import read_pickle, read_state, read_vocabulary
+from genebench.encoders.checkpoints import read_pickle, read_state, read_torch, read_vocabulary
 from genebench.errors import EncoderError
 
 FOLDER = Path(encoders.__file__).parent
@@ -278,6 +278,16 @@ def test_a_truncated_checkpoint_is_one_clear_error(share: float, tmp_path: Path)
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(EncoderError, match=r"truncated|is empty"):
         encode(registered("cellplm"), tmp_path, READING)
+
+
+def test_a_checkpoint_of_the_old_format_is_a_clear_error_wherever_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "old.pt"
+    torch.save({"layer": torch.zeros(2, 3)}, path, _use_new_zipfile_serialization=False)
+    content = path.read_bytes()
+    for end in range(len(content)):
+        path.write_bytes(content[:end])
+        with pytest.raises(EncoderError, match=r"old\.pt: "):
+            read_torch(path)
 
 
 def test_a_truncated_dictionary_and_configuration_are_clear_errors(tmp_path: Path) -> None:

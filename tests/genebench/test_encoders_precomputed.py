@@ -148,6 +148,46 @@ def test_an_h5ad_file_gives_vectors_of_its_genes_or_observations(
         encode(path, vectors=array.split("/", maxsplit=1)[0] + "/absent")
 
 
+def test_a_row_of_an_h5ad_file_without_a_name_is_of_no_gene(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5ad needs the extra `h5ad`")
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        file["var/name/categories"] = ["BRCA1", "TP53"]
+        file["var/name/codes"] = np.array([0, 1, -1], np.int8)
+        file["varm/x"] = np.array([[1.0], [2.0], [100.0]])
+    vectors = encode(path, key="name", vectors="varm/x")
+    assert dict(zip(vectors.entity_ids, vectors.matrix.ravel(), strict=True)) == {
+        "hgnc:1100": 1.0,
+        "hgnc:11998": 2.0,
+    }
+    assert vectors.counts["n_unmapped"] == 1
+
+
+def test_numbers_are_read_as_identifiers(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5ad needs the extra `h5ad`")
+    pickled, cells = tmp_path / "vectors.pkl", tmp_path / "cells.h5ad"
+    pickled.write_bytes(pickle.dumps({7157: [1.0, 2.0], 1: [3.0, 4.0]}))
+    with h5py.File(cells, "w") as file:
+        file["var/entrez"] = [7157, 1]
+        file["varm/x"] = np.array([[1.0, 2.0], [3.0, 4.0]])
+    for vectors in (
+        encode(pickled, namespace="entrez"),
+        encode(cells, namespace="entrez", key="entrez", vectors="varm/x"),
+    ):
+        assert vectors.entity_ids == ["hgnc:11998"]
+        assert vectors.matrix.tolist() == [[1.0, 2.0]]
+
+
+def test_an_array_of_an_h5ad_file_that_is_no_table_is_one_clear_error(tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5ad needs the extra `h5ad`")
+    path = tmp_path / "cells.h5ad"
+    with h5py.File(path, "w") as file:
+        file["var/_index"] = NAMES
+        file["varm/sparse/data"] = [1.0]
+    with pytest.raises(EncoderError, match=f"{path}: cannot be read as h5ad"):
+        encode(path, vectors="varm/sparse")
+
+
 @pytest.mark.parametrize(
     ("namespace", "names", "found"),
     [
