@@ -1,11 +1,10 @@
 """The digest of what decides an encoder's vectors."""
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from genebench.digest import digest_json
-from genebench.encoders.declaration import Encoder, parse_arguments
+from genebench.encoders.declaration import Encoder, WeightFile, parse_arguments
 from genebench.encoders.reading import Place
 from genebench.errors import EncoderError
 
@@ -20,7 +19,8 @@ def digest(
     In it: the loader and its revision, model and commit, template and missing rule, the loader's
     arguments with their defaults, the width, the sha256 of local files, and the digests of the
     encoders it is made from. Not in it: id, title, modality, licence, paths, device and batch
-    size. A weight file with a declared sha256 counts by that, so a plan needs no weights.
+    size. A weight file with a declared sha256 counts by that, and a hub model by its commit unless
+    its files lie in the weights folder, so a plan needs no weights.
 
     Args:
         encoder: The declaration.
@@ -69,14 +69,19 @@ def _digest(
 
 
 def _model_identity(encoder: Encoder, place: Place) -> Any:
-    from genebench.encoders.weights import folder_digest, sha256_of
+    from genebench.encoders.mpnet_parts import is_as_unpacked
+    from genebench.encoders.weights import expected_path, folder_digest, local_folder, sha256_of
 
     model = encoder.model
-    if model is None or model.startswith("package:") or encoder.names_hub:
+    if model is None or model.startswith("package:"):
         return model
-    path = Path(model).expanduser()
-    if not path.is_absolute() and place.sources is not None:
-        path = place.sources / path
+    if encoder.loader == "precomputed":
+        path = expected_path(encoder, place, WeightFile(name=model))
+    else:
+        folder = local_folder(encoder, place)
+        if folder is None or (encoder.names_hub and is_as_unpacked(folder)):
+            return model
+        path = folder
     if path.is_dir():
         return folder_digest(path)
     return sha256_of(path) if path.is_file() else path.name

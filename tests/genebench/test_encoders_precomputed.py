@@ -308,6 +308,19 @@ def test_a_missing_file_says_where_to_put_it(tmp_path: Path) -> None:
         load(encoder, Place(weights=tmp_path)).encode(GENES, silent)
 
 
+def test_a_data_set_folder_is_found_among_the_sources(tmp_path: Path) -> None:
+    (tmp_path / "sources").mkdir()
+    write_dataset(tmp_path / "sources" / "vectors", "parquet")
+    encoder = Encoder.model_validate(
+        {
+            "id": "mine", "title": "Mine", "modality": "text", "loader": "precomputed",
+            "model": "vectors", "with": {"vectors": "vector"},
+        }
+    )  # fmt: skip
+    place = Place(tmp_path / "weights", tmp_path / "sources")
+    assert set(load(encoder, place).encode(GENES, silent).entity_ids) == set(IDS)
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
     class Hostile:
         def __reduce__(self) -> tuple[object, ...]:
