@@ -95,8 +95,10 @@ def embed_encoder(
     """
     context = open_context(profile, files, lake_root=lake)
     encoder = context.registry.encoders[encoder_id]
-    digest = encoder_digest(encoder, context.place, context.registry.encoders)
-    material = plan_material(context.lake.delta, encoder, digest)
+    declared = context.registry.encoders
+    digest = encoder_digest(encoder, context.place, declared)
+    bases = {b: encoder_digest(declared[b], context.place, declared) for b in encoder.bases()}
+    material = plan_material(context.lake.delta, encoder, digest, bases)
     if material.is_done:
         return 0, f"{material.wanted.height:,} vectors of the same digests are there"
     n_encoded, counts = _materialise(context, encoder, material)

@@ -5,7 +5,7 @@ Only entities that some task samples are embedded: vectors that nothing is score
 """
 
 import datetime as dt
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -61,12 +61,22 @@ class Material:
             yield from ordered.iter_slices(size)
 
 
-def plan_material(delta: Delta, encoder: Encoder, encoder_digest: str) -> Material:
+def plan_material(
+    delta: Delta, encoder: Encoder, encoder_digest: str, base_digests: Mapping[str, str]
+) -> Material:
     """Compare what an encoder should have embedded with what is stored.
 
+    Args:
+        delta: The lake.
+        encoder: The encoder.
+        encoder_digest: Of what decides its vectors.
+        base_digests: The encoders that it is made from, with the digests that they have now.
+
     Raises:
-        EncoderUnavailable: The lake has nothing that the encoder reads.
+        EncoderUnavailable: The lake has nothing that the encoder reads, or not all vectors of a
+            base, or those of another digest.
     """
+    _refuse_unfinished_bases(delta, encoder, base_digests)
     needed = (
         delta.scan("silver.samples")
         .filter(pl.col("entity_type").is_in(list(encoder.entities)))
@@ -113,6 +123,26 @@ def plan_material(delta: Delta, encoder: Encoder, encoder_digest: str) -> Materi
         has_stale,
         bool(finished.height) and not has_stale,
     )
+
+
+def _refuse_unfinished_bases(
+    delta: Delta, encoder: Encoder, base_digests: Mapping[str, str]
+) -> None:
+    rows = delta.scan("silver.encoders").select("encoder_id", "encoder_digest", "is_complete")
+    found = {base: (digest, is_complete) for base, digest, is_complete in rows.collect().rows()}
+    for base, digest in base_digests.items():
+        stored, is_complete = found.get(base, (None, False))
+        if stored == digest and is_complete:
+            continue
+        if stored is None:
+            reason = "has no vectors"
+        elif stored != digest:
+            reason = "has vectors of another declaration or of other weights"
+        else:
+            reason = "was interrupted while it embedded"
+        raise EncoderUnavailable(
+            f"{encoder.id}: its base {base!r} {reason}; run `genebench embed {base}` first"
+        )
 
 
 def _nothing_to_read(encoder: Encoder) -> str:

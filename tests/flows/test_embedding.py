@@ -89,7 +89,7 @@ def test_an_encoder_without_its_weights_is_refused_and_the_others_run(curated, m
     assert set(outcome.done) == {"text_length"}
     assert set(outcome.refused) == {"gtex_pca", "hpa_tissues", "hpa_tissues_pca", "geneformer"}
     assert "Put it at" in outcome.refused["gtex_pca"]
-    assert "no entity has a vector by hpa_tissues" in outcome.refused["hpa_tissues_pca"]
+    assert "its base 'hpa_tissues' has no vectors" in outcome.refused["hpa_tissues_pca"]
     assert set(place.rows("silver.encoders")["encoder_id"]) == {"text_length"}
     with pytest.raises(GenebenchError, match=r"(?s)1 failed.*gtex_pca.*Put it at"):
         embed(["gtex_pca"])

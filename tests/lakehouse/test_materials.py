@@ -7,10 +7,11 @@ import pytest
 from blanks import filled
 
 from genebench.encoders import Encoder, digest, load
+from genebench.errors import EncoderUnavailable
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.embedded import encoder_row, stored_size
-from lakehouse.materials import embedding_rows, kept_rows, plan_material, reading_of
+from lakehouse.materials import Material, embedding_rows, kept_rows, plan_material, reading_of
 from lakehouse.queries import Lake
 
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
@@ -47,9 +48,15 @@ def declare(loader: str, **fields: object) -> Encoder:
     return Encoder.model_validate(values | fields)
 
 
-def embed(lake: Lake, encoder: Encoder) -> int:
+def plan(lake: Lake, encoder: Encoder, *bases: Encoder) -> Material:
+    declared = {base.id: base for base in bases}
+    digests = {base.id: digest(base) for base in bases}
+    return plan_material(lake.delta, encoder, digest(encoder, encoders=declared), digests)
+
+
+def embed(lake: Lake, encoder: Encoder, *bases: Encoder, is_complete: bool = True) -> int:
     """Do what is left of an encoder's work; how many entities were encoded."""
-    material = plan_material(lake.delta, encoder, digest(encoder))
+    material = plan(lake, encoder, *bases)
     if material.is_done:
         return 0
     rows = [kept_rows(lake.delta, material)]
@@ -58,7 +65,7 @@ def embed(lake: Lake, encoder: Encoder) -> int:
         rows.append(embedding_rows(material, chunk, vectors, "r1"))
     where = {"encoder_id": encoder.id}
     lake.delta.replace("silver.embeddings", pl.concat(rows), COMMIT, where)
-    row = encoder_row(material, True, stored_size(lake.delta, encoder.id), "r1")
+    row = encoder_row(material, is_complete, stored_size(lake.delta, encoder.id), "r1")
     lake.delta.replace("silver.encoders", row, COMMIT, where)
     return material.pending.height
 
@@ -91,6 +98,21 @@ def test_vectors_of_a_table_follow_a_new_catalogue(lake: Lake, tmp_path: Path) -
 def test_a_catalogue_that_an_encoder_does_not_read_moves_nothing(
     encoder: Encoder, lake: Lake
 ) -> None:
-    before = plan_material(lake.delta, encoder, "x").wanted_digest
+    before = plan(lake, encoder).wanted_digest
     name_genes(lake, A="hgnc:2")
-    assert plan_material(lake.delta, encoder, "x").wanted_digest == before
+    assert plan(lake, encoder).wanted_digest == before
+
+
+def test_what_is_made_from_another_encoder_waits_until_that_is_finished(lake: Lake) -> None:
+    base = declare("random", id="base", dimension=2)
+    derived = declare("shuffled", base="base")
+    with pytest.raises(EncoderUnavailable, match="mine: its base 'base' has no vectors; run"):
+        plan(lake, derived, base)
+    embed(lake, base, is_complete=False)
+    with pytest.raises(EncoderUnavailable, match=r"'base' was interrupted .*embed base`"):
+        plan(lake, derived, base)
+    embed(lake, base)
+    assert embed(lake, derived, base) == 3
+    changed = declare("random", id="base", dimension=3)
+    with pytest.raises(EncoderUnavailable, match="'base' has vectors of another declaration"):
+        plan(lake, derived, changed)
