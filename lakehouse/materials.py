@@ -254,8 +254,12 @@ def reading_of(delta: Delta, material: Material, chunk: pl.DataFrame) -> Reading
     entity_type = chunk["entity_type"][0]
     encoder = material.encoder
     xrefs = labels = None
+    known_ids: list[str] = []
     if encoder.reads == "identifiers":
-        xrefs = delta.scan("silver.xrefs").filter(pl.col("entity_type") == entity_type).collect()
+        of_type = pl.col("entity_type") == entity_type
+        xrefs = delta.scan("silver.xrefs").filter(of_type).collect()
+        entities = delta.scan("silver.entities").filter(of_type).select("entity_id").collect()
+        known_ids = entities["entity_id"].to_list()
     if encoder.reads == "labels":
         labels = oracle_labels(delta).filter(pl.col("entity_type") == entity_type)
     return Reading(
@@ -265,6 +269,7 @@ def reading_of(delta: Delta, material: Material, chunk: pl.DataFrame) -> Reading
         xrefs,
         lambda encoder_id: read_vectors(delta, encoder_id, entity_type),
         labels,
+        known_ids,
     )
 
 

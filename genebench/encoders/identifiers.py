@@ -86,7 +86,7 @@ def _known(namespace: Namespace, reading: Reading) -> pl.DataFrame:
     prefix = "" if namespace == "entity" else CURIE_PREFIXES.get(namespace)
     own = pl.DataFrame(schema=schema)
     if prefix is not None:
-        ids = [i for i in reading.entity_ids if i.startswith(prefix)]
+        ids = [i for i in {*reading.entity_ids, *reading.known_ids} if i.startswith(prefix)]
         forms = [(i, i, 0) for i in ids] + [(i.removeprefix(prefix), i, 0) for i in ids]
         forms += [(i.upper(), i, 0) for i in ids if namespace == "hgnc"]
         own = pl.DataFrame(sorted(set(forms)), schema=schema, orient="row")

@@ -1,6 +1,6 @@
 """What an encoder may read, what it gives back, and the one method that every loader has."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -41,6 +41,8 @@ class Reading:
         xrefs: Outside identifiers: namespace, identifier, entity_id, status, is_ambiguous.
         vectors: Gives the finished vectors of another encoder by its id, for this entity type.
         labels: Labels of single-entity tasks side by side: entity_id, column, value.
+        known_ids: Every entity of the type, asked for or not, for loaders that read identifiers:
+            a table that names only entities that were not asked for is no mistake.
     """
 
     entity_type: str
@@ -49,6 +51,7 @@ class Reading:
     xrefs: pl.DataFrame | None = None
     vectors: "Callable[[str], Vectors] | None" = None
     labels: pl.DataFrame | None = None
+    known_ids: Collection[str] = ()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from blanks import filled
 
 from genebench.encoders import Encoder, digest, load
-from genebench.errors import EncoderUnavailable
+from genebench.errors import EncoderError, EncoderUnavailable
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.embedded import encoder_row, stored_size
@@ -116,3 +116,21 @@ def test_what_is_made_from_another_encoder_waits_until_that_is_finished(lake: La
     changed = declare("random", id="base", dimension=3)
     with pytest.raises(EncoderUnavailable, match="'base' has vectors of another declaration"):
         plan(lake, derived, changed)
+
+
+@pytest.mark.parametrize("namespace", ["entity", "hgnc"])
+def test_new_entities_that_a_table_lacks_get_no_vector_and_no_error(
+    namespace: str, lake: Lake, tmp_path: Path
+) -> None:
+    table = tmp_path / "vectors.csv"
+    table.write_text("id,0\nhgnc:1,1\n")
+    encoder = declare("precomputed", model=str(table), **{"with": {"namespace": namespace}})
+    embed(lake, encoder)
+    sample(lake, "hgnc:1", "hgnc:4")
+    entities = [{"entity_type": "gene", "entity_id": f"hgnc:{n}"} for n in range(1, 5)]
+    write(lake, "silver.entities", entities, {"entity_type": "gene"})
+    embed(lake, encoder)
+    assert vectors(lake) == {"hgnc:1": [1.0]}
+    table.write_text("id,0\nhgnc:9,1\n")
+    with pytest.raises(EncoderError, match="none of 1 identifiers is a known"):
+        embed(lake, encoder)
