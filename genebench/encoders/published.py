@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 import yaml
 
-from genebench.encoders.declaration import Encoder, describe_near, is_hub
+from genebench.encoders.declaration import Encoder, anchor_paths, describe_near, is_hub
 from genebench.errors import RegistryError
 
 FULL = "Gene symbol {symbol} full name {name} with the summary {summary}"
@@ -135,15 +135,18 @@ class _Reader:
         if not isinstance(model, str):
             raise RegistryError([f"{self.path}: encoder: class_args.encoder_model_name is missing"])
         if name == "PreComputedEncoder":
-            return (self._precomputed(self.id, self.title, model),)
+            return (self._precomputed(self.id, self.title, model, arguments),)
         if name == "BERTEncoder":
             return (self._sequence(model, arguments),)
         texts = self._texts()
         return (self._make({**self._text_model(self.id, model), **texts}),)
 
+    def _refusal(self, reason: str) -> RegistryError:
+        return RegistryError([f"{self.path}: {reason}"])
+
     def _make(self, values: dict[str, Any]) -> Encoder:
         try:
-            return Encoder.model_validate(values)
+            return Encoder.model_validate(anchor_paths(values, self.path.parent))
         except ValueError as error:
             raise RegistryError([f"{self.path}: {error}"]) from error
 
@@ -190,7 +193,20 @@ class _Reader:
             }
         raise RegistryError([f"{self.path}: descriptor {name!r} gives sequences, not texts"])
 
-    def _precomputed(self, encoder_id: str, title: str, model: str) -> Encoder:
+    def _table(self, arguments: dict[str, Any]) -> dict[str, str]:
+        """How the published package reads its table: the column of names, and the format."""
+        options = dict(arguments.get("read_csv_params") or {})
+        key, separator = options.pop("index_col", "symbol"), options.pop("sep", ",")
+        if options or not isinstance(key, str) or separator not in {",", "\t"}:
+            raise self._refusal(
+                "encoder: read_csv_params may name `index_col` and a `sep` of comma or tab; "
+                "declare any other table as an encoder of its own (`loader: precomputed`)"
+            )
+        return {"key": key, "format": "csv" if separator == "," else "tsv"}
+
+    def _precomputed(
+        self, encoder_id: str, title: str, model: str, arguments: dict[str, Any]
+    ) -> Encoder:
         path = Path(model).expanduser()
         self.notes.append("symbols without a vector stay without one; none is drawn at random")
         return self._make(
@@ -200,11 +216,17 @@ class _Reader:
                 "modality": "expression",
                 "loader": "precomputed",
                 "model": str(path if path.is_absolute() else (self.path.parent / path).resolve()),
-                "with": {"namespace": "symbol", "key": "symbol", "format": "csv"},
+                "with": {"namespace": "symbol", **self._table(arguments)},
             }
         )
 
     def _sequence(self, model: str, arguments: dict[str, Any]) -> Encoder:
+        self._require_sequences()
+        if (tokenizer := arguments.get("tokenizer_name") or model) != model:
+            raise self._refusal(
+                f"encoder: tokenizer_name {tokenizer!r} is not the model {model!r}; a model is "
+                "read with its own tokenizer only"
+            )
         if arguments.get("trust_remote_code"):
             self.notes.append("remote code is never run; the network is genebench's own")
         if arguments.get("maximal_context_size"):
@@ -229,9 +251,21 @@ class _Reader:
             }
         )
 
+    def _require_sequences(self) -> None:
+        name = self.named("descriptor", DESCRIPTORS)[0] if self.entry.get("descriptor") else None
+        if name != "BasePairDescriptor":
+            given = f"descriptor {name!r} gives texts" if name else "without a descriptor"
+            raise self._refusal(
+                f"{given}, but a BERTEncoder is read with a BasePairDescriptor only; for texts "
+                "name a SentenceTransformerEncoder"
+            )
+
     def _gene_and_disease(self, arguments: dict[str, Any]) -> tuple[Encoder, ...]:
         genes = self._precomputed(
-            f"{self.id}_genes", f"{self.title}, genes", str(arguments.get("csv_file_path", ""))
+            f"{self.id}_genes",
+            f"{self.title}, genes",
+            str(arguments.get("csv_file_path", "")),
+            arguments,
         )
         model = str(arguments.get("encoder_model_name", ""))
         diseases = self._make(

@@ -178,6 +178,31 @@ def test_a_wrong_published_file_is_one_clear_error(old: str, new: str, said: str
         published(MPNET.replace(old, new))
 
 
+@pytest.mark.parametrize(
+    ("text", "old", "new", "said"),
+    [
+        (DNABERT2, "BasePairDescriptor", "NCBIDescriptor", "'NCBIDescriptor' gives texts"),
+        (DNABERT2, "descriptor:\n  class_name: BasePairDescriptor\n", "", "without a descriptor"),
+        (DNABERT2, "tokenizer_name: zhihan1996/", "tokenizer_name: other/", "tokenizer_name"),
+        (PRECOMPUTED, "./encodings.csv", "v.csv\n    read_csv_params: {header: 3}", "index_col"),
+    ],
+)
+def test_what_would_give_other_vectors_is_refused(text: str, old: str, new: str, said: str) -> None:
+    with pytest.raises(RegistryError, match=said):
+        published(text.replace(old, new))
+
+
+def test_the_column_and_separator_of_a_table_are_taken_over() -> None:
+    told = './encodings.csv\n    read_csv_params: {index_col: gene, sep: "\\t"}'
+    encoder = published(PRECOMPUTED.replace("./encodings.csv", told)).encoders[0]
+    assert encoder.arguments == {"namespace": "symbol", "key": "gene", "format": "tsv"}
+
+
+def test_a_model_beside_the_file_is_found_there(tmp_path: Path) -> None:
+    text = MPNET.replace("sentence-transformers/all-mpnet-base-v2", "./models/mine")
+    assert published(text, tmp_path).encoders[0].model == str(tmp_path / "models" / "mine")
+
+
 def test_a_hub_model_that_we_do_not_know_runs_with_a_commit_added_to_the_file() -> None:
     text = MPNET.replace("all-mpnet-base-v2", "all-unheard-of") + f"revision: {'a' * 40}\n"
     assert published(text).encoders[0].revision == "a" * 40
