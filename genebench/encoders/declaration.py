@@ -148,8 +148,10 @@ class Encoder(_Declared):
     def _check_types(self) -> None:
         for template in self._templates():
             fields_of(template)
-        if isinstance(self.template, dict) and (extra := set(self.template) - set(self.entities)):
-            raise ValueError(f"template for {min(extra)!r}, which is not in entities")
+        for name in ("template", "missing"):
+            value = getattr(self, name)
+            if isinstance(value, dict) and (extra := set(value) - set(self.entities)):
+                raise ValueError(f"{name} for {min(extra)!r}, which is not in entities")
         if isinstance(self.base, dict) and set(self.base) != set(self.entities):
             raise ValueError("base by entity type must name exactly the types in entities")
 

@@ -84,6 +84,7 @@ def test_reading_every_declaration_loads_no_model_library() -> None:
         ({"template": "a text without fields"}, "has no field"),
         ({"template": "{symbol!r} of {name}"}, "not a plain field name"),
         ({"template": {"disease": "{name}"}}, "'disease', which is not in entities"),
+        ({"missing": {"genes": "partial"}}, "missing for 'genes', which is not in entities"),
         ({"with": {"poling": "mean"}}, "with.poling"),
         ({"with": {"dtype": "float16"}}, "with.dtype"),
         ({"with": {"trust_remote_code": True}}, "with.trust_remote_code"),
