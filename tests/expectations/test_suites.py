@@ -291,6 +291,20 @@ def test_each_expectation_catches_the_fault_planted_for_it(sound, name, id_):
     assert report.is_met == all(one.severity == "warning" for one in report.failures)
 
 
+@pytest.mark.parametrize(
+    ("n_rows", "dimension", "is_met"), [(2, 1, True), (40, 1, True), (2, 3, True), (40, 3, False)]
+)
+def test_only_many_wide_vectors_must_differ(sound, n_rows, dimension, is_met):
+    same = pl.Series([[1.0] * dimension] * n_rows, dtype=pl.List(pl.Float32))
+    frame = sound["silver.embeddings"].head(n_rows).with_columns(vector=same)
+    frame = put_all("vector_digest", "f" * 32)(put_all("dimension", dimension)(frame))
+    related = {needed: sound[needed] for needed in needs_of("silver.embeddings")}
+    failed = [
+        one.expectation_id for one in check("silver.embeddings", frame, None, related).failures
+    ]
+    assert failed == ([] if is_met else ["vectors_differ"])
+
+
 def test_every_table_has_a_suite_unless_it_is_only_a_log():
     assert {name for name in TABLES if name not in read_suites()} == {
         "audit.validations",

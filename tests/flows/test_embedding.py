@@ -71,6 +71,31 @@ def test_forty_changed_summaries_are_forty_genes_encoded_again(curated):
     assert not embed(["minilm"]).done
 
 
+def test_two_new_genes_may_share_the_count_of_a_one_dimensional_encoder(curated):
+    from flows.curate import curate
+    from flows.embed import embed
+    from flows.refresh import refresh
+
+    place, world = curated
+    embed(["text_length"])
+    before = vectors_of(place, "text_length")
+    names = dict(place.rows("silver.entities").select("entity_id", "symbol").iter_rows())
+    summarised = {g.symbol for g in world.genes if g.summary}
+    chosen = [s for i in before["entity_id"] if (s := names.get(i)) in summarised][:2]
+    for symbol in chosen:
+        n_others = len(symbol) + len(world.gene(symbol).name)
+        world.resummarise(symbol, "x" * (200 - n_others))
+    world.release("ncbi", "2024-07")
+    world.write()
+    refresh(["ncbi"])
+    curate()
+    assert embed(["text_length"]).done["text_length"].startswith("2 encoded;")
+    after = vectors_of(place, "text_length")
+    moved = after.filter(after["run_id"] != before["run_id"])
+    assert {names[i] for i in moved["entity_id"]} == set(chosen)
+    assert moved["vector_digest"].n_unique() == 1
+
+
 def test_an_encoder_without_its_weights_is_refused_and_the_others_run(curated, monkeypatch):
     from flows import context as module
     from flows.embed import embed
