@@ -62,7 +62,7 @@ def test_every_trigger_waits_for_the_verb_before_it():
             "prefect.resource.role": "deployment",
             "prefect.resource.name": before,
         }
-    assert "prefect.flow-run.NothingNew" not in DEPLOYMENTS["curate"]["triggers"][0]["expect"]
+        assert "prefect.flow-run.NothingNew" in trigger["expect"]
 
 
 def test_no_event_concerns_two_triggers():
