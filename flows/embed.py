@@ -20,7 +20,7 @@ from genebench.encoders import digest as encoder_digest
 from genebench.encoders.weights import weight_digests
 from genebench.errors import EncoderUnavailable
 from lakehouse.curation import refuse_half_curated
-from lakehouse.embedded import encoder_row, lineage, stored_size
+from lakehouse.embedded import encoder_row, is_recorded, lineage, stored_size
 from lakehouse.materials import (
     Material,
     embedding_rows,
@@ -100,6 +100,8 @@ def embed_encoder(
     bases = {b: encoder_digest(declared[b], context.place, declared) for b in encoder.bases()}
     material = plan_material(context.lake.delta, encoder, digest, bases)
     if material.is_done:
+        if not is_recorded(context.lake.delta, encoder):
+            _tell_state(context, material, is_complete=True)
         return 0, f"{material.wanted.height:,} vectors of the same digests are there"
     n_encoded, counts = _materialise(context, encoder, material)
     size = stored_size(context.lake.delta, encoder_id)

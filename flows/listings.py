@@ -24,7 +24,7 @@ from lakehouse.curation import (
     missing_files,
     own_task_paths,
 )
-from lakehouse.embedded import weights_of
+from lakehouse.embedded import own_probes, weights_of
 from lakehouse.foreign import foreign_means
 from lakehouse.plan import plan_release, release_of
 from lakehouse.queries import Lake
@@ -308,7 +308,7 @@ def _pending(lake: Lake, registry: Registry, protocol: str | None) -> list[list[
         rules,
         [registry.probes["linear"]],
         release_of(rules.id),
-        own_probes=registry.own_probes(),
+        own_probes=own_probes(lake.delta, registry),
     )
     rows += [["score", name, reason] for name, reason in plan.refused.items()]
     counts = plan.pending.group_by("encoder_id", "why").len().sort("encoder_id", "why")

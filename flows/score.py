@@ -29,6 +29,7 @@ from flows.turns import one_writer
 from genebench.errors import LakeError
 from lakehouse.curation import refuse_half_curated, select_tasks
 from lakehouse.delta import Commit
+from lakehouse.embedded import own_probes
 from lakehouse.plan import Plan, plan_release, release_of
 from lakehouse.results import (
     evaluation_rows,
@@ -98,12 +99,13 @@ def score(
         tuple(select_tasks(context.lake, context.registry, tasks or [], families or [])),
         files,
         context.lake.delta.storage.root,
-        tuple(e.id for e in context.choose_encoders(encoders or ["*"], files)),
+        tuple(e.id for e in context.choose_encoders(encoders, files)) if encoders else (),
         keep_predictions,
     )
     outcome = Outcome("score")
     plan = make_plan(context, request)
-    pending = plan.select(request.tasks, request.encoders)
+    wanted = _wanted(plan, request)
+    pending = plan.select(request.tasks, wanted)
     outcome.refused |= plan.refused
     if dry_run:
         outcome.done |= describe_pending(pending)
@@ -112,7 +114,7 @@ def score(
     _save_folds(context, request, plan)
     failures: dict[str, str] = {}
     runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
-    for encoder_id in sorted({*plan.items["encoder_id"]} & {*request.encoders}):
+    for encoder_id in sorted(wanted):
         n_pending = count_of(pending, encoder_id)
         if not n_pending:
             outcome.skipped[encoder_id] = f"{count_of(plan.items, encoder_id):,} evaluations"
@@ -142,7 +144,7 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
     context = open_context(asked.profile, asked.encoder_files, lake_root=asked.lake)
     plan = make_plan(context, asked)
     # Chosen among all encoders asked for: another worker has what it shares with this one.
-    chosen = plan.select(asked.tasks, asked.encoders)
+    chosen = plan.select(asked.tasks, _wanted(plan, asked))
     pending = chosen.filter(encoder_id=encoder_id)
     commit = context.commit({"silver.tasks": context.lake.delta.version("silver.tasks")})
     # A worker that was lost midway leaves some, and Dask gives its task to another.
@@ -160,7 +162,7 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
             context.settings,
             advance,
             predictions=asked.keeps_predictions,
-            own=context.registry.own_probes().get(encoder_id),
+            own=own_probes(context.lake.delta, context.registry).get(encoder_id),
         ):
             scores = score_rows(batch.items, batch.evaluations, context.run_id)
             rows = evaluation_rows(batch.items, batch.evaluations, context.run_id)
@@ -194,6 +196,12 @@ def _append_extras(
             append(context, table, rows, commit)
 
 
+def _wanted(plan: Plan, request: Request) -> set[str]:
+    """The encoders to score: all in the lake by default, those whose files are not given too."""
+    embedded = {*plan.items["encoder_id"]}
+    return embedded & {*request.encoders} if request.encoders else embedded
+
+
 def make_plan(context: Context, request: Request) -> Plan:
     """Plan the release that a request is about.
 
@@ -207,7 +215,7 @@ def make_plan(context: Context, request: Request) -> Plan:
         context.choose_probes(request.probes),
         release_of(protocol.id),
         request.universe,
-        context.registry.own_probes(),
+        own_probes(context.lake.delta, context.registry),
         request.tasks,
     )
     if not plan.universes:

@@ -1,4 +1,4 @@
-"""What an encoder is that has embedded: its row, and the weights that its vectors came from."""
+"""What an encoder is that has embedded: its row, its probe, and the weights of its vectors."""
 
 import datetime as dt
 import json
@@ -7,7 +7,10 @@ from collections.abc import Mapping
 import polars as pl
 
 from genebench.encoders import Encoder
+from genebench.probes import Probe
+from genebench.registry import Registry
 from lakehouse.delta import Delta
+from lakehouse.matching import require_known
 from lakehouse.materials import Material
 
 
@@ -30,7 +33,7 @@ def encoder_row(
             "modality": [encoder.modality],
             "is_control": [encoder.is_control],
             "encoder_digest": [material.encoder_digest],
-            "declaration": [encoder.model_dump_json(by_alias=True, exclude_defaults=True)],
+            "declaration": [_declaration(encoder)],
             "wanted_digest": [material.wanted_digest],
             "n_wanted": [material.wanted.height],
             "n_entities": [stored["n_entities"]],
@@ -42,6 +45,16 @@ def encoder_row(
     )
 
 
+def is_recorded(delta: Delta, encoder: Encoder) -> bool:
+    """Whether the row of an encoder has its declaration, of which much is in no digest."""
+    mine = (pl.col("encoder_id") == encoder.id) & (pl.col("declaration") == _declaration(encoder))
+    return not delta.scan("silver.encoders").filter(mine).collect().is_empty()
+
+
+def _declaration(encoder: Encoder) -> str:
+    return encoder.model_dump_json(by_alias=True, exclude_defaults=True)
+
+
 def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
     """How many entities an encoder has vectors of, and how wide the widest is."""
     row = (
@@ -51,6 +64,24 @@ def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
         .collect()
     )
     return {name: int(row[name][0]) for name in ("n_entities", "dimension")}
+
+
+def own_probes(delta: Delta, registry: Registry) -> dict[str, Probe]:
+    """Encoder to the probe that always reads it, for the encoders that name one.
+
+    Of an encoder of the user's own whose file is not given now, what it declared when it embedded
+    counts.
+
+    Raises:
+        LakeError: An encoder of the lake names a probe that there is none of.
+    """
+    found = registry.own_probes()
+    rows = delta.scan("silver.encoders").select("encoder_id", "declaration").collect()
+    for encoder_id, declaration in rows.iter_rows():
+        probe = json.loads(declaration).get("probe")
+        if probe and encoder_id not in {*found, *registry.own_encoders}:
+            found[encoder_id] = registry.probes[require_known(probe, registry.probes, "probe")]
+    return found
 
 
 def lineage(encoder: Encoder, weights: Mapping[str, str]) -> dict[str, str]:
