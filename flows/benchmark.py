@@ -3,6 +3,7 @@
 from prefect import flow
 from prefect.states import State
 
+from flows.context import open_context
 from flows.curate import curate
 from flows.embed import embed
 from flows.events import HOOKS
@@ -25,6 +26,7 @@ def benchmark(
     encoders: list[EncoderId] | Unset = UNCHOSEN,
     families: list[FamilyId] | Unset = UNCHOSEN,
     folder: FilePath | None = None,
+    encoder_files: list[FilePath] | Unset = UNCHOSEN,
 ) -> list[Outcome]:
     """Refresh, curate, embed, score and report; what is there already is not done again.
 
@@ -36,22 +38,33 @@ def benchmark(
         encoders: Encoders, globs allowed; those of the profile by default.
         families: Families of tasks; all by default.
         folder: Where the report's page and figures go; no page is written if empty.
+        encoder_files: Encoder declarations of your own (YAML files).
 
     Raises:
+        RegistryError: No such encoder, or a file is wrong; nothing was run.
         Unfinished: Something failed; the outcomes of all verbs tell what.
     """
+    # A mistyped encoder is found here, not after everything was fetched and curated.
+    files = tuple(encoder_files or ())
+    open_context(profile, files).choose_encoders(encoders or [], files)
     release = release_of(protocol or get_settings().protocol)
     failures: dict[str, str] = {}
     outcomes = [
         _outcome_of(refresh(profile=profile, return_state=True), failures),
         _outcome_of(curate(profile=profile, return_state=True), failures),
-        _outcome_of(embed(encoders=encoders, profile=profile, return_state=True), failures),
+        _outcome_of(
+            embed(
+                encoders=encoders, profile=profile, encoder_files=encoder_files, return_state=True
+            ),
+            failures,
+        ),
         _outcome_of(
             score(
                 encoders=encoders,
                 families=families,
                 protocol=protocol,
                 profile=profile,
+                encoder_files=encoder_files,
                 return_state=True,
             ),
             failures,

@@ -266,7 +266,8 @@ def benchmark(
         from lakehouse import open_lake
         from lakehouse.plan import release_of
 
-        for outcome in run(profile, protocol, encoder, family, str(folder)):
+        ids, files = _split_encoders(encoder)
+        for outcome in run(profile, protocol, ids, family, str(folder), files):
             print_outcome(outcome)
         print_leaderboard(open_lake(), release_of(protocol or get_settings().protocol))
         print_page(str(folder))

@@ -1,9 +1,12 @@
 """An encoder of the user's own takes the whole road, and stays in the release of its lake."""
 
 import pytest
+from typer.testing import CliRunner
 from world import build_world
 
+from flows import cli
 from flows.listings import print_status
+from genebench.errors import RegistryError
 from genebench.registry import load_registry
 from lakehouse.embedded import own_probes
 
@@ -78,3 +81,24 @@ def test_another_probe_of_an_own_encoder_is_remembered_though_nothing_is_encoded
     version = place.lake.delta.version("silver.encoders")
     assert not embed(encoder_files=["mine.yaml"]).done
     assert place.lake.delta.version("silver.encoders") == version
+
+
+def test_a_benchmark_takes_an_own_encoder_by_its_file(placed, monkeypatch):
+    place, _ = placed
+    monkeypatch.setattr(cli, "run_flows", lambda verb: verb())
+    words = ["benchmark", "-e", "random", "-e", "mine.yaml", "-f", "genomic"]
+    done = CliRunner().invoke(cli.app, words, catch_exceptions=False)
+    assert done.exit_code == 0
+    assert set(place.rows("gold.evaluations")["encoder_id"]) == {"mine", "random"}
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"encoder_files": ["absent.yaml"]}, {"encoders": ["randomm"]}], ids=str
+)
+def test_a_benchmark_of_an_unknown_encoder_is_refused_before_anything_is_fetched(placed, wrong):
+    from flows.benchmark import benchmark
+
+    place, _ = placed
+    with pytest.raises(RegistryError, match=r"absent\.yaml|did you mean 'random'"):
+        benchmark(**wrong)
+    assert place.lake.counts() == {}
