@@ -10,6 +10,7 @@ NAMES = {"\t": "a tab", ",": "a comma", " ": "a space", ";": "a semicolon"}
 UTF8_BOM = b"\xef\xbb\xbf"
 UTF16_BOMS = (b"\xff\xfe", b"\xfe\xff")
 QUOTE, NEWLINE = ord('"'), ord("\n")
+ROW_NAMES = "row"
 
 
 def parse_delimited(
@@ -27,7 +28,8 @@ def parse_delimited(
     Args:
         content: The text, out of its containers.
         shape: `tsv`, `csv` or `pairs`.
-        header: The column names of a file that has no header line.
+        header: The column names of a file that has no header line. Of a header line, a first
+            column without a name is called `row`.
         has_quotes: Whether a double quote encloses values; if not it is an ordinary character.
         encoding: The declared encoding.
 
@@ -153,6 +155,9 @@ def _header_names(line: bytes, separator: str, has_quotes: bool) -> list[str]:
         infer_schema=False,
     ).row(0)
     names = [(name or "").strip() for name in fields]
+    if len(names) > 1:
+        # R and pandas write the names of rows first, under no name.
+        names[0] = names[0] or ROW_NAMES
     if "" in names:
         raise FileError(f"column {names.index('') + 1} has no name in the header")
     if repeated := sorted({name for name in names if names.count(name) > 1}):

@@ -57,12 +57,15 @@ def column(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     if arguments.extract:
         value = value.str.extract(arguments.extract, 1)
     value = value.str.strip_chars()
+    value = pl.when(~value.is_in(["", *arguments.drop])).then(value)
     if arguments.rename:
         if arguments.others is None:
             value = value.replace(arguments.rename)
         else:
-            value = value.replace_strict(
-                arguments.rename, default=pl.lit(arguments.others), return_dtype=pl.String
+            # No value at all is none of the others.
+            others = value.is_not_null() & ~value.is_in(list(arguments.rename))
+            value = pl.when(others).then(pl.lit(arguments.others)).otherwise(
+                value.replace(arguments.rename)
             )
     rows = rows.select("entity_id", "standing", value.alias("value"))
     rows = rows.filter(

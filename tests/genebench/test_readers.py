@@ -66,6 +66,12 @@ def test_a_table_keeps_the_gene_na_and_turns_empty_cells_into_null(read_bytes: R
     assert set(frame.dtypes) == {pl.String}
 
 
+def test_names_of_rows_may_stand_first_under_no_name(read_bytes: Read) -> None:
+    frame = read_bytes(b"\tgene\tvalue\n0\tBRX1\tx\n")
+    assert frame.columns == ["row", "gene", "value"]
+    assert frame.rows() == [("0", "BRX1", "x")]
+
+
 @pytest.mark.parametrize(
     "pack",
     [

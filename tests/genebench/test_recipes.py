@@ -95,6 +95,15 @@ def test_column_extracts_renames_and_lumps_the_others():
     assert outcomes(built) == {"hgnc:1": "class I", "hgnc:6": "class II"}
 
 
+def test_no_value_is_none_of_the_others():
+    rename = by_symbol(column="is", rename={"Yes": "in"}, others="out", drop=["NA"])
+    task = declare("column", "binary", rename, positive="in")
+    genes = ["ONE", "TWO", "FOUR", "FIVE", "SIX"]
+    built = run(task, {"gene": genes, "is": ["Yes", "No", None, "NA", " "]})
+    assert outcomes(built) == {"hgnc:1": "in", "hgnc:2": "out"}
+    assert built.counts["without a value"] == 3
+
+
 def test_an_entity_whose_rows_disagree_is_left_out_or_the_first_counts():
     rows = {"gene": ["ONE", "ONE", "TWO", "TWO", "SIX"], "class": ["x", "y", "x", "x", "y"]}
     built = run(declare("column", "multiclass", by_symbol(column="class")), rows)

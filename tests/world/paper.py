@@ -282,7 +282,6 @@ def database_extract(genes: list[Gene]) -> str:
         rows.append(
             [str(len(rows)), gene.ensembl_id, gene.published_symbol, domain, *verdict, comment]
         )
-    header[0] = "number"
     return delimited(header, rows, ",")
 
 
