@@ -14,6 +14,7 @@ from genebench.probes import Probe
 from genebench.problems import prepare
 from genebench.protocols import Protocol
 from lakehouse.materials import read_vectors
+from lakehouse.universes import find_groups
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake, When
@@ -74,7 +75,8 @@ def predict_later(
         _samples(lake.at(as_of), task_id), on=["sample_id", "position", "entity_id"], how="semi"
     )
     vectors = read_vectors(lake.delta, encoder_id)
-    parent = prepare(row, samples, then, pl.Series("entity_id", vectors.entity_ids), protocol)
+    ids = pl.Series("entity_id", vectors.entity_ids)
+    parent = prepare(row, samples, then, ids, protocol, find_groups(lake, ids, protocol))
     problems, counts = [], {}
     for column, label in enumerate(parent.labels):
         before = parent.targets[:, column]

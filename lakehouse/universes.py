@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from genebench.errors import DegenerateTask
@@ -85,11 +87,26 @@ def prepare_task(
 
     Raises:
         DegenerateTask: The universe leaves nothing to predict.
+        LakeError: The protocol holds out groups that the lake does not know.
     """
     mine = pl.col("task_id") == row["task_id"]
     samples = lake.table("silver.samples").filter(mine).collect()
     labels = lake.table("silver.labels").filter(mine).collect()
-    return prepare(row, samples, labels, universe, protocol)
+    return prepare(row, samples, labels, universe, protocol, find_groups(lake, universe, protocol))
+
+
+def find_groups(
+    lake: "Lake", universe: pl.Series, protocol: Protocol
+) -> npt.NDArray[np.int64] | None:
+    """(entities,) number of the group of each entity of a universe; None if no groups are held out.
+
+    Raises:
+        LakeError: The lake has no such groups.
+    """
+    if protocol.folds.groups is None:
+        return None
+    samples, labels = (lake.table(f"silver.{name}").collect() for name in ("samples", "labels"))
+    return group_entities(universe, samples, labels, protocol.folds.groups)
 
 
 def superseded_tasks(delta: Delta) -> dict[str, str]:

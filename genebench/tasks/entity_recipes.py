@@ -64,8 +64,10 @@ def column(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         else:
             # No value at all is none of the others.
             others = value.is_not_null() & ~value.is_in(list(arguments.rename))
-            value = pl.when(others).then(pl.lit(arguments.others)).otherwise(
-                value.replace(arguments.rename)
+            value = (
+                pl.when(others)
+                .then(pl.lit(arguments.others))
+                .otherwise(value.replace(arguments.rename))
             )
     rows = rows.select("entity_id", "standing", value.alias("value"))
     rows = rows.filter(

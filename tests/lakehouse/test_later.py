@@ -5,6 +5,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from blanks import filled
@@ -12,11 +13,13 @@ from blanks import filled
 import genebench.protocols
 from genebench.digest import digest_vectors
 from genebench.errors import LakeError
-from genebench.probes import Probe
+from genebench.evaluate import split_of
+from genebench.probes import TEST, TRAIN, Probe
 from genebench.protocols import Protocol
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.later import predict_later
+from lakehouse.universes import prepare_task
 
 ROOT = Path(genebench.protocols.__file__).parents[1]
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
@@ -75,8 +78,9 @@ def read(folder, name, model):
     return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
 
 
-def ask(lake, as_of, task="role", **options):
-    probe, protocol = read("probes", "linear", Probe), read("protocols", "standard", Protocol)
+def ask(lake, as_of, task="role", protocol=None, **options):
+    probe = read("probes", "linear", Probe)
+    protocol = protocol or read("protocols", "standard", Protocol)
     return predict_later(lake, task, "e", as_of, probe, protocol, **options)
 
 
@@ -95,3 +99,27 @@ def test_nothing_gained_is_said_and_never_an_empty_table(lake):
         ask(opened, "2999-01-01")
     with pytest.raises(LakeError, match="single is binary"):
         ask(opened, "2999-01-01", task="single")
+
+
+def test_groups_are_held_out_whole_in_studies_too(lake):
+    opened, as_of, _ = lake
+    who = {"family": "g", "task_id": "place", "entity_type": "gene"}
+    where = np.arange(N) % 40
+    samples = [who | {"sample_id": gene, "entity_id": gene} for gene in GENES]
+    labels = [
+        {"family": "g", "task_id": "place", "sample_id": gene, "label": f"p{place}", "value": 1.0}
+        for gene, place in zip(GENES, where, strict=True)
+    ]
+    for name, rows in (("silver.samples", samples), ("silver.labels", labels)):
+        opened.delta.replace(name, filled(name, rows), COMMIT, {"family": "g"})
+    standard = read("protocols", "standard", Protocol)
+    folds = standard.folds.model_copy(update={"groups": "place"})
+    protocol = standard.model_copy(update={"folds": folds})
+
+    universe = pl.Series("entity_id", GENES)
+    laid_out = prepare_task(opened, opened.task("role"), universe, protocol)
+    for fold in split_of(laid_out.slot_folds(protocol)).T:
+        assert (fold == TEST).any()
+        places = [set(where[laid_out.rows[fold == part, 0]]) for part in (TEST, TRAIN)]
+        assert places[0].isdisjoint(places[1])
+    assert ask(opened, as_of, protocol=protocol).filter(label="kinase")["low"][0] > 0.7
