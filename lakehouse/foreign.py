@@ -2,7 +2,8 @@
 
 Three forms are understood, by their columns: the long form (task_name, model_name, fold, metric,
 score), the report of the published package (task_name, `test_…`, `mean_…`, `sd_…`), and a summary
-(task, model, metric, value, with `…_sd` metrics).
+(task, model, metric, value, with `…_sd` metrics). So is our own long form (task_id, encoder_id,
+label, fold, metric, value), of which the rows of single labels are left out.
 """
 
 import datetime as dt
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from lakehouse.queries import Lake
 
 FOLD, MEAN, SD = "fold", "mean", "sd"
+OURS = "ours"
 SIZES = "evaluated_sizes.csv"
 
 _FORMS = {
@@ -56,7 +58,8 @@ def read_foreign(
         path: A CSV file in one of the three forms, or in our own long form.
         name: What the release is to be called here.
         tasks: The declared tasks, which published names are matched to; models are matched to the
-            published names of encoders and to the ids of declared ones.
+            published names of encoders and to the ids of declared ones. In our own long form a
+            task_id means itself.
         run_id: The flow run.
         sizes: A CSV file of `task` and `n_evaluated`; `evaluated_sizes.csv` beside the file if
             that is there.
@@ -73,7 +76,8 @@ def read_foreign(
             f"{name!r} cannot name a release: lower case letters, digits and . _ - are allowed"
         )
     frame = _read_csv(path)
-    draft = _DRAFTS[_form_of(frame, path)](frame, path)
+    form = _form_of(frame, path)
+    draft = _DRAFTS[form](frame, path)
     if not draft.height:
         raise LakeError(f"{path} has no score by a metric that is known here")
     beside = path.with_name(SIZES)
@@ -82,13 +86,20 @@ def read_foreign(
         listed = _read_csv(found)
         if not {"task", "n_evaluated"} <= set(listed.columns):
             raise LakeError(f"{found} must have the columns task and n_evaluated")
-        rows = listed.select(
+        known = listed.select(
             pl.col("task").alias("task_name"), pl.col("n_evaluated").cast(pl.Int64, strict=False)
         ).unique("task_name")
-        draft = draft.join(rows, on="task_name", how="left").with_columns(
+        draft = draft.join(known, on="task_name", how="left").with_columns(
             pl.coalesce("n_samples", "n_evaluated").alias("n_samples")
         )
-    return _finish(draft, path, name, tasks, run_id)
+    names = draft.select("task_name", "label").unique().sort("task_name", "label")
+    rows = [
+        (task, label, _own_task(task, tasks) if form == OURS else _their_task(task, label, tasks))
+        for task, label in names.iter_rows()
+    ]
+    schema = dict.fromkeys(("task_name", "label", "task_id"), pl.String)
+    matched = pl.DataFrame(rows, schema=schema, orient="row")
+    return _finish(draft, matched, path, name, run_id)
 
 
 def _read_csv(path: Path) -> pl.DataFrame:
@@ -103,7 +114,7 @@ def _read_csv(path: Path) -> pl.DataFrame:
 def _form_of(frame: pl.DataFrame, path: Path) -> str:
     columns = set(frame.columns)
     if set(_OUR_LONG) <= columns:
-        return "ours"
+        return OURS
     for form in ("long", "summary"):
         if set(_FORMS[form]) <= columns:
             return form
@@ -135,16 +146,18 @@ def _draft_long(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 
 def _draft_ours(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
+    # A label of ours is a part of its task, that of others a task of its own: left out.
+    whole = frame.filter(pl.col("label").fill_null("") == "")
     return _metrics(
-        frame.select(
+        whole.select(
             pl.col("task_id").alias("task_name"),
-            pl.col("label").fill_null(""),
+            pl.lit("").alias("label"),
             pl.col("encoder_id").alias("encoder_name"),
             (pl.col("probe_id") if "probe_id" in frame.columns else pl.lit("")).alias("probe_name"),
             pl.col("metric").alias("scorer"),
             pl.lit(FOLD).alias("statistic"),
-            _number("fold", pl.Int8, frame, path),
-            _number("value", pl.Float64, frame, path),
+            _number("fold", pl.Int8, whole, path),
+            _number("value", pl.Float64, whole, path),
             pl.lit(None, pl.Int64).alias("n_samples"),
         )
     )
@@ -215,7 +228,7 @@ def _draft_report(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
 
 _DRAFTS = {
     "long": _draft_long,
-    "ours": _draft_ours,
+    OURS: _draft_ours,
     "summary": _draft_summary,
     "report": _draft_report,
 }
@@ -253,21 +266,23 @@ def _metrics(draft: pl.DataFrame) -> pl.DataFrame:
     ).select([pl.col(name).cast(dtype) for name, dtype in _DRAFT.items()])
 
 
+def _own_task(task_id: str, tasks: Mapping[str, Task]) -> str | None:
+    """A task_id of ours as it stands, if its task, or that of which it is a part, is declared."""
+    return task_id if task_id.partition("__")[0] in tasks else None
+
+
+def _their_task(name: str, label: str, tasks: Mapping[str, Task]) -> str | None:
+    """The task that a published name means; with a label, the sub-task that asks for it."""
+    parent, _, part = name.partition(";")
+    task_id = read_published().task_of(parent, tasks)
+    asked = label or part
+    return subtask_id(task_id, asked) if task_id and asked else task_id
+
+
 def _finish(
-    draft: pl.DataFrame, path: Path, name: str, tasks: Mapping[str, Task], run_id: str
+    draft: pl.DataFrame, matched: pl.DataFrame, path: Path, name: str, run_id: str
 ) -> pl.DataFrame:
     published = read_published()
-    names = draft.select("task_name", "label").unique().sort("task_name", "label")
-    rows = []
-    for task_name, label in names.iter_rows():
-        parent, _, part = task_name.partition(";")
-        task_id = published.task_of(parent, tasks)
-        asked = label or part
-        if task_id and asked:
-            task_id = subtask_id(task_id, asked)
-        rows.append((task_name, label, task_id))
-    schema = dict.fromkeys(("task_name", "label", "task_id"), pl.String)
-    matched = pl.DataFrame(rows, schema=schema, orient="row")
     declared_encoders = load_registry().encoders
     encoders = {
         one: published.encoder_of(one) or (one if one in declared_encoders else None)

@@ -143,6 +143,30 @@ def test_imported_results_never_take_the_name_of_a_release_of_ours(synthetic):
     require_free_name(synthetic, "june_2024")
 
 
+def test_an_id_in_our_own_long_form_means_itself_and_rows_of_labels_are_left_out(tmp_path):
+    named = {
+        "n1_network": declare("n1_network", "N1 network", paper={"task": "N1 targets"}),
+        "n1_targets": declare("n1_targets", "N1 targets", paper={"task": "N1 network"}),
+        "places": declare("places", "Places"),
+    }
+    text = """task_id,encoder_id,label,fold,metric,value
+n1_network,minilm,,0,roc_auc,0.6
+n1_targets,minilm,,0,roc_auc,0.7
+places,minilm,,0,roc_auc,0.8
+places,minilm,inner rim,0,roc_auc,0.9
+places__inner_rim,minilm,,0,roc_auc,0.5
+nowhere__inner_rim,minilm,,0,roc_auc,0.4
+"""
+    rows = read_foreign(write(tmp_path, text), "twin", named, "run")
+    assert set(rows.select("task_name", "label", "task_id", "value").iter_rows()) == {
+        ("n1_network", "", "n1_network", 0.6),
+        ("n1_targets", "", "n1_targets", 0.7),
+        ("places", "", "places", 0.8),
+        ("places__inner_rim", "", "places__inner_rim", 0.5),
+        ("nowhere__inner_rim", "", None, 0.4),
+    }
+
+
 @pytest.mark.parametrize("probe", ["linear", "mlp"])
 @pytest.mark.parametrize("form", ["long", "report"])
 def test_our_own_files_come_back_with_the_same_means(tmp_path, synthetic, tasks, form, probe):
