@@ -35,7 +35,7 @@ def release(
     context = open_context(profile)
     source = source or release_of(context.settings.protocol)
     frozen = freeze(context.lake, name, source, allow_pending=allow_pending)
-    read = ("gold.releases", "gold.scores", "gold.evaluations")
+    read = ("gold.releases", "gold.scores", "gold.evaluations", "gold.intervals")
     commit = context.commit({table: context.lake.delta.version(table) for table in read})
     partition = {"release_id": name}
     outcome = Outcome("release")

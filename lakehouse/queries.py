@@ -228,7 +228,8 @@ class Lake(Tables):
             the metric's unit), sd (population deviation of the paired differences over folds),
             n_folds, n_folds_won (in which a is better), largest gain of a first; low and high (the
             interval of the difference), p_adjusted (after Holm over all pairs and tasks) and
-            is_established are null where `genebench report` has not compared the two.
+            is_established are null where `genebench report` has not compared the two, or they
+            were scored again since.
 
         Raises:
             LakeError: An encoder is not in the release, or no task was scored on the same samples

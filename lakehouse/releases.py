@@ -11,7 +11,7 @@ from genebench.errors import LakeError
 from genebench.leaderboard import task_means
 from lakehouse.comparisons import is_main
 from lakehouse.standings import leaderboard_rows
-from lakehouse.uncertainty import stored_rows
+from lakehouse.uncertainty import comparison_rows, stored_rows, verdict_rows
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -79,12 +79,13 @@ def freeze(
             f"release {source!r} has {pending.height:,} evaluations that are not finished; run "
             "`genebench score`, or freeze it as it is with --allow-pending"
         )
+    # Computed like the leaderboard: `genebench report` may last have seen other scores.
+    comparisons = comparison_rows(lake, source)
     rows = {
         "gold.universes": stored_rows(lake, "gold.universes", source),
         "gold.leaderboard": leaderboard_rows(lake, source),
-        # Empty where `genebench report` has not judged the source.
-        "gold.comparisons": stored_rows(lake, "gold.comparisons", source),
-        "gold.verdicts": stored_rows(lake, "gold.verdicts", source),
+        "gold.comparisons": comparisons,
+        "gold.verdicts": verdict_rows(lake, source, comparisons),
         "gold.releases": items,
     }
     renamed = pl.lit(name).alias("release_id")

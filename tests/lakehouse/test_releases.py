@@ -2,8 +2,10 @@
 
 import shutil
 
+import numpy as np
 import polars as pl
 import pytest
+from blanks import filled
 
 from genebench.errors import LakeError
 from genebench.leaderboard import task_means
@@ -45,6 +47,54 @@ def rescore(lake, item, by: float):
     tried = lake.table("gold.evaluations").filter(pl.col("evaluation_key") == old).collect()
     lake.delta.append("gold.evaluations", tried.with_columns(key), COMMIT)
     return item.with_columns(key)
+
+
+def draw(lake, items):
+    """Give items an interval each, of drawn replicates."""
+    rng = np.random.default_rng(0)
+    rows = [
+        item | {"metric": "roc_auc", "replicates": rng.normal(0.5, 0.01, 200).tolist()}
+        for item in items.select("evaluation_key", "family", "task_id", "encoder_id").to_dicts()
+    ]
+    lake.delta.append("gold.intervals", filled("gold.intervals", rows), COMMIT)
+
+
+def judge_then_rescore(lake):
+    """Report on two encoders on a task, then score one of them anew."""
+    items = lake.release()
+    pair = pl.col("encoder_id").is_in(["e0", "random"]) & (pl.col("probe_id") == "linear")
+    draw(lake, items.filter(pair, task_id="task_3"))
+    comparisons = comparison_rows(lake, "current")
+    verdicts = verdict_rows(lake, "current", comparisons)
+    partition = {"release_id": "current"}
+    lake.delta.replace("gold.comparisons", comparisons, COMMIT, partition)
+    lake.delta.replace("gold.verdicts", verdicts, COMMIT, partition)
+    before = lake.compare("random", "e0").filter(task_id="task_3").row(0, named=True)
+    old = one(lake)
+    new = rescore(lake, old, 0.05)
+    draw(lake, new)
+    kept = items.filter(pl.col("evaluation_key") != old["evaluation_key"].item())
+    write_release(lake, "current", pl.concat([kept, new]))
+    return before
+
+
+def test_tests_of_scores_that_were_replaced_since_are_not_shown(lake):
+    before = judge_then_rescore(lake)
+    names = ("low", "high", "p_adjusted", "is_established")
+    assert None not in [before[name] for name in names]
+    after = lake.compare("random", "e0").filter(task_id="task_3").row(0, named=True)
+    assert after["difference"] == pytest.approx(before["difference"] - 0.05)
+    assert [after[name] for name in names] == [None] * 4
+
+
+def test_a_frozen_release_is_judged_by_the_scores_that_it_names(lake):
+    judge_then_rescore(lake)
+    rows = freeze(lake, "2026.1").rows
+    live = lake.compare("e0", "random").filter(task_id="task_3")["difference"].item()
+    assert rows["gold.comparisons"]["difference"].to_list() == pytest.approx([live])
+    fresh = verdict_rows(lake, "current", comparison_rows(lake, "current")).drop("release_id")
+    assert rows["gold.verdicts"].drop("release_id").equals(fresh)
+    assert set(rows["gold.verdicts"]["release_id"]) == {"2026.1"}
 
 
 def test_a_frozen_release_names_the_same_evaluations(lake):

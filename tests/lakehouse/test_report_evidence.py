@@ -56,8 +56,9 @@ def lake(synthetic_root, tmp_path_factory):
     common = {"release_id": "current", "family": family, "task_id": "task_3", "kind": kind}
     common |= {"probe_id": "linear", "protocol_id": "standard", "metric": "roc_auc"}
     verdict = {"best_encoder_id": "e0", "control_id": "random", "solved_by": "random"}
-    pair = {"encoder_a": "e0", "encoder_b": "random", "difference": -0.2, "low": -0.3}
-    pair |= {"high": -0.1, "p_rows": 1e-9, "p_folds": 0.02, "p_adjusted": 0.00012}
+    live = opened.compare("e0", "random").filter(task_id="task_3")["difference"].item()
+    pair = {"encoder_a": "e0", "encoder_b": "random", "difference": live, "low": 0.1}
+    pair |= {"high": 0.3, "p_rows": 1e-9, "p_folds": 0.02, "p_adjusted": 0.00012}
     for name, row in (
         ("gold.verdicts", verdict | {"verdict": "solved by a control"}),
         ("gold.comparisons", pair | {"is_established": True}),
@@ -199,16 +200,16 @@ def test_the_page_compares_two_encoders_either_way(page):
     first = page.locator("#pair-a option", has_text="Encoder 0").get_attribute("value")
     page.select_option("#pair-a", first)
     page.select_option("#pair-b", random)
-    assert "−0.200" in page.inner_text("#pair-table tbody")
-    assert "[−0.300, −0.100]" in page.inner_text("#pair-table tbody")
-    assert "Random is better" in page.inner_text("#pair-table tbody")
+    assert "+0.200" in page.inner_text("#pair-table tbody")
+    assert "[0.100, 0.300]" in page.inner_text("#pair-table tbody")
+    assert "Encoder 0 is better" in page.inner_text("#pair-table tbody")
     assert "< 0.001" in page.inner_text("#pair-table tbody")
     page.select_option("#pair-a", random)
     page.select_option("#pair-b", first)
-    assert "+0.200" in page.inner_text("#pair-table tbody")
-    assert "[0.100, 0.300]" in page.inner_text("#pair-table tbody")
-    assert "Random is better on 1" in page.inner_text("#pair-count")
-    won = page.locator("#pair-matrix tbody tr", has_text="Random").locator(".tally")
+    assert "−0.200" in page.inner_text("#pair-table tbody")
+    assert "[−0.300, −0.100]" in page.inner_text("#pair-table tbody")
+    assert "Random is better on 0, Encoder 0 on 1" in page.inner_text("#pair-count")
+    won = page.locator("#pair-matrix tbody tr", has_text="Encoder 0").locator(".tally")
     assert won.inner_text() == "1of 1"
     assert page.complaints == []
 
@@ -254,10 +255,10 @@ def test_a_leaderboard_by_a_metric_that_does_not_exist_is_one_error(lake):
 
 def test_a_comparison_carries_its_tests_either_way(lake):
     one = lake.compare("random", "e0").filter(task_id="task_3").row(0, named=True)
-    assert (one["low"], one["high"]) == pytest.approx((0.1, 0.3))
+    assert (one["low"], one["high"]) == pytest.approx((-0.3, -0.1))
     other = lake.compare("e0", "random")
     mine = other.filter(task_id="task_3").row(0, named=True)
-    assert (mine["low"], mine["high"]) == pytest.approx((-0.3, -0.1))
+    assert (mine["low"], mine["high"]) == pytest.approx((0.1, 0.3))
     assert mine["p_adjusted"] == pytest.approx(0.00012)
     assert mine["is_established"]
     assert other["p_adjusted"].null_count() == other.height - 1, "the rest was not compared"
