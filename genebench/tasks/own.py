@@ -124,6 +124,11 @@ def _read_folder(root: Path, folder: Path, profile: str, mistakes: list[str]) ->
         known = ", ".join(ENTITY_COLUMNS)
         hint = suggest(unknown[0], ENTITY_COLUMNS)
         found.append(f"{entities_path}: column {unknown[0]!r} is not one of {known}{hint}")
+    if len(entity_columns) > 2:
+        found.append(
+            f"{entities_path}: {len(entity_columns)} columns ({', '.join(entity_columns)}); a "
+            "sample is one entity or a pair, so keep one column or two"
+        )
     if len(entities) != len(outcomes):
         found.append(
             f"{folder}: {len(entities)} rows of entities ({entities_path}) but {len(outcomes)} of "
@@ -167,13 +172,12 @@ def _declare(
         if kind == "multilabel":
             return entry | {"recipe": "flags", "with": {**who, "columns": outcome_columns}}
         return entry | {"recipe": "column", "with": {**who, "column": outcome}}
+    first, second = slots
+    who = {"first": first, "second": second, "second_namespace": types[1][1], **limit}
     if kind == "regression":
-        arguments = {"first_namespace": types[0][1], "second_namespace": types[-1][1]}
-        recipe, arguments = "association", {**arguments, "score": outcome}
-    else:
-        recipe, arguments = "pairs", {"namespace": types[0][1], "label": outcome}
-    arguments |= {"first": slots[0], "second": slots[-1]}
-    return entry | {"recipe": recipe, "with": {**arguments, **limit}}
+        who |= {"first_namespace": types[0][1], "score": outcome}
+        return entry | {"recipe": "association", "with": who}
+    return entry | {"recipe": "pairs", "with": {**who, "namespace": types[0][1], "label": outcome}}
 
 
 def guess_kind(table: pl.DataFrame, columns: list[str]) -> Kind:

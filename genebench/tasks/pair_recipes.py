@@ -29,7 +29,8 @@ class PairsArguments(Arguments):
     Args:
         first: The column that identifies the first entity.
         second: The column that identifies the second.
-        namespace: What both columns hold.
+        namespace: What both columns hold, or the first where the second holds something else.
+        second_namespace: What the second column holds; without it, what the first does.
         label: The column with the class.
         rename: Value in the source to class name.
         repeats: Whether a repeated pair (in either order) counts again.
@@ -40,6 +41,7 @@ class PairsArguments(Arguments):
     first: str
     second: str
     namespace: str
+    second_namespace: str | None = None
     label: str
     rename: dict[str, str] = Field(default_factory=dict)
     repeats: Literal["keep", "drop"] = "drop"
@@ -57,7 +59,7 @@ def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         pl.col(arguments.second).alias("second"),
         pl.col(arguments.label).replace(arguments.rename).alias("label"),
     )
-    namespaces = (arguments.namespace, arguments.namespace)
+    namespaces = (arguments.namespace, arguments.second_namespace or arguments.namespace)
     rows = resolve_pairs(rows, task, namespaces, arguments, resolvers, counts)
     if arguments.self_pairs == "drop":
         rows = keep(rows, pl.col("first_id") != pl.col("second_id"), "self pairs", counts)

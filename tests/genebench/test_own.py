@@ -69,6 +69,20 @@ def test_two_entity_columns_are_pairs(tmp_path):
     assert found["d"].task.recipe == "association"
 
 
+def test_each_entity_of_a_pair_is_read_as_its_own_column_says(tmp_path):
+    write(tmp_path / "p", entities_csv="hgnc_id,entrez_id\nHGNC:1,2\nHGNC:1,3\n",
+          outcomes_csv="o\n0\n1\n")  # fmt: skip
+    write(tmp_path / "d", entities_csv="symbol,diseaseId\nA,EFO_1\nB,EFO_2\n",
+          outcomes_csv="o\n0\n1\n")  # fmt: skip
+    found = load(tmp_path)
+    namespaces = {
+        name: (own.task.arguments["namespace"], own.task.arguments["second_namespace"])
+        for name, own in found.items()
+    }
+    assert namespaces == {"p": ("hgnc", "entrez"), "d": ("symbol", "efo")}
+    assert (found["d"].task.recipe, found["d"].task.entity) == ("pairs", ("gene", "disease"))
+
+
 def test_a_task_yaml_says_what_the_folder_does_not(tmp_path):
     words = "title: Ours\nkind: multiclass\nfamily: genomic\ndescription: Made by us.\n"
     write(tmp_path / "t", entities_csv="symbol\nA\nB\n", outcomes_csv="o\n1\n2\n", task_yaml=words)
@@ -120,6 +134,10 @@ def test_the_content_names_the_snapshot(tmp_path):
         (
             {"entities_csv": "symbol\nA\n", "outcomes_csv": "o\n1\n", "task_yaml": "knd: binary\n"},
             "unknown key 'knd', did you mean 'kind'",
+        ),
+        (
+            {"entities_csv": "symbol,hgnc_id,symbol\nA,HGNC:1,B\n", "outcomes_csv": "o\n1\n"},
+            r"entities.csv: 3 columns \(symbol, hgnc_id, symbol\); .* keep one column or two",
         ),
         (
             {"entities_csv": "symbol,symbol\nA,B\nA,C\nA,D\n", "outcomes_csv": "o\nx\ny\nz\n"},

@@ -202,6 +202,12 @@ def test_pairs_keeps_every_row_when_the_published_size_is_wanted():
     assert outcomes(built)["hgnc.symbol:SHARED|hgnc:1"] == "0"
 
 
+def test_the_second_column_of_pairs_may_hold_another_namespace():
+    rows = {"first": ["ONE", "ONE"], "second": ["2", "6"], "label": ["1", "0"]}
+    built = run(declare_pairs(second_namespace="entrez"), rows)
+    assert outcomes(built) == {"hgnc:1|hgnc:2": "1", "hgnc:1|hgnc:6": "0"}
+
+
 def test_association_takes_the_mean_of_repeated_pairs():
     arguments = {"first": "a", "first_namespace": "ensembl", "second": "b", "score": "s"}
     task = declare(
