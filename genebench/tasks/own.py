@@ -103,8 +103,10 @@ def _read_file(path: Path, profile: str, mistakes: list[str]) -> Iterator[OwnTas
             "source": f"{OWN}.{task_id}",
         }
         columns, rows = _read_rows(rows_path, mistakes)
+        repeated = _repeated(rows_path, columns)
+        mistakes += repeated
         for task in read_entries({task_id: entry}, str(path), fixed, mistakes):
-            if columns:
+            if columns and not repeated:
                 yield _own_task(task, _table(columns, rows), rows_path)
 
 
@@ -134,10 +136,11 @@ def _read_folder(root: Path, folder: Path, profile: str, mistakes: list[str]) ->
             f"{folder}: {len(entities)} rows of entities ({entities_path}) but {len(outcomes)} of "
             "outcomes; they correspond row by row"
         )
+    slots = [f"entity_{number}" for number in range(len(entity_columns))]
+    found += _repeated(folder / OUTCOMES, [*slots, *outcome_columns])
     if found or settings is None:
         mistakes += found
         return
-    slots = [f"entity_{number}" for number in range(len(entity_columns))]
     table = _table(
         [*slots, *outcome_columns], [[*e, *o] for e, o in zip(entities, outcomes, strict=True)]
     )
@@ -232,6 +235,15 @@ def _read_rows(path: Path, mistakes: list[str]) -> tuple[list[str], list[list[st
         mistakes.append(f"{path}: line {ragged} has not {len(header)} cells as the header has")
         return [], []
     return [name.strip() for name in header], rows
+
+
+def _repeated(path: Path, columns: list[str]) -> list[str]:
+    """The column names of a file that are taken already, by another column or by an entity."""
+    return [
+        f"{path}: the column name {name!r} is taken already; rename this column"
+        for position, name in enumerate(columns)
+        if name in columns[:position]
+    ]
 
 
 def _table(columns: list[str], rows: list[list[str]]) -> pl.DataFrame:

@@ -59,6 +59,8 @@ def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         pl.col(arguments.second).alias("second"),
         pl.col(arguments.label).replace(arguments.rename).alias("label"),
     )
+    is_labelled = pl.col("label").is_not_null() & (pl.col("label") != "")
+    rows = keep(rows, is_labelled, "without a value", counts)
     namespaces = (arguments.namespace, arguments.second_namespace or arguments.namespace)
     rows = resolve_pairs(rows, task, namespaces, arguments, resolvers, counts)
     if arguments.self_pairs == "drop":

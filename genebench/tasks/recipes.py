@@ -37,23 +37,37 @@ from genebench.tasks.rows import Arguments, Resolvers, Tables
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with the arguments it takes and the kinds of task it can build."""
+    """A recipe with the arguments it takes and the kinds of task it can build.
+
+    `files` says what its source files hold, in order; without it, all hold rows of one shape.
+    """
 
     build: Callable[[Tables, Task, Resolvers], Labelled]
     arguments: type[Arguments]
     kinds: frozenset[str]
+    files: tuple[str, ...] = ()
 
 
 RECIPES: dict[str, Recipe] = {
     "column": Recipe(column, ColumnArguments, frozenset({"binary", "multiclass", "regression"})),
     "split": Recipe(split, SplitArguments, frozenset({"multilabel"})),
     "keywords": Recipe(keywords, KeywordsArguments, frozenset({"multilabel"})),
-    "membership": Recipe(membership, MembershipArguments, frozenset({"multilabel"})),
+    "membership": Recipe(
+        membership,
+        MembershipArguments,
+        frozenset({"multilabel"}),
+        files=("annotations", "edges", "names"),
+    ),
     "flags": Recipe(flags, FlagsArguments, frozenset({"multilabel"})),
     "count": Recipe(count, CountArguments, frozenset({"regression"})),
     "pairs": Recipe(pairs, PairsArguments, frozenset({"binary"})),
     "association": Recipe(association, AssociationArguments, frozenset({"regression"})),
-    "co_membership": Recipe(co_membership, CoMembershipArguments, frozenset({"binary"})),
+    "co_membership": Recipe(
+        co_membership,
+        CoMembershipArguments,
+        frozenset({"binary"}),
+        files=("annotations", "edges"),
+    ),
 }
 
 
@@ -78,5 +92,10 @@ def check_arguments(task: Task) -> list[str]:
     if task.kind not in recipe.kinds:
         kinds = ", ".join(sorted(recipe.kinds))
         mistakes.append(f"recipe {task.recipe!r} builds {kinds} tasks, not {task.kind}")
+    if recipe.files and len(task.source) != len(recipe.files):
+        mistakes.append(
+            f"recipe {task.recipe!r} reads {len(recipe.files)} source files "
+            f"({', '.join(recipe.files)}), the task has {len(task.source)}"
+        )
     mistakes.extend(validate(recipe.arguments, task.arguments, "with")[1])
     return mistakes

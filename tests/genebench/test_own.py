@@ -140,6 +140,14 @@ def test_the_content_names_the_snapshot(tmp_path):
             r"entities.csv: 3 columns \(symbol, hgnc_id, symbol\); .* keep one column or two",
         ),
         (
+            {"entities_csv": "symbol\nA\n", "outcomes_csv": "o,p,o\n1,0,1\n"},
+            "outcomes.csv: the column name 'o' is taken already",
+        ),
+        (
+            {"entities_csv": "symbol\nA\n", "outcomes_csv": "entity_0\n1\n"},
+            "outcomes.csv: the column name 'entity_0' is taken already",
+        ),
+        (
             {"entities_csv": "symbol,symbol\nA,B\nA,C\nA,D\n", "outcomes_csv": "o\nx\ny\nz\n"},
             "recipe 'pairs' builds binary tasks, not multiclass",
         ),
@@ -167,6 +175,31 @@ def test_an_entry_without_a_file_and_a_name_that_is_taken_are_refused(tmp_path):
     empty = tmp_path / "empty"
     empty.mkdir()
     assert "no outcomes.csv" in mistakes_of(empty)
+
+
+def test_an_entry_whose_file_repeats_a_column_is_refused(tmp_path):
+    (tmp_path / "mine.csv").write_text("gene,is,is\nTP53,yes,no\n")
+    entry = tmp_path / "mine.yaml"
+    entry.write_text(
+        "mine:\n  title: Mine\n  kind: multiclass\n  file: mine.csv\n  recipe: column\n"
+        "  with: {id: gene, namespace: symbol, column: is}\n"
+    )
+    assert "mine.csv: the column name 'is' is taken already" in mistakes_of(entry)
+
+
+def test_an_entry_with_one_file_is_refused_a_recipe_that_reads_several(tmp_path):
+    (tmp_path / "mine.csv").write_text("gene,node\nTP53,x\n")
+    entry = tmp_path / "mine.yaml"
+    entry.write_text(
+        "mine:\n  title: Mine\n  kind: multilabel\n  file: mine.csv\n  recipe: membership\n"
+        "  with: {id: gene, namespace: symbol, node: node, node_id: id, node_name: name}\n"
+        "ours:\n  title: Ours\n  kind: binary\n  positive: both\n  file: mine.csv\n"
+        "  recipe: co_membership\n"
+        "  with: {id: gene, namespace: symbol, group: node, under: x}\n"
+    )
+    found = mistakes_of(entry)
+    assert "mine: recipe 'membership' reads 3 source files (annotations, edges, names)" in found
+    assert "ours: recipe 'co_membership' reads 2 source files (annotations, edges)" in found
 
 
 def test_the_published_resource_of_the_long_range_task_is_a_task(tmp_path):

@@ -202,6 +202,14 @@ def test_pairs_keeps_every_row_when_the_published_size_is_wanted():
     assert outcomes(built)["hgnc.symbol:SHARED|hgnc:1"] == "0"
 
 
+def test_pairs_without_a_label_are_left_out_and_contradict_none():
+    rows = {"first": ["ONE", "TWO", "SIX"], "second": ["TWO", "ONE", "FIVE"]}
+    built = run(declare_pairs(), rows | {"label": ["1", None, "0"]})
+    assert outcomes(built) == {"hgnc:1|hgnc:2": "1", "hgnc:6|hgnc:5": "0"}
+    assert built.counts["without a value"] == 1
+    assert built.counts["contradictory pairs"] == 0
+
+
 def test_the_second_column_of_pairs_may_hold_another_namespace():
     rows = {"first": ["ONE", "ONE"], "second": ["2", "6"], "label": ["1", "0"]}
     built = run(declare_pairs(second_namespace="entrez"), rows)
