@@ -3,7 +3,9 @@
 A folder holds, at any depth, an `outcomes.csv` for each task, and an `entities.csv` beside it or in
 a folder above. Their rows correspond. `symbol` is a gene's column, `diseaseId` a disease's; two
 columns make pairs. A `task.yaml` beside the outcomes may say what they do not: title, kind,
-family, positive, description, max_unresolved.
+family, positive, description, max_unresolved. An outcome that is empty, NA, N/A, #N/A, NaN, nan,
+NULL or null is missing, and its row is left out and counted; of labels, an empty cell is a no, and
+the words are refused. Identifiers are read as they stand: NA is a gene.
 
 A YAML file holds entries as those of the registry, with `file` (and `family`, if any) in place of
 `source`.
@@ -25,6 +27,7 @@ from genebench.tasks.entries import read_entries
 
 OWN = "own"
 ENTITIES, OUTCOMES, SETTINGS = "entities.csv", "outcomes.csv", "task.yaml"
+MISSING = ["NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null"]
 # What an entity column of the folder format holds: entity type and namespace.
 ENTITY_COLUMNS = {
     "symbol": ("gene", "symbol"),
@@ -131,10 +134,11 @@ def _read_folder(root: Path, folder: Path, profile: str, mistakes: list[str]) ->
             f"{entities_path}: {len(entity_columns)} columns ({', '.join(entity_columns)}); a "
             "sample is one entity or a pair, so keep one column or two"
         )
-    if len(entities) != len(outcomes):
+    if entities and outcomes and len(entities) != len(outcomes):
         found.append(
             f"{folder}: {len(entities)} rows of entities ({entities_path}) but {len(outcomes)} of "
-            "outcomes; they correspond row by row"
+            "outcomes; they correspond row by row. In a file of one column a blank line is an "
+            "empty cell, except at its end; in others it does not count"
         )
     slots = [f"entity_{number}" for number in range(len(entity_columns))]
     found += _repeated(folder / OUTCOMES, [*slots, *outcome_columns])
@@ -144,6 +148,11 @@ def _read_folder(root: Path, folder: Path, profile: str, mistakes: list[str]) ->
     table = _table(
         [*slots, *outcome_columns], [[*e, *o] for e, o in zip(entities, outcomes, strict=True)]
     )
+    if (settings.kind or guess_kind(table, outcome_columns)) != "multilabel":
+        table = table.with_columns(pl.col(outcome_columns).replace(MISSING, None))
+        if table[outcome_columns[0]].null_count() == table.height:
+            mistakes.append(f"{folder / OUTCOMES}: no row has an outcome")
+            return
     data = _declare(table, entity_columns, slots, outcome_columns, settings) | {
         "title": settings.title or name,
         "description": settings.description,
@@ -222,14 +231,17 @@ def _read_rows(path: Path, mistakes: list[str]) -> tuple[list[str], list[list[st
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = "\t" if path.suffix in (".tsv", ".txt") else ","
-            lines = [row for row in csv.reader(file, delimiter=separator, strict=True) if row]
+            lines = list(csv.reader(file, delimiter=separator, strict=True))
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         mistakes.append(f"{path}: cannot be read: {error}")
         return [], []
-    if len(lines) < 2:
+    filled = [number for number, row in enumerate(lines) if row]
+    if len(filled) < 2:
         mistakes.append(f"{path}: a header and at least one row are needed")
         return [], []
-    header, *rows = lines
+    header, *rows = lines[filled[0] : filled[-1] + 1]
+    # The only cell of a row may be empty; dropped, it would shift outcomes against entities.
+    rows = [row or [""] for row in rows] if len(header) == 1 else [row for row in rows if row]
     ragged = next((n for n, row in enumerate(rows, start=2) if len(row) != len(header)), None)
     if ragged is not None:
         mistakes.append(f"{path}: line {ragged} has not {len(header)} cells as the header has")

@@ -69,6 +69,42 @@ def test_two_entity_columns_are_pairs(tmp_path):
     assert found["d"].task.recipe == "association"
 
 
+@pytest.mark.parametrize(
+    ("cells", "kind", "expected"),
+    [
+        ("1,0,NA,1", "binary", ["1", "0", None, "1"]),
+        ("1.5,0.2,NaN,1", "regression", ["1.5", "0.2", None, "1"]),
+        ("a,#N/A,nan,null", "multiclass", ["a", None, None, None]),
+    ],
+)
+def test_an_outcome_that_says_it_is_missing_is_no_class(tmp_path, cells, kind, expected):
+    write(tmp_path / "t", entities_csv="symbol\nNA\nnull\nA\nB\n",
+          outcomes_csv="\n".join(["o", *cells.split(",")]),
+          task_yaml="kind: multiclass\n" if kind == "multiclass" else "")  # fmt: skip
+    own = load(tmp_path)["t"]
+    assert own.task.kind == kind
+    assert own.table["o"].to_list() == expected
+    assert own.table["entity_0"].to_list() == ["NA", "null", "A", "B"]
+
+
+def test_labels_that_say_they_are_missing_stay_to_be_refused(tmp_path):
+    """An empty cell of labels is a no, which a missing one is not."""
+    write(tmp_path / "m", entities_csv="symbol\nA\nB\n", outcomes_csv="x,y\n1,0\nNA,1\n")
+    assert load(tmp_path)["m"].table["x"].to_list() == ["1", "NA"]
+
+
+def test_a_blank_line_among_the_rows_is_an_empty_cell(tmp_path):
+    write(tmp_path / "t", entities_csv="symbol\nA\n\nB\nC\nD\n\n",
+          outcomes_csv="o\nx\ny\n\nz\nz\n\n\n")  # fmt: skip
+    rows = load(tmp_path)["t"].table.rows()
+    assert rows == [("A", "x"), (None, "y"), ("B", None), ("C", "z"), ("D", "z")]
+
+
+def test_a_file_that_cannot_be_read_is_not_said_to_have_no_rows(tmp_path):
+    write(tmp_path / "t", entities_csv="symbol\n", outcomes_csv="o\n1\n2\n")
+    assert "correspond" not in mistakes_of(tmp_path)
+
+
 def test_each_entity_of_a_pair_is_read_as_its_own_column_says(tmp_path):
     write(tmp_path / "p", entities_csv="hgnc_id,entrez_id\nHGNC:1,2\nHGNC:1,3\n",
           outcomes_csv="o\n0\n1\n")  # fmt: skip
@@ -121,6 +157,18 @@ def test_the_content_names_the_snapshot(tmp_path):
         (
             {"entities_csv": "symbol\nA\nB\n", "outcomes_csv": "o\n1\n"},
             "2 rows of entities .* but 1 of outcomes",
+        ),
+        (
+            {"entities_csv": "symbol\nA\nB\nC\n", "outcomes_csv": "o\n1\n\n2\n3\n"},
+            "3 rows of entities .* but 4 of outcomes",
+        ),
+        (
+            {
+                "entities_csv": "symbol\nA\nB\n",
+                "outcomes_csv": "o\nNA\nNA\n",
+                "task_yaml": "kind: binary\n",
+            },
+            "outcomes.csv: no row has an outcome",
         ),
         (
             {"entities_csv": "symbl\nA\n", "outcomes_csv": "o\n1\n"},
