@@ -31,7 +31,9 @@ _SCORERS = {
     },
 }
 _UNITS = {
-    "value": "the metric's own unit: a share or coefficient; rmse and mae: the unit of the label",
+    "value": "the metric's own unit: a share or coefficient; rmse and mae: the unit of what was "
+    "predicted, which is the label's, or a standard deviation where the protocol replaces numbers "
+    "by normal scores of their ranks, as `standard` does and `paper` does not",
     "fold": "held-out part, counted from 0",
     "n_train": "samples trained on",
     "n_test": "samples held out",

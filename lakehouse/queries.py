@@ -60,7 +60,8 @@ class Lake(Tables):
 
         Returns:
             Columns of `gold.scores`; `value` is in the metric's unit (`genebench.metrics`: a share
-            or coefficient, for rmse and mae the unit of the label), `fold` counts from 0.
+            or coefficient; for rmse and mae the label's unit where the protocol has `numbers:
+            given`, standard deviations where `normal_scores`), `fold` counts from 0.
 
         Raises:
             LakeError: The release does not exist, or nothing matches.

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.errors import LakeError
+from genebench.registry import load_registry
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 from lakehouse.exports import csv_rows, export_release
@@ -332,6 +333,14 @@ def test_an_exported_release_is_one_parquet_with_a_card(synthetic, tmp_path):
     assert f"{rows.height:,} scores" in text
     assert "oracle, random, shuffled" in text
     assert all(f"| {metric} |" in text for metric in rows["metric"].unique())
+
+
+def test_the_card_gives_errors_in_the_unit_of_what_each_protocol_predicts(synthetic, tmp_path):
+    _, card = export_release(synthetic, "current", tmp_path, "0.1.0")
+    (unit,) = re.findall(r"^\| value \| .*$", card.read_text(), re.MULTILINE)
+    predicted = {one.id: one.numbers for one in load_registry().protocols.values()}
+    assert (predicted["standard"], predicted["paper"]) == ("normal_scores", "given")
+    assert "normal scores of their ranks, as `standard` does and `paper` does not" in unit
 
 
 def test_an_unknown_csv_form_is_refused_with_the_known_ones(synthetic):
