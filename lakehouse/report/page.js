@@ -71,6 +71,7 @@ document.addEventListener("DOMContentLoaded", () => {
       head.querySelectorAll("button")[column].focus();
     });
     return {
+      order(column, down) { view.order = { column, down }; },
       show(rows, columnsNow) {
         if (columnsNow) view.columns = columnsNow;
         if (view.order.column >= view.columns.length) view.order = start;
@@ -156,6 +157,11 @@ document.addEventListener("DOMContentLoaded", () => {
   // The leaderboard
   const boardOf = (scope, metric) => data.board.find((one) => one.series === state.series && one.metric === metric && one.scope === scope);
   const board = grid($("board"), [], { column: 2, down: true });
+  // Other numbers may have other columns and another direction: best first overall, once more.
+  function rank() {
+    board.order(2, better(state.metric)(1, 0));
+    leaderboard();
+  }
   function leaderboard() {
     const metric = data.metrics[state.metric];
     if (!metric) { $("board-count").textContent = "No score yet."; return; }
@@ -199,7 +205,7 @@ document.addEventListener("DOMContentLoaded", () => {
     $("series-label").hidden = data.series.length < 2;
     const present = Object.keys(data.colours).filter((modality) => data.encoders.some((encoder) => encoder.modality === modality));
     $("modalities").insertAdjacentHTML("beforeend", present.map((modality) => `<label><input type="checkbox" checked value="${text(modality)}"><span class="dot ${modality === "control" ? "control" : ""}" style="background:${tone(modality)}" aria-hidden="true"></span>${text(modality)}</label>`).join(""));
-    $("metric").addEventListener("change", (event) => { state.metric = event.target.value; leaderboard(); });
+    $("metric").addEventListener("change", (event) => { state.metric = event.target.value; rank(); });
     $("series").addEventListener("change", (event) => { state.series = Number(event.target.value); everything(); });
     $("encoder-search").addEventListener("input", leaderboard);
     $("modalities").addEventListener("change", (event) => { state.hidden[event.target.checked ? "delete" : "add"](event.target.value); leaderboard(); });
@@ -368,7 +374,7 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   function everything() {
-    measure(); hero(); leaderboard(); tasks(); evidence.all(); published();
+    measure(); hero(); rank(); tasks(); evidence.all(); published();
     if (state.task) openTask(state.task, false);
   }
   settings(); taskSettings(); cards(); provenance(); everything();

@@ -169,6 +169,25 @@ def test_columns_sort_both_ways_and_say_so(desktop):
     assert names == sorted(names, key=str.lower)
 
 
+def test_another_metric_or_probe_sorts_the_board_best_first_for_it(desktop):
+    page = desktop.page
+    head = page.locator("#board thead th", has_text="Overall")
+    page.locator("#board thead button", has_text="Encoder").click()
+    page.select_option("#metric", "log_loss")
+    means = [number(cell) for cell in desktop.column("board", 3)]
+    assert means == sorted(means), "lower is better"
+    assert head.get_attribute("aria-sort") == "ascending"
+    page.locator("#board thead button", has_text="Encoder").click()
+    page.select_option("#series", label="mlp")
+    assert head.get_attribute("aria-sort") == "ascending"
+    page.select_option("#metric", "roc_auc")
+    means = [number(cell) for cell in desktop.column("board", 3)]
+    assert means == sorted(means, reverse=True)
+    page.locator("#board thead button", has_text="Encoder").click()
+    page.fill("#encoder-search", "o")
+    assert head.get_attribute("aria-sort") == "none", "a search keeps the reader's order"
+
+
 def test_the_keyboard_alone_sorts_and_opens_a_task(desktop):
     page = desktop.page
     page.keyboard.press("Tab")
