@@ -341,25 +341,28 @@ document.addEventListener("DOMContentLoaded", () => {
   }
 
   // Published numbers
+  const beside = grid($("published-table"), [
+    { title: "Task", name: true, sort: (row) => row.task_name, cell: (row) => (row.task_id == null ? text(row.task_name) : `<a class="link" href="#task=${encodeURIComponent(data.tasks[row.task_id].id)}">${text(row.task_name)}</a>`) },
+    { title: "Model", name: true, sort: (row) => row.encoder_name, cell: (row) => text(row.encoder_name) },
+    { title: "Release", name: true, sort: (row) => row.release_id, cell: (row) => text(row.release_id) },
+    { title: "Metric", name: true, sort: (row) => row.metric, cell: (row) => text(data.metrics[row.metric]?.title || row.metric) },
+    { title: "Ours", down: true, sort: (row) => row.ours, cell: (row) => fixed(row.ours) },
+    { title: "Published", down: true, sort: (row) => row.mean, cell: (row) => `${fixed(row.mean)}<small>±${fixed(row.sd)}</small>` },
+    { title: "Difference in SD", down: true, sort: (row) => row.inSds, cell: (row) => (row.inSds == null ? "–" : `<span class="${Math.abs(row.inSds) <= 2 ? "verdict-in" : "verdict-out"}">${fixed(row.inSds)} ${Math.abs(row.inSds) <= 2 ? "within 2" : "outside 2"}</span>`) },
+    { title: "Samples", down: true, sort: (row) => row.n_samples, cell: (row) => count(row.n_samples) },
+  ], { column: 0, down: false });
   function published() {
     if (!data.published.length) return;
     $("published").hidden = $("nav-published").hidden = false;
-    const rows = data.published.map((one) => {
+    const probe = data.series[state.series]?.probe;
+    const rows = data.published.filter((one) => one.probe === probe).map((one) => {
       const ours = one.task_id != null && one.encoder_id != null ? value(one.metric, "mean", at(one.task_id, one.encoder_id)) : null;
       const inSds = ours != null && one.sd ? (ours - one.mean) / one.sd : null;
       return { ...one, ours, inSds };
     });
-    const view = grid($("published-table"), [
-      { title: "Task", name: true, sort: (row) => row.task_name, cell: (row) => (row.task_id == null ? text(row.task_name) : `<a class="link" href="#task=${encodeURIComponent(data.tasks[row.task_id].id)}">${text(row.task_name)}</a>`) },
-      { title: "Model", name: true, sort: (row) => row.encoder_name, cell: (row) => text(row.encoder_name) },
-      { title: "Release", name: true, sort: (row) => row.release_id, cell: (row) => text(row.release_id) },
-      { title: "Metric", name: true, sort: (row) => row.metric, cell: (row) => text(data.metrics[row.metric]?.title || row.metric) },
-      { title: "Ours", down: true, sort: (row) => row.ours, cell: (row) => fixed(row.ours) },
-      { title: "Published", down: true, sort: (row) => row.mean, cell: (row) => `${fixed(row.mean)}<small>±${fixed(row.sd)}</small>` },
-      { title: "Difference in SD", down: true, sort: (row) => row.inSds, cell: (row) => (row.inSds == null ? "–" : `<span class="${Math.abs(row.inSds) <= 2 ? "verdict-in" : "verdict-out"}">${fixed(row.inSds)} ${Math.abs(row.inSds) <= 2 ? "within 2" : "outside 2"}</span>`) },
-      { title: "Samples", down: true, sort: (row) => row.n_samples, cell: (row) => count(row.n_samples) },
-    ], { column: 0, down: false });
-    view.show(rows);
+    const others = [...new Set(data.published.map((one) => one.probe))].sort().join(", ");
+    $("published-count").textContent = rows.length ? `${plural(rows.length, "published number")} of the probe ${probe}.` : `No published number is of the probe ${probe}; there are some of: ${others}.`;
+    beside.show(rows);
   }
 
   // Provenance

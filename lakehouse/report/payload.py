@@ -167,6 +167,7 @@ def _labels(
 def _published(
     contents: Contents, encoder_ids: list[str], task_ids: list[str]
 ) -> list[dict[str, Any]]:
+    """One entry a published number; `probe` is the one of ours that its base model means."""
     rows = contents.foreign.filter(
         pl.col("metric").is_in(set(MAIN_METRICS.values())) & (pl.col("label") == "")
     ).with_columns(
@@ -174,8 +175,8 @@ def _published(
         _places("encoder_id", encoder_ids),
         pl.col("mean", "sd").round(4),
     )
-    linear = [name for name in rows["probe_name"].unique() if probe_of(name) == "linear"]
-    return plain_rows(rows.filter(pl.col("probe_name").is_in(linear)).drop("label", "probe_name"))
+    probe = pl.col("probe_name").map_elements(probe_of, return_dtype=pl.String).alias("probe")
+    return plain_rows(rows.with_columns(probe).drop("label", "probe_name"))
 
 
 def _places(column: str, names: list[str]) -> pl.Expr:

@@ -276,6 +276,17 @@ def test_published_numbers_stand_beside_ours_in_deviations(desktop, synthetic):
     assert verdict in row
 
 
+def test_published_numbers_are_shown_beside_the_same_probe_only(desktop):
+    page = desktop.page
+    assert len(desktop.column("published-table", 1)) == 1
+    assert page.inner_text("#published-count") == "1 published number of the probe linear."
+    page.select_option("#series", label="mlp")
+    assert desktop.column("published-table", 1) == []
+    assert page.inner_text("#published-count") == (
+        "No published number is of the probe mlp; there are some of: linear."
+    )
+
+
 def test_the_theme_button_changes_the_colours(desktop):
     ground = "getComputedStyle(document.body).backgroundColor"
     before = desktop.page.evaluate(ground)

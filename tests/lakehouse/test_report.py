@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import polars as pl
@@ -294,6 +295,29 @@ def test_a_release_without_any_score_still_has_a_page(synthetic_root, tmp_path):
     assert not any(data["scores"])
     assert data["undone"][0]["status"] == "pending"
     assert write_report(lake, "empty", tmp_path / "out").is_file()
+
+
+def test_every_published_number_says_which_probe_of_ours_it_is_set_beside(synthetic, contents):
+    names = ["", "LogisticRegression(max_iter=5000)", "MLPClassifier()"]
+    foreign = pl.DataFrame(
+        {
+            "release_id": "june",
+            "task_name": "Task 3",
+            "label": "",
+            "task_id": "task_3",
+            "encoder_name": "e0",
+            "encoder_id": "e0",
+            "probe_name": names,
+            "metric": "roc_auc",
+            "mean": [0.5, 0.6, 0.7],
+            "sd": 0.02,
+            "n_folds": 5,
+            "n_samples": 100,
+        }
+    )
+    rows = to_payload(synthetic, replace(contents, foreign=foreign), "")["published"]
+    sent = [(row["mean"], row["probe"]) for row in rows]
+    assert sent == [(0.5, "linear"), (0.6, "linear"), (0.7, "mlp")]
 
 
 def test_a_page_is_current_until_the_lake_the_code_or_the_figures_change(synthetic_root, tmp_path):
