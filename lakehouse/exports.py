@@ -7,6 +7,7 @@ import polars as pl
 
 from genebench.errors import LakeError
 from genebench.metrics import METRICS
+from genebench.tasks import is_subtask
 from lakehouse.matching import require_known
 from lakehouse.tables import table
 
@@ -193,7 +194,10 @@ def data_card(lake: "Lake", release: str, rows: pl.DataFrame, file_name: str, co
     counts = {
         "scores": rows.height,
         "evaluations": rows["evaluation_key"].n_unique(),
-        "tasks": rows["task_id"].n_unique(),
+        "tasks": rows.filter(~is_subtask())["task_id"].n_unique(),
+        "sub-tasks (tasks that ask for one label of another)": (
+            rows.filter(is_subtask())["task_id"].n_unique()
+        ),
         "encoders": rows["encoder_id"].n_unique(),
     }
     about = table("gold.scores").columns

@@ -12,6 +12,7 @@ import polars as pl
 from genebench.errors import LakeError
 from genebench.leaderboard import OVERALL, task_means
 from genebench.metrics import METRICS
+from genebench.tasks import is_subtask
 from lakehouse.comparisons import MAIN_METRICS, compare_encoders
 from lakehouse.matching import hint, matches, require_known
 from lakehouse.reading import Tables, When
@@ -130,14 +131,14 @@ class Lake(Tables):
         """All releases, ours and imported.
 
         Returns:
-            release_id, n_tasks, n_encoders, n_evaluations (for imported ones: pairs of task and
-            encoder) and is_foreign.
+            release_id, n_tasks (without sub-tasks), n_encoders, n_evaluations (those of sub-tasks
+            too; for imported releases: pairs of task and encoder) and is_foreign.
         """
         ours = (
             self.table("gold.releases")
             .group_by("release_id")
             .agg(
-                pl.col("task_id").n_unique().alias("n_tasks"),
+                pl.col("task_id").filter(~is_subtask()).n_unique().alias("n_tasks"),
                 pl.col("encoder_id").n_unique().alias("n_encoders"),
                 pl.col("evaluation_key").n_unique().alias("n_evaluations"),
                 pl.lit(False).alias("is_foreign"),

@@ -90,6 +90,14 @@ def test_an_empty_lake_says_how_to_fill_it(tmp_path):
     assert lake.history("gold.scores").height == 0
 
 
+def test_a_release_counts_its_tasks_without_their_sub_tasks(synthetic):
+    named = synthetic.release("current")["task_id"].unique()
+    n_subtasks = named.str.contains("__").sum()
+    assert n_subtasks
+    (row,) = synthetic.releases().filter(release_id="current").to_dicts()
+    assert row["n_tasks"] == len(named) - n_subtasks
+
+
 def test_the_leaderboard_by_task_holds_the_means_over_folds(synthetic):
     wide = synthetic.leaderboard(by="task")
     mine = wide.filter((pl.col("encoder_id") == "e0") & (pl.col("probe_id") == "linear"))

@@ -355,6 +355,9 @@ def test_an_exported_release_is_one_parquet_with_a_card(synthetic, tmp_path):
     text = card.read_text()
     assert all(f"| {column} |" in text for column in rows.columns)
     assert f"{rows.height:,} scores" in text
+    named = rows["task_id"].unique()
+    n_subtasks = named.str.contains("__").sum()
+    assert f", {len(named) - n_subtasks} tasks, {n_subtasks} sub-tasks (" in text
     assert "oracle, random, shuffled" in text
     assert all(f"| {metric} |" in text for metric in rows["metric"].unique())
 
