@@ -238,6 +238,8 @@ def data_card(lake: "Lake", release: str, rows: pl.DataFrame, file_name: str, co
         "",
         "## Sources of the labels",
         "",
+        "As the lake has them at export; a frozen release may have been scored on earlier ones.",
+        "",
         "| source | file | version | sha256 | retrieved | licence |",
         "|---|---|---|---|---|---|",
     ]

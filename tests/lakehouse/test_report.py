@@ -359,6 +359,7 @@ def test_an_exported_release_is_one_parquet_with_a_card(synthetic, tmp_path):
     n_subtasks = named.str.contains("__").sum()
     assert f", {len(named) - n_subtasks} tasks, {n_subtasks} sub-tasks (" in text
     assert "oracle, random, shuffled" in text
+    assert "As the lake has them at export" in text, "not as a frozen release was scored on"
     assert all(f"| {metric} |" in text for metric in rows["metric"].unique())
 
 
