@@ -117,7 +117,7 @@ def test_published_tasks_are_found_among_those_of_the_lakes_own_profile(genebenc
     lake = open_lake()
     lake.delta.append("bronze.snapshots", lake.table("bronze.snapshots").collect(), commit)
     (tmp_path / "june.csv").write_text(
-        "task_id,encoder_id,label,fold,metric,value\nTF vs non-TF,oracle,,0,roc_auc,0.9\n"
+        "task_name,model_name,fold,metric,score\nTF vs non-TF,oracle,0,roc_auc,0.9\n"
     )
     code, out, _ = genebench("compare", "--with", "june.csv", "--csv", "rows.csv")
     assert code == 0
