@@ -18,7 +18,7 @@ from genebench.digest import digest_bytes
 from genebench.errors import LakeError
 from genebench.published import metric_of, read_published
 from genebench.registry import load_registry
-from genebench.tasks import Task, subtask_id
+from genebench.tasks import Task, subtask_id, whole_task
 from lakehouse.tables import table
 
 if TYPE_CHECKING:
@@ -268,7 +268,7 @@ def _metrics(draft: pl.DataFrame) -> pl.DataFrame:
 
 def _own_task(task_id: str, tasks: Mapping[str, Task]) -> str | None:
     """A task_id of ours as it stands, if its task, or that of which it is a part, is declared."""
-    return task_id if task_id.partition("__")[0] in tasks else None
+    return task_id if whole_task(task_id) in tasks else None
 
 
 def _their_task(name: str, label: str, tasks: Mapping[str, Task]) -> str | None:

@@ -1,33 +1,23 @@
 """Names asked for: globs, and what a person who mistyped one may have meant."""
 
 import difflib
-import re
+import fnmatch
 from collections.abc import Iterable
 
 import polars as pl
 
 from genebench.errors import LakeError
 
-_TOKEN = re.compile(r"\*+|\?|\[(?P<not>!?)(?P<set>\]?[^\]]*)\]|.", re.DOTALL)
-_RANGE = re.compile(r"(.)(?:-(.))?", re.DOTALL)
-
 
 def matches(column: str, glob: str) -> pl.Expr:
     """Whether a text column matches a glob (`*`, `?`, `[...]`); case counts."""
-    # That of fnmatch.translate has groups that the regular expressions of polars do not know.
-    pattern = "".join(_translate(token) for token in _TOKEN.finditer(glob))
-    return pl.col(column).str.contains(f"(?s)^{pattern}$")
 
+    def find(names: pl.Series) -> pl.Series:
+        # The regular expressions of fnmatch have groups that those of polars do not know.
+        distinct = names.unique().drop_nulls()
+        return names.is_in([name for name in distinct if fnmatch.fnmatchcase(name, glob)])
 
-def _translate(token: re.Match[str]) -> str:
-    """A part of a glob as a regular expression; a bracket that encloses nothing is itself."""
-    if not token["set"]:
-        return {"*": ".*", "?": "."}.get(token[0][0], pl.escape_regex(token[0]))
-    ranges = [(low, high or low) for low, high in _RANGE.findall(token["set"])]
-    within = "".join(f"\\x{{{ord(a):x}}}-\\x{{{ord(b):x}}}" for a, b in ranges if a <= b)
-    if token["not"]:
-        return f"[^{within}]" if within else "."
-    return f"[{within}]" if within else r"[^\s\S]"
+    return pl.col(column).map_batches(find, return_dtype=pl.Boolean, is_elementwise=True)
 
 
 def hint(word: str, known: Iterable[str]) -> str:

@@ -15,6 +15,7 @@ from genebench.leaderboard import OVERALL, task_group
 from genebench.probes import Probe
 from genebench.problems import feature_digests
 from genebench.protocols import Protocol
+from genebench.tasks import parent_task
 from lakehouse.delta import Delta
 from lakehouse.tables import table
 from lakehouse.universes import Universe, lay_out
@@ -47,9 +48,8 @@ class Plan:
 
         Of items that share an evaluation the first alone is given, so that none is made twice.
         """
-        parent = pl.col("task_id").str.split("__").list.first()
         return self.pending.filter(
-            (pl.col("task_id").is_in(tasks) | parent.is_in(tasks))
+            (pl.col("task_id").is_in(tasks) | parent_task().is_in(tasks))
             & pl.col("encoder_id").is_in(encoders)
         ).unique("evaluation_key", keep="first", maintain_order=True)
 

@@ -11,6 +11,7 @@ import polars as pl
 from genebench.errors import DegenerateTask
 from genebench.problems import Prepared, derive_subtasks, prepare, universe_ids
 from genebench.protocols import Protocol
+from genebench.tasks import whole_task
 from lakehouse.delta import Delta
 from lakehouse.groups import group_entities
 
@@ -127,7 +128,7 @@ def _without(layout: Layout, outdated: Mapping[str, str]) -> Layout:
             prepared={
                 task_id: task
                 for task_id, task in universe.prepared.items()
-                if task_id.split("__")[0] not in outdated
+                if whole_task(task_id) not in outdated
             },
         )
         for universe in layout.universes

@@ -123,6 +123,19 @@ def subtask_id(task_id: str, label: str) -> str:
     return f"{task_id}__{slug(label)}"
 
 
+def whole_task(task_id: str) -> str:
+    """The task that a sub-task is of; any other task is itself.
+
+    No declared task has two underscores side by side.
+    """
+    return task_id.partition("__")[0]
+
+
 def is_subtask() -> pl.Expr:
-    """Whether `task_id` names a sub-task; no declared task has two underscores side by side."""
+    """Whether `task_id` names a sub-task."""
     return pl.col("task_id").str.contains("__", literal=True)
+
+
+def parent_task() -> pl.Expr:
+    """`whole_task` of a column `task_id`."""
+    return pl.col("task_id").str.split("__").list.first()

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from genebench.leaderboard import OVERALL
-from genebench.tasks import FAMILY_TITLES, is_subtask
+from genebench.tasks import FAMILY_TITLES, is_subtask, parent_task
 from lakehouse.comparisons import MAIN_METRICS
 from lakehouse.foreign import foreign_means
 from lakehouse.intervals import board_intervals, read_intervals
@@ -115,7 +115,7 @@ def _tasks(lake: "Lake", items: pl.DataFrame) -> pl.DataFrame:
     named = items.select("task_id", "family", "kind").unique("task_id")
     known = lake.table("silver.tasks").drop("family", "kind").collect()
     # A task that has left the lake is still a sub-task by its name.
-    parent = pl.when(is_subtask()).then(pl.col("task_id").str.split("__").list.first())
+    parent = pl.when(is_subtask()).then(parent_task())
     tasks = named.join(known, on="task_id", how="left").with_columns(
         pl.coalesce("title", "task_id").alias("title"), parent.alias("parent_task_id")
     )
