@@ -36,12 +36,20 @@ def _run_apart(arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
-    """Write results, replacing those of the same name and case."""
+    """Write results and the processor, replacing those of the same name and case."""
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     fresh = {(row["name"], row["case"]) for row in rows}
     kept = [row for row in old if (row["name"], row["case"]) not in fresh]
-    ordered = sorted(kept + rows, key=lambda row: (row["name"], row["case"]))
+    fresh_rows = [row | {"processor": _processor()} for row in rows]
+    ordered = sorted(kept + fresh_rows, key=lambda row: (row["name"], row["case"]))
     RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def _processor() -> str:
+    """The name that the processor gives itself; empty where the system does not tell."""
+    cpuinfo = Path("/proc/cpuinfo")
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
 
 
 def show(rows: list[dict[str, Any]]) -> None:

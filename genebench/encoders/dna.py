@@ -99,10 +99,12 @@ class DnaTransformer(encoders.DeclaredLoader[DnaArguments]):
     def _forward(self, windows: list[list[int]]) -> npt.NDArray[np.float32]:
         import torch
 
+        from genebench.matmul import quick_products
+
         before, after = self._specials
         rows = [np.array([*before, *window, *after], np.int64) for window in windows]
         sizes = torch.tensor([len(row) for row in rows], device=self._device)[:, None]
-        with torch.inference_mode():
+        with torch.inference_mode(), quick_products():
             ids = torch.from_numpy(pad(rows, self._tokenizer.pad_token_id)).to(self._device)
             position = torch.arange(ids.shape[1], device=self._device)[None, :]
             mask = (position < sizes).long()

@@ -102,10 +102,12 @@ class ProteinTransformer(encoders.DeclaredLoader[ProteinArguments]):
     def _forward(self, model: "PreTrainedModel", residues: list[str]) -> npt.NDArray[np.float32]:
         import torch
 
+        from genebench.matmul import quick_products
+
         tokens = pad([tokenize(window) for window in residues], PAD)
         sizes = torch.tensor([len(window) for window in residues], device=model.device)
         run: Any = model
-        with torch.inference_mode():
+        with torch.inference_mode(), quick_products():
             ids = torch.from_numpy(tokens).to(model.device)
             wants_layer = self.arguments.layer != -1
             output = run(

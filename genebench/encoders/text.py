@@ -164,8 +164,10 @@ class SentenceTransformerLoader(encoders.DeclaredLoader[SentenceArguments]):
     ) -> npt.NDArray[np.float32]:
         import torch
 
+        from genebench.matmul import quick_products
+
         prompt = self.arguments.prompt
-        with torch.inference_mode():
+        with torch.inference_mode(), quick_products():
             features = model.preprocess([texts[row] for row in batch], prompt=prompt or None)
             moved = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
             for position, module in enumerate(model):

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from genebench.matmul import quick_products
 from genebench.probes import TEST, FoldOutput, HeldOut, Probe, Problem
 from genebench.probes.linear.fits import Fitter
 from genebench.probes.linear.groups import Group, group_problems
@@ -77,11 +78,15 @@ def solve_problems(
     for group in group_problems(iterative, own_rows):
         started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
-            space = Space(
-                matrix, standardise=protocol.standardise, device=device, precision=settings.steering
-            )
+            with quick_products():
+                space = Space(
+                    matrix,
+                    standardise=protocol.standardise,
+                    device=device,
+                    precision=settings.steering,
+                )
         is_small = group.rows.size * matrix.shape[1] < SERIAL
-        with limit_threads(1 if is_small else None):
+        with limit_threads(1 if is_small else None), quick_products():
             source, held = _source(matrix, group, space, protocol, settings, device)
             outputs = _solve_group(group, source, protocol, settings, held, started, report)
         yield from outputs

@@ -5,7 +5,6 @@ exactly: rounding can make a path longer, never its end another one. (Dembo, Eis
 1982, on inexact Newton methods.)
 """
 
-import time
 from abc import abstractmethod
 from collections.abc import Callable
 from functools import cache
@@ -15,6 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+from genebench.matmul import best_times, quick_products
 from genebench.probes.linear.designs import BLOCK_BYTES, Products, row_blocks
 
 Steering = Literal["float32", "bfloat16", "int8"]
@@ -146,22 +146,14 @@ def find_precision(device: str) -> Steering:
     rows, width, columns = 4096, 1024, BLOCK_BYTES // (4 * 4096)
     left, right = torch.ones(rows, width, device=device), torch.ones(width, columns, device=device)
     half = left.bfloat16(), right.bfloat16()
-    seconds: dict[Steering, float] = {
-        "float32": _best_time(lambda: left @ right) / WORTHWHILE,
-        "bfloat16": _best_time(lambda: half[0] @ half[1]),
+    products: dict[Steering, Callable[[], Tensor]] = {
+        "float32": lambda: left @ right,
+        "bfloat16": lambda: half[0] @ half[1],
     }
     if torch.device(device).type == "cpu":
         whole = left.to(torch.int8), right.to(torch.int8)
-        seconds["int8"] = _best_time(lambda: torch._int_mm(*whole))
+        products["int8"] = lambda: torch._int_mm(*whole)
+    with quick_products():
+        seconds = dict(zip(products, best_times(list(products.values())), strict=True))
+    seconds["float32"] /= WORTHWHILE
     return min(seconds, key=seconds.__getitem__)
-
-
-def _best_time(multiply: Callable[[], Tensor]) -> float:
-    """Seconds, best of three after one."""
-    times = []
-    for _ in range(4):
-        start = time.perf_counter()
-        # Reading a number back waits for a device that works asynchronously.
-        float(multiply()[0, 0])
-        times.append(time.perf_counter() - start)
-    return min(times[1:])
