@@ -1,5 +1,7 @@
 """The command line: the five verbs, and what one asks before and after them."""
 
+import importlib
+import signal
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -92,6 +94,7 @@ def _run_flows(verb: Callable[[], Any]) -> Any:
         from flows.logs import flush_prefect, quiet_prefect
 
         quiet_prefect()
+        _hear_ctrl_c()
         # Nobody watches the heartbeat of a run that a person started, and it costs a second a flow.
         with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):
             try:
@@ -100,6 +103,15 @@ def _run_flows(verb: Callable[[], Any]) -> Any:
                 raise GenebenchError(str(error)) from None
             finally:
                 flush_prefect()
+
+
+def _hear_ctrl_c() -> None:
+    """Let Ctrl-C end waits for threads, as Python's own handler does and that of polars does not.
+
+    polars sets its handler as it is imported, and has system calls restarted after it.
+    """
+    importlib.import_module("polars")
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
 
 
 def _split_encoders(encoders: list[str] | None) -> tuple[list[str], list[str]]:

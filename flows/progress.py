@@ -19,6 +19,8 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from genebench.stopping import heed_stop
+
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_ARTIFACTS = 3.0
 
@@ -33,7 +35,8 @@ def track(what: str, total: int, unit: str = "") -> Iterator[Callable[[int], Non
         unit: What a step is.
 
     Yields:
-        A function to call with the number of steps done since the last call.
+        A function to call with the number of steps done since the last call; it raises
+        KeyboardInterrupt where the process was asked to stop.
     """
     report = _Report(what, total, unit)
     is_terminal = sys.stderr.isatty()
@@ -50,6 +53,7 @@ def track(what: str, total: int, unit: str = "") -> Iterator[Callable[[int], Non
         line = bar.add_task(what, total=total)
 
         def advance(n: int) -> None:
+            heed_stop()
             bar.advance(line, n)
             report.advance(n, is_silent=is_terminal)
 

@@ -1,11 +1,14 @@
 """Where task runs run: threads of the flow's own process, or a Dask cluster, by setting."""
 
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
+from typing_extensions import override
 
 from genebench.settings import get_settings
+from genebench.stopping import ask_to_stop, forget_stop
 
 
 class ChosenRunner(ThreadPoolTaskRunner[Any]):
@@ -19,7 +22,7 @@ class ChosenRunner(ThreadPoolTaskRunner[Any]):
         """A runner for one flow run: Prefect asks for it as the run starts."""
         settings = get_settings()
         if settings.runner == "threads":
-            return ThreadPoolTaskRunner(max_workers=settings.workers)
+            return _Threads(max_workers=settings.workers)
         from prefect_dask import DaskTaskRunner
 
         if settings.dask_address:
@@ -30,6 +33,26 @@ class ChosenRunner(ThreadPoolTaskRunner[Any]):
             "dashboard_address": None,
         }
         return DaskTaskRunner(cluster_kwargs=local)
+
+
+class _Threads(ThreadPoolTaskRunner[Any]):
+    """Threads that are told when their flow is interrupted: its end waits for theirs."""
+
+    @override
+    def __enter__(self) -> Self:
+        forget_stop()
+        return super().__enter__()
+
+    @override
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if error is not None:
+            ask_to_stop()
+        super().__exit__(kind, error, traceback)
 
 
 def result_of(run: "PrefectFuture[Any]") -> Any:

@@ -30,6 +30,7 @@ from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
 from genebench.probes.sklearn import join_vectors
 from genebench.protocols import Penalty, Protocol
+from genebench.stopping import ask_to_stop, forget_stop
 
 PROTOCOLS = Path(genebench.protocols.__file__).parent
 LINEAR = Probe.model_validate(
@@ -230,6 +231,23 @@ def test_a_fit_that_does_not_converge_is_reported_and_not_used(monkeypatch):
         assert not out.fitted[0]
         assert "did not converge" in out.reasons["yes"]
         assert np.isnan(out.scores).all()
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_a_wish_to_stop_ends_a_solve_between_two_products(classes):
+    rng = np.random.default_rng(0)
+    matrix = vectors(rng, 400, 20)
+    problem = binary(rng, matrix) if classes == 1 else multiclass(rng, matrix, classes)
+    done = []
+    ask_to_stop()
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
+    finally:
+        forget_stop()
+    assert not done
+    list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
+    assert sum(done) == problem.n_folds
 
 
 @pytest.mark.parametrize("how", [LARGE, Settings()], ids=["shared", "own"])

@@ -10,6 +10,7 @@ from torch import Tensor
 from genebench.probes.linear.axes import Axes, Pair
 from genebench.probes.linear.batches import Batch, columns_of, spread, sum_systems
 from genebench.probes.linear.designs import Products, row_blocks
+from genebench.stopping import heed_stop
 
 MAX_CONJUGATE = 1000
 # Systems that are done leave once they are this share: leaving copies those that stay.
@@ -57,6 +58,7 @@ def find_step(
     size = dot(n_classes, rest, conjugate)
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
+        heed_stop()
         curved = _curve(batch, weights, conjugate, products)
         along = dot(n_classes, conjugate, curved)
         # Rounding can leave a direction without curvature; there is nothing to gain along it.
