@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
+from types import FrameType
 from typing import Annotated, Any
 
 import typer
@@ -13,6 +14,7 @@ import typer
 from flows import studies
 from flows.answers import add_commands
 from genebench.errors import GenebenchError
+from genebench.stopping import ask_to_stop
 
 app = typer.Typer(
     help="Measure what a model understands about genes: refresh → curate → embed → score → report.",
@@ -106,12 +108,19 @@ def _run_flows(verb: Callable[[], Any]) -> Any:
 
 
 def _hear_ctrl_c() -> None:
-    """Let Ctrl-C end waits for threads, as Python's own handler does and that of polars does not.
+    """Let Ctrl-C end waits for threads, which it does not once polars has set its own handler.
 
-    polars sets its handler as it is imported, and has system calls restarted after it.
+    polars does so as it is imported, and has system calls restarted after a signal.
     """
     importlib.import_module("polars")
-    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGINT))
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(_number: int, _frame: FrameType | None) -> None:
+    # Prefect drops an interrupt that comes while a flow run is being closed; the wish stays.
+    ask_to_stop()
+    raise KeyboardInterrupt
 
 
 def _split_encoders(encoders: list[str] | None) -> tuple[list[str], list[str]]:

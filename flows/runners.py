@@ -1,5 +1,6 @@
 """Where task runs run: threads of the flow's own process, or a Dask cluster, by setting."""
 
+from contextlib import nullcontext
 from types import TracebackType
 from typing import Any, Self
 
@@ -8,7 +9,7 @@ from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from typing_extensions import override
 
 from genebench.settings import get_settings
-from genebench.stopping import ask_to_stop, forget_stop
+from genebench.stopping import asking_to_stop, heed_stop
 
 
 class ChosenRunner(ThreadPoolTaskRunner[Any]):
@@ -40,7 +41,7 @@ class _Threads(ThreadPoolTaskRunner[Any]):
 
     @override
     def __enter__(self) -> Self:
-        forget_stop()
+        heed_stop()
         return super().__enter__()
 
     @override
@@ -50,9 +51,9 @@ class _Threads(ThreadPoolTaskRunner[Any]):
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if error is not None:
-            ask_to_stop()
-        super().__exit__(kind, error, traceback)
+        is_interrupted = error is not None and not isinstance(error, Exception)
+        with asking_to_stop() if is_interrupted else nullcontext():
+            super().__exit__(kind, error, traceback)
 
 
 def result_of(run: "PrefectFuture[Any]") -> Any:

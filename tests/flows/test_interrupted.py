@@ -37,30 +37,52 @@ run_flows(verb)
 """
 
 
-def test_ctrl_c_ends_a_run_in_the_middle_of_a_task(tmp_path):
+def begin(script, tmp_path):
+    """A run of a script whose output goes to a file, and that file."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
+    places = {
+        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "GENEBENCH_LAKE": str(tmp_path / "lake"),
+        "PYTHONPATH": str(ROOT),
+    }
     log_path = tmp_path / "log.txt"
     with log_path.open("wb") as log:
         run = subprocess.Popen(
-            [sys.executable, "-c", LONG_RUN],
-            env={
-                **kept,
-                "PREFECT_HOME": str(tmp_path / "prefect"),
-                "GENEBENCH_LAKE": str(tmp_path / "lake"),
-                "PYTHONPATH": str(ROOT),
-            },
+            [sys.executable, "-c", script],
+            env={**kept, **places},
             cwd=tmp_path,
             stdout=log,
             stderr=subprocess.STDOUT,
         )
-        deadline = time.monotonic() + 120
-        while b"step 3" not in log_path.read_bytes():
-            assert run.poll() is None, log_path.read_text()
-            assert time.monotonic() < deadline
-            time.sleep(0.05)
-        run.send_signal(signal.SIGINT)
-        code = run.wait(240)
+    return run, log_path
+
+
+def test_ctrl_c_ends_a_run_in_the_middle_of_a_task(tmp_path):
+    run, log_path = begin(LONG_RUN, tmp_path)
+    deadline = time.monotonic() + 120
+    while b"step 3" not in log_path.read_bytes():
+        assert run.poll() is None, log_path.read_text()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(240) == 130, log_path.read_text()
     said = log_path.read_text()
     assert f"step {STEPS - 1}" not in said
-    assert code != 0
     assert "interrupted; the same command goes on where this one stopped" in said
+
+
+def test_no_flow_begins_after_a_ctrl_c_that_was_dropped(tmp_path):
+    dropped = """
+    import os, signal
+    try:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("dropped")
+    long_run()
+"""
+    run, log_path = begin(LONG_RUN.replace("\n    long_run()\n", dropped), tmp_path)
+    assert run.wait(240) == 130, log_path.read_text()
+    said = log_path.read_text()
+    assert "dropped" in said
+    assert "step" not in said

@@ -30,7 +30,7 @@ from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
 from genebench.probes.sklearn import join_vectors
 from genebench.protocols import Penalty, Protocol
-from genebench.stopping import ask_to_stop, forget_stop
+from genebench.stopping import asking_to_stop
 
 PROTOCOLS = Path(genebench.protocols.__file__).parent
 LINEAR = Probe.model_validate(
@@ -239,12 +239,8 @@ def test_a_wish_to_stop_ends_a_solve_between_two_products(classes):
     matrix = vectors(rng, 400, 20)
     problem = binary(rng, matrix) if classes == 1 else multiclass(rng, matrix, classes)
     done = []
-    ask_to_stop()
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
-    finally:
-        forget_stop()
+    with asking_to_stop(), pytest.raises(KeyboardInterrupt):
+        list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
     assert not done
     list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
     assert sum(done) == problem.n_folds
