@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import unquote
 
 import polars as pl
 from deltalake import (
@@ -67,6 +68,22 @@ _VECTOR_PROPERTIES = WriterProperties(
 _TEXT_PROPERTIES = WriterProperties(compression="ZSTD", compression_level=3)
 
 _Result = TypeVar("_Result")
+
+
+class _Table(DeltaTable):
+    """A table whose local files go by the names that they have on disk.
+
+    delta-rs (1.6.6) escapes the folder in them, as in an address, and polars (2.1) opens what it
+    is given: a table below a folder with a blank or an accent would have no files.
+    """
+
+    def file_uris(self, *args: Any, **rest: Any) -> list[str]:
+        """The addresses of the table's files; local ones as paths."""
+        root = self.table_uri.removeprefix("file://")
+        named = super().file_uris(*args, **rest)
+        if root == self.table_uri:
+            return named
+        return [unquote(root) + name.removeprefix(root) for name in named]
 
 
 class Delta:
@@ -305,7 +322,7 @@ class Delta:
         """
         uri = self.storage.uri(declared.path)
         try:
-            found = DeltaTable(uri, version=version, storage_options=self.storage.options or None)
+            found = _Table(uri, version=version, storage_options=self.storage.options or None)
         except TableNotFoundError:
             return None
         except (DeltaError, OSError, ValueError) as error:

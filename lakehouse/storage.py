@@ -1,5 +1,6 @@
 """Where a lake is: a local folder or an S3 object store, by one address and its options."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -9,6 +10,10 @@ from genebench.errors import LakeError
 
 # delta-rs writes to more stores; the kept source files are written to these.
 S3_SCHEMES = ("s3", "s3a")
+
+# delta-rs (1.6.6) panics at some of these or writes elsewhere, and polars (2.1) takes a folder
+# above a table that is named like run=3 for a partition.
+_UNUSABLE = re.compile(r"[\[\]|^\\=]|%[0-9A-Fa-f]{2}")
 
 
 class Storage:
@@ -20,7 +25,8 @@ class Storage:
             `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`).
 
     Raises:
-        LakeError: The root, or a folder above it, is a file, or the address is not of S3.
+        LakeError: The root, or a folder above it, is a file or has a name that tables cannot have,
+            or the address is not of S3.
     """
 
     def __init__(self, root: str | Path, options: Mapping[str, str] | None = None) -> None:
@@ -28,6 +34,11 @@ class Storage:
         self.is_local = "://" not in str(root)
         if self.is_local:
             folder = Path(root).expanduser().absolute()
+            if found := _UNUSABLE.search(str(folder)):
+                raise LakeError(
+                    f"the lake cannot be at {folder}: its path holds {found.group()!r}, which "
+                    "tables cannot be read or written below; set GENEBENCH_LAKE to another folder"
+                )
             for place in (folder, *folder.parents):
                 if place.exists() and not place.is_dir():
                     raise LakeError(

@@ -372,6 +372,31 @@ def test_a_lake_that_is_a_file_is_refused_at_once(tmp_path):
         Delta(tmp_path / "lake")
 
 
+@pytest.mark.parametrize("name", ["my lake", "läke", "湖", "lake#1", "{lake}*?", "100% lake"])
+def test_a_lake_may_lie_below_any_readable_name(tmp_path, name):
+    lake = Delta(tmp_path / name / "lake")
+    lake.append("silver.labels", labels("genomic"), COMMIT)
+    lake.replace("silver.labels", labels("protein"), COMMIT, {"family": "protein"})
+    lake.replace("silver.labels", labels("protein", 5), COMMIT, {"family": "protein"})
+    lake.append("silver.labels", labels("two words"), COMMIT)
+    found = lake.scan("silver.labels").collect()
+    assert dict(found.group_by("family").len().rows()) == {
+        "genomic": 3,
+        "protein": 5,
+        "two words": 3,
+    }
+    assert lake.scan("silver.labels", version=2).collect().height == 6
+    lake.compact("silver.labels", COMMIT)
+    lake.vacuum("silver.labels")
+    assert lake.scan("silver.labels").filter(pl.col("family") == "protein").collect().height == 5
+
+
+@pytest.mark.parametrize("name", ["[lake]", "run=3", "a|b", "a^b", "a\\b", "my%20lake"])
+def test_a_folder_whose_name_the_tables_cannot_have_is_refused_at_once(tmp_path, name):
+    with pytest.raises(LakeError, match=r"its path holds .*set GENEBENCH_LAKE to another folder"):
+        Delta(tmp_path / name / "lake")
+
+
 def test_a_table_of_something_else_is_neither_read_nor_written(lake, tmp_path):
     foreign = tmp_path / "lake" / "silver" / "labels"
     pl.DataFrame({"family": ["f"], "value": ["text"], "other": [1]}).write_delta(foreign)
