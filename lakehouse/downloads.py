@@ -172,12 +172,13 @@ class _Part:
                 self._forget()
                 raise _Retry("the server cannot resume")
             self._check_status(response)
-            is_resumed = response.status_code == httpx.codes.PARTIAL_CONTENT and _starts_at(
-                response, self.path
-            )
-            if response.status_code == httpx.codes.PARTIAL_CONTENT and not is_resumed:
+            is_resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
+            if is_resumed and not _starts_at(response, self.path):
                 self._forget()
                 raise _Retry("the server resumed at another place than asked")
+            if is_resumed and _validator(response) not in ("", held.get("If-Range")):
+                self._forget()
+                raise _Retry("the server resumed another file than asked")
             self._write(response, "ab" if is_resumed else "wb")
         self._check_content()
         # Under a name of its own, so that no other download of this address can touch it.
@@ -211,12 +212,13 @@ class _Part:
     def _write(self, response: httpx.Response, mode: str) -> None:
         begun = self.path.stat().st_size if mode == "ab" else 0
         is_plain = response.headers.get("content-encoding", "identity") == "identity"
-        stated = response.headers.get("content-length", "")
-        total = begun + int(stated) if stated.isdigit() and is_plain else None
+        total = _total(response, begun) if is_plain else None
         self._check_size(total or 0)
-        self.note.write_text(json.dumps({"url": self.url, "validator": _validator(response)}))
         n_bytes = begun
         with self.path.open(mode) as file:
+            # Only now: a run killed before an older file's bytes are gone must not leave them
+            # under this file's validator.
+            self.note.write_text(json.dumps({"url": self.url, "validator": _validator(response)}))
             for chunk in response.iter_raw() if is_plain else response.iter_bytes():
                 n_bytes += len(chunk)
                 self._check_size(n_bytes)
@@ -269,6 +271,15 @@ def _validator(response: httpx.Response) -> str:
 def _starts_at(response: httpx.Response, path: Path) -> bool:
     begun = response.headers.get("content-range", "").removeprefix("bytes ").partition("-")[0]
     return bool(begun == str(path.stat().st_size))
+
+
+def _total(response: httpx.Response, begun: int) -> int | None:
+    """The bytes of the whole file; a server may resume with fewer than are left."""
+    whole = response.headers.get("content-range", "").rpartition("/")[2]
+    if response.status_code == httpx.codes.PARTIAL_CONTENT and whole.isdigit():
+        return int(whole)
+    stated = response.headers.get("content-length", "")
+    return begun + int(stated) if stated.isdigit() else None
 
 
 def _published_on(response: httpx.Response) -> str | None:

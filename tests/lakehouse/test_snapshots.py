@@ -472,6 +472,70 @@ def test_a_server_that_resumes_at_another_place_is_not_believed(server, storage)
     assert snapshots.path(found).read_bytes() == BODY
 
 
+def test_a_server_that_sends_less_than_was_asked_for_is_asked_for_the_rest(server, storage):
+    def behave(handler, n):
+        if n == 1:
+            cut_short(handler, BODY, 70_000, ETag='"e"')
+            return
+        begin = int(handler.headers["Range"].removeprefix("bytes=").rstrip("-"))
+        piece = BODY[begin : begin + 80_000]
+        stated = f"bytes {begin}-{begin + len(piece) - 1}/{len(BODY)}"
+        answer(handler, piece, 206, ETag='"e"', Content_Range=stated)
+
+    server.answers["/a"] = behave
+    snapshots = keeper(storage)
+    found = snapshots.fetch(make_source(server.url + "/a"), "proteinatlas")
+    assert snapshots.path(found).read_bytes() == BODY
+
+
+def test_a_server_that_resumes_another_file_is_not_believed(server, storage):
+    other = b"Y" * len(BODY)
+
+    def behave(handler, n):
+        if n == 1:
+            cut_short(handler, BODY, 70_000, ETag='"e1"')
+        elif handler.headers.get("Range"):
+            stated = f"bytes 70000-{len(other) - 1}/{len(other)}"
+            answer(handler, other[70_000:], 206, ETag='"e2"', Content_Range=stated)
+        else:
+            answer(handler, other, ETag='"e2"')
+
+    server.answers["/a"] = behave
+    snapshots = keeper(storage)
+    found = snapshots.fetch(make_source(server.url + "/a"), "proteinatlas")
+    assert snapshots.path(found).read_bytes() == other
+
+
+def test_a_download_killed_before_the_old_half_is_gone_joins_no_halves(
+    server, storage, monkeypatch
+):
+    other = b"Y" * len(BODY)
+
+    def behave(handler, n):
+        if n <= 4:
+            cut_short(handler, BODY, 70_000, ETag='"e1"')
+        else:
+            serve_range(handler, other, '"e2"')
+
+    server.answers["/a"] = behave
+    source, snapshots = make_source(server.url + "/a"), keeper(storage)
+    with pytest.raises(SourceError, match=r"cut short|broke"):
+        snapshots.fetch(source, "proteinatlas")
+    opened = Path.open
+
+    def stop(path, mode="r", *rest, **named):
+        if path.suffix == ".part" and mode == "wb":
+            raise KeyboardInterrupt
+        return opened(path, mode, *rest, **named)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "open", stop)
+        with pytest.raises(KeyboardInterrupt):
+            snapshots.fetch(source, "proteinatlas")
+    found = snapshots.fetch(source, "proteinatlas")
+    assert snapshots.path(found).read_bytes() == other
+
+
 def test_a_weak_etag_joins_no_halves(server, storage):
     def behave(handler, n):
         if n == 1:
