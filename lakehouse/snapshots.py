@@ -184,6 +184,10 @@ class Snapshots:
         last = self._find_last(source.id, file_name)
         if last.height and last["snapshot_id"].item() == snapshot_id:
             return Snapshot(**_row(last), is_new=False, companions=companions)
+        now = dt.datetime.now(dt.UTC)
+        if last.height:
+            # What was retrieved last is current, also where the clock was set back meanwhile.
+            now = max(now, last["retrieved_at"].item() + dt.timedelta(microseconds=1))
         return Snapshot(
             snapshot_id=snapshot_id,
             source=source.id,
@@ -192,7 +196,7 @@ class Snapshots:
             url=_name_address(delivery.address),
             sha256=kept.sha256,
             size_bytes=kept.size_bytes,
-            retrieved_at=dt.datetime.now(dt.UTC),
+            retrieved_at=now,
             published_on=kept.published_on,
             etag=kept.etag,
             license=source.license,

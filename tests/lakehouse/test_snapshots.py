@@ -12,6 +12,7 @@ import time
 import warnings
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -237,6 +238,20 @@ def test_bytes_that_come_back_after_a_cut_are_current_again(server, storage):
     again = keeper(storage, whole, cut, back).fetch(source, "proteinatlas")
     assert not again.is_new
     assert again.retrieved_at == back.retrieved_at
+
+
+def test_what_is_fetched_after_the_clock_was_set_back_is_current(server, storage):
+    server.answers["/a"] = lambda handler, n: answer(handler, BODY if n == 1 else BODY[:-8])
+    source = make_source(server.url + "/a")
+    first = keeper(storage).fetch(source, "proteinatlas")
+    tomorrow = first.retrieved_at + dt.timedelta(days=1)
+    ahead = replace(first, retrieved_at=tomorrow)
+    with pytest.warns(SnapshotDrift):
+        second = keeper(storage, ahead).fetch(source, "proteinatlas")
+    assert second.snapshot_id != first.snapshot_id
+    assert second.retrieved_at > tomorrow
+    again = keeper(storage, ahead, second).fetch(source, "proteinatlas")
+    assert (again.snapshot_id, again.is_new) == (second.snapshot_id, False)
 
 
 def test_an_older_version_fetched_by_name_is_current_again_and_no_drift(server, storage):
