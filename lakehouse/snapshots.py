@@ -373,9 +373,12 @@ def _conditions(earlier: Snapshot | None) -> dict[str, str]:
         return {}
     if earlier.etag:
         return {"If-None-Match": earlier.etag}
-    return {
-        "If-Modified-Since": format_datetime(earlier.retrieved_at.astimezone(dt.UTC), usegmt=True)
-    }
+    since = earlier.retrieved_at.astimezone(dt.UTC)
+    if earlier.published_on:
+        # A file made before we last asked may have been put up after it.
+        day = dt.date.fromisoformat(earlier.published_on)
+        since = min(since, dt.datetime.combine(day, dt.time(23, 59, 59), dt.UTC))
+    return {"If-Modified-Since": format_datetime(since, usegmt=True)}
 
 
 def _local_path(address: str) -> Path:

@@ -13,6 +13,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
@@ -194,6 +195,24 @@ def test_a_server_without_etags_is_asked_by_date(server, storage):
     again = keeper(storage, first).fetch(source, "proteinatlas")
     assert server.requests[1][1]["If-Modified-Since"].endswith("GMT")
     assert not again.is_new
+
+
+def test_a_file_made_earlier_but_put_up_later_is_seen(server, storage):
+    made = [dt.datetime(2026, 1, day, 10, tzinfo=dt.UTC) for day in (1, 3)]
+
+    def behave(handler, n):
+        since = handler.headers.get("If-Modified-Since")
+        if since and parsedate_to_datetime(since) >= made[n - 1]:
+            answer(handler, b"", 304)
+        else:
+            answer(handler, BODY[: -8 * n], Last_Modified=format_datetime(made[n - 1], usegmt=True))
+
+    server.answers["/a"] = behave
+    source = make_source(server.url + "/a")
+    first = keeper(storage).fetch(source, "proteinatlas")
+    with pytest.warns(SnapshotDrift):
+        second = keeper(storage, first).fetch(source, "proteinatlas")
+    assert second.is_new
 
 
 @pytest.mark.parametrize("lose", [Path.unlink, lambda path: path.write_bytes(BODY[:1000])])
