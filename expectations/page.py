@@ -24,9 +24,19 @@ small{color:#8b949e}.met{color:#4ac26b}.unmet{color:#e0a458}.refused{color:#ff7b
 
 
 def newest_validations(validations: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `audit.validations` of each table's newest check."""
-    return validations.filter(
-        pl.col("validated_at") == pl.col("validated_at").max().over("table_name")
+    """The rows of `audit.validations` of the newest run that checked each table.
+
+    A run may check a table many times, each time the rows of one family or of some entities; an
+    expectation is shown as met where it was every time.
+    """
+    newest = pl.col("run_id").sort_by("validated_at").last().over("table_name")
+    return (
+        validations.with_row_index("place")
+        .filter(pl.col("run_id") == newest)
+        .sort("is_met", "validated_at", descending=[False, True])
+        .unique(["table_name", "expectation_id"], keep="first", maintain_order=True)
+        .sort("place")
+        .drop("place")
     )
 
 
@@ -45,7 +55,7 @@ def summarise(validations: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def render_validations(validations: pl.DataFrame) -> str:
-    """Render the newest validation of each table; what is not met stands first.
+    """Render the newest run's validation of each table; what is not met stands first.
 
     Args:
         validations: Rows of `audit.validations`.

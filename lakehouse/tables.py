@@ -273,7 +273,7 @@ _DECLARED = (
     _table(
         "audit.validations",
         "one expectation's outcome",
-        "run_id table_name expectation_id",
+        "run_id table_name expectation_id validated_at",
         "table_name",
         "append-only",
         "What was expected of each written frame, and what was found.",
@@ -284,7 +284,7 @@ _DECLARED = (
     _table(
         "audit.quarantine",
         "one row of a refused frame",
-        "run_id table_name expectation_id row_number",
+        "run_id table_name expectation_id quarantined_at row_number",
         "table_name",
         "append-only",
         "Rows that a critical expectation kept out of their table, as JSON with the reason.",

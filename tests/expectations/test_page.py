@@ -69,11 +69,27 @@ def test_examples_are_text_and_never_markup():
 
 
 def test_only_the_newest_check_of_each_table_is_shown():
-    older = {"validated_at": NOON - dt.timedelta(days=1), "is_met": False}
+    older = {"run_id": "before", "validated_at": NOON - dt.timedelta(days=1), "is_met": False}
     found = newest_validations(rows(older, {}, {"table_name": "gold.scores", **older}))
     assert found.select("table_name", "is_met").rows() == [
         ("silver.labels", True),
         ("gold.scores", False),
+    ]
+
+
+def test_what_one_batch_of_a_run_broke_is_not_hidden_by_the_next():
+    later = {"validated_at": NOON + dt.timedelta(minutes=1)}
+    broken = {"is_met": False, "n_unexpected": 2, "examples": ["a"]}
+    other = {"expectation_id": "outcomes_vary"}
+    earlier_run = {
+        "run_id": "before",
+        "validated_at": NOON - dt.timedelta(days=1),
+        "is_met": False,
+    }
+    found = newest_validations(rows(other | earlier_run, broken, other, later, other | later))
+    assert found.select("expectation_id", "is_met", "n_unexpected").rows() == [
+        ("label_is_a_word", False, 2),
+        ("outcomes_vary", True, 0),
     ]
 
 
