@@ -140,8 +140,8 @@ class Snapshots:
                 package carries are always held to the lock where it names them.
 
         Raises:
-            SourceError: The file is missing, moved, cut short, empty, too large or a web page;
-                names source, version, address and the last good snapshot.
+            SourceError: The file is missing, moved, cut short, empty, too large or a web page, or
+                cannot be written; names source, version, address and the last good snapshot.
             ChecksumMismatch: The bytes are not those of the lock.
         """
         file = _declared_file(source, file_name)
@@ -151,11 +151,12 @@ class Snapshots:
         try:
             delivery = locate(source, file_name, version, self._open_mirror())
             found = self._fetch(source, file_name, file, delivery)
-        except Fault as fault:
+        except (Fault, OSError) as fault:
+            what = fault if isinstance(fault, Fault) else f"cannot be read or kept: {fault}"
             version = delivery.version if delivery else version or source.version
             address = delivery.address if delivery else self.place or file.url_for(version)
             raise SourceError(
-                f"source {source.id}, file {file_name}, version {version} ({address}): {fault}; "
+                f"source {source.id}, file {file_name}, version {version} ({address}): {what}; "
                 f"{self._describe_last(source, file_name)}"
             ) from fault
         if is_pinned or delivery.address.startswith(EMBEDDED):

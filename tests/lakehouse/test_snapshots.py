@@ -4,6 +4,7 @@ import contextlib
 import datetime as dt
 import hashlib
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -833,6 +834,22 @@ def test_an_unknown_file_is_refused_with_a_suggestion(storage):
 def test_an_address_that_is_not_http_is_refused(storage):
     with pytest.raises(SourceError, match="only http and https"):
         keeper(storage).fetch(make_source("ftp://example.org/a"), "proteinatlas")
+
+
+def test_a_disk_that_fills_up_is_told_with_the_file_and_the_next_run_goes_on(server, storage):
+    server.answers["/a"] = lambda handler, _: serve_range(handler, BODY, '"e"')
+    source, snapshots = make_source(server.url + "/a"), keeper(storage)
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(
+            SourceError, match=r"hpa, file proteinatlas, version 23\.0 .*cannot be read or kept"
+        ):
+            snapshots.fetch(source, "proteinatlas")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    assert snapshots.path(snapshots.fetch(source, "proteinatlas")).read_bytes() == BODY
+    assert "Range" in server.requests[-1][1]
 
 
 def test_a_lake_that_cannot_be_written_is_told_before_anything_is_fetched(server):
