@@ -90,19 +90,23 @@ class Blobs:
         """
         if not self.is_kept(sha256):
             raise SourceError(f"no bytes {sha256} are kept in the lake; run `genebench refresh`")
-        path = Path(self.storage.uri(FOLDER, sha256))
+        address = self.storage.uri(FOLDER, sha256)
+        path = Path(address)
         if not self.storage.is_local:
             path = self.open_work() / sha256
-            if not path.exists():
-                part = self._new_part()
-                with self._files.open_input_stream(self._blob(sha256)) as stream:
-                    _copy(stream, part)
-                part.replace(path)
+            if path.exists() and _hash(path)[0] == sha256:
+                return path
+            part = self._new_part()
+            with self._files.open_input_stream(self._blob(sha256)) as stream:
+                _copy(stream, part)
+            part.replace(path)
         found, _ = _hash(path)
         if found != sha256:
             path.unlink()
+            if not self.storage.is_local:
+                self._files.delete_file(self._blob(sha256))
             raise ChecksumMismatch(
-                f"the kept file {path} has changed on disk (now {found}) and was removed; "
+                f"the kept file {address} has changed since (now {found}) and was removed; "
                 "run `genebench refresh` to fetch it again"
             )
         return path

@@ -652,7 +652,7 @@ def test_kept_bytes_that_changed_on_disk_are_not_trusted(storage, server):
     found = snapshots.fetch(make_source(server.url + "/a"), "proteinatlas")
     kept = Path(storage.uri("snapshots", found.sha256))
     kept.write_bytes(BODY[:-1])
-    with pytest.raises(ChecksumMismatch, match="changed on disk"):
+    with pytest.raises(ChecksumMismatch, match="has changed since"):
         snapshots.path(found)
     with pytest.raises(SourceError, match="genebench refresh"):
         snapshots.path(found)
@@ -891,10 +891,24 @@ def test_files_are_kept_in_an_object_store_too(bucket, server):
     snapshots.path(found).unlink()
     assert keeper(storage).path(found).read_bytes() == BODY
     snapshots.path(found).write_bytes(b"changed in the cache")
-    with pytest.raises(ChecksumMismatch):
-        snapshots.path(found)
     assert snapshots.path(found).read_bytes() == BODY
     assert not keeper(storage, found).fetch(make_source(server.url + "/a"), "proteinatlas").is_new
+
+
+def test_an_object_that_changed_in_its_store_is_not_trusted_and_fetched_again(bucket, server):
+    body = BODY + b"of this test alone\n"
+    server.answers["/a"] = lambda h, _: answer(h, body)
+    storage = Storage("s3://lakes/damaged", bucket)
+    source = make_source(server.url + "/a")
+    snapshots = keeper(storage)
+    found = snapshots.fetch(source, "proteinatlas")
+    files, root = storage.open_filesystem()
+    with files.open_output_stream(f"{root}/snapshots/{found.sha256}") as out:
+        out.write(b"Y" * len(body))
+    with pytest.raises(ChecksumMismatch, match=rf"s3://lakes/damaged/snapshots/{found.sha256}"):
+        snapshots.path(found)
+    keeper(storage, found).fetch(source, "proteinatlas")
+    assert snapshots.path(found).read_bytes() == body
 
 
 def test_an_upload_that_was_stopped_halfway_is_done_again(bucket, server, monkeypatch):
