@@ -111,6 +111,13 @@ class Mirror:
                 for entry in versions
             ):
                 mistakes.append(f"{self._manifest}: {name}: expected a list of version and path")
+                continue
+            mistakes += [
+                f"{self._manifest}: {name}: version {entry['version']} is a number to YAML, which "
+                "drops zeros at its end; write it in quotes"
+                for entry in versions
+                if isinstance(entry["version"], float)
+            ]
         if mistakes:
             raise Fault(f"the mirror cannot be used: {'; '.join(mistakes)}")
         return entries

@@ -722,6 +722,15 @@ def test_what_a_mirror_does_not_hold_is_a_clear_error(storage, mirror, file, ver
     assert "source hpa" in str(caught.value)
 
 
+def test_a_version_that_yaml_reads_as_a_fraction_is_refused(storage, tmp_path):
+    text = "hpa.proteinatlas:\n  - {version: 22.10, path: a.tsv}\n"
+    (tmp_path / "sources.yaml").write_text(text)
+    (tmp_path / "a.tsv").write_bytes(BODY)
+    source = make_source("https://example.org/{version}")
+    with pytest.raises(SourceError, match=r"version 22\.1 .*write it in quotes"):
+        keeper(storage, place=str(tmp_path)).fetch(source, "proteinatlas")
+
+
 def test_a_mirror_without_its_list_is_a_clear_error(storage, tmp_path):
     with pytest.raises(SourceError, match=r"mirror cannot be used: .*sources\.yaml: no such file"):
         keeper(storage, place=str(tmp_path)).fetch(make_source("https://x.org/a"), "proteinatlas")
