@@ -11,6 +11,7 @@ import inspect
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
+from pathlib import Path
 from typing import Any, TypeVar
 
 import prefect.runtime
@@ -61,7 +62,9 @@ def run_in_turn(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
 
 def limit_name() -> str:
     """The name of the concurrency limit of the lake at hand."""
-    root = open_lake().delta.storage.root
+    storage = open_lake().delta.storage
+    # A lake may be reached by several paths, by links for one.
+    root = str(Path(storage.root).resolve()) if storage.is_local else storage.root
     folder = root.rstrip("/").rpartition("/")[2]
     kept = "".join(letter for letter in folder if letter.isalnum() or letter in "_-")[:40]
     return f"writer of {kept or 'lake'} {digest_json([root])[:8]}"

@@ -80,7 +80,9 @@ def test_a_lake_has_one_writer_and_two_lakes_have_two(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     names = [name_for("./lake"), name_for(str(tmp_path / "lake")), name_for("./other")]
     names.append(name_for("s3://bucket/some%folder/lake"))
+    (tmp_path / "link").symlink_to(tmp_path / "lake")
+    same = [name_for("./link"), name_for("./other/../lake")]
     get_settings.cache_clear()
-    assert names[0] == names[1]
+    assert {names[0], names[1], *same} == {names[0]}
     assert len(set(names)) == 3
     assert not any(set(name) & set("/%&><") for name in names)
