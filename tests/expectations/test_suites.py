@@ -305,6 +305,15 @@ def test_only_many_wide_vectors_must_differ(sound, n_rows, dimension, is_met):
     assert failed == ([] if is_met else ["vectors_differ"])
 
 
+def test_a_task_that_lost_all_of_its_labels_is_refused(sound):
+    labels = sound["silver.labels"]
+    for task_id in labels["task_id"].unique():
+        report = check_in(sound, "silver.labels", labels.filter(pl.col("task_id") != task_id))
+        outcome = next(one for one in report.failures if one.severity == "critical")
+        assert outcome.expectation_id == "every_sample_has_a_label"
+        assert {row.split(" | ")[0] for row in outcome.examples} == {task_id}
+
+
 def test_every_table_has_a_suite_unless_it_is_only_a_log():
     assert {name for name in TABLES if name not in read_suites()} == {
         "audit.validations",
