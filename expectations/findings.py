@@ -114,7 +114,8 @@ def describe_vectors(declared: Table, frame: pl.DataFrame) -> pl.DataFrame:
     """
     name = next(column.name for column in declared.columns.values() if column.type == "list<f32>")
     others = frame.select(pl.exclude(name))
-    if name not in frame.columns or not isinstance(frame.schema[name], (pl.List, pl.Array)):
+    found = frame.schema.get(name)
+    if not isinstance(found, (pl.List, pl.Array)) or not found.inner.is_numeric():
         return others.clear().with_columns(n_numbers=pl.lit(0), norm=pl.lit(0.0))
     vectors = frame[name]
     if isinstance(vectors.dtype, pl.Array):

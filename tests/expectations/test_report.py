@@ -69,6 +69,15 @@ def test_a_column_of_a_wrong_type_does_not_break_the_other_checks(entities):
     assert "entity_id_is_a_curie" not in failed
 
 
+@pytest.mark.parametrize("vector", [["a"], "a", [True]])
+def test_vectors_of_a_wrong_type_do_not_break_the_other_checks(sound, vector):
+    spoilt = sound["silver.embeddings"].with_columns(vector=pl.lit(vector))
+    report = check("silver.embeddings", spoilt)
+    failed = {outcome.expectation_id for outcome in report.failures}
+    assert "columns_are_as_declared" in failed
+    assert "key_is_unique" not in failed
+
+
 def test_unexpected_rows_are_counted_with_their_repeats(sound):
     labels = sound["silver.labels"].with_columns(label=pl.lit(" x"))
     outcome = next(
