@@ -31,6 +31,9 @@ _PERMANENT = {
 }
 
 
+_PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
+
+
 class Fault(Exception):
     """What is wrong with a delivery; the caller adds which source and version it is."""
 
@@ -199,11 +202,9 @@ class _Part:
 
     def _check_status(self, response: httpx.Response) -> None:
         status = response.status_code
-        if status == httpx.codes.TOO_MANY_REQUESTS or status >= 500:
-            asked = response.headers.get("retry-after", "")
+        if status in _PASSING or status >= 500:
             raise _Retry(
-                f"the server answered {status} {response.reason_phrase}",
-                float(asked) if asked.isdigit() else None,
+                f"the server answered {status} {response.reason_phrase}", _asked_pause(response)
             )
         if status not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
             what = _PERMANENT.get(status, "it cannot be fetched")
@@ -280,6 +281,17 @@ def _total(response: httpx.Response, begun: int) -> int | None:
         return int(whole)
     stated = response.headers.get("content-length", "")
     return begun + int(stated) if stated.isdigit() else None
+
+
+def _asked_pause(response: httpx.Response) -> float | None:
+    """The seconds that `Retry-After` asks for, as a number or as a time; None without any."""
+    asked = response.headers.get("retry-after", "")
+    if asked.isdecimal():
+        return float(asked)
+    try:
+        return max(parsedate_to_datetime(asked).timestamp() - time.time(), 0.0)
+    except ValueError:
+        return None
 
 
 def _published_on(response: httpx.Response) -> str | None:

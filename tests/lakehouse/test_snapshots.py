@@ -341,7 +341,7 @@ def test_a_circle_of_redirects_is_a_clear_error(server, storage):
         keeper(storage).fetch(make_source(server.url + "/a"), "proteinatlas")
 
 
-@pytest.mark.parametrize("status", [429, 500, 503])
+@pytest.mark.parametrize("status", [408, 429, 500, 503])
 def test_a_busy_server_is_asked_again(server, storage, status):
     server.answers["/a"] = lambda h, n: answer(h, b"busy", status) if n < 4 else answer(h)
     found = keeper(storage).fetch(make_source(server.url + "/a"), "proteinatlas")
@@ -356,14 +356,24 @@ def test_a_server_that_stays_busy_is_given_up_after_three_more_tries(server, sto
     assert len(server.requests) == 4
 
 
-def test_a_pause_that_the_server_asks_for_is_kept_within_bounds(server, storage):
+@pytest.mark.parametrize("asked", ["3600", "Fri, 01 Jan 2100 00:00:00 GMT"])
+def test_a_pause_that_the_server_asks_for_is_kept_within_bounds(server, storage, asked):
     server.answers["/a"] = lambda h, n: (
-        answer(h, b"", 429, Retry_After="3600") if n == 1 else answer(h)
+        answer(h, b"", 429, Retry_After=asked) if n == 1 else answer(h)
     )
     patient = Policy(timeout_seconds=5, pauses_seconds=(0.01,), max_pause_seconds=0.3)
     begun = time.perf_counter()
     keeper(storage, policy=patient).fetch(make_source(server.url + "/a"), "proteinatlas")
     assert 0.3 <= time.perf_counter() - begun < 5
+
+
+@pytest.mark.parametrize("asked", ["Thu, 01 Jan 1970 00:00:00 GMT", "-0000", "soon", "²"])
+def test_a_pause_that_cannot_be_kept_is_our_own(server, storage, asked):
+    server.answers["/a"] = lambda h, n: (
+        answer(h, b"", 503, Retry_After=asked) if n == 1 else answer(h)
+    )
+    keeper(storage).fetch(make_source(server.url + "/a"), "proteinatlas")
+    assert len(server.requests) == 2
 
 
 def misbehave_404(handler, _):
