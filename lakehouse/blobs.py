@@ -31,11 +31,12 @@ class Blobs:
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._files, self._root = storage.open_filesystem()
-        # Parts lie beside the kept files, so that keeping one is a rename on one disk.
+        # Parts lie beside the kept files, so that keeping one is a rename on one disk; those of an
+        # object store in a folder that no other user of the machine can have taken.
         self._work = (
             Path(storage.uri(FOLDER, ".parts"))
             if storage.is_local
-            else Path(tempfile.gettempdir()) / "genebench-snapshots"
+            else Path(tempfile.gettempdir()) / f"genebench-snapshots-{os.getuid()}"
         )
 
     def open_work(self) -> Path:
@@ -45,7 +46,8 @@ class Blobs:
             LakeError: The lake's folder cannot be written.
         """
         try:
-            self._work.mkdir(parents=True, exist_ok=True)
+            mode = 0o777 if self.storage.is_local else 0o700
+            self._work.mkdir(mode, parents=True, exist_ok=True)
             self._clear_leftovers()
         except OSError as error:
             raise LakeError(

@@ -914,20 +914,35 @@ def test_files_are_kept_in_an_object_store_too(bucket, server):
     assert not keeper(storage, found).fetch(make_source(server.url + "/a"), "proteinatlas").is_new
 
 
-def test_an_object_that_changed_in_its_store_is_not_trusted_and_fetched_again(bucket, server):
-    body = BODY + b"of this test alone\n"
-    server.answers["/a"] = lambda h, _: answer(h, body)
+def test_an_object_that_changed_in_its_store_is_not_trusted_and_fetched_again(
+    bucket, server, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    server.answers["/a"] = lambda h, _: answer(h)
     storage = Storage("s3://lakes/damaged", bucket)
     source = make_source(server.url + "/a")
     snapshots = keeper(storage)
     found = snapshots.fetch(source, "proteinatlas")
     files, root = storage.open_filesystem()
     with files.open_output_stream(f"{root}/snapshots/{found.sha256}") as out:
-        out.write(b"Y" * len(body))
+        out.write(b"Y" * len(BODY))
     with pytest.raises(ChecksumMismatch, match=rf"s3://lakes/damaged/snapshots/{found.sha256}"):
         snapshots.path(found)
     keeper(storage, found).fetch(source, "proteinatlas")
-    assert snapshots.path(found).read_bytes() == body
+    assert snapshots.path(found).read_bytes() == BODY
+
+
+def test_users_of_one_machine_have_temporary_folders_of_their_own(
+    bucket, server, monkeypatch, tmp_path
+):
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    (tmp_path / "genebench-snapshots").write_text("another user's")
+    server.answers["/a"] = lambda h, _: answer(h)
+    snapshots = keeper(Storage("s3://lakes/users", bucket))
+    path = snapshots.path(snapshots.fetch(make_source(server.url + "/a"), "proteinatlas"))
+    assert path.read_bytes() == BODY
+    assert path.parent.name.endswith(f"-{os.getuid()}")
+    assert path.parent.stat().st_mode & 0o777 == 0o700
 
 
 def test_an_upload_that_was_stopped_halfway_is_done_again(bucket, server, monkeypatch):
