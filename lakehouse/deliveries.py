@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
-from urllib.parse import urljoin
+from urllib.parse import quote, urljoin
 
 from genebench.declarations import read_yaml
 from genebench.sources import Source, embedded_path
@@ -16,6 +16,9 @@ from lakehouse.downloads import Fault, Policy, download
 
 MANIFEST = "sources.yaml"
 MAX_PAGE_BYTES = 10_000_000
+
+# What stands for itself in the path of an address; above all blanks do not.
+_OF_ADDRESSES = "/%?&=:;,+@!$'()*~"
 
 
 @dataclass(frozen=True)
@@ -95,7 +98,7 @@ class Mirror:
 
     def _address(self, path: str) -> str:
         if self.is_remote:
-            return urljoin(self.place.rstrip("/") + "/", path)
+            return urljoin(self.place.rstrip("/") + "/", quote(path, safe=_OF_ADDRESSES))
         return str(Path(self.place).expanduser() / path)
 
     def _read(self, policy: Policy | None) -> dict[str, list[dict[str, Any]]]:

@@ -22,6 +22,7 @@ import polars as pl
 import pytest
 import yaml
 
+from expectations import check
 from genebench.errors import ChecksumMismatch, LakeError, SnapshotDrift, SourceError
 from genebench.sources import EMBEDDED_FOLDER, Source
 from genebench.sources.readers import read
@@ -713,6 +714,16 @@ def test_a_mirror_over_http_is_the_same(server, storage, mirror):
     snapshots = keeper(storage, place=server.url + "/m")
     found = snapshots.fetch(make_source("https://example.org/{version}"), "proteinatlas")
     assert (found.version, found.url) == ("23.0", server.url + "/m/new.tsv")
+
+
+def test_names_with_blanks_in_a_mirror_make_addresses_without(server, storage):
+    listed = b"hpa.proteinatlas:\n  - {version: '23.0', path: all genes/new file.tsv}\n"
+    server.answers["/m/sources.yaml"] = lambda h, _: answer(h, listed)
+    server.answers["/m/all%20genes/new%20file.tsv"] = lambda h, _: answer(h)
+    snapshots = keeper(storage, place=server.url + "/m")
+    found = snapshots.fetch(make_source("https://example.org/{version}"), "proteinatlas")
+    assert found.url == server.url + "/m/all%20genes/new%20file.tsv"
+    assert check("bronze.snapshots", to_frame([found], "r")).is_met
 
 
 @pytest.mark.parametrize(
