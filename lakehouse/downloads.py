@@ -54,7 +54,8 @@ class Policy:
 
     Args:
         timeout_seconds: Longest silence of the server, also while connecting.
-        pauses_seconds: The pause before each further try; their count is the number of retries.
+        pauses_seconds: The pause before each further try; their count is the number of retries,
+            counted anew whenever a try got further into the file than all before it.
         max_pause_seconds: Longest pause that a server may ask for by `Retry-After`.
     """
 
@@ -110,26 +111,29 @@ def download(
         raise Fault("only http and https addresses can be fetched; use a mirror, GENEBENCH_SOURCES")
     policy = policy or Policy()
     folder.mkdir(parents=True, exist_ok=True)
-    pauses = [*policy.pauses_seconds, None]
+    n_failed, n_furthest = 0, 0
     with (
         _claim(folder, url) as path,
         httpx.Client(follow_redirects=True, timeout=policy.timeout_seconds) as client,
     ):
         part = _Part(path, url, max_bytes, on_progress, is_page)
-        for pause in pauses:
+        while True:
             try:
                 return part.fetch(client, conditions or {})
             except httpx.TooManyRedirects as error:
                 raise Fault("the address redirects in a circle") from error
             except (httpx.TransportError, _Retry) as error:
                 what = _describe(error, policy)
-                if pause is None:
-                    raise Unreachable(f"{what}, in each of {len(pauses)} tries") from error
+                # A try that got further than all before it is not held against the server.
+                n_failed = 1 if part.size() > n_furthest else n_failed + 1
+                n_furthest = max(n_furthest, part.size())
+                if n_failed > len(policy.pauses_seconds):
+                    raise Unreachable(f"{what}, in each of {n_failed} tries") from error
+                pause = policy.pauses_seconds[n_failed - 1]
                 wanted = error.pause if isinstance(error, _Retry) and error.pause else pause
                 time.sleep(min(wanted, policy.max_pause_seconds))
             except (httpx.InvalidURL, httpx.RequestError) as error:
                 raise Fault(f"cannot be fetched: {error}") from error
-    raise AssertionError("unreachable")
 
 
 @contextlib.contextmanager
@@ -189,6 +193,10 @@ class _Part:
         self.path.replace(whole)
         self.note.unlink(missing_ok=True)
         return Download(whole, response.headers.get("etag"), _published_on(response))
+
+    def size(self) -> int:
+        """How many bytes have arrived."""
+        return self.path.stat().st_size if self.path.exists() else 0
 
     def _resumable(self) -> dict[str, str]:
         if not self.path.exists() or not self.note.exists():

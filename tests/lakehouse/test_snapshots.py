@@ -534,6 +534,22 @@ def test_a_server_that_sends_less_than_was_asked_for_is_asked_for_the_rest(serve
     assert snapshots.path(found).read_bytes() == BODY
 
 
+def test_a_download_that_breaks_often_is_not_given_up_while_it_goes_on(server, storage):
+    def behave(handler, n):
+        begin = int(handler.headers.get("Range", "bytes=0-").removeprefix("bytes=").rstrip("-"))
+        stated = f"bytes {begin}-{len(BODY) - 1}/{len(BODY)}"
+        headers = {"ETag": '"e"'} | ({"Content_Range": stated} if begin else {})
+        rest = BODY[begin:]
+        answer(handler, rest[:30_000], 206 if begin else 200, len(rest), **headers)
+        handler.close_connection = True
+
+    server.answers["/a"] = behave
+    snapshots = keeper(storage)
+    found = snapshots.fetch(make_source(server.url + "/a"), "proteinatlas")
+    assert snapshots.path(found).read_bytes() == BODY
+    assert len(server.requests) == len(BODY) // 30_000 + 1 > 4
+
+
 def test_a_server_that_resumes_another_file_is_not_believed(server, storage):
     other = b"Y" * len(BODY)
 
