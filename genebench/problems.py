@@ -83,7 +83,7 @@ def prepare(
     """Restrict a task to a universe and lay it out as arrays.
 
     A sample stays when all its entities are in the universe. Classes and labels at or below the
-    protocol's share of the samples left are dropped: a class with its samples, a label alone (the
+    protocol's shares of the samples left are dropped: a class with its samples, a label alone (the
     paper's 1 % rule).
 
     Args:
@@ -91,7 +91,7 @@ def prepare(
         samples: Its rows of `silver.samples`.
         labels: Its rows of `silver.labels`.
         universe: Sorted entity ids.
-        protocol: Whose share and positive class apply.
+        protocol: Whose shares and positive class apply.
         groups: (entities,) number of each entity's group, if the protocol holds groups out.
 
     Raises:
@@ -106,9 +106,10 @@ def prepare(
         raise DegenerateTask(f"{task_id}: no sample has all its entities in the universe")
     labels = labels.join(placed.select("sample_id").unique(), on="sample_id", how="semi")
     n_samples = placed["sample_id"].n_unique()
-    if kind in ("multiclass", "multilabel"):
+    if kind == "multilabel":
         labels = _common(labels, n_samples, protocol.min_share, task_id)
     if kind == "multiclass":
+        labels = _common(labels, n_samples, protocol.min_class_share, task_id)
         placed = placed.join(labels.select("sample_id").unique(), on="sample_id", how="semi")
     placed = placed.sort("sample_id", "position")
     positions = placed["position"].n_unique()

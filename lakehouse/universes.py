@@ -66,7 +66,8 @@ def lay_out(delta: Delta, protocol: Protocol, universe: str, named: frozenset[st
     versions = tuple(delta.version(name) for name in _READ)
     outdated = superseded_tasks(delta)
     kept = named.intersection(outdated)
-    key = (delta.storage.root, versions, protocol.digest(), protocol.min_share, universe, kept)
+    shares = (protocol.min_share, protocol.min_class_share)
+    key = (delta.storage.root, versions, protocol.digest(), shares, universe, kept)
     if key not in _LAST:
         layout = _read_layout(delta, protocol, universe)
         layout = _without(layout, {k: v for k, v in outdated.items() if k not in kept})

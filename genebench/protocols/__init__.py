@@ -150,7 +150,10 @@ class Protocol(_Model):
         default="scores", description="ranks of hard 0/1 predictions, or of scores"
     )
     min_share: float = Field(
-        default=0.01, ge=0, lt=1, description="labels and classes strictly above this share count"
+        default=0.01, ge=0, lt=1, description="labels strictly above this share of samples count"
+    )
+    min_class_share: float = Field(
+        default=0.01, ge=0, lt=1, description="classes strictly above this share of samples count"
     )
     pair_join: Literal["concat", "mean", "product", "difference"] = Field(
         default="concat", description="how the vectors of a pair become one"
@@ -165,8 +168,10 @@ class Protocol(_Model):
 
     def digest(self) -> str:
         """Digest of what decides the scores; id, title, description and intervals do not."""
+        # The shares decide which labels there are, which is in each task's own digest.
+        shares = {"min_share", "min_class_share"}
         decides = self.model_dump(
-            mode="json", exclude={"id", "title", "description", "uncertainty", "min_share"}
+            mode="json", exclude={"id", "title", "description", "uncertainty", *shares}
         )
         # Younger than the first evaluations, which its default leaves as they are.
         if self.numbers == "given":

@@ -86,6 +86,17 @@ def test_a_rare_class_goes_with_its_samples_and_a_rare_label_alone():
     assert prepared.n_samples == 200
 
 
+def test_the_published_runs_dropped_rare_labels_and_no_class():
+    ids = [f"g{i:03}" for i in range(1_000)]
+    classes = {e: "rare" if i < 7 else "common" for i, e in enumerate(ids)}
+    prepared = prepare(task_of("multiclass"), *singles(classes), universe(ids), PAPER)
+    assert prepared.labels == ("common", "rare")
+    assert prepared.n_samples == 1_000
+    sets = {e: {"rare", "common"} if i < 7 else {"common"} for i, e in enumerate(ids)}
+    prepared = prepare(task_of("multilabel"), *singles(sets), universe(ids), PAPER)
+    assert prepared.labels == ("common",)
+
+
 def test_exactly_the_share_is_not_above_it():
     ids = [f"g{i:03}" for i in range(200)]
     labels = {e: {"edge", "all"} if i < 2 else {"all"} for i, e in enumerate(ids)}
