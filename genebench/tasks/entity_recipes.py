@@ -10,7 +10,9 @@ from genebench.tasks import Labelled, Task
 from genebench.tasks.layout import class_samples, flag_samples, label_set_samples, number_samples
 from genebench.tasks.rows import (
     EntityArguments,
+    GroupPattern,
     HierarchyArguments,
+    Pattern,
     Resolvers,
     Tables,
     drop_unnamed,
@@ -34,8 +36,8 @@ class ColumnArguments(EntityArguments):
     """
 
     column: str
-    extract: str | None = None
-    remove: str | None = None
+    extract: GroupPattern | None = None
+    remove: Pattern | None = None
     rename: dict[str, str] = Field(default_factory=dict)
     others: str | None = None
     drop: list[str] = Field(default_factory=list)
@@ -93,7 +95,7 @@ class SplitArguments(EntityArguments):
 
     column: str
     by: list[str] = Field(min_length=1)
-    remove: str | None = None
+    remove: Pattern | None = None
 
 
 def split(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
@@ -157,7 +159,7 @@ class MembershipArguments(EntityArguments, HierarchyArguments):
     node_name: str
     root: str | None = None
     depth: int = Field(default=0, ge=0)
-    only: str | None = None
+    only: Pattern | None = None
 
 
 def membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:

@@ -1,10 +1,10 @@
 """What all recipes share: picking rows of raw tables, and finding out which entities they name."""
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
 import polars as pl
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from genebench.entities import Resolver
 from genebench.errors import DegenerateTask
@@ -16,6 +16,30 @@ Tables = Mapping[str, pl.DataFrame]
 Resolvers = Mapping[str, Resolver]
 
 KNOWN, UNKNOWN, AMBIGUOUS = "known", "unresolved", "ambiguous"
+
+
+def _checked_pattern(pattern: str) -> str:
+    _count_groups(pattern)
+    return pattern
+
+
+def _checked_group(pattern: str) -> str:
+    if not _count_groups(pattern):
+        raise ValueError(f"the pattern {pattern!r} needs a group, in round brackets")
+    return pattern
+
+
+def _count_groups(pattern: str) -> int:
+    """Count the groups of a pattern by polars, whose expressions are not quite Python's."""
+    try:
+        return len(pl.select(pl.lit("").str.extract_groups(pattern)).to_series().struct.fields)
+    except pl.exceptions.ComputeError as fault:
+        reason = str(fault).splitlines()[-1].removeprefix("error: ")
+        raise ValueError(f"not a regular expression: {pattern!r}: {reason}") from fault
+
+
+Pattern = Annotated[str, AfterValidator(_checked_pattern)]
+GroupPattern = Annotated[str, AfterValidator(_checked_group)]
 
 
 class Arguments(BaseModel):

@@ -1,5 +1,7 @@
 """Each recipe on rows made for it, and the laws that hold for all."""
 
+import re
+
 import polars as pl
 import pytest
 from hypothesis import given
@@ -102,6 +104,22 @@ def test_no_value_is_none_of_the_others():
     built = run(task, {"gene": genes, "is": ["Yes", "No", None, "NA", " "]})
     assert outcomes(built) == {"hgnc:1": "in", "hgnc:2": "out"}
     assert built.counts["without a value"] == 3
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"extract": "(["}, r"with: extract: .*unclosed character class"),
+        ({"extract": "class I"}, r"with: extract: .*needs a group"),
+        ({"remove": "(?=x)"}, r"with: remove: .*look-around"),
+    ],
+)
+def test_a_pattern_that_cannot_be_used_is_told_before_any_row_is_read(arguments, words):
+    task = declare("column", "multiclass", by_symbol(column="c"))
+    (mistake,) = check_arguments(
+        task.model_copy(update={"arguments": {**task.arguments, **arguments}})
+    )
+    assert re.search(words, mistake)
 
 
 def test_an_entity_whose_rows_disagree_is_left_out_or_the_first_counts():
