@@ -106,13 +106,14 @@ def build_tasks(
                 raw[name] = lake.raw(name, content[name])
         try:
             built = build(raw, task, resolvers)
+            described = describe_task(task, built, content)
         except DegenerateTask as reason:
             curated.not_applicable[task.id] = str(reason)
             continue
         except GenebenchError as reason:
             curated.failed[task.id] = str(reason)
             continue
-        tasks.append(describe_task(task, built, content))
+        tasks.append(described)
         samples.append(_of_task(task, built.samples))
         labels.append(_of_task(task, built.labels))
     return {

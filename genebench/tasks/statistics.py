@@ -1,11 +1,12 @@
 """What a built task looks like: one row for it, and one for each sub-task it derives."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import polars as pl
 
 from genebench.digest import digest_frame, digest_json
+from genebench.errors import GenebenchError
 from genebench.tasks import Labelled, Task, subtask_id
 
 TASKS_SCHEMA = pl.Schema(
@@ -50,6 +51,9 @@ def describe_task(task: Task, labelled: Labelled, snapshots: Mapping[str, str]) 
         `TASKS_SCHEMA`. label_density is the share of cells that hold a label: of samples times
         labels if multi-label, of samples with the positive class if binary, otherwise 1. counts is
         a JSON object: what became of the source's rows.
+
+    Raises:
+        GenebenchError: The sub-tasks of two labels would have one name.
     """
     n_samples = labelled.samples["sample_id"].n_unique()
     n_entities = labelled.samples.select("entity_type", "entity_id").n_unique()
@@ -84,6 +88,7 @@ def describe_task(task: Task, labelled: Labelled, snapshots: Mapping[str, str]) 
         }
     ]
     if task.expand == "binary":
+        _refuse_shared_names(task, labelled.label_names)
         rows += [
             {
                 **shared,
@@ -104,6 +109,18 @@ def describe_task(task: Task, labelled: Labelled, snapshots: Mapping[str, str]) 
             )
         ]
     return pl.DataFrame(rows, schema=TASKS_SCHEMA)
+
+
+def _refuse_shared_names(task: Task, label_names: Sequence[str]) -> None:
+    named: dict[str, str] = {}
+    for label in label_names:
+        first = named.setdefault(subtask_id(task.id, label), label)
+        if first != label:
+            raise GenebenchError(
+                f"{task.id}: its labels {first!r} and {label!r} would both be the sub-task "
+                f"{subtask_id(task.id, label)}; name one otherwise, with other letters or digits, "
+                "or leave out `expand: binary`"
+            )
 
 
 def _density(task: Task, sizes: Mapping[str, int], n_samples: int) -> float:

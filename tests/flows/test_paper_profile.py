@@ -321,6 +321,24 @@ def test_tasks_of_ones_own_are_validated_like_ours(copied, tmp_path):
         curate(task_folders=[str(tmp_path / "own")])
 
 
+def test_labels_whose_sub_tasks_would_share_a_name_stop_their_task_and_no_other(copied, tmp_path):
+    from flows.curate import curate
+
+    place, world = copied
+    one, two, three = [g.symbol for g in world.genes if g.is_approved][:3]
+    (tmp_path / "rows.csv").write_text(f"gene,l\n{one},CD4+;B\n{two},CD4-\n{three},B\n")
+    rest = "with: {id: gene, namespace: symbol, column: l, by: [';']}}"
+    entry = "{title: T, kind: multilabel, file: rows.csv, recipe: split, "
+    (tmp_path / "own.yaml").write_text(
+        f"cells: {entry}expand: binary, {rest}\nwhole: {entry}{rest}\n"
+    )
+    with pytest.raises(GenebenchError, match=r"cells: its labels 'CD4\+' and 'CD4-' .*cells__cd4"):
+        curate(task_files=[str(tmp_path / "own.yaml")])
+    built = set(tasks_of(place)["task_id"])
+    assert "whole" in built
+    assert "cells" not in built
+
+
 def test_cards_and_validations_are_shown_and_written(copied, tmp_path, capsys):
     print_card("n1_targets", None)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
