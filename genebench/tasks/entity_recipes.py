@@ -16,6 +16,7 @@ from genebench.tasks.rows import (
     Resolvers,
     Tables,
     drop_unnamed,
+    keep,
     pick_columns,
     pick_entities,
 )
@@ -105,20 +106,18 @@ def split(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     """
     arguments = SplitArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.column])
-    rows = drop_unnamed(rows.filter(pl.col(arguments.column).is_not_null()), counts)
     first, *others = arguments.by
     value = pl.col(arguments.column)
     for separator in others:
         value = value.str.replace_all(separator, first, literal=True)
     if arguments.remove:
         value = value.str.replace_all(arguments.remove, "")
-    rows = (
-        rows.select("entity_id", value.str.split(first).alias("label"))
-        .explode("label")
-        .with_columns(pl.col("label").str.strip_chars())
-        .filter(pl.col("label").is_not_null() & (pl.col("label") != ""))
-    )
-    return label_set_samples(task, rows, counts)
+    words = value.str.split(first).list.eval(pl.element().str.strip_chars())
+    labels = words.list.eval(pl.element().filter(pl.element() != ""))
+    rows = rows.select("entity_id", "standing", labels.alias("label"))
+    has_label = (pl.col("label").list.len() > 0).fill_null(False)
+    rows = drop_unnamed(keep(rows, has_label, "without a value", counts), counts)
+    return label_set_samples(task, rows.explode("label"), counts)
 
 
 class KeywordsArguments(EntityArguments):
@@ -135,9 +134,8 @@ def keywords(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     """Read rows of (entity, label) as labels; entities without any are not in the task."""
     arguments = KeywordsArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.label])
-    rows = rows.rename({arguments.label: "label"}).filter(
-        pl.col("label").is_not_null() & (pl.col("label") != "")
-    )
+    rows = rows.rename({arguments.label: "label"})
+    rows = keep(rows, _is_filled("label"), "without a value", counts)
     return label_set_samples(task, drop_unnamed(rows, counts), counts)
 
 
@@ -194,7 +192,9 @@ def membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         schema={"node": pl.String, "label": pl.String},
         orient="row",
     )
-    rows = drop_unnamed(rows, counts).select("entity_id", pl.col(arguments.node).alias("node"))
+    rows = rows.rename({arguments.node: "node"})
+    is_under = pl.col("node").is_in(pairs["node"].implode()).fill_null(False)
+    rows = drop_unnamed(keep(rows, is_under, "under no label", counts), counts)
     return label_set_samples(task, rows.join(pairs, on="node"), counts)
 
 
@@ -214,10 +214,8 @@ def count(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     """Count an entity's distinct values of a column; entities without a row are not in the task."""
     arguments = CountArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.column])
-    rows = rows.rename({arguments.column: "item"}).filter(
-        pl.col("item").is_not_null() & (pl.col("item") != "")
-    )
-    rows = drop_unnamed(rows, counts)
+    rows = rows.rename({arguments.column: "item"})
+    rows = drop_unnamed(keep(rows, _is_filled("item"), "without a value", counts), counts)
     rows = rows.group_by("entity_id").agg(pl.col("item").n_unique().cast(pl.String).alias("value"))
     return number_samples(task, rows, arguments.transform, counts)
 
@@ -255,3 +253,7 @@ def flags(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         )
     found = cells.filter(pl.col("value").is_in(arguments.present)).select("entity_id", "label")
     return flag_samples(task, rows["entity_id"], found.unique(), arguments.columns, counts)
+
+
+def _is_filled(column: str) -> pl.Expr:
+    return pl.col(column).is_not_null() & (pl.col(column) != "")

@@ -153,10 +153,14 @@ def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     relation = [arguments.relation] if arguments.relation else []
     edges = pick_columns(tables, edge_file, [arguments.child, arguments.parent, *relation])
     groups = arguments.hierarchy(edges, arguments.relations).under(arguments.under)
-    rows = rows.rename({arguments.group: "group"}).filter(pl.col("group").is_in(groups))
-    rows = drop_unnamed(rows, counts).select("entity_id", "group").unique()
+    rows = rows.rename({arguments.group: "group"})
+    is_under = pl.col("group").is_in(groups).fill_null(False)
+    members = drop_unnamed(keep(rows, is_under, "under no group", counts), counts)
+    rows = members.select("entity_id", "group").unique()
+    counts["repeated rows"] = members.height - rows.height
     size = pl.len().over("group")
-    small = rows.filter((size >= arguments.min_size) & (size <= arguments.max_size))
+    is_sized = (size >= arguments.min_size) & (size <= arguments.max_size)
+    small = keep(rows, is_sized, "in a group of another size", counts)
     positives = (
         small.join(small, on="group", suffix="_right")
         .filter(pl.col("entity_id") < pl.col("entity_id_right"))

@@ -32,6 +32,9 @@ CATALOGUE = catalogue(GENES, "hgnc.complete_set", "hgnc_1")
 RESOLVERS = {"gene": Resolver(CATALOGUE.xrefs)}
 
 
+PAIRED = {"a": ["ONE", "TWO"], "b": ["THREE", "FOUR"], "c": ["FIVE", "NA"]}
+
+
 def declare(recipe: str, kind: str, arguments: dict, **rest) -> Task:
     data = {"id": "made", "title": "Made", "profile": "paper", "family": "biological"}
     data |= {"source": "made.rows", "recipe": recipe, "kind": kind, "with": arguments, **rest}
@@ -151,6 +154,19 @@ def test_split_takes_the_separators_of_every_release_and_joins_repeated_rows():
     }
 
 
+def test_rows_without_a_label_are_counted_wherever_labels_are_read():
+    rows = {"gene": ["ONE", "TWO", "SIX", "GONE", "FIVE"], "word": ["a", None, " ", "b", ","]}
+    task = declare("split", "multilabel", by_symbol(column="word", by=[","]))
+    assert run(task, rows).counts == {
+        "source rows": 5, "rows": 5, "without a value": 3, "unresolved": 1, "ambiguous": 0,
+    }  # fmt: skip
+    told = {"keywords": by_symbol(label="word"), "count": by_symbol(column="word")}
+    for recipe, arguments in told.items():
+        kind = "regression" if recipe == "count" else "multilabel"
+        counts = run(declare(recipe, kind, arguments), rows).counts
+        assert (counts["without a value"], counts["unresolved"]) == (1, 1)
+
+
 def test_keywords_reads_one_category():
     task = declare("keywords", "multilabel", by_symbol(label="word", where={"category": ["PTM"]}))
     built = run(
@@ -178,6 +194,27 @@ def test_membership_climbs_to_the_top_and_keeps_to_one_species():
         {"id": ["H-1"], "name": ["Top"]},
     )
     assert outcomes(built) == {"hgnc:1": "Top", "hgnc:2": "Top", "hgnc:6": "Top"}
+    assert built.counts["under no label"] == 1
+
+
+def test_rows_that_make_no_pair_of_a_group_are_counted():
+    task = declare(
+        "co_membership",
+        "binary",
+        by_symbol(group="node", under="top", max_size=2),
+        source=["made.rows", "made.edges"],
+        positive="same",
+    )
+    small = [(gene, group) for group, genes in PAIRED.items() for gene in genes]
+    rows = [*small, small[0], ("ONE", "elsewhere"), *((gene, "wide") for gene in PAIRED["a"])]
+    built = run(
+        task,
+        {"gene": [*(gene for gene, _ in rows), "SIX"], "node": [*(n for _, n in rows), "wide"]},
+        {"parent": ["top"] * 4, "child": ["a", "b", "c", "wide"]},
+    )
+    assert built.counts["under no group"] == 1
+    assert built.counts["repeated rows"] == 1
+    assert built.counts["in a group of another size"] == 3
 
 
 def test_flags_keeps_entities_without_any_label():
