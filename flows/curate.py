@@ -99,6 +99,8 @@ def curate_silver(
         changed_samples(before, curated.tables), context.lake.table("bronze.snapshots").collect()
     )
     done = {name: f"{frame.height:,} {UNITS[name]}" for name, frame in curated.tables.items()}
+    for name, lost in curated.lost_inputs.items():
+        done["silver.inputs"] += f"; {name}: {lost}"
     return done | changes, _left_out(context, snapshots, curated), curated.failed
 
 

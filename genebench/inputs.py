@@ -5,13 +5,14 @@ that decides whether an entity is embedded again is that of the rendered content
 """
 
 from collections.abc import Iterable
+from typing import NamedTuple
 
 import polars as pl
 
 from genebench.digest import digest_bytes
 from genebench.encoders import Encoder, fields_of, render
 from genebench.entities import Resolver
-from genebench.errors import EncoderError
+from genebench.errors import EncoderError, SourceError
 from genebench.profiles import InputSource
 
 INPUTS_SCHEMA = pl.Schema(
@@ -48,23 +49,49 @@ def catalogue_inputs(entities: pl.DataFrame) -> pl.DataFrame:
     return _finish(rows)
 
 
+class SourceInputs(NamedTuple):
+    """What a source file gives to read.
+
+    Attributes:
+        rows: `INPUTS_SCHEMA`.
+        n_filled: The rows of the file that have something to read.
+        n_lost: Those of them whose identifier names no entity.
+    """
+
+    rows: pl.DataFrame
+    n_filled: int
+    n_lost: int
+
+
 def source_inputs(
     raw: pl.DataFrame, declared: InputSource, resolver: Resolver, snapshot_id: str
-) -> pl.DataFrame:
+) -> SourceInputs:
     """The inputs that a source file gives.
 
-    Rows whose identifier resolves to no entity are left out; repeated contents of an entity count
-    once; parts are numbered in the order of the declared part column, or of the content.
+    Rows whose identifier resolves to no entity are left out and counted; repeated contents of an
+    entity count once; parts are numbered in the order of the declared part column, or of the
+    content.
 
-    Returns:
-        `INPUTS_SCHEMA`.
+    Raises:
+        SourceError: The file has something to read, and of no entity.
     """
     order = declared.part or declared.column
-    rows = raw.select(
-        resolver.resolve(raw[declared.id], declared.namespace).entity_ids.alias("entity_id"),
+    filled = raw.drop_nulls([declared.column, order])
+    named = resolver.resolve(filled[declared.id], declared.namespace)
+    n_lost = filled.height - named.n_resolved
+    if filled.height and n_lost == filled.height:
+        examples = ", ".join((named.unresolved_examples + named.ambiguous_examples)[:3])
+        raise SourceError(
+            f"{declared.source}: none of the {n_lost:,} rows with a {declared.column} names a "
+            f"{declared.entity} of the catalogue; {declared.id} as {declared.namespace} begins "
+            f"{examples or 'with nothing'}; fetch the file again, or correct the id and namespace "
+            "of this input in genebench/profiles.yaml"
+        )
+    rows = filled.select(
+        named.entity_ids.alias("entity_id"),
         pl.col(declared.column).alias("content"),
         pl.col(order).alias("order"),
-    ).drop_nulls()
+    ).drop_nulls("entity_id")
     rows = rows.sort("entity_id", "order").unique(
         ["entity_id", "content"], keep="first", maintain_order=True
     )
@@ -77,7 +104,7 @@ def source_inputs(
         pl.int_range(pl.len()).over("entity_id").alias("part"),
         pl.lit(snapshot_id).alias("snapshot_id"),
     )
-    return _finish(rows)
+    return SourceInputs(_finish(rows), filled.height, n_lost)
 
 
 def _finish(rows: pl.DataFrame) -> pl.DataFrame:

@@ -26,12 +26,14 @@ class Curated:
         not_applicable: Tasks that the sources at hand cannot give, with the reason.
         failed: Tasks that went wrong, with the reason.
         absent_inputs: Inputs whose source file is not in the lake, with the file.
+        lost_inputs: Inputs of which rows name no entity, with how many of how many.
     """
 
     tables: dict[str, pl.DataFrame] = field(default_factory=dict)
     not_applicable: dict[str, str] = field(default_factory=dict)
     failed: dict[str, str] = field(default_factory=dict)
     absent_inputs: dict[str, str] = field(default_factory=dict)
+    lost_inputs: dict[str, str] = field(default_factory=dict)
 
 
 def curate_tables(lake: Lake, registry: Registry, snapshots: Mapping[str, str]) -> Curated:
@@ -139,12 +141,19 @@ def _build_inputs(
     """Rows of `silver.inputs`: the catalogue's own texts and what the profile's sources add."""
     parts = [catalogue_inputs(known.entities)]
     for declared in registry.profile.inputs:
+        name = f"{declared.entity} {declared.field}"
         if declared.source not in snapshots:
-            curated.absent_inputs[f"{declared.entity} {declared.field}"] = declared.source
+            curated.absent_inputs[name] = declared.source
             continue
         snapshot_id = snapshots[declared.source]
         raw = lake.raw(declared.source, snapshot_id)
-        parts.append(source_inputs(raw, declared, resolvers[declared.entity], snapshot_id))
+        found = source_inputs(raw, declared, resolvers[declared.entity], snapshot_id)
+        if found.n_lost:
+            curated.lost_inputs[name] = (
+                f"{found.n_lost:,} of {found.n_filled:,} rows of {declared.source} name no "
+                f"{declared.entity}"
+            )
+        parts.append(found.rows)
     return pl.concat(parts)
 
 

@@ -1,5 +1,6 @@
 """The paper profile on the miniature world: all tasks, new versions, tasks of one's own."""
 
+import re
 import shutil
 
 import polars as pl
@@ -217,6 +218,22 @@ def test_a_column_that_a_version_lacks_leaves_its_tasks_out_with_the_reason(copi
     assert "chromosome" in set(tasks_of(place)["task_id"])
     cards = {c.task.id: c for c in read_cards(place.lake, load_registry("paper"), left_out)}
     assert cards["pathology_prognostics_glioma"].difference.startswith("not applicable: ")
+
+
+def test_texts_of_genes_that_the_catalogue_lacks_are_told(copied, monkeypatch):
+    from world import paper as sources
+
+    from flows.curate import curate
+    from flows.refresh import refresh
+
+    _, world = copied
+    whole = sources.gene_summaries
+    unknown = "9606\t99999999\tRefSeq\tA gene of another catalogue.\n"
+    monkeypatch.setattr(sources, "gene_summaries", lambda genes: whole(genes) + unknown)
+    world.write()
+    refresh(["ncbi"])
+    told = curate().done["silver.inputs"]
+    assert re.search(r"gene summary: 1 of \d+ rows of ncbi\.summaries name no gene", told)
 
 
 def test_a_source_that_cannot_be_had_leaves_out_its_tasks_and_no_other(tmp_path, place_of):

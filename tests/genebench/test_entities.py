@@ -18,6 +18,8 @@ from genebench.entities import (
 )
 from genebench.errors import SourceError, UnresolvedEntities
 from genebench.identifiers import mark_ambiguous
+from genebench.inputs import source_inputs
+from genebench.profiles import InputSource
 
 
 def hgnc_rows(**columns: list[str | None]) -> pl.DataFrame:
@@ -282,3 +284,30 @@ def test_declared_catalogues_exist_as_source_files() -> None:
     ):
         declared = yaml.safe_load((folder / f"{source}.yaml").read_text())
         assert name in declared["files"]
+
+
+SUMMARY = InputSource(
+    modality="text",
+    field="summary",
+    source="ncbi.summaries",
+    id="GeneID",
+    namespace="entrez",
+    column="Summary",
+)
+
+
+def test_texts_of_no_known_gene_are_left_out_and_counted():
+    resolver = resolver_of(hgnc_rows(symbol=["A", "B"], entrez_id=["1", "2"]))
+    raw = pl.DataFrame({"GeneID": ["1", "2", "9", None], "Summary": ["One.", None, "Nine.", "?"]})
+    found = source_inputs(raw, SUMMARY, resolver, "s")
+    assert found.rows["content"].to_list() == ["One."]
+    assert (found.n_filled, found.n_lost) == (3, 2)
+
+
+def test_a_file_whose_texts_are_all_of_no_known_gene_is_refused_with_what_it_holds():
+    resolver = resolver_of(hgnc_rows(symbol=["A"], entrez_id=["1"]))
+    raw = pl.DataFrame({"GeneID": ["1.0", "2.0"], "Summary": ["One.", "Two."]})
+    with pytest.raises(
+        SourceError, match=r"none of the 2 rows with a Summary.*entrez.* 1\.0, 2\.0"
+    ):
+        source_inputs(raw, SUMMARY, resolver, "s")
