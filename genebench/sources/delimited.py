@@ -61,14 +61,14 @@ def parse_delimited(
             new_columns=names,
         )
     except pl.exceptions.PolarsError as fault:
+        if has_quotes:
+            _refuse_misplaced_quote(text, separator)
         raise FileError(f"it cannot be parsed ({str(fault).splitlines()[0]})") from fault
     if header is None:
         frame = frame.slice(1)
     if frame.height != n_rows:
-        raise FileError(
-            f"{n_rows} rows are there but {frame.height} can be parsed: quotes are out of place",
-            "declare options: quotes: false if its quotes are ordinary characters",
-        )
+        _refuse_misplaced_quote(text, separator)
+        raise FileError(f"{n_rows} rows are there but {frame.height} can be parsed")
     return frame
 
 
@@ -190,6 +190,23 @@ def _refuse_ragged(
         raise FileError(
             f"{len(ragged)} of {len(n_fields) - first} rows do not have {n_columns} fields; the "
             f"first, on line {_line_at(text, int(starts[worst]))}, has {int(n_fields[worst])}"
+        )
+
+
+def _refuse_misplaced_quote(text: bytes, separator: str) -> None:
+    """Name the first quote that opens or closes inside a value; quotes enclose whole ones."""
+    codes = np.frombuffer(text, dtype=np.uint8)
+    is_quote = codes == QUOTE
+    is_edge = is_quote | (codes == ord(separator)) | (codes == NEWLINE)
+    is_opening = is_quote & np.logical_xor.accumulate(is_quote)
+    begins = np.concatenate([[True], is_edge[:-1]])
+    ends = np.concatenate([is_edge[1:], [True]])
+    misplaced = np.flatnonzero(is_quote & ~np.where(is_opening, begins, ends))
+    if len(misplaced):
+        raise FileError(
+            f"a quote stands inside a value on line {_line_at(text, int(misplaced[0]))}",
+            "declare options: quotes: false if its quotes are ordinary characters, or fetch it "
+            "again",
         )
 
 

@@ -204,13 +204,18 @@ def _shape(frame: pl.DataFrame, file: SourceFile) -> pl.DataFrame:
         .otherwise(pl.col(pl.String))
         .name.keep()
     )
+    if not frame.height:
+        raise FileError("it has a header but no rows")
     for column, value in options.get("where", {}).items():
         if column in frame.columns:
-            frame = frame.filter(pl.col(column) == str(value))
-    if not frame.height:
-        raise FileError(
-            "it has a header but no rows" if not options.get("where") else "no row is left"
-        )
+            kept = frame.filter(pl.col(column) == str(value))
+            if not kept.height:
+                raise FileError(
+                    f"none of its {frame.height:,} rows has {column} {str(value)!r}, but "
+                    f"{frame[column][0]!r}",
+                    "check that it is the right file, or correct options: where",
+                )
+            frame = kept
     return frame
 
 

@@ -163,6 +163,14 @@ DAMAGED = {
     "short row": (b"a\tb\n1\t2\n3\n4\t5\n", {}, "1 of 3 rows do not have 2 fields"),
     "long row": (b"a\tb\n1\t2\n3\t4\t5\n", {}, "the first, on line 3, has 3"),
     "open quote": (b'a\tb\n1\t"2\n3\t4\n', {}, "quote is opened and never closed"),
+    "quotes in values": (b'a\tb\n1\tx\n2\t5" y\n3\t3" z\n', {}, "inside a value on line 3"),
+    "text after a quote": (b'a\tb\n1\t"y" z\n2\ty\n', {}, "inside a value on line 2"),
+    "quoted over rows": (b'a\tb\n1\t"y\n3\tz\n4\t"w\n', {}, "inside a value on line 4"),
+    "no row of the wanted": (
+        b"#tax_id\ta\n10090\tx\n",
+        {"options": {"where": {"#tax_id": "9606"}}},
+        "none of its 1 rows has #tax_id '9606'",
+    ),
     "too large": (TABLE.encode(), {"max_bytes": 5}, "more than the 5 declared"),
     "gzip bomb": (
         gzip.compress(b"0" * 1_000_000),
@@ -199,6 +207,12 @@ DAMAGED = {
     "pickled numbers": (pickle.dumps({"a": [1]}), {"format": "pickle"}, "no list of strings"),
     "no workbook": (zipped(**{"xl/workbook.xml": b"<x"}), {"format": "xlsx"}, "no whole xlsx"),
 }
+
+
+def test_quotes_out_of_place_are_told_with_the_option_that_reads_them(read_bytes: Read) -> None:
+    with pytest.raises(SourceError, match=r"options: quotes: false"):
+        read_bytes(b'a\tb\n1\t"y" z\n2\ty\n')
+    assert read_bytes(b'a\tb\n1\t"y" z\n', options={"quotes": False})["b"].item() == '"y" z'
 
 
 @pytest.mark.parametrize("case", DAMAGED)
