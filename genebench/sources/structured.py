@@ -50,10 +50,15 @@ def parse_json(
     }
     outer = {name: path for name, path in fields.items() if name not in inner}
     columns: dict[str, list[str | None]] = {name: [] for name in fields}
-    for item in objects:
+    for number, item in enumerate(objects, start=1):
         shared = {name: _text_at(item, path) for name, path in outer.items()}
-        parts = (_value_at(item, explode) if explode else None) or [{}]
-        for part in parts:
+        parts = _value_at(item, explode) if explode else None
+        if not isinstance(parts, list | None):
+            raise FileError(
+                f"its object {number} holds no list at {explode!r}",
+                "correct options: explode in the declaration, or fetch it again",
+            )
+        for part in parts or [{}]:
             for name, text in shared.items():
                 columns[name].append(text)
             for name, path in inner.items():

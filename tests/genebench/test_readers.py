@@ -193,6 +193,11 @@ DAMAGED = {
         {"format": "json", "columns": ["a"], "options": {"fields": {"a": "a", "b": "b"}}},
         "column 'a' is missing",
     ),
+    "json item for a list": (
+        b'[{"k": "a", "l": [{"n": "x"}]}, {"k": "b", "l": {"n": "y", "m": "z"}}]',
+        {"format": "json", "options": {"explode": "l", "fields": {"k": "k", "n": "l.n"}}},
+        "its object 2 holds no list at 'l'",
+    ),
     "bad json line": (
         b'{"a": 1}\n{"a": \n',
         {"format": "jsonl", "options": {"fields": {"a": "a"}}},
