@@ -99,7 +99,7 @@ def clean_text(content: bytes, encoding: str = "utf-8") -> bytes:
             "fetch it again, or declare options: encoding: latin-1 if that is what it is",
         ) from fault
     if b"\r" in content:
-        content = content.replace(b"\r\n", b"\n")
+        content = content.replace(b"\r\n" if b"\n" in content else b"\r", b"\n")
     if not content.strip():
         raise FileError("it is empty")
     return content

@@ -111,6 +111,12 @@ def test_separators_line_ends_and_quotes_inside_quotes_belong_to_the_value(
     assert frame.rows() == [("x,y", "two\nlines"), ('say "so"', "z")]
 
 
+def test_lines_may_end_in_carriage_returns_alone_as_excel_on_a_mac_writes_them(
+    read_bytes: Read,
+) -> None:
+    assert read_bytes(TABLE.replace("\n", "\r")).rows() == [("NA", "first"), ("BRX1", None)]
+
+
 def test_quotes_can_be_declared_ordinary_characters(read_bytes: Read) -> None:
     frame = read_bytes('a\tb\n5" end\tx\n', options={"quotes": False})
     assert frame.rows() == [('5" end', "x")]
