@@ -74,9 +74,12 @@ def limit_name() -> str:
 def take_turn() -> Iterator[None]:
     """Hold the turn of the lake at hand."""
     name = limit_name()
-    if _is_taken(name):
+    is_late = _is_taken(name)
+    if is_late:
         _tell_waiting(name)
     with concurrency(name, occupy=1, lease_duration=LEASE_SECONDS, strict=True):
+        if is_late:
+            _tell_state("Running", f"has the turn of the lake {get_settings().lake}")
         token = _has_turn.set(True)
         try:
             yield
@@ -97,11 +100,15 @@ def _tell_waiting(name: str) -> None:
     get_logger("genebench.turns").info(
         "waiting: another run is writing to the lake %s (limit %r)", lake, name
     )
+    _tell_state(WAITING, f"another run is writing to {lake}")
+
+
+def _tell_state(name: str, message: str) -> None:
+    """Name the state of the flow run at hand, which is running all the while."""
     run_id = prefect.runtime.flow_run.id
     if run_id is None:
         return
-    state: State[Any] = State(
-        type=StateType.RUNNING, name=WAITING, message=f"another run is writing to {lake}"
-    )
+    state: State[Any] = State(type=StateType.RUNNING, name=name, message=message)
     with get_client(sync_client=True) as client:
-        client.set_flow_run_state(run_id, state, force=True)
+        # Not by force: a run that is being cancelled stays so, and keeps its deployment's turn.
+        client.set_flow_run_state(run_id, state)

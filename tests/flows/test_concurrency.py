@@ -1,6 +1,8 @@
 """Overlapping runs: two commands started at once, and a refresh in the middle of a score."""
 
 import shutil
+import threading
+import time
 from dataclasses import replace
 
 import pytest
@@ -66,6 +68,34 @@ def test_a_refresh_during_score_waits_for_it(site, chain, tmp_path):
     assert snapshots["snapshot_id"].is_unique().all()
     assert set(snapshots["version"]) == {"3.16.0", "3.17.0"}
     assert snapshots["retrieved_at"].max() > after["evaluated_at"].max()
+
+
+@pytest.mark.usefixtures("prefect")
+def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, place_of):
+    from prefect import flow
+    from prefect.client.orchestration import get_client
+    from prefect.runtime import flow_run
+
+    from flows.turns import one_writer, take_turn
+
+    place_of(tmp_path / "lake", tmp_path)
+    is_held = threading.Event()
+
+    def hold():
+        with take_turn():
+            is_held.set()
+            time.sleep(4)
+
+    def told():
+        with get_client(sync_client=True) as client:
+            states = client.read_flow_run_states(flow_run.id)
+        return [state.name for state in sorted(states, key=lambda state: state.timestamp)]
+
+    holder = threading.Thread(target=hold)
+    holder.start()
+    assert is_held.wait(30)
+    assert flow(one_writer(told))()[-3:] == ["Running", "WaitingForLake", "Running"]
+    holder.join()
 
 
 def test_a_lake_has_one_writer_and_two_lakes_have_two(monkeypatch, tmp_path):
