@@ -14,7 +14,7 @@ from flows.refresh import refresh
 from flows.report import report
 from flows.score import score
 from flows.turns import one_writer
-from genebench.settings import get_settings
+from lakehouse.curation import select_tasks
 from lakehouse.plan import release_of
 
 
@@ -41,13 +41,16 @@ def benchmark(
         encoder_files: Encoder declarations of your own (YAML files).
 
     Raises:
-        RegistryError: No such encoder, or a file is wrong; nothing was run.
+        RegistryError: No such encoder, family or protocol, or a file is wrong; nothing was run.
         Unfinished: Something failed; the outcomes of all verbs tell what.
     """
-    # A mistyped encoder is found here, not after everything was fetched and curated.
+    # A mistyped name is found here, not after everything was fetched and curated.
     files = tuple(encoder_files or ())
-    open_context(profile, files).choose_encoders(encoders or [], files)
-    release = release_of(protocol or get_settings().protocol)
+    context = open_context(profile, files)
+    context.choose_encoders(encoders or [], files)
+    select_tasks(context.lake, context.registry, [], families or [])
+    rules = context.registry.choose_protocol(protocol or context.settings.protocol)
+    release = release_of(rules.id)
     failures: dict[str, str] = {}
     outcomes = [
         _outcome_of(refresh(profile=profile, return_state=True), failures),

@@ -9,11 +9,8 @@ from pathlib import Path
 
 import prefect.runtime
 
-from genebench.declarations import suggest
 from genebench.encoders import Encoder, Place
-from genebench.errors import LakeError, RegistryError
-from genebench.probes import Probe
-from genebench.protocols import Protocol
+from genebench.errors import LakeError
 from genebench.registry import Registry, load_registry
 from genebench.settings import Settings, get_settings
 from lakehouse import open_lake
@@ -77,30 +74,6 @@ class Context:
         for encoder_id in [*chosen, *own]:
             add(encoder_id)
         return list(ordered.values())
-
-    def choose_protocol(self, protocol_id: str) -> Protocol:
-        """A protocol by its id.
-
-        Raises:
-            RegistryError: There is none; suggests what is near.
-        """
-        return self.registry.protocols[_one(protocol_id, self.registry.protocols, "protocol")]
-
-    def choose_probes(self, probe_ids: tuple[str, ...]) -> list[Probe]:
-        """Probes by id.
-
-        Raises:
-            RegistryError: One does not exist; suggests what is near.
-        """
-        return [self.registry.probes[_one(p, self.registry.probes, "probe")] for p in probe_ids]
-
-
-def _one(word: str, known: Mapping[str, object], noun: str) -> str:
-    if word not in known:
-        raise RegistryError(
-            [f"no {noun} {word!r} (there are {', '.join(known)}){suggest(word, known)}"]
-        )
-    return word
 
 
 def open_context(

@@ -13,6 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from genebench.declarations import read_yaml
 from genebench.registry import DECLARATIONS, profile_ids
 from genebench.tasks import Family
+from lakehouse.universes import UNIVERSES
 
 
 def _ids(folder: str) -> list[str]:
@@ -41,7 +42,7 @@ EncoderId = Annotated[str, _choice(_ids("encoders"))]
 FamilyId = Annotated[str, _choice(list(get_args(Family)))]
 ProbeId = Annotated[str, _choice(_ids("probes"))]
 SourceId = Annotated[str, _choice(_sources())]
-UniverseId = Annotated[str, _choice(["shared", "full"])]
+UniverseId = Annotated[str, _choice(list(UNIVERSES))]
 TaskPattern = Annotated[
     str, Field(pattern=r"^[a-z0-9_*?\[\]-]+$", examples=["chromosome", "rna_*"], max_length=200)
 ]

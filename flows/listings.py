@@ -11,6 +11,7 @@ from flows.screens import print_foreign
 from flows.terminal import print_leaderboard, print_rows, print_task_scores
 from genebench.declarations import suggest
 from genebench.errors import GenebenchError, LakeError, RegistryError
+from genebench.protocols import Protocol
 from genebench.registry import DECLARATIONS, Registry, load_registry, profile_ids
 from genebench.settings import get_settings
 from lakehouse import open_lake
@@ -74,12 +75,6 @@ def print_list(what: str, families: list[str], profile: str | None) -> None:
 
 
 def _list_tasks(registry: Registry, families: list[str]) -> tuple[list[str], list[list[Any]]]:
-    known = sorted({task.family for task in registry.tasks.values()})
-    wrong = [name for name in families if name not in known]
-    if wrong:
-        raise RegistryError(
-            [f"no family {wrong[0]!r} (there are {', '.join(known)}){suggest(wrong[0], known)}"]
-        )
     chosen = registry.select_tasks((), families)
     sizes = _sizes()
     verdicts = verdict_words(open_lake(), release_of(get_settings().protocol))
@@ -270,6 +265,7 @@ def print_check(profile: str | None) -> None:
 def print_status(protocol: str | None, profile: str | None) -> None:
     """Print the rows of each table, then what each verb would do and why."""
     registry = open_registry(profile)
+    rules = registry.choose_protocol(protocol or get_settings().protocol)
     lake = open_lake()
     counts = lake.counts()
     if not counts:
@@ -278,8 +274,8 @@ def print_status(protocol: str | None, profile: str | None) -> None:
         )
         return
     print_rows(f"lake {lake.delta.storage.root}", ["table", "rows"], _thousands(counts))
-    print_rows("pending", ["verb", "what", "why"], _pending(lake, registry, protocol))
-    release = release_of(protocol or get_settings().protocol)
+    print_rows("pending", ["verb", "what", "why"], _pending(lake, registry, rules))
+    release = release_of(rules.id)
     changes = describe_changes(
         changes_since_release(lake, release), lake.table("bronze.snapshots").collect()
     )
@@ -291,7 +287,7 @@ def _thousands(counts: Mapping[str, int]) -> list[list[str]]:
     return [[name, f"{n:,}"] for name, n in counts.items()]
 
 
-def _pending(lake: Lake, registry: Registry, protocol: str | None) -> list[list[str]]:
+def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]:
     try:
         snapshots = choose_snapshots(lake, registry)
     except GenebenchError as error:
@@ -302,7 +298,6 @@ def _pending(lake: Lake, registry: Registry, protocol: str | None) -> list[list[
     ]
     if not is_curated(lake, curation_key(registry, snapshots)):
         return [*rows, ["curate", "silver tables", "snapshots or declarations changed since"]]
-    rules = registry.protocols[protocol or get_settings().protocol]
     plan = plan_release(
         lake.delta,
         rules,

@@ -208,11 +208,11 @@ def make_plan(context: Context, request: Request) -> Plan:
     Raises:
         LakeError: No encoder has embedded anything that a task samples.
     """
-    protocol = context.choose_protocol(request.protocol)
+    protocol = context.registry.choose_protocol(request.protocol)
     plan = plan_release(
         context.lake.delta,
         protocol,
-        context.choose_probes(request.probes),
+        [context.registry.choose_probe(name) for name in request.probes],
         release_of(protocol.id),
         request.universe,
         own_probes(context.lake.delta, context.registry),
@@ -242,7 +242,7 @@ _READ = ("silver.tasks", "silver.samples", "silver.labels", "gold.evaluations", 
 
 
 def _save_folds(context: Context, request: Request, plan: Plan) -> None:
-    protocol = context.choose_protocol(request.protocol)
+    protocol = context.registry.choose_protocol(request.protocol)
     for universe in plan.universes:
         missing = missing_folds(context.lake.delta, list(universe.prepared.values()), protocol)
         if missing:

@@ -27,6 +27,7 @@ def leakage(
 ) -> None:
     """Take a label's own words out of the texts, and score again."""
     from genebench import encoders
+    from genebench.errors import RegistryError
     from genebench.registry import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
@@ -34,15 +35,19 @@ def leakage(
 
     settings = get_settings()
     registry = load_registry(settings.profile)
-    (encoder_id,) = registry.select_encoders([encoder])
-    declared = registry.encoders[encoder_id]
+    chosen = registry.select_encoders([encoder])
+    if len(chosen) > 1:
+        raise RegistryError(
+            [f"leakage reads one encoder, and {encoder!r} is {len(chosen)}: {', '.join(chosen)}"]
+        )
+    declared = registry.encoders[chosen[0]]
     rows = measure_leakage(
         open_lake(),
         task,
         declared,
         encoders.load(declared, encoders.Place(settings.weights, None, settings.device)),
-        registry.probes[probe],
-        registry.protocols[protocol or settings.protocol],
+        registry.choose_probe(probe),
+        registry.choose_protocol(protocol or settings.protocol),
         max_labels=labels,
     )
     _show(rows, ("label", "other_label", "value", "difference", "low", "high", "p_value"), csv)
@@ -70,8 +75,8 @@ def later(
         task,
         encoder,
         as_of,
-        registry.probes[probe],
-        registry.protocols[protocol or settings.protocol],
+        registry.choose_probe(probe),
+        registry.choose_protocol(protocol or settings.protocol),
         min_gained=min_gained,
     )
     _show(rows, ("label", "n_tested", "n_gained", "value", "low", "high", "reason"), csv)
@@ -100,7 +105,6 @@ def sensitivity(
     from genebench.registry import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
-    from lakehouse.matching import require_known
     from lakehouse.sensitivity import (
         FRACTIONS,
         draw_sensitivity,
@@ -111,6 +115,8 @@ def sensitivity(
     settings = get_settings()
     registry = load_registry(settings.profile)
     chosen = probe or ["linear", "knn", "gradient_boosting", "mlp"]
+    probes = {name: registry.choose_probe(name) for name in chosen}
+    rules = registry.choose_protocol(protocol or settings.protocol)
     parts = []
     for task_id in task or registry.profile.sensitivity:
         typer.echo(f"{task_id} …", err=True)
@@ -118,11 +124,8 @@ def sensitivity(
             open_lake(),
             task_id,
             registry.select_encoders(encoder or ["tfidf"]),
-            {
-                name: registry.probes[require_known(name, registry.probes, "probe")]
-                for name in chosen
-            },
-            registry.protocols[protocol or settings.protocol],
+            probes,
+            rules,
             fractions=fraction or FRACTIONS,
         )
         parts.append(part)

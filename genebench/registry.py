@@ -58,15 +58,50 @@ class Registry:
         """Encoder to the probe that always reads it, for the encoders that name one."""
         return {e.id: self.probes[e.probe] for e in self.encoders.values() if e.probe}
 
-    def select_tasks(self, patterns: Iterable[str] = (), families: Iterable[str] = ()) -> list[str]:
+    def select_tasks(
+        self,
+        patterns: Iterable[str] = (),
+        families: Iterable[str] = (),
+        curated: Mapping[str, str] | None = None,
+    ) -> list[str]:
         """Name the tasks that match any of the glob patterns and any of the families.
 
+        Args:
+            patterns: Globs; all tasks where there are none.
+            families: Families; all where there are none.
+            curated: Task to family of those that a lake has, which may not be declared here.
+
         Raises:
-            RegistryError: A pattern matches nothing; says what is near.
+            RegistryError: A pattern or a family matches nothing; says what is near.
         """
         families = list(families)
-        chosen = _select(patterns, self.tasks, "task")
-        return [t for t in chosen if not families or self.tasks[t].family in families]
+        known = {task.id: task.family for task in self.tasks.values()} | dict(curated or {})
+        there = sorted(set(known.values()))
+        mistakes = [
+            f"no family {name!r} (there are {', '.join(there)}){suggest(name, there)}"
+            for name in families
+            if name not in there
+        ]
+        if mistakes:
+            raise RegistryError(mistakes)
+        chosen = _select(patterns, known, "task")
+        return [task for task in chosen if not families or known[task] in families]
+
+    def choose_protocol(self, protocol_id: str) -> Protocol:
+        """A protocol by its id.
+
+        Raises:
+            RegistryError: There is none; suggests what is near.
+        """
+        return self.protocols[_one(protocol_id, self.protocols, "protocol")]
+
+    def choose_probe(self, probe_id: str) -> Probe:
+        """A probe by its id.
+
+        Raises:
+            RegistryError: There is none; suggests what is near.
+        """
+        return self.probes[_one(probe_id, self.probes, "probe")]
 
     def select_encoders(self, patterns: Iterable[str] = ()) -> list[str]:
         """Name the encoders that match; without patterns, those the profile runs by default."""
@@ -110,6 +145,14 @@ def _select(patterns: Iterable[str], known: Mapping[str, Any], noun: str) -> lis
     if mistakes:
         raise RegistryError(mistakes)
     return [name for name in known if any(fnmatch.fnmatch(name, p) for p in patterns)]
+
+
+def _one(word: str, known: Mapping[str, object], noun: str) -> str:
+    if word not in known:
+        raise RegistryError(
+            [f"no {noun} {word!r} (there are {', '.join(known)}){suggest(word, known)}"]
+        )
+    return word
 
 
 def load_registry(

@@ -7,9 +7,8 @@ from pathlib import Path
 import polars as pl
 
 from genebench.digest import digest_json
-from genebench.errors import LakeError, RegistryError
+from genebench.errors import LakeError
 from genebench.registry import Registry
-from lakehouse.matching import matches
 from lakehouse.queries import Lake
 from lakehouse.universes import superseded_tasks
 
@@ -130,20 +129,11 @@ def select_tasks(
     A task that another one of the lake supersedes must be named in full; no glob finds it.
 
     Raises:
-        RegistryError: A pattern matches nothing in either.
+        RegistryError: A pattern or a family matches nothing in either.
     """
-    patterns, families = list(patterns), list(families)
+    patterns = list(patterns)
     tasks = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_null())
-    if families:
-        tasks = tasks.filter(pl.col("family").is_in(families))
-    if patterns:
-        tasks = tasks.filter(pl.any_horizontal(matches("task_id", glob) for glob in patterns))
-    curated = tasks.select("task_id").collect().to_series().to_list()
-    try:
-        declared = registry.select_tasks(patterns, families)
-    except RegistryError:
-        if not curated:
-            raise
-        declared = []
+    curated = dict(tasks.select("task_id", "family").collect().iter_rows())
     hidden = superseded_tasks(lake.delta).keys() - set(patterns)
-    return [task for task in dict.fromkeys([*declared, *curated]) if task not in hidden]
+    chosen = registry.select_tasks(patterns, families, curated)
+    return [task for task in chosen if task not in hidden]

@@ -17,8 +17,9 @@ from genebench.problems import feature_digests
 from genebench.protocols import Protocol
 from genebench.tasks import parent_task
 from lakehouse.delta import Delta
+from lakehouse.matching import require_known
 from lakehouse.tables import table
-from lakehouse.universes import Universe, lay_out
+from lakehouse.universes import UNIVERSES, Universe, lay_out
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,11 @@ def plan_release(
             covers.
         own_probes: Encoder to the probe that reads it, whichever is asked for.
         named: Tasks asked for by name.
+
+    Raises:
+        LakeError: There is no such universe.
     """
+    require_known(universe, UNIVERSES, "universe")
     layout = lay_out(delta, protocol, universe, frozenset(named))
     rows = [
         row

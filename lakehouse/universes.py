@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from lakehouse.queries import Lake
 
 MIN_COVERAGE = 0.5
+UNIVERSES = ("shared", "full")
 
 
 @dataclass(frozen=True)

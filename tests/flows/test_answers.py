@@ -87,6 +87,27 @@ def test_a_wrong_question_is_one_line_and_exit_code_1(genebench, words, complain
     assert "Traceback" not in out + err
 
 
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["status", "--protocol", "papr"], "did you mean 'paper'"),
+        (["ls", "tasks", "--family", "genomics"], "did you mean 'genomic'"),
+        (["leakage", "chromosome", "--probe", "liner"], "did you mean 'linear'"),
+        (["leakage", "chromosome", "--protocol", "papr"], "did you mean 'paper'"),
+        (["leakage", "chromosome", "--encoder", "*"], "one encoder"),
+        (["later", "chromosome", "--as-of", "2026-11-20", "--probe", "liner"], "'linear'"),
+        (["later", "chromosome", "--as-of", "2026-11-20", "--protocol", "papr"], "'paper'"),
+        (["sensitivity", "chromosome", "--protocol", "papr"], "did you mean 'paper'"),
+        (["sensitivity", "chromosome", "--probe", "liner"], "did you mean 'linear'"),
+    ],
+)
+def test_a_mistyped_name_is_refused_with_a_suggestion(genebench, words, complaint):
+    code, _, err = genebench(*words)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert complaint in err
+
+
 def test_an_empty_lake_says_what_to_run(genebench, tmp_path, place_of):
     place_of(tmp_path / "empty", tmp_path)
     for words in (["query", COUNT], ["diff", "a", "b"], ["compare", "a", "b"]):

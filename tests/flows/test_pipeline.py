@@ -221,6 +221,25 @@ def test_an_unknown_encoder_is_refused_with_a_suggestion(copied):
         embed(encoders=["minilmm"])
 
 
+def test_what_nobody_has_heard_of_is_refused_before_anything_is_done(copied):
+    from flows.benchmark import benchmark
+    from flows.score import score
+
+    place, world = copied
+    world.release("bioconductor", "3.17.0")
+    world.write()
+    before = place.lake.counts()
+    for wrong in ({"families": ["genmic"]}, {"protocol": "papr"}):
+        with pytest.raises(RegistryError, match="did you mean"):
+            benchmark(encoders=["random"], **wrong)
+    for wrong in ({"families": ["genomic", "genmic"]}, {"tasks": ["chromosome", "chromosom"]}):
+        with pytest.raises(RegistryError, match="did you mean"):
+            score(["random"], **wrong)
+    with pytest.raises(LakeError, match="no universe 'ful'"):
+        score(["random"], universe="ful")
+    assert place.lake.counts() == before
+
+
 def test_a_lake_of_one_profile_refuses_another(copied):
     from flows.curate import curate
 

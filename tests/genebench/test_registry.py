@@ -177,6 +177,12 @@ def test_selecting_what_does_not_exist_suggests_what_does():
     registry = load_registry("paper")
     with pytest.raises(RegistryError, match="did you mean 'chromosome'"):
         registry.select_tasks(["chromosom"])
+    with pytest.raises(RegistryError, match=r"no family 'protien'.*did you mean 'protein'"):
+        registry.select_tasks([], ["genomic", "protien"])
+    with pytest.raises(RegistryError, match="did you mean 'paper'"):
+        registry.choose_protocol("papr")
+    with pytest.raises(RegistryError, match="did you mean 'linear'"):
+        registry.choose_probe("liner")
     assert len(registry.select_tasks(["pathology_*"])) == 17
     assert registry.select_tasks([], ["protein"]) == [
         "uniprot_keyword_ptm",
