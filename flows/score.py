@@ -75,6 +75,9 @@ def score(
 ) -> Outcome:
     """Evaluate what is pending, and let the release name it.
 
+    An encoder without vectors, or with too few, is refused with the reason; asked for by name, it
+    fails the run.
+
     Args:
         encoders: Encoders, globs allowed; all that have embedded by default.
         tasks: Tasks, globs allowed (rna_*); all by default, save those that another supersedes,
@@ -107,12 +110,17 @@ def score(
     wanted = _wanted(plan, request)
     pending = plan.select(request.tasks, wanted)
     outcome.refused |= plan.refused
+    outcome.refused |= {
+        name: f"it has no vectors in the lake; `genebench embed {name}` makes them"
+        for name in request.encoders
+        if name not in wanted and name not in plan.refused
+    }
     if dry_run:
         outcome.done |= describe_pending(pending)
         return close(outcome)
     remove_orphans(context.lake.delta, context.commit())
     _save_folds(context, request, plan)
-    failures: dict[str, str] = {}
+    failures = {name: why for name, why in outcome.refused.items() if name in (encoders or [])}
     runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
     for encoder_id in sorted(wanted):
         n_pending = count_of(pending, encoder_id)

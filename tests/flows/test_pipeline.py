@@ -8,6 +8,7 @@ import pytest
 from places import Place
 from world import build_world
 
+from flows.outcome import Unfinished
 from genebench.errors import GenebenchError, LakeError, RegistryError
 from lakehouse.tables import TABLES
 
@@ -238,6 +239,16 @@ def test_what_nobody_has_heard_of_is_refused_before_anything_is_done(copied):
     with pytest.raises(LakeError, match="no universe 'ful'"):
         score(["random"], universe="ful")
     assert place.lake.counts() == before
+
+
+def test_scoring_an_encoder_without_vectors_fails_by_its_name_and_does_the_others(copied):
+    from flows.score import score
+
+    with pytest.raises(Unfinished, match="name_length: it has no vectors") as error:
+        score(["random", "name_length"])
+    assert list(error.value.outcome.skipped) == ["random"]
+    outcome = score(["r*", "name*"])
+    assert "genebench embed name_length" in outcome.refused["name_length"]
 
 
 def test_a_lake_of_one_profile_refuses_another(copied):
