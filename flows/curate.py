@@ -22,6 +22,7 @@ from lakehouse.curation import (
     add_own_tasks,
     choose_snapshots,
     curation_key,
+    failed_tasks,
     is_curated,
     missing_files,
     own_task_paths,
@@ -73,7 +74,8 @@ def curate(
     key = curation_key(context.registry, snapshots)
     if not force and list(own) == before and is_curated(context.lake, key):
         outcome.skipped["silver"] = f"curated from these {len(snapshots)} snapshots before"
-        return close(outcome)
+        # As long as nothing changes they fail again, and are still not in the lake.
+        return close(outcome, failed_tasks(context.lake))
     done, left_out, failed = curate_silver(context.registry.profile.id, snapshots, key, own)
     outcome.done |= done
     outcome.refused |= left_out
@@ -90,8 +92,13 @@ def curate_silver(
         What was written, what the sources cannot give, and what failed, each with a word about it.
     """
     context = open_context(profile, task_paths=own)
-    commit = context.commit(dict(snapshots), curation_key=key, own_tasks=json.dumps(own))
     curated = curate_tables(context.lake, context.registry, snapshots)
+    commit = context.commit(
+        dict(snapshots),
+        curation_key=key,
+        own_tasks=json.dumps(own),
+        failed_tasks=json.dumps(curated.failed),
+    )
     before = {name: _before(context, name) for name in curated.tables}
     replace_together(context, curated.tables, commit, before)
     tell("tasks", curated_markdown(context.lake, context.registry, curated.not_applicable))

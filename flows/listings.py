@@ -21,6 +21,7 @@ from lakehouse.curation import (
     add_own_tasks,
     choose_snapshots,
     curation_key,
+    failed_tasks,
     is_curated,
     missing_files,
     own_task_paths,
@@ -298,6 +299,7 @@ def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]
     ]
     if not is_curated(lake, curation_key(registry, snapshots)):
         return [*rows, ["curate", "silver tables", "snapshots or declarations changed since"]]
+    rows += [["curate", name, reason] for name, reason in failed_tasks(lake).items()]
     plan = plan_release(
         lake.delta,
         rules,

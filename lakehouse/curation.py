@@ -102,6 +102,12 @@ def is_curated(lake: Lake, key: str) -> bool:
     return all(lake.delta.last_write(name).get("curation_key") == key for name in CURATED)
 
 
+def failed_tasks(lake: Lake) -> dict[str, str]:
+    """The tasks that went wrong in the last curation and are not in the lake, with the reasons."""
+    found = lake.delta.last_write("silver.tasks").get("failed_tasks", "{}")
+    return dict(json.loads(found))
+
+
 def refuse_half_curated(lake: Lake) -> None:
     """Stop before work on silver tables that an interrupted curate left disagreeing.
 

@@ -7,6 +7,7 @@ import pytest
 from world import build_world
 
 from flows.listings import print_card, print_status
+from flows.outcome import Unfinished
 from genebench.errors import LakeError
 
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -88,4 +89,23 @@ def test_own_tasks_leave_when_they_are_forgotten_and_never_in_silence(placed, tm
     assert not curate().done
     curate(forget_own_tasks=True)
     assert own_tasks(place) == []
+    assert not curate().done
+
+
+def test_a_task_that_cannot_be_built_fails_every_run_until_it_is_mended(placed, tmp_path, capsys):
+    from flows.curate import curate
+
+    place, _ = placed
+    whole = (tmp_path / "size.csv").read_text()
+    (tmp_path / "size.csv").write_text("gene,n\n" + "".join(f"NOGENE{n},{n}\n" for n in range(60)))
+    for given in (["size.yaml"], None):
+        with pytest.raises(Unfinished, match=r"size: .* 100.0% of 60 identifiers"):
+            curate(task_files=given)
+    capsys.readouterr()
+    print_status(None, None)
+    assert "100.0% of 60 identifiers" in " ".join(capsys.readouterr().out.split())
+    assert own_tasks(place) == []
+    (tmp_path / "size.csv").write_text(whole)
+    curate()
+    assert own_tasks(place) == ["size"]
     assert not curate().done
