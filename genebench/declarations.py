@@ -67,10 +67,11 @@ def validate(
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        return None, [f"{where}: {mistake}" for mistake in _mistakes(model, error)]
+        return None, [f"{where}: {mistake}" for mistake in mistakes_of(model, error)]
 
 
-def _mistakes(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
+def mistakes_of(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
+    """Say each mistake that pydantic found, with a suggestion where a known word is near."""
     for detail in error.errors(include_url=False):
         place = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":

@@ -23,6 +23,10 @@ class RegistryError(GenebenchError):
         return type(self), (self.mistakes,)
 
 
+class WrongSettings(GenebenchError):
+    """A setting of the environment or of `genebench.toml` is unknown or cannot be read."""
+
+
 class SourceError(GenebenchError):
     """A source file is missing, moved, unreadable or not what its declaration says."""
 

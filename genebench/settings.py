@@ -1,17 +1,23 @@
 """Where things are and how work runs: from the environment (`GENEBENCH_*`) or `genebench.toml`."""
 
+import tomllib
 from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
+from genebench.declarations import mistakes_of
+from genebench.errors import WrongSettings
+
+FILE = "genebench.toml"
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
@@ -19,7 +25,7 @@ class Settings(BaseSettings):
     """All settings. The environment wins over the file `genebench.toml` in the working folder."""
 
     model_config = SettingsConfigDict(
-        env_prefix="GENEBENCH_", toml_file="genebench.toml", extra="forbid", frozen=True
+        env_prefix="GENEBENCH_", toml_file=FILE, extra="forbid", frozen=True
     )
 
     lake: str = Field(default="./lake", description="folder or S3 URL of the lake")
@@ -71,5 +77,19 @@ class Settings(BaseSettings):
 
 @lru_cache
 def get_settings() -> Settings:
-    """Read the settings once a process."""
-    return Settings()
+    """Read the settings once a process.
+
+    Raises:
+        WrongSettings: One is unknown or has a value that it cannot have; lists every mistake.
+    """
+    try:
+        return Settings()
+    except ValidationError as error:
+        mistakes = list(mistakes_of(Settings, error))
+    except (SettingsError, tomllib.TOMLDecodeError) as error:
+        mistakes = [str(error)]
+    # Chained to nothing: what pydantic raised shows values, credentials among them.
+    raise WrongSettings(
+        f"the settings (GENEBENCH_* in the environment, or {FILE}) cannot be read:\n"
+        + "\n".join(f"  {mistake}" for mistake in mistakes)
+    )

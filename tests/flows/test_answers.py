@@ -9,6 +9,7 @@ import pytest
 from places import Place
 
 from genebench.errors import ExpectationFailed, LakeError
+from genebench.settings import get_settings
 from lakehouse import open_lake
 from lakehouse.delta import Commit
 
@@ -105,6 +106,42 @@ def test_a_mistyped_name_is_refused_with_a_suggestion(genebench, words, complain
     code, _, err = genebench(*words)
     assert code == 1
     assert err.startswith("error: ")
+    assert complaint in err
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "complaint"),
+    [
+        ("WORKERS", "0", "workers: Input should be greater than or equal to 1"),
+        ("DEVICE", "gpu", "device: 'gpu' is not one of 'auto', 'cpu' or 'cuda'"),
+        ("STORAGE_OPTIONS", "{AWS_SECRET_ACCESS_KEY: hidden}", "storage_options"),
+        ("STORAGE_OPTIONS", '["hidden"]', "storage_options: Input should be a valid dictionary"),
+    ],
+)
+def test_a_wrong_setting_is_named_and_its_value_kept(
+    genebench, monkeypatch, name, value, complaint
+):
+    monkeypatch.setenv(f"GENEBENCH_{name}", value)
+    get_settings.cache_clear()
+    code, out, err = genebench("status")
+    assert code == 1
+    assert err.startswith("error: the settings (GENEBENCH_* in the environment, or genebench.toml)")
+    assert complaint in err
+    assert "hidden" not in out + err
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("lakee = './lake'", "unknown key 'lakee', did you mean 'lake'?"),
+        ("lake = = './lake'", "Invalid value (at line 1, column 8)"),
+    ],
+)
+def test_a_wrong_file_of_settings_is_told_in_words(genebench, tmp_path, text, complaint):
+    (tmp_path / "genebench.toml").write_text(text)
+    get_settings.cache_clear()
+    code, _, err = genebench("status")
+    assert code == 1
     assert complaint in err
 
 
