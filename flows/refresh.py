@@ -1,13 +1,12 @@
 """Sources into snapshots and raw tables."""
 
+import time
 import warnings
 
-from prefect import Task, flow, task
+from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import TaskRun
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment
-from prefect.states import State
 
 from flows.context import Context, open_context
 from flows.events import HOOKS
@@ -22,7 +21,7 @@ from lakehouse.downloads import Unreachable
 from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
 
 # Pauses before a scheduled run asks an unreachable server again; a person asks again himself.
-RETRY_PAUSES_SECONDS = [60, 600, 3600]
+RETRY_PAUSES_SECONDS = [60.0, 600.0, 3600.0]
 
 
 @flow(name="refresh", flow_run_name=run_name, **HOOKS)
@@ -50,12 +49,7 @@ def refresh(
     outcome = Outcome("refresh")
     failures: dict[str, str] = {}
     snapshots: list[Snapshot] = []
-    for file_id in context.registry.select_files(sources or []):
-        state = refresh_file.with_options(
-            task_run_name=f"refresh {file_id}",
-            retries=len(RETRY_PAUSES_SECONDS) if deployment.id else 0,
-        )(file_id, context.registry.profile.id, pinned, version, return_state=True)
-        found = state.result(raise_on_failure=False)
+    for file_id, found in refresh_files(context, sources or [], pinned, version).items():
         if isinstance(found, BaseException):
             is_optional = file_id in context.registry.profile.optional and not sources
             (outcome.refused if is_optional else failures)[file_id] = str(found)
@@ -68,19 +62,39 @@ def refresh(
     return close(outcome, failures)
 
 
-def is_unreachable(task: Task, run: TaskRun, state: State) -> bool:  # type: ignore[type-arg] # noqa: ARG001
+def refresh_files(
+    context: Context, sources: list[str], pinned: bool, version: str | None
+) -> dict[str, Snapshot | BaseException]:
+    """Fetch each file, then those again whose servers did not answer, after a pause for all.
+
+    A scheduled run pauses a few times; were it to pause for every file by itself, a morning without
+    a network would keep the lake from all other runs for a day.
+
+    Returns:
+        Each file's snapshot, or why there is none.
+    """
+    pauses = RETRY_PAUSES_SECONDS if deployment.id else []
+    files = context.registry.select_files(sources)
+    found: dict[str, Snapshot | BaseException] = {}
+    for pause in [*pauses, None]:
+        for file_id in files:
+            run = refresh_file.with_options(task_run_name=f"refresh {file_id}")
+            state = run(file_id, context.registry.profile.id, pinned, version, return_state=True)
+            found[file_id] = state.result(raise_on_failure=False)
+        files = [file_id for file_id in files if is_unreachable(found[file_id])]
+        if not files or pause is None:
+            break
+        get_run_logger().warning("%s: no answer; asked again in %s s", ", ".join(files), pause)
+        time.sleep(pause)
+    return found
+
+
+def is_unreachable(found: Snapshot | BaseException) -> bool:
     """Whether a file failed for a reason that may pass by itself."""
-    error = state.result(raise_on_failure=False)
-    return isinstance(error, SourceError) and isinstance(error.__cause__, Unreachable)
+    return isinstance(found, SourceError) and isinstance(found.__cause__, Unreachable)
 
 
-@task(
-    name="refresh file",
-    cache_policy=NO_CACHE,
-    retry_delay_seconds=RETRY_PAUSES_SECONDS,
-    retry_jitter_factor=0.2,
-    retry_condition_fn=is_unreachable,
-)
+@task(name="refresh file", cache_policy=NO_CACHE)
 def refresh_file(file_id: str, profile: str, pinned: bool, version: str | None = None) -> Snapshot:
     """Fetch one file; parse, check and commit it where its bytes are new."""
     context = open_context(profile)

@@ -1,10 +1,13 @@
 """Faults of deliveries, through the whole of refresh: one named error, and tables as they were."""
 
+import functools
 import gzip
 import io
 import pickle
 import shutil
+import threading
 import zipfile
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -12,6 +15,7 @@ from places import Place
 from world import build_world
 
 from genebench.errors import GenebenchError
+from genebench.settings import get_settings
 
 pytestmark = pytest.mark.usefixtures("prefect")
 ATLAS, CATALOGUE = "hpa.proteinatlas", "hgnc.complete_set"
@@ -152,6 +156,41 @@ def test_one_bad_file_does_not_keep_the_others_out(copied):
         refresh([ATLAS, CATALOGUE])
     assert "hgnc_99_0" in place.lake.current_snapshots([CATALOGUE])[CATALOGUE]
     assert "hpa_23_0" in place.lake.current_snapshots([ATLAS])[ATLAS]
+
+
+@pytest.mark.parametrize("is_scheduled", [True, False])
+def test_a_scheduled_run_asks_a_silent_server_again_after_all_others(
+    copied, monkeypatch, is_scheduled
+):
+    from flows import refresh as module
+    from flows.refresh import refresh
+
+    place, world = copied
+    wanted = {name: world.path_of(name).name for name in (CATALOGUE, ATLAS)}
+    asked = []
+
+    class Handler(SimpleHTTPRequestHandler):
+        def do_GET(self):
+            asked.append(self.path.rpartition("/")[2])
+            if asked[-1] == wanted[CATALOGUE] and wanted[ATLAS] not in asked:
+                self.send_error(503)
+            else:
+                super().do_GET()
+
+    served = functools.partial(Handler, directory=str(world.folder))
+    with ThreadingHTTPServer(("127.0.0.1", 0), served) as server:
+        threading.Thread(target=server.serve_forever).start()
+        monkeypatch.setenv("GENEBENCH_SOURCES", f"http://127.0.0.1:{server.server_port}")
+        get_settings.cache_clear()
+        monkeypatch.setattr(module, "RETRY_PAUSES_SECONDS", [0.5])
+        if is_scheduled:
+            monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
+            assert set(refresh([CATALOGUE, ATLAS]).done) == {CATALOGUE, ATLAS}
+        else:
+            with pytest.raises(GenebenchError, match="1 failed, the rest is done and kept"):
+                refresh([CATALOGUE, ATLAS])
+        server.shutdown()
+    assert "hpa_99_0" in place.lake.current_snapshots([ATLAS])[ATLAS]
 
 
 def test_a_file_that_lost_most_of_its_rows_is_taken_with_a_warning_on_record(copied):
