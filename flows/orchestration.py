@@ -7,6 +7,7 @@ Everything is found by name and updated, so doing it again changes nothing.
 
 import argparse
 import datetime as dt
+from collections.abc import Collection
 from contextlib import suppress
 from typing import Any
 
@@ -18,7 +19,7 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import FlowRun, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
@@ -67,27 +68,39 @@ def _set_up_pools(client: SyncPrefectClient) -> None:
             client.create_work_pool(pool)
 
 
-def end_orphans() -> None:
-    """Attend to runs that claim to be running on this machine and whose process is gone.
+def end_orphans(lost_workers: Collection[str] = ()) -> None:
+    """Attend to runs that claim to be at work on this machine and whose process is gone.
 
-    The automations below would find them by their silence, minutes later; a machine that starts
-    again knows at once. Runs of deployments are run again, the others have crashed.
+    The automations below would find those that had begun by their silence, minutes later; a machine
+    that starts again knows at once. Runs of deployments are run again, the others have crashed.
+
+    Args:
+        lost_workers: Names of workers of this machine that are gone. What they were about to start
+            has never had a heartbeat: nobody else would find it.
     """
     with get_client(sync_client=True) as client:
+        pending = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
+        for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=pending)):
+            if run.labels.get("prefect.worker.name") in lost_workers:
+                _run_again(client, run, "its worker is gone: run again")
         running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running)):
             process = find_process(run)
             if process is None or process.is_alive:
                 continue
-            state: State[Any] = State(
-                type=StateType.CRASHED, message="the process of this run is gone"
-            )
             if run.deployment_id is not None and run.run_count <= N_RERUNS:
-                state = State(
-                    type=StateType.SCHEDULED, name=AGAIN, message="its process is gone: run again"
+                _run_again(client, run, "its process is gone: run again")
+            else:
+                state: State[Any] = State(
+                    type=StateType.CRASHED, message="the process of this run is gone"
                 )
-            client.set_flow_run_state(run.id, state, force=True)
+                client.set_flow_run_state(run.id, state, force=True)
             emit_ended(run)
+
+
+def _run_again(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
+    state: State[Any] = State(type=StateType.SCHEDULED, name=AGAIN, message=why)
+    client.set_flow_run_state(run.id, state, force=True)
 
 
 def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:

@@ -1,6 +1,7 @@
 """A site: one machine's server, deployments and workers, started and stopped together."""
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -45,7 +46,7 @@ def start_site(gpus: int = 1, *, has_workers: bool = True) -> str:
     from flows.orchestration import end_orphans, set_up
 
     set_up(gpus)
-    end_orphans()
+    end_orphans(_lost_workers(home))
     _deploy()
     if has_workers:
         _start_workers(home)
@@ -99,13 +100,30 @@ def _start_workers(home: Path) -> None:
         "PREFECT_FLOWS_HEARTBEAT_FREQUENCY": str(HEARTBEAT_SECONDS),
     }
     for pool in POOLS:
-        name = f"worker {pool}"
+        name = _record_name(pool)
         if name in alive:
             continue
-        words = ["worker", "start", "--pool", pool]
+        words = ["worker", "start", "--pool", pool, "--name", _worker_name(pool)]
         command = [sys.executable, "-m", "prefect", *words]
         alive[name], _ = start(name, command, settings, home / f"worker-{pool}.log")
     write_record(home / "workers.json", alive)
+
+
+def _record_name(pool: str) -> str:
+    return f"worker {pool}"
+
+
+def _worker_name(pool: str) -> str:
+    """What the server calls this machine's worker of a pool; runs are labelled with it."""
+    return f"{socket.gethostname()} {pool}"
+
+
+def _lost_workers(home: Path) -> list[str]:
+    """The names of this machine's workers that do not run."""
+    from flows.orchestration import POOLS
+
+    alive = {worker.name for worker in _workers(home) if worker.is_alive}
+    return [_worker_name(pool) for pool in POOLS if _record_name(pool) not in alive]
 
 
 def _workers(home: Path) -> list[Started]:

@@ -1,6 +1,8 @@
 """A worker and the server killed in the middle of a run."""
 
-from sites import keys, results, until
+import pytest
+from sites import Site, keys, results, until
+from world import build_world
 
 from lakehouse import open_lake
 
@@ -14,3 +16,28 @@ def test_killing_worker_and_server_midway_costs_nothing_but_time(site, crash, ch
     assert open_lake(lake).table("gold.evaluations").collect()["run_id"].n_unique() == 2
     assert keys(lake) == keys(site.lake)
     assert results(lake).equals(results(site.lake))
+
+
+@pytest.fixture
+def small(tmp_path):
+    """A site of its own, whose runs no other test counts."""
+    build_world(tmp_path / "sources")
+    one = Site(tmp_path, tmp_path / "sources")
+    try:
+        one.up()
+        yield one
+    finally:
+        one.run("down")
+
+
+def test_a_run_that_a_killed_worker_was_about_to_start_is_run_when_the_site_starts_again(small):
+    run = small.submit("refresh")
+    until(lambda: small.state(run)["name"] == "Submitting", 60, small.tail)
+    doomed = small.workers()
+    for process in doomed:
+        process.kill()
+    for process in doomed:
+        process.wait(30)
+    assert small.state(run)["type"] == "PENDING"
+    small.up()
+    assert small.wait(run, 120)["type"] == "COMPLETED"
