@@ -78,12 +78,23 @@ def run_flows(verb: Callable[[], Any]) -> Any:
 
     Raises:
         typer.Exit: A person pressed Ctrl-C.
+        SystemExit: The process was asked to end, or its terminal was closed.
     """
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        # Who ignores it, as nohup does, goes on ignoring it.
+        if signal.getsignal(number) is signal.SIG_DFL:
+            signal.signal(number, _end)
     try:
         return _run_flows(verb)
     except KeyboardInterrupt:
         print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
         raise typer.Exit(INTERRUPTED) from None
+
+
+def _end(number: int, _frame: FrameType | None) -> None:
+    """End as by an error: a process that just dies leaves the server that it started behind."""
+    ask_to_stop()
+    raise SystemExit(128 + number)
 
 
 def _run_flows(verb: Callable[[], Any]) -> Any:

@@ -1,5 +1,6 @@
 """A run that is killed, and the one after it, give what an undisturbed run gives."""
 
+import json
 import os
 import random
 import signal
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from world import build_world
 
+from flows.processes import Started
 from lakehouse import open_lake
 
 GENEBENCH = Path(sys.executable).parent / "genebench"
@@ -87,6 +89,16 @@ def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(tmp_pat
     # How many problems are solved together moves the last bits of a sum, and nothing else.
     assert (after["value"] - whole["value"]).abs().max() < 1e-6, f"seed {seed}"
     assert open_lake(lake).leaderboard_rows("current_paper").height > 0
+
+
+def test_a_terminated_run_takes_its_server_along(tmp_path, environment):
+    with (tmp_path / "log.txt").open("wb") as log:
+        run = start(environment, tmp_path / "lake", log)
+        wait_for(tmp_path / "lake" / "bronze", run)
+        server = json.loads((tmp_path / "prefect" / "server.json").read_text())["process"]
+        run.send_signal(signal.SIGTERM)
+        assert run.wait(60) == 128 + signal.SIGTERM
+    assert not Started(**server).is_alive
 
 
 def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(tmp_path, environment):
