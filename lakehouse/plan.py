@@ -195,7 +195,7 @@ def _pending(delta: Delta, items: pl.DataFrame, release_id: str) -> pl.DataFrame
         .when(pl.col("label_digest_before").is_null())
         .then(pl.lit("never evaluated"))
         .when(changed == "")
-        .then(pl.lit("its scores are gone"))
+        .then(pl.lit("not evaluated yet"))
         .otherwise(changed + pl.lit(" changed"))
     )
     return pending.with_columns(why.alias("why")).select(*items.columns, "why")

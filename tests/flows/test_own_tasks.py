@@ -68,6 +68,8 @@ def test_own_tasks_are_given_once_and_built_again_by_every_later_run(placed, tmp
     embed(["random"])
     score(["random"], ["parity", "size"])
     assert set(place.rows("gold.evaluations")["task_id"]) == {"parity", "size"}
+    # The release names the others too; nobody has asked for them so far.
+    assert list(score(["random"], dry_run=True).done) == ["random: not evaluated yet"]
 
     outcomes = tmp_path / "own" / "parity" / "outcomes.csv"
     outcomes.write_text(outcomes.read_text().replace("odd", "even", 1))
