@@ -65,7 +65,8 @@ def predict_later(
         (gained), those that lost it, the ROC AUC over folds with its interval, or why none.
 
     Raises:
-        LakeError: The task is not multi-label, or no label was gained often enough.
+        LakeError: The task is not multi-label or was not in the lake at that time, the encoder has
+            no vectors, or no label was gained often enough.
     """
     row = lake.task(task_id)
     if row["kind"] != "multilabel":
@@ -74,6 +75,11 @@ def predict_later(
     samples = _samples(lake, task_id).join(
         _samples(lake.at(as_of), task_id), on=["sample_id", "position", "entity_id"], how="semi"
     )
+    if samples.is_empty():
+        raise LakeError(
+            f"no sample of {task_id} was in the lake at {as_of}; choose a later time "
+            "(`lake.history('silver.samples')` lists them)"
+        )
     vectors = read_vectors(lake.delta, encoder_id)
     ids = pl.Series("entity_id", vectors.entity_ids)
     parent = prepare(row, samples, then, ids, protocol, find_groups(lake, ids, protocol))

@@ -12,7 +12,7 @@ import polars as pl
 
 from genebench.digest import digest_frame, digest_json, digest_vectors
 from genebench.encoders import Encoder, Reading, Vectors, parse_arguments
-from genebench.errors import EncoderUnavailable
+from genebench.errors import EncoderUnavailable, LakeError
 from genebench.inputs import render_contents
 from genebench.tasks.statistics import label_columns
 from lakehouse.delta import Delta
@@ -233,11 +233,19 @@ def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) 
 
     Where entity types have vectors of different width, the narrower ones are filled with zeros,
     which a linear probe does not see.
+
+    Raises:
+        LakeError: The lake holds no vector of the encoder at all.
     """
     rows = delta.scan("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
     if entity_type is not None:
         rows = rows.filter(pl.col("entity_type") == entity_type)
     frame = rows.select("entity_id", "vector", "dimension", "n_parts").collect().sort("entity_id")
+    if entity_type is None and frame.is_empty():
+        raise LakeError(
+            f"the lake {delta.storage.root} holds no vectors of {encoder_id!r}; run "
+            f"`genebench embed {encoder_id}`"
+        )
     width = frame["dimension"].max()
     if frame["dimension"].n_unique() > 1:
         frame = frame.with_columns(

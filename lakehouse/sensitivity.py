@@ -71,7 +71,7 @@ def measure_sensitivity(
         the setting as a number, null for probes.
 
     Raises:
-        LakeError: The task is unknown, an encoder has no vectors of its entities, or a fraction is
+        LakeError: The task is unknown, an encoder has no vectors, or a fraction is
             not in (0, 1].
     """
     if not all(0 < fraction <= 1 for fraction in fractions):

@@ -123,3 +123,16 @@ def test_groups_are_held_out_whole_in_studies_too(lake):
         places = [set(where[laid_out.rows[fold == part, 0]]) for part in (TEST, TRAIN)]
         assert places[0].isdisjoint(places[1])
     assert ask(opened, as_of, protocol=protocol).filter(label="kinase")["low"][0] > 0.7
+
+
+def test_an_encoder_without_vectors_says_how_to_embed_it(lake):
+    opened, as_of, _ = lake
+    probe, protocol = read("probes", "linear", Probe), read("protocols", "standard", Protocol)
+    with pytest.raises(LakeError, match=r"no vectors of 'tfidf'.*`genebench embed tfidf`"):
+        predict_later(opened, "role", "tfidf", as_of, probe, protocol)
+
+
+def test_a_day_before_the_task_asks_for_a_later_one(lake):
+    opened, _, _ = lake
+    with pytest.raises(LakeError, match=r"no sample of role was in the lake.*later"):
+        ask(opened, "2001-01-01")

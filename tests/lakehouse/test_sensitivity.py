@@ -111,6 +111,8 @@ def test_what_cannot_be_asked_is_refused(lake):
         measure_sensitivity(lake, "rolle", ["real"], PROBES, PROTOCOL)
     with pytest.raises(LakeError, match="fraction"):
         measure_sensitivity(lake, "role", ["real"], PROBES, PROTOCOL, fractions=[1.5])
+    with pytest.raises(LakeError, match="`genebench embed tfidf`"):
+        measure_sensitivity(lake, "role", ["real", "tfidf"], PROBES, PROTOCOL)
     nothing = SENSITIVITY_SCHEMA.to_frame()
     with pytest.raises(LakeError, match="nothing to draw"):
         draw_sensitivity(nothing)
