@@ -230,8 +230,6 @@ def print_validations(html: Path | None) -> None:
 
 
 def _print_task_state(lake: Lake, task_id: str) -> None:
-    if not lake.delta.exists("silver.tasks"):
-        return
     row = lake.task(task_id)
     shown = {key: value for key, value in row.items() if value is not None}
     names = shown.pop("label_names")

@@ -118,6 +118,11 @@ class Lake(Tables):
         rows = self.table("gold.releases").filter(pl.col("release_id") == release).collect()
         if rows.height:
             return rows
+        if self.as_of is not None and self.releases().is_empty():
+            raise LakeError(
+                f"the lake {self.delta.storage.root} held no release on "
+                f"{self.as_of:%Y-%m-%d %H:%M} UTC; choose a later time"
+            )
         known = self.releases().filter(~pl.col("is_foreign"))["release_id"].to_list()
         if not known:
             raise LakeError(
@@ -286,6 +291,11 @@ class Lake(Tables):
         """
         tasks = self.table("silver.tasks").collect()
         found = tasks.filter(pl.col("task_id") == task_id)
+        if tasks.is_empty():
+            raise LakeError(
+                f"the lake {self.delta.storage.root} has no tasks yet; run `genebench refresh`, "
+                "then `genebench curate`"
+            )
         if not found.height:
             raise LakeError(f"the lake has no task {task_id!r}{hint(task_id, tasks['task_id'])}")
         return found.row(0, named=True)

@@ -86,6 +86,8 @@ def test_an_empty_lake_says_how_to_fill_it(tmp_path):
         lake.leaderboard()
     with pytest.raises(LakeError, match="is empty; run `genebench benchmark`"):
         lake.query("select * from scores")
+    with pytest.raises(LakeError, match="has no tasks yet; run `genebench refresh`"):
+        lake.task("chromosome")
     assert lake.releases().height == 0
     assert lake.history("gold.scores").height == 0
 
@@ -187,7 +189,7 @@ def test_a_lake_before_its_first_commit_is_empty(copied):
     past = copied.at("2001-01-01")
     assert past.table("gold.scores").collect().height == 0
     assert past.table("gold.scores").collect_schema() == table("gold.scores").schema
-    with pytest.raises(LakeError, match="there is no release"):
+    with pytest.raises(LakeError, match=r"held no release on 2001-01-01.*choose a later time"):
         past.leaderboard()
 
 
