@@ -1,6 +1,7 @@
 """The command line: the five verbs, and what one asks before and after them."""
 
 import importlib
+import io
 import signal
 import sys
 from collections.abc import Callable
@@ -66,6 +67,9 @@ class By(StrEnum):
 
 def main() -> None:
     """Run a command; what genebench foresees ends with one clear message and exit code 1."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A terminal or locale that knows few letters gets the others as codes, not a traceback.
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except (GenebenchError, OSError) as error:
