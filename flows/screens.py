@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 N_SHOWN = 50
+# Smaller numbers would be zero with three decimals.
+LEAST_SHOWN = 0.0005
 
 
 def print_frame(rows: "pl.DataFrame") -> None:
@@ -44,7 +46,7 @@ def print_comparison(rows: "pl.DataFrame", encoder_a: str, encoder_b: str) -> No
     cells = [
         [
             *(row["task_id"], row["metric"], row["mean_a"], row["mean_b"]),
-            *(row["difference"], _interval(row), row["p_adjusted"]),
+            *(row["difference"], _interval(row), _short(row["p_adjusted"])),
             *(row["sd"], f"{row['n_folds_won']} of {row['n_folds']}"),
         ]
         for row in rows.head(N_SHOWN).iter_rows(named=True)
@@ -104,7 +106,9 @@ def _say(line: str) -> None:
 
 
 def _short(cell: Any) -> Any:
-    """Long lists, such as vectors, by their first numbers."""
+    """Long lists, such as vectors, by their first numbers; small numbers by their first digits."""
+    if isinstance(cell, float) and 0 < abs(cell) < LEAST_SHOWN:
+        return f"{cell:.1e}"
     if isinstance(cell, list) and len(cell) > 4:
         return f"[{', '.join(str(one) for one in cell[:4])}, … {len(cell):,}]"
     return cell
