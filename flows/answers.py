@@ -63,7 +63,16 @@ def query(
 
 
 def _text(rows: "pl.DataFrame", form: Form) -> str:
-    return rows.write_csv() if form == Form.csv else rows.write_json() + "\n"
+    from genebench.errors import LakeError
+
+    if form == Form.json:
+        return rows.write_json() + "\n"
+    if nested := [name for name, dtype in rows.schema.items() if dtype.is_nested()]:
+        raise LakeError(
+            f"{', '.join(nested)}: a list has no form in csv; select other columns, or write json "
+            "or parquet"
+        )
+    return rows.write_csv()
 
 
 def _write(rows: "pl.DataFrame", form: Form, output: Path) -> None:
