@@ -51,8 +51,9 @@ def run_query(lake: "Tables", sql: str) -> pl.DataFrame:
         )
     names = _names(present)
     context = pl.SQLContext()
+    asks_for_names = sql.split(maxsplit=1)[0].lower() == "show"
     for word, table in names.items():
-        if re.search(rf"(?<![\w.]){re.escape(word)}\b", sql, re.IGNORECASE):
+        if asks_for_names or re.search(rf"(?<![\w.]){re.escape(word)}\b", sql, re.IGNORECASE):
             context.register(word, lake.table(table))
     try:
         return context.execute(sql, eager=True)

@@ -1,7 +1,9 @@
 """The commands about results, as a person types them."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 
 import polars as pl
@@ -53,6 +55,27 @@ def test_query_prints_a_table_of_the_first_rows(genebench):
     code, out, _ = genebench("query", "select task_id, value from scores")
     assert code == 0
     assert "50 shown" in out
+
+
+def test_query_prints_small_numbers_by_their_first_digits(genebench):
+    _, out, _ = genebench("query", "select 1.234e-5 as small, 5e-1 as large, 0 as none")
+    assert out.split()[-3:] == ["1.2e-05", "0.500", "0"]
+
+
+def test_lists_cannot_be_written_as_csv_and_the_message_says_what_can(genebench):
+    lists = "select label_names from tasks limit 1"
+    for words in (["--format", "csv"], ["--output", "rows.csv"]):
+        code, _, err = genebench("query", lists, *words)
+        assert code == 1
+        assert "label_names" in err
+        assert "json" in err
+    code, out, _ = genebench("query", lists, "--format", "json")
+    assert isinstance(json.loads(out)[0]["label_names"], list)
+
+
+def test_show_tables_lists_what_can_be_asked(genebench):
+    _, out, _ = genebench("query", "show tables", "--format", "csv")
+    assert {"scores", "gold.scores"} <= set(out.split())
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
@@ -151,6 +174,25 @@ def test_an_empty_lake_says_what_to_run(genebench, tmp_path, place_of):
         code, _, err = genebench(*words)
         assert code == 1
         assert "genebench benchmark" in err
+    code, _, err = genebench("show", "biological_process__growth")
+    assert code == 1
+    assert "genebench refresh" in err
+
+
+@pytest.mark.parametrize(
+    "words", [["--help"], ["ls", "tables"], ["query", "select 'R²→β' as sign"]]
+)
+def test_a_terminal_that_knows_few_letters_shows_the_others_as_codes(place, words):
+    done = subprocess.run(
+        [sys.executable, "-c", "from flows.cli import main; main()", *words],
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+        capture_output=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    assert done.stdout.isascii()
+    if words[0] == "query":
+        assert "R\\xb2\\u2192\\u03b2" in done.stdout.decode()
 
 
 def test_compare_prints_two_encoders_and_keeps_all_rows(genebench, tmp_path):
