@@ -99,7 +99,8 @@ def _(mo):
         ## In SQL
 
         Every table by its name (`gold.scores`) or its noun (`scores`); on the command line
-        `genebench query "select …"`.
+        `genebench query "select …"`. `scores` keeps every score that was ever computed; `releases`
+        says which a release names.
         """
     )
 
@@ -108,9 +109,11 @@ def _(mo):
 def _(lake):
     by_sql = lake.query(
         """
-        select e.title, s.metric, avg(s.value) as mean, count(distinct s.task_id) as n_tasks
-        from scores s join encoders e on s.encoder_id = e.encoder_id
-        where s.label = '' and s.metric in ('roc_auc', 'r2')
+        select e.title, s.metric, avg(s.value) as mean, count(distinct r.task_id) as n_tasks
+        from releases r
+        join scores s on r.evaluation_key = s.evaluation_key
+        join encoders e on r.encoder_id = e.encoder_id
+        where r.release_id = 'current' and s.label = '' and s.metric in ('roc_auc', 'r2')
         group by e.title, s.metric
         order by s.metric, mean desc
         """
@@ -149,7 +152,7 @@ def _(mo):
 
         ```python
         lake.scores("rna_*").collect().to_pandas()
-        scores = lake.arrow("gold.scores")                    # pyarrow
+        scores = lake.scores(metric="roc_auc", label="").collect().to_arrow()   # pyarrow
         duckdb.sql("select encoder_id, avg(value) from scores group by all")
         deltalake.DeltaTable("lake/gold/scores").to_pyarrow_dataset()
         ```

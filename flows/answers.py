@@ -218,7 +218,7 @@ def _save(rows: "pl.DataFrame", csv: Path | None) -> None:
 def add_commands(app: typer.Typer) -> None:
     """Add these commands to the command line."""
     for run, name, example in (
-        (query, "query", "query 'select encoder_id, avg(value) from scores group by encoder_id'"),
+        (query, "query", "query 'select encoder_id, n_entities, dimension from encoders'"),
         (release, "release", "release 2026.1"),
         (diff, "diff", "diff 2026.1 current"),
         (compare, "compare", "compare --with published.csv --release current_paper"),

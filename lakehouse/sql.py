@@ -47,7 +47,7 @@ def run_query(lake: "Tables", sql: str) -> pl.DataFrame:
         raise LakeError(
             f"a query starts with select or with, not {word!r}{hint(word, ['select', 'with'])}"
             if word
-            else "an empty query; try: select task_id, avg(value) from scores group by task_id"
+            else "an empty query; try: select task_id, n_samples from tasks"
         )
     names = _names(present)
     context = pl.SQLContext()

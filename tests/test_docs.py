@@ -1,18 +1,24 @@
 """What the documents say is so: commands exist, tables are current, every verb has an example."""
 
+import ast
 import re
 import shlex
+import shutil
 from pathlib import Path
 
+import polars as pl
 import pytest
 import typer
 from typer.testing import CliRunner
 
 from flows.cli import app
 from genebench.registry import load_registry
+from lakehouse.delta import Commit
+from lakehouse.queries import Lake
 from lakehouse.tables import render_tables
 
 ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text()
 DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deployments/README.md"]
 COMMANDS = typer.main.get_command(app).commands
 
@@ -49,7 +55,32 @@ def test_the_help_of_every_verb_has_an_example(name):
 
 
 def test_the_readme_shows_the_tables_as_they_are_declared():
-    assert render_tables() in (ROOT / "README.md").read_text()
+    assert render_tables() in README
+
+
+def test_the_query_of_the_readme_is_of_the_current_release_alone(
+    synthetic_root, tmp_path, monkeypatch
+):
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    lake = Lake(tmp_path / "lake")
+    commit = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
+    earlier = (
+        lake.scores("task_3")
+        .collect()
+        .with_columns(pl.col("evaluation_key").str.reverse(), pl.lit(0.0).alias("value"))
+    )
+    lake.delta.append("gold.scores", earlier, commit)
+    monkeypatch.chdir(tmp_path)
+    (code,) = re.findall(r"```python\n(import polars.*?)```", README, re.DOTALL)
+    *lines, last = ast.parse(code).body
+    names = {}
+    exec(compile(ast.Module(lines, []), "README.md", "exec"), names)
+    shown = eval(compile(ast.Expression(last.value), "README.md", "eval"), names)
+    wanted = lake.scores(metric="roc_auc", label="").collect()
+    for encoder_id, *means in shown.iter_rows():
+        for family, mean in zip(shown.columns[1:], means, strict=True):
+            values = wanted.filter(encoder_id=encoder_id, family=family)["value"]
+            assert mean == pytest.approx(values.mean(), abs=5e-4)
 
 
 def test_the_contributed_task_builds(tmp_path):
@@ -72,8 +103,6 @@ def test_the_contributed_encoder_loads(tmp_path):
 
 def copy_declarations(folder):
     """All declarations, without the code between them."""
-    import shutil
-
     source = ROOT / "genebench"
     target = folder / "genebench"
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("*.py", "*.gz", "__pycache__"))
