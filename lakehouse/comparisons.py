@@ -127,14 +127,24 @@ def compare_published(
         outside 2 SD, no published SD, not run here, not known here) and cause (null inside 2 SD).
 
     Raises:
-        LakeError: The release does not exist, or shares no encoder with the published results.
+        LakeError: The release does not exist, or shares no encoder, metric or probe with the
+            published results.
     """
     items = lake.release(release)
+    if metric is not None:
+        require_known(metric, METRICS, "metric")
     wanted = [metric] if metric else sorted(set(MAIN_METRICS.values()))
     probes = [name for name in foreign["probe_name"].unique() if probe_of(name) == probe]
     theirs = foreign_means(foreign).filter(
         pl.col("metric").is_in(wanted) & pl.col("probe_name").is_in(probes)
     )
+    if theirs.is_empty():
+        metrics = foreign["metric"].unique().sort()
+        fitted = sorted({probe_of(name) for name in foreign["probe_name"].unique()})
+        raise LakeError(
+            f"the published results have no score by {', '.join(wanted)} with the probe {probe}; "
+            f"they have {', '.join(metrics)} with {', '.join(fitted)}"
+        )
     shared = sorted(set(theirs["encoder_id"].drop_nulls()) & set(items["encoder_id"]))
     if not shared:
         known = theirs["encoder_id"].drop_nulls().unique().sort().to_list()

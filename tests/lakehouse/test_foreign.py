@@ -223,6 +223,22 @@ def test_a_release_without_the_published_encoders_says_what_to_score(tmp_path, s
         compare_published(synthetic, foreign, tasks, "current")
 
 
+@pytest.mark.parametrize(
+    ("asked", "words"),
+    [
+        ({"metric": "rocauc"}, "did you mean 'roc_auc'"),
+        ({"metric": "mcc"}, "no score by mcc with the probe linear; they have rmse, roc_auc"),
+        ({"probe": "mlp"}, "no score by r2, roc_auc with the probe mlp;.* with linear"),
+    ],
+)
+def test_numbers_that_nobody_published_are_told_from_names_unknown_here(
+    tmp_path, synthetic, tasks, asked, words
+):
+    foreign = read_foreign(write(tmp_path, REPORT), "june", tasks, "run")
+    with pytest.raises(LakeError, match=words):
+        compare_published(synthetic, foreign, tasks, "current", **asked)
+
+
 def test_the_published_binary_tasks_are_read_whole(shared):
     tasks = load_registry("paper").tasks
     rows = read_foreign(shared / "published" / "binary_tasks.csv", "june", tasks, "run")
