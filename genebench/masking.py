@@ -84,13 +84,23 @@ def match_label(own: str, labels: Sequence[str], counts: Mapping[str, int]) -> s
         counts: Words masked by each label over all texts.
 
     Returns:
-        Another label, None if none shares no word with the own one and masks anything.
+        Another label, None if none shares no word, or longer form of one, with the own one and
+        masks anything.
     """
     words = words_of(own)
     others = [
-        label for label in labels if label != own and counts[label] and not words & words_of(label)
+        label
+        for label in labels
+        if label != own and counts[label] and not _is_shared(words, words_of(label))
     ]
     return min(others, key=lambda label: (abs(counts[label] - counts[own]), label), default=None)
+
+
+def _is_shared(own: frozenset[str], other: frozenset[str]) -> bool:
+    """Whether the mask of one label takes out a word of the other."""
+    return any(mask_words(word, own)[1] for word in other) or any(
+        mask_words(word, other)[1] for word in own
+    )
 
 
 def _stem(word: str) -> str:

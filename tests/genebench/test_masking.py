@@ -38,3 +38,10 @@ def test_the_matched_label_is_masked_as_often_and_shares_no_word():
     counts = dict(zip(labels, (50, 51, 200, 40, 0), strict=True))
     assert match_label("nuclear membrane", labels, counts) == "ribosome"
     assert match_label("cytosol", ["cytosol", "unseen"], counts) is None
+
+
+@pytest.mark.parametrize("own", ["Ubiquitin", "Ubiquitination"])
+def test_a_longer_form_of_a_word_is_no_other_word(own):
+    labels = ["Ubiquitin", "Ubiquitination", "Kinase"]
+    counts = dict(zip(labels, (10, 10, 5), strict=True))
+    assert match_label(own, labels, counts) == "Kinase"
