@@ -20,7 +20,7 @@ Csv = Annotated[Path | None, typer.Option(help="Write all rows to this file too.
 def leakage(
     task: Task,
     encoder: EncoderId = "tfidf",
-    labels: Annotated[int, typer.Option(help="So many of the most frequent labels.")] = 10,
+    labels: Annotated[int, typer.Option(min=1, help="So many of the most frequent labels.")] = 10,
     probe: ProbeId = "linear",
     protocol: ProtocolId = None,
     csv: Csv = None,

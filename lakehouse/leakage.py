@@ -72,7 +72,8 @@ def measure_leakage(
         masked less that with the own ones masked: what the own words gave beyond any words.
 
     Raises:
-        LakeError: The task is not multi-label, or the encoder reads no text.
+        LakeError: The task is not multi-label, the encoder reads no text, or the texts have no
+            words of the labels.
     """
     row = lake.task(task_id)
     if row["kind"] != "multilabel" or encoder.reads != "text":
@@ -124,6 +125,11 @@ def measure_leakage(
                 "high": found.high,
                 "p_value": found.p_value,
             }
+        )
+    if not rows:
+        raise LakeError(
+            f"{task_id}: no text that {encoder.id} reads has the words of two labels, one to take "
+            "out and one to compare with; choose another task"
         )
     return pl.DataFrame(rows, schema=LEAKAGE_SCHEMA)
 

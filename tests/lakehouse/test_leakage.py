@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+import polars as pl
 import pytest
 import yaml
 from blanks import filled
@@ -97,3 +98,10 @@ def test_a_label_told_by_its_own_word_alone_leaks_and_one_told_by_others_does_no
 def test_a_task_of_another_kind_is_refused(lake):
     with pytest.raises(LakeError, match="single is binary"):
         measure(lake, "single")
+
+
+def test_labels_that_no_text_tells_are_an_error_and_never_an_empty_table(lake):
+    texts = lake.table("silver.inputs").collect().with_columns(pl.lit("a gene").alias("content"))
+    lake.delta.replace("silver.inputs", texts, COMMIT, {"modality": "text"})
+    with pytest.raises(LakeError, match=r"role: no text that .* reads has the words"):
+        measure(lake)
