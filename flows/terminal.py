@@ -65,11 +65,15 @@ def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> No
             # Says which metrics there are.
             lake.leaderboard(release, metric=metric)
         if rows:
-            chosen = METRICS[shown]
-            direction = "higher" if chosen.is_greater_better else "lower"
-            print_rows(f"{chosen.title} (mean over tasks; {direction} is better)", head, rows)
+            print_rows(_title(shown, "tasks"), head, rows)
     if solved := solved_words(lake, release):
         _console().print(solved, markup=False, highlight=False)
+
+
+def _title(metric: str, averaged: str) -> str:
+    chosen = METRICS[metric]
+    direction = "higher" if chosen.is_greater_better else "lower"
+    return f"{chosen.title} (mean over {averaged}; {direction} is better)"
 
 
 def solved_words(lake: Lake, release: str) -> str:
@@ -96,7 +100,7 @@ def print_task_table(lake: Lake, release: str, metric: str) -> None:
     if verdicts:
         head.append("verdict")
         rows = [[*row, verdicts.get(row[0])] for row in rows]
-    print_rows(METRICS[metric].title, head, rows)
+    print_rows(_title(metric, "folds"), head, rows)
 
 
 def print_task_scores(lake: Lake, release: str, task_id: str) -> None:

@@ -202,6 +202,15 @@ def test_compare_prints_two_encoders_and_keeps_all_rows(genebench, tmp_path):
     assert pl.read_csv(tmp_path / "rows.csv").height == 364
 
 
+def test_scores_by_task_say_in_which_direction_they_are_better(place, capsys):
+    from flows.terminal import print_task_table
+
+    print_task_table(open_lake(), "current", "roc_auc")
+    assert "ROC AUC (mean over folds; higher is better)" in capsys.readouterr().out
+    print_task_table(open_lake(), "current", "rmse")
+    assert "(mean over folds; lower is better)" in capsys.readouterr().out
+
+
 def test_compare_with_a_published_file_gives_verdicts_and_causes(genebench, tmp_path):
     (tmp_path / "june.csv").write_text(
         "task_id,encoder_id,label,fold,metric,value\n"
