@@ -14,6 +14,10 @@ if TYPE_CHECKING:
 N_SHOWN = 50
 # Smaller numbers would be zero with three decimals.
 LEAST_SHOWN = 0.0005
+SIGNS = (
+    "p: after Holm over all pairs of encoders and tasks; *: below 5 % by p and by the test on "
+    "folds; –: not tested (a sub-task, another metric than the task's main one)"
+)
 
 
 def print_frame(rows: "pl.DataFrame") -> None:
@@ -52,6 +56,8 @@ def print_comparison(rows: "pl.DataFrame", encoder_a: str, encoder_b: str) -> No
         for row in rows.head(N_SHOWN).iter_rows(named=True)
     ]
     print_rows(f"{encoder_a} and {encoder_b} on the same folds", head, cells)
+    if rows["p_adjusted"].is_not_null().any():
+        _say(SIGNS)
     _tell_rest(rows)
 
 
