@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
-from scipy.sparse import csr_array
+from scipy.sparse import csr_array, triu
 from torch import Tensor
 
 from genebench.probes.linear.designs import Dense, Pairs, row_blocks
@@ -74,10 +74,10 @@ def _prepare_concat(
     n, positions = rows.shape
     tables, bases, spectra, features, indices = [], [], [], [], []
     for position in range(positions):
-        used, index, counts = np.unique(rows[:, position], return_inverse=True, return_counts=True)
+        used, index, counts = _count(rows[:, position], len(matrix))
         table = to_tensor(matrix[used], device, torch.float32)
         share = torch.from_numpy(counts / n).to(device, torch.float64)
-        means = share @ table.double()
+        means = _weigh(share, table)
         table -= means.float()
         if standardise:
             table /= deviations(share @ table.double().square(), means).float()
@@ -109,6 +109,23 @@ def _prepare_concat(
     return Prepared(design, variances)
 
 
+def _count(
+    rows: npt.NDArray[np.int64], n_entities: int
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """The entities that occur, the place of each row's among them, and how often each does."""
+    counts = np.bincount(rows.ravel(), minlength=n_entities)
+    places = np.cumsum(counts > 0) - 1
+    used = np.flatnonzero(counts)
+    return used, places[rows], counts[used]
+
+
+def _weigh(share: Tensor, table: Tensor) -> Tensor:
+    """(features,) float64 sums of a table's rows, each weighted by its share."""
+    blocks = row_blocks(*table.shape)
+    parts = (share[block] @ table[block].double() for block in blocks)
+    return sum(parts, torch.zeros(1, dtype=torch.float64, device=table.device))
+
+
 def _prepare_mean(
     matrix: npt.NDArray[Any],
     rows: npt.NDArray[np.int64],
@@ -117,26 +134,29 @@ def _prepare_mean(
     device: torch.device,
 ) -> Prepared:
     n, positions = rows.shape
-    used, flat, counts = np.unique(rows, return_inverse=True, return_counts=True)
-    index = torch.from_numpy(flat.reshape(rows.shape)).to(device)
+    used, flat, counts = _count(rows, len(matrix))
+    index = torch.from_numpy(flat).to(device)
     table = to_tensor(matrix[used], device, torch.float32)
     share = torch.from_numpy(counts / (n * positions)).to(device, torch.float64)
-    means = share @ table.double()
+    means = _weigh(share, table)
     table -= means.float()
     ends = np.arange(0, n * positions + 1, positions)
     averages = np.full(n * positions, 1 / positions, dtype=np.float32)
     selection = csr_array((averages, flat.ravel(), ends), shape=(n, len(used)))
-    shared = csr_array(selection.T @ selection)
+    # S' S is symmetric: its half, the diagonal halved too, makes the rest.
+    half = csr_array(triu(selection.T @ selection))
+    half.setdiag(half.diagonal() / 2)
 
     def together() -> Tensor:
-        """S' S E: for each entity, what it is averaged with, summed over its pairs."""
-        summed = torch.from_numpy(shared @ table.cpu().numpy())
+        """Half of S' S E: for each entity, what it is averaged with, summed over its pairs."""
+        summed = torch.from_numpy(half @ table.cpu().numpy())
         return summed.to(device)
 
     if standardise:
-        squares = (table.double() * together().double()).sum(dim=0) / n
+        squares = 2 * (table.double() * together().double()).sum(dim=0) / n
         table /= deviations(squares, means).float()
     gram = table.T @ together()
+    gram = gram + gram.T
     coordinates, basis = rotate(table, gram, thin=False)
     spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
     design = Pairs((coordinates,), (basis,), index, is_mean=True, spectrum=spectrum.clamp_min(0.0))
