@@ -202,6 +202,7 @@ def embed(
         list[str] | None,
         typer.Argument(help="Encoders, globs or your own YAML files; the profile's by default."),
     ] = None,
+    encoder: Encoders = None,
     profile: Profile = None,
 ) -> None:
     """Encode every entity that has no vector yet."""
@@ -210,7 +211,7 @@ def embed(
         from flows.embed import embed as run
         from flows.terminal import print_outcome
 
-        ids, files = _split_encoders(encoders)
+        ids, files = _split_encoders([*(encoders or []), *(encoder or [])])
         print_outcome(run(ids, profile, files))
 
     run_flows(verb)

@@ -76,7 +76,7 @@ def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_tabl
     state = open_lake(tmp_path / "killed").table("silver.encoders").collect()
     assert state["is_complete"].to_list() == [False]
 
-    finish(tmp_path, "killed", "embed", "minilm")
+    finish(tmp_path, "killed", "embed", "--encoder", "minilm")
     after = embeddings(tmp_path / "killed")
     same = ["entity_type", "entity_id", "encoder_digest", "input_digest", "dimension", "n_parts"]
     assert after.select(same).equals(whole.select(same))
