@@ -35,7 +35,7 @@ def benchmark(
     Args:
         profile: embedded or paper; the setting by default.
         protocol: standard or paper; the setting by default.
-        encoders: Encoders, globs allowed; those of the profile by default.
+        encoders: Encoders; those of the profile by default. From Python, globs too.
         families: Families of tasks; all by default.
         folder: Where the report's page and figures go; no page is written if empty.
         encoder_files: Encoder declarations of your own (YAML files).

@@ -43,7 +43,7 @@ def embed(
     it fails the run.
 
     Args:
-        encoders: Encoders, globs allowed; those of the profile by default.
+        encoders: Encoders; those of the profile by default. From Python, globs too.
         profile: embedded or paper; the setting by default.
         encoder_files: Encoder declarations of your own (YAML files).
     """

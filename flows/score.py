@@ -79,7 +79,7 @@ def score(
     fails the run.
 
     Args:
-        encoders: Encoders, globs allowed; all that have embedded by default.
+        encoders: Encoders; all that have embedded by default. From Python, globs too.
         tasks: Tasks, globs allowed (rna_*); all by default, save those that another supersedes,
             which must be named in full.
         families: Families of tasks; all by default.
