@@ -65,7 +65,7 @@ def run(version: str) -> list[dict[str, Any]]:
 
     def curate() -> str:
         snapshots = choose_snapshots(context.lake, context.registry)
-        key = curation_key(context.registry, snapshots)
+        key = curation_key(context.lake, context.registry, snapshots)
         done, left_out, failed = curate_silver.fn("paper", snapshots, key)
         assert not failed, failed
         return f"{done['silver.tasks']}, {done['silver.samples']}, {len(left_out)} left out"

@@ -71,7 +71,7 @@ def curate(
     context = open_context(profile, task_paths=own)
     outcome = Outcome("curate")
     snapshots = choose_snapshots(context.lake, context.registry)
-    key = curation_key(context.registry, snapshots)
+    key = curation_key(context.lake, context.registry, snapshots)
     if not force and list(own) == before and is_curated(context.lake, key):
         outcome.skipped["silver"] = f"curated from these {len(snapshots)} snapshots before"
         # As long as nothing changes they fail again, and are still not in the lake.

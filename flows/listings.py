@@ -295,7 +295,7 @@ def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]
         ["refresh", name, f"not in the lake; {len(tasks)} tasks wait for it"]
         for name, tasks in missing_files(registry, snapshots).items()
     ]
-    if not is_curated(lake, curation_key(registry, snapshots)):
+    if not is_curated(lake, curation_key(lake, registry, snapshots)):
         return [*rows, ["curate", "silver tables", "snapshots or declarations changed since"]]
     rows += [["curate", name, reason] for name, reason in failed_tasks(lake).items()]
     plan = plan_release(

@@ -1,5 +1,6 @@
 """Sources into snapshots and raw tables."""
 
+import dataclasses
 import time
 import warnings
 
@@ -17,6 +18,7 @@ from flows.publish import append, close, replace
 from flows.turns import one_writer
 from genebench.errors import GenebenchError, SnapshotDrift, SourceError
 from genebench.sources.readers import read
+from lakehouse.curation import reading_of
 from lakehouse.downloads import Unreachable
 from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
 
@@ -111,6 +113,8 @@ def fetch_and_commit(
 ) -> Snapshot:
     """Fetch one file; where its bytes are new, parse, check and commit it.
 
+    Bytes that the lake has are read again where they would give other rows than they did.
+
     Args:
         context: The run.
         file_id: The file, such as `hpa.proteinatlas`.
@@ -131,12 +135,13 @@ def fetch_and_commit(
     )
     version = version or context.registry.wanted_versions.get(file_id)
     found = keeper.fetch(source, name, version, is_pinned=pinned)
-    if not found.is_new:
+    table = f"bronze.{source.table_of(name)}"
+    reading = source.files[name].reading()
+    if not found.is_new and reading_of(context.lake, context.registry, file_id) == reading:
         return found
     companions = {role: keeper.path(one) for role, one in found.companions.items()}
     rows = read(keeper.path(found), source.files[name], source, found.version, companions)
-    commit = context.commit({file_id: found.snapshot_id})
-    table = f"bronze.{source.table_of(name)}"
+    commit = context.commit({file_id: found.snapshot_id}, reading=reading)
     last = context.lake.current_snapshots([file_id]).get(file_id)
     replace(
         context,
@@ -146,5 +151,7 @@ def fetch_and_commit(
         {"snapshot_id": found.snapshot_id},
         previous=context.lake.raw(file_id, last) if last else None,
     )
+    if not found.is_new:
+        return dataclasses.replace(found, is_new=True)
     append(context, "bronze.snapshots", to_frame([found], context.run_id), commit)
     return found

@@ -57,12 +57,20 @@ def _with_version(registry: Registry, file_id: str) -> str:
     return f"{file_id} (version {version})" if version else file_id
 
 
-def curation_key(registry: Registry, snapshots: Mapping[str, str]) -> str:
-    """Digest of all that decides the silver tables: snapshots, declarations, code's revision."""
+def reading_of(lake: Lake, registry: Registry, file_id: str) -> str | None:
+    """The digest of how a file's raw table was read last; None where that is not on record."""
+    source_id, _, name = file_id.partition(".")
+    table = registry.sources[source_id].table_of(name)
+    return lake.delta.last_write(f"bronze.{table}").get("reading")
+
+
+def curation_key(lake: Lake, registry: Registry, snapshots: Mapping[str, str]) -> str:
+    """Digest of all that decides the silver tables: raw tables, declarations, code's revision."""
     tasks = [task.model_dump(mode="json") for task in registry.tasks.values()]
     profile = registry.profile.model_dump(mode="json", include={"id", "catalogues", "inputs"})
     own = {name: one.snapshot_id for name, one in registry.own_tasks.items()}
-    return digest_json([REVISION, dict(snapshots), profile, tasks, own])
+    readings = {name: reading_of(lake, registry, name) for name in snapshots}
+    return digest_json([REVISION, dict(snapshots), readings, profile, tasks, own])
 
 
 def own_task_paths(lake: Lake) -> list[str]:

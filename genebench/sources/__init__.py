@@ -15,6 +15,11 @@ from pydantic import (
     model_validator,
 )
 
+from genebench.digest import digest_json
+
+# Raised when the same bytes and declarations would be read as other rows.
+READING = 1
+
 EMBEDDED = "embedded:"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 
@@ -111,6 +116,11 @@ class SourceFile(BaseModel):
     def shape(self) -> str:
         """The format without its container: `tsv` of `tsv.zip`."""
         return self.format.split(".")[0]
+
+    def reading(self) -> str:
+        """Digest of what decides the rows that bytes are read as, other than the bytes."""
+        decides = {"format", "columns", "options", "companions"}
+        return digest_json([READING, self.model_dump(mode="json", include=decides)])
 
     @property
     def is_embedded(self) -> bool:

@@ -43,7 +43,9 @@ def fill(place: Place, version: str | None = None) -> tuple[dict, dict, dict]:
         except SourceError:
             assert file_id in context.registry.profile.optional
     snapshots = choose_snapshots(context.lake, context.registry)
-    return curate_silver.fn("paper", snapshots, curation_key(context.registry, snapshots))
+    return curate_silver.fn(
+        "paper", snapshots, curation_key(context.lake, context.registry, snapshots)
+    )
 
 
 @pytest.fixture(scope="module")

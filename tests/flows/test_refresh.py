@@ -242,3 +242,32 @@ def test_an_older_version_fetched_by_name_is_current_again(copied):
     rows = used_snapshots(place.lake).filter(source="hpa", file="proteinatlas")
     assert rows["version"].to_list() == ["23.0"]
     assert rows["retrieved_at"].item() == place.rows("bronze.snapshots")["retrieved_at"].max()
+
+
+def test_bytes_in_the_lake_are_read_again_where_their_declaration_has_changed(copied):
+    from flows.context import open_context
+    from flows.refresh import fetch_and_commit
+    from lakehouse.curation import curation_key
+
+    place, _ = copied
+    context = open_context()
+    snapshot = fetch_and_commit(context, ATLAS)
+    before = place.lake.raw(ATLAS, snapshot.snapshot_id).columns
+    key = curation_key(context.lake, context.registry, {ATLAS: snapshot.snapshot_id})
+    retrievals = place.rows("bronze.snapshots").height
+    assert not fetch_and_commit(context, ATLAS).is_new
+
+    source = context.registry.sources["hpa"]
+    file = source.files["proteinatlas"]
+    aliases = {**file.options.get("aliases", {}), "Position on the chromosome": ["Position"]}
+    other = file.model_copy(update={"options": {**file.options, "aliases": aliases}})
+    files = {**source.files, "proteinatlas": other}
+    context.registry.sources["hpa"] = source.model_copy(update={"files": files})
+    again = fetch_and_commit(context, ATLAS)
+    assert again.is_new
+    assert again.snapshot_id == snapshot.snapshot_id
+    after = place.lake.raw(ATLAS, snapshot.snapshot_id).columns
+    assert set(after) - set(before) == {"Position on the chromosome"}
+    assert curation_key(context.lake, context.registry, {ATLAS: snapshot.snapshot_id}) != key
+    assert place.rows("bronze.snapshots").height == retrievals
+    assert not fetch_and_commit(context, ATLAS).is_new
