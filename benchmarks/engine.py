@@ -34,7 +34,7 @@ FLOORS = {
     ("pairs", "default", 1.0): 30.0,
 }
 # Baseline fits run of each case: all where they are quick, else this many, named in the result.
-SAMPLE = {"default": 12, "tight": 8, "cholesky": 4}
+SAMPLE = {"default": 24, "tight": 24, "cholesky": 4}
 
 CASES = [
     Case("binary", 500, 200, 1, 1.0),
