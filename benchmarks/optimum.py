@@ -5,6 +5,7 @@ import numpy.typing as npt
 import torch
 
 from benchmarks.baseline import Fit, Fitted
+from genebench.matmul import quick_products
 from genebench.probes import TEST, TRAIN, Problem
 from genebench.probes.linear import Settings, newton
 from genebench.probes.linear.batches import Batch, start_point
@@ -38,8 +39,9 @@ def fit_by_engine(
 ) -> list[Fitted]:
     """The engine's coefficients of some logistic fits on single entities, by its own steps."""
     device = torch.device(settings.device)
-    space = Space(vectors, standardise=False, device=device, precision=settings.steering)
-    design = space.prepare(torch.from_numpy(problem.rows[:, 0])).design
+    with quick_products():
+        space = Space(vectors, standardise=False, device=device, precision=settings.steering)
+        design = space.prepare(torch.from_numpy(problem.rows[:, 0])).design
     targets = problem.targets if problem.targets.ndim == 2 else problem.targets[:, None]
     chosen = torch.from_numpy(np.stack([targets[:, label] for label, _ in fits], axis=1))
     masks = np.stack([problem.split[:, fold] == TRAIN for _, fold in fits], axis=1)
@@ -55,7 +57,8 @@ def fit_by_engine(
         scales=None,
         tolerance=settings.tolerance,
     )
-    point = newton.solve(batch, start_point(batch)).point
+    with quick_products():
+        point = newton.solve(batch, start_point(batch)).point
     coefficients = design.to_features(point.coefficients).double().numpy().T
     means = vectors[problem.rows[:, 0]].mean(axis=0, dtype=np.float64)
     result = []

@@ -24,12 +24,22 @@ def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice
         yield slice(start, min(start + size, n_rows))
 
 
-def sum_columns(matrix: Tensor, *, squares: bool = False) -> Tensor:
-    """(columns,) float64 sums of the numbers of each column, or of their squares."""
+def sum_columns(matrix: Tensor, *, squares: bool = False, weights: Tensor | None = None) -> Tensor:
+    """(columns,) float64 sums of the numbers of each column, or of their squares.
+
+    Args:
+        matrix: (rows, columns).
+        squares: Sum the squares.
+        weights: (rows,) float64 by which rows count; 1 if not given.
+    """
     total = matrix.new_zeros(matrix.shape[1], dtype=torch.float64)
     for block in row_blocks(len(matrix), matrix.shape[1], matrix.itemsize):
         rows = matrix[block]
-        total += (rows.square() if squares else rows).sum(dim=0, dtype=torch.float64)
+        rows = rows.square() if squares else rows
+        if weights is None:
+            total += rows.sum(dim=0, dtype=torch.float64)
+        else:
+            total += weights[block] @ rows.double()
     return total
 
 

@@ -14,7 +14,6 @@ from genebench.probes.linear.axes import Axes, Pair, find_axes
 from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
 from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
 from genebench.probes.linear.designs import Products, row_blocks
-from genebench.stopping import heed_stop
 
 MAX_STEPS = 60
 MAX_HALVINGS = 30
@@ -107,7 +106,6 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
     idle = torch.zeros_like(systems)
     n_products = 0
     for step in range(MAX_STEPS + 1):
-        heed_stop()
         norm = _gradient_norm(batch, slope)
         axes = find_axes(batch, slope.weights)
         falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())

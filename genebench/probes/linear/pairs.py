@@ -8,7 +8,7 @@ import torch
 from scipy.sparse import csr_array, triu
 from torch import Tensor
 
-from genebench.probes.linear.designs import Dense, Pairs, row_blocks
+from genebench.probes.linear.designs import Dense, Pairs, row_blocks, sum_columns
 from genebench.probes.linear.joins import Formed, join_rows
 from genebench.probes.linear.scales import deviations, masked_variances, weighted_variances
 from genebench.probes.linear.spaces import MAX_AXES, Prepared, rotate, to_tensor
@@ -38,9 +38,9 @@ def prepare_pairs(
         if join == "concat":
             return _prepare_concat(matrix, rows, standardise=standardise, device=device)
         return _prepare_mean(matrix, rows, standardise=standardise, device=device)
-    used, flat = np.unique(rows, return_inverse=True)
+    used, places, _ = _count(rows, len(matrix))
     table = to_tensor(matrix[used], device, torch.float32)
-    index = torch.from_numpy(flat.reshape(rows.shape)).to(device)
+    index = torch.from_numpy(places).to(device)
     n, features = len(rows), table.shape[1]
     blocks = list(row_blocks(n, features))
     joined = (join_rows(table, index[block], join).double() for block in blocks)
@@ -77,10 +77,11 @@ def _prepare_concat(
         used, index, counts = _count(rows[:, position], len(matrix))
         table = to_tensor(matrix[used], device, torch.float32)
         share = torch.from_numpy(counts / n).to(device, torch.float64)
-        means = _weigh(share, table)
+        means = sum_columns(table, weights=share)
         table -= means.float()
         if standardise:
-            table /= deviations(share @ table.double().square(), means).float()
+            squares = sum_columns(table, squares=True, weights=share)
+            table /= deviations(squares, means).float()
         weighted = table * share[:, None].float()
         coordinates, basis = rotate(table, table.T @ weighted, thin=False)
         spectra.append(n * (share.float() @ coordinates.square()))
@@ -119,13 +120,6 @@ def _count(
     return used, places[rows], counts[used]
 
 
-def _weigh(share: Tensor, table: Tensor) -> Tensor:
-    """(features,) float64 sums of a table's rows, each weighted by its share."""
-    blocks = row_blocks(*table.shape)
-    parts = (share[block] @ table[block].double() for block in blocks)
-    return sum(parts, torch.zeros(1, dtype=torch.float64, device=table.device))
-
-
 def _prepare_mean(
     matrix: npt.NDArray[Any],
     rows: npt.NDArray[np.int64],
@@ -138,7 +132,7 @@ def _prepare_mean(
     index = torch.from_numpy(flat).to(device)
     table = to_tensor(matrix[used], device, torch.float32)
     share = torch.from_numpy(counts / (n * positions)).to(device, torch.float64)
-    means = _weigh(share, table)
+    means = sum_columns(table, weights=share)
     table -= means.float()
     ends = np.arange(0, n * positions + 1, positions)
     averages = np.full(n * positions, 1 / positions, dtype=np.float32)
