@@ -15,7 +15,7 @@ import typer
 from flows import studies
 from flows.answers import add_commands
 from genebench.errors import GenebenchError
-from genebench.stopping import ask_to_stop
+from genebench.stopping import hear_signals, heard_signal, heed_stop
 
 app = typer.Typer(
     help="Measure what a model understands about genes: refresh → curate → embed → score → report.",
@@ -23,8 +23,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-
-INTERRUPTED = 130
 
 add_commands(app)
 studies.add_commands(app)
@@ -81,23 +79,28 @@ def run_flows(verb: Callable[[], Any]) -> Any:
     """Run flows under a Prefect server, and let them be quiet about it.
 
     Raises:
-        typer.Exit: A person pressed Ctrl-C.
-        SystemExit: The process was asked to end, or its terminal was closed.
+        SystemExit: A person pressed Ctrl-C, the process was asked to end, or its terminal closed.
     """
+    hear_signals()
     for number in (signal.SIGTERM, signal.SIGHUP):
         # Who ignores it, as nohup does, goes on ignoring it.
         if signal.getsignal(number) is signal.SIG_DFL:
             signal.signal(number, _end)
     try:
-        return _run_flows(verb)
+        try:
+            return _run_flows(verb)
+        finally:
+            # What the signal raised may have been lost, or have become an error of something else.
+            heed_stop()
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
-        raise typer.Exit(INTERRUPTED) from None
+        number = heard_signal() or signal.SIGINT
+        if number == signal.SIGINT:
+            print("interrupted; the same command goes on where this one stopped", file=sys.stderr)
+        raise SystemExit(128 + number) from None
 
 
 def _end(number: int, _frame: FrameType | None) -> None:
     """End as by an error: a process that just dies leaves the server that it started behind."""
-    ask_to_stop()
     raise SystemExit(128 + number)
 
 
@@ -129,13 +132,7 @@ def _hear_ctrl_c() -> None:
     """
     importlib.import_module("polars")
     if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, _interrupt)
-
-
-def _interrupt(_number: int, _frame: FrameType | None) -> None:
-    # Prefect drops an interrupt that comes while a flow run is being closed; the wish stays.
-    ask_to_stop()
-    raise KeyboardInterrupt
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def _split_encoders(encoders: list[str] | None) -> tuple[list[str], list[str]]:

@@ -18,6 +18,7 @@ from flows.publish import append, close, replace
 from flows.turns import one_writer
 from genebench.errors import GenebenchError, SnapshotDrift, SourceError
 from genebench.sources.readers import read
+from genebench.stopping import heed_stop
 from lakehouse.curation import reading_of
 from lakehouse.downloads import Unreachable
 from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
@@ -80,6 +81,7 @@ def refresh_files(
     found: dict[str, Snapshot | BaseException] = {}
     for pause in [*pauses, None]:
         for file_id in files:
+            heed_stop()
             run = refresh_file.with_options(task_run_name=f"refresh {file_id}")
             state = run(file_id, context.registry.profile.id, pinned, version, return_state=True)
             found[file_id] = state.result(raise_on_failure=False)

@@ -2,14 +2,14 @@
 
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
 from typing_extensions import override
 
 from genebench.settings import get_settings
-from genebench.stopping import asking_to_stop, heed_stop
+from genebench.stopping import asking_to_stop
 
 
 class ChosenRunner(ThreadPoolTaskRunner[Any]):
@@ -38,11 +38,6 @@ class ChosenRunner(ThreadPoolTaskRunner[Any]):
 
 class _Threads(ThreadPoolTaskRunner[Any]):
     """Threads that are told when their flow is interrupted: its end waits for theirs."""
-
-    @override
-    def __enter__(self) -> Self:
-        heed_stop()
-        return super().__enter__()
 
     @override
     def __exit__(

@@ -24,6 +24,7 @@ from prefect.states import State
 
 from genebench.digest import digest_json
 from genebench.settings import get_settings
+from genebench.stopping import heed_stop
 from lakehouse import open_lake
 
 WAITING = "WaitingForLake"
@@ -53,6 +54,7 @@ def run_in_turn(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[st
     Apart from the wrapper above, which travels to Dask's workers by value: a context variable
     cannot.
     """
+    heed_stop()
     given = inspect.signature(body).bind(*args, **kwargs).arguments
     if _has_turn.get() or given.get("dry_run"):
         return body(*args, **kwargs)

@@ -1,15 +1,44 @@
-"""A wish to stop, for work in threads: Ctrl-C reaches the main thread only."""
+"""A wish to stop, for work in threads: signals reach the main thread only.
 
+What a signal raises there may be lost besides: Python drops exceptions in destructors and in the
+callbacks of weak references, imports among them. So a signal is remembered apart from what it
+raises.
+"""
+
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Event
 
+# A terminal that is closed, Ctrl-C, and what supervisors send.
+ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+
 _wish = Event()
+_ears: list[int] = []
+_heard: list[int] = []
 
 
-def ask_to_stop() -> None:
-    """Let all long work of this process end at its next `heed_stop`, for good."""
-    _wish.set()
+def hear_signals() -> None:
+    """Take signals that ask a process to end as a wish to stop, for good.
+
+    Their handlers are as before; a signal that is ignored stays so. For the main thread.
+    """
+    if _ears:
+        return
+    ear, mouth = os.pipe()
+    os.set_blocking(ear, False)
+    os.set_blocking(mouth, False)
+    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    _ears.append(ear)
+
+
+def heard_signal() -> int | None:
+    """The first signal that asked this process to end since `hear_signals`."""
+    for ear in _ears:
+        with suppress(BlockingIOError):
+            _heard.extend(number for number in os.read(ear, 4096) if number in ENDING)
+    return _heard[0] if _heard else None
 
 
 @contextmanager
@@ -30,5 +59,5 @@ def heed_stop() -> None:
     Raises:
         KeyboardInterrupt: The process was asked to stop.
     """
-    if _wish.is_set():
+    if _wish.is_set() or heard_signal() is not None:
         raise KeyboardInterrupt

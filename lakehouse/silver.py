@@ -10,6 +10,7 @@ from genebench.errors import DegenerateTask, GenebenchError
 from genebench.inputs import catalogue_inputs, source_inputs
 from genebench.outsiders import list_outsiders
 from genebench.registry import Registry
+from genebench.stopping import heed_stop
 from genebench.tasks import Task
 from genebench.tasks.recipes import build
 from genebench.tasks.statistics import describe_task
@@ -97,6 +98,7 @@ def build_tasks(
         [table(name).empty()] for name in ("silver.tasks", "silver.samples", "silver.labels")
     )
     for task in registry.tasks.values():
+        heed_stop()
         absent = [name for name in task.source if name not in content]
         if absent:
             curated.not_applicable[task.id] = (

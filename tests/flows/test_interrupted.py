@@ -1,4 +1,4 @@
-"""Ctrl-C ends a run soon, whatever its threads are doing."""
+"""Ctrl-C and SIGTERM end a run soon, whatever its threads are doing and wherever it is hit."""
 
 import os
 import signal
@@ -7,17 +7,30 @@ import sys
 import time
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 1200
 # A flow whose one task works for two minutes, a tenth of a second at a time.
 LONG_RUN = f"""
+import os
 import time
 from flows.cli import run_flows
+
+class Deaf:
+    def __init__(self, number):
+        self.number = number
+
+    def __del__(self):
+        # Python drops what the signal raises here.
+        os.kill(os.getpid(), self.number)
+        time.sleep(60)
 
 def verb():
     from prefect import flow, task
     from flows.progress import track
     from flows.runners import ChosenRunner, result_of
+    from flows.turns import one_writer
 
     @task
     def work():
@@ -27,10 +40,19 @@ def verb():
                 time.sleep(0.1)
                 advance(1)
 
-    @flow(task_runner=ChosenRunner())
-    def long_run():
-        result_of(work.submit())
+    @flow
+    def short_run():
+        pass  # before
+        print("short run is done")
 
+    @flow(task_runner=ChosenRunner())
+    @one_writer
+    def long_run():
+        working = work.submit()
+        pass  # meanwhile
+        result_of(working)
+
+    short_run()
     long_run()
 
 run_flows(verb)
@@ -71,19 +93,20 @@ def test_ctrl_c_ends_a_run_in_the_middle_of_a_task(tmp_path):
     assert "interrupted; the same command goes on where this one stopped" in said
 
 
-def test_no_flow_begins_after_a_ctrl_c_that_was_dropped(tmp_path):
-    dropped = """
-    import os, signal
-    try:
-        os.kill(os.getpid(), signal.SIGINT)
-        time.sleep(60)
-    except KeyboardInterrupt:
-        print("dropped")
-    long_run()
-"""
-    run, log_path = begin(LONG_RUN.replace("\n    long_run()\n", dropped), tmp_path)
-    assert run.wait(240) != 0, log_path.read_text()
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_no_flow_begins_after_a_signal_that_was_lost(tmp_path, number):
+    run, log_path = begin(LONG_RUN.replace("pass  # before", f"Deaf({number:d})"), tmp_path)
+    assert run.wait(240) == 128 + number, log_path.read_text()
     said = log_path.read_text()
-    assert "dropped" in said
+    assert "Exception ignored in" in said
+    assert "short run is done" in said
     assert "step" not in said
-    assert "interrupted; the same command goes on" in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_task_ends_after_a_signal_that_was_lost(tmp_path, number):
+    run, log_path = begin(LONG_RUN.replace("pass  # meanwhile", f"Deaf({number:d})"), tmp_path)
+    assert run.wait(240) == 128 + number, log_path.read_text()
+    said = log_path.read_text()
+    assert "Exception ignored in" in said
+    assert f"step {STEPS - 1}" not in said
