@@ -44,6 +44,8 @@ _MAINTENANCE = ("OPTIMIZE", "VACUUM START", "VACUUM END")
 _CONFIGURATION = {
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.logRetentionDuration": "interval 3650 days",
+    # Opening a table reads all commits since the last checkpoint, 0.25 ms each.
+    "delta.checkpointInterval": "10",
 }
 
 _DELTA_TYPES = {
@@ -241,6 +243,20 @@ class Delta:
         return frame.with_columns(
             pl.lit(None, column.dtype).alias(column.name) for column in gained
         ).select(*declared.columns, *others)
+
+    def plain_files(self, name: str, partition: Mapping[str, str]) -> list[Path] | None:
+        """The Parquet files that hold a partition and nothing else.
+
+        Returns:
+            None where it takes a reader of Delta to tell the rows: in an object store, and where
+            files hold deleted rows or columns by other names.
+        """
+        declared = table(name)
+        found = self._find(declared)
+        if not self.storage.is_local or found is None or found.protocol().min_reader_version > 1:
+            return None
+        chosen = [(column, "=", value) for column, value in partition.items()]
+        return [Path(file) for file in found.file_uris(file_pruning_predicate=chosen)]
 
     def version(self, name: str) -> int:
         """The newest version of a table, -1 where it does not exist."""

@@ -6,8 +6,11 @@ Only entities that some task samples are embedded: vectors that nothing is score
 
 import datetime as dt
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
 import polars as pl
 
 from genebench.digest import digest_frame, digest_json, digest_vectors
@@ -16,6 +19,7 @@ from genebench.errors import EncoderUnavailable, LakeError
 from genebench.inputs import render_contents
 from genebench.tasks.statistics import label_columns
 from lakehouse.delta import Delta
+from lakehouse.pages import read_lists
 from lakehouse.vectors import to_matrix, to_vectors
 
 CHUNK_ENTITIES = 2048
@@ -229,18 +233,63 @@ def oracle_labels(delta: Delta) -> pl.DataFrame:
 
 
 def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) -> Vectors:
-    """The stored vectors of an encoder, in the order of the entity ids.
+    """The stored vectors of an encoder, in the order of the entity ids; see `read_stored`."""
+    rows, matrix = read_stored(delta, encoder_id, entity_type)
+    order = rows["entity_id"].arg_sort().to_numpy()
+    ids = rows["entity_id"].gather(order).to_list()
+    return Vectors(ids, matrix[order], rows["n_parts"].to_numpy()[order])
+
+
+def read_stored(
+    delta: Delta, encoder_id: str, entity_type: str | None = None
+) -> tuple[pl.DataFrame, npt.NDArray[np.float32]]:
+    """The stored vectors of an encoder as a matrix, in the order in which they are stored.
 
     Where entity types have vectors of different width, the narrower ones are filled with zeros,
     which a linear probe does not see.
 
+    Returns:
+        entity_id, entity_type and n_parts; beside them (entities, features) float32.
+
     Raises:
         LakeError: The lake holds no vector of the encoder at all.
     """
+    found = _read_pages(delta, encoder_id)
+    if found is None:
+        return _read_rows(delta, encoder_id, entity_type)
+    rows, matrix = found
+    if entity_type is None or set(rows["entity_type"].unique()) == {entity_type}:
+        return found
+    of_type = rows["entity_type"] == entity_type
+    return rows.filter(of_type), matrix[of_type.to_numpy()]
+
+
+_BESIDE = ["entity_id", "entity_type", "n_parts"]
+
+
+def _read_pages(
+    delta: Delta, encoder_id: str
+) -> tuple[pl.DataFrame, npt.NDArray[np.float32]] | None:
+    """Vectors of one width whose files lie at hand as the lake wrote them; None for all others."""
+    files = delta.plain_files("silver.embeddings", {"encoder_id": encoder_id})
+    if not files:
+        return None
+    with ThreadPoolExecutor(1) as aside:
+        reading = aside.submit(
+            pl.read_parquet, files, columns=_BESIDE, glob=False, hive_partitioning=False
+        )
+        matrix = read_lists(files, "vector")
+    return None if matrix is None else (reading.result(), matrix)
+
+
+def _read_rows(
+    delta: Delta, encoder_id: str, entity_type: str | None
+) -> tuple[pl.DataFrame, npt.NDArray[np.float32]]:
+    """Vectors of all widths, wherever they are and whoever wrote them."""
     rows = delta.scan("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
     if entity_type is not None:
         rows = rows.filter(pl.col("entity_type") == entity_type)
-    frame = rows.select("entity_id", "vector", "dimension", "n_parts").collect().sort("entity_id")
+    frame = rows.select(*_BESIDE, "vector", "dimension").collect()
     if entity_type is None and frame.is_empty():
         raise LakeError(
             f"the lake {delta.storage.root} holds no vectors of {encoder_id!r}; run "
@@ -253,8 +302,7 @@ def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) 
                 "vector", pl.lit(0.0, pl.Float32).repeat_by(width - pl.col("dimension"))
             ).alias("vector")
         )
-    matrix = to_matrix(frame["vector"])
-    return Vectors(frame["entity_id"].to_list(), matrix, frame["n_parts"].to_numpy())
+    return frame.select(_BESIDE), to_matrix(frame["vector"])
 
 
 def reading_of(delta: Delta, material: Material, chunk: pl.DataFrame) -> Reading:

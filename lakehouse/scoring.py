@@ -13,7 +13,7 @@ from genebench.probes import Probe
 from genebench.protocols import Protocol
 from genebench.settings import Settings
 from lakehouse.delta import Delta
-from lakehouse.materials import read_vectors
+from lakehouse.materials import read_stored
 from lakehouse.plan import Plan
 
 
@@ -100,16 +100,14 @@ def evaluate_encoder(
 
 def read_matrix(delta: Delta, encoder_id: str, entity_ids: pl.Series) -> npt.NDArray[np.float32]:
     """(entities, features) in a universe's order; rows that the encoder does not cover are zero."""
-    vectors = read_vectors(delta, encoder_id)
+    stored, vectors = read_stored(delta, encoder_id)
     rows = (
-        pl.DataFrame({"entity_id": vectors.entity_ids})
+        stored.select("entity_id")
         .with_row_index("row")
         .join(entity_ids.to_frame("entity_id").with_row_index("place"), on="entity_id", how="inner")
     )
-    if len(vectors.entity_ids) == len(entity_ids) == rows.height:
-        return vectors.matrix
-    matrix = np.zeros((len(entity_ids), vectors.matrix.shape[1]), np.float32)
-    matrix[rows["place"].to_numpy()] = vectors.matrix[rows["row"].to_numpy()]
+    matrix = np.zeros((len(entity_ids), vectors.shape[1]), np.float32)
+    matrix[rows["place"].to_numpy()] = vectors[rows["row"].to_numpy()]
     return matrix
 
 
