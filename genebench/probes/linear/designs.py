@@ -136,19 +136,13 @@ class Design(Products):
 
     def multiply(self, coefficients: Tensor, intercepts: Tensor | None = None) -> Tensor:
         """(n, columns) of x w, or x w + b."""
-        values = coefficients.new_zeros(self.n_rows, coefficients.shape[1])
-        self.add_to(values, coefficients, intercepts)
-        return values
-
-    def add_to(
-        self, values: Tensor, coefficients: Tensor, intercepts: Tensor | None = None
-    ) -> None:
-        """Add x w, or x w + b, to (n, columns) values."""
+        values = coefficients.new_empty(self.n_rows, coefficients.shape[1])
         projected = self.project(coefficients)
         for block in row_blocks(self.n_rows, values.shape[1], values.itemsize):
-            values[block] += self.rows(projected, block)
+            values[block] = self.rows(projected, block)
             if intercepts is not None:
                 values[block] += intercepts
+        return values
 
 
 class Dense(Design):

@@ -5,6 +5,7 @@ All systems of a batch share one design, so each step is a product of matrices. 
 gradient is small. Systems leave as they converge.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,14 +15,11 @@ from genebench.probes.linear.axes import Axes, Pair, find_axes
 from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
 from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
 from genebench.probes.linear.designs import Products, row_blocks
+from genebench.probes.linear.lines import Line
 
 MAX_STEPS = 60
-MAX_HALVINGS = 30
 IDLE_STEPS = 5
 NOISE = 1e-5
-SUFFICIENT_DECREASE = 1e-4
-# A step that had to be shortened to less than this has led to values of many times their size.
-FAR = 1 / 16
 SETTLED = 10.0
 # The last equations need not be solved further than this share of what the tolerance asks for.
 ENOUGH = 0.3
@@ -100,7 +98,8 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
     steps = torch.zeros_like(systems)
     settled = torch.zeros_like(systems, dtype=torch.bool)
     n_classes, point = batch.n_classes, start
-    slope = _slope(batch, start, torch.empty_like(start.values))
+    values = start.values
+    slope = _slope(batch, start.coefficients, values.__getitem__, torch.empty_like(values))
     first = best = _gradient_norm(batch, slope)
     lowest = slope.total
     idle = torch.zeros_like(systems)
@@ -149,30 +148,31 @@ def _put(whole: Point, part: Point, columns: Tensor) -> None:
     whole.values.index_copy_(1, columns, part.values)
 
 
-def _slope(batch: Batch, point: Point, weights: Tensor) -> _Slope:
+def _slope(
+    batch: Batch, coefficients: Tensor, values: Callable[[slice], Tensor], weights: Tensor
+) -> _Slope:
     """Objective, gradient and what the second derivatives need, in one pass over the rows.
 
     Args:
         batch: The systems.
-        point: Where they stand.
+        coefficients: (width, columns), where they stand.
+        values: Gives the values there of a block of rows.
         weights: (n, columns) that the slope's weights are written to.
     """
     design, loss = batch.design, batch.loss
-    n_columns = point.values.shape[1]
+    n_columns = weights.shape[1]
     sums = design.zeros(n_columns)
     total = torch.zeros(batch.n_systems, dtype=torch.float64, device=weights.device)
     intercept_gradient = total.new_zeros(n_columns)
     for block in row_blocks(len(weights), n_columns, weights.itemsize):
         losses, residuals, weights[block] = loss.slopes(
-            point.values[block], batch.targets(block), batch.mask(block)
+            values(block), batch.targets(block), batch.mask(block)
         )
         total += losses
         intercept_gradient += residuals.sum(dim=0)
         design.collect(sums, block, residuals)
-    penalty = batch.penalise(point.coefficients)
-    total += sum_systems(
-        torch.linalg.vecdot(penalty, point.coefficients, dim=0) / 2, batch.n_classes
-    )
+    penalty = batch.penalise(coefficients)
+    total += sum_systems(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
     dtype = weights.dtype
     gradient = design.finish(sums) + penalty
     return _Slope(total, gradient, intercept_gradient.to(dtype), weights)
@@ -205,39 +205,20 @@ def _left(batch: Batch, point: Point, slope: _Slope, axes: Axes) -> Tensor:
 
 
 def _advance(batch: Batch, point: Point, slope: _Slope, change: Pair) -> tuple[Point, _Slope]:
-    """Step, halving it for each system until the objective falls enough (Armijo 1966)."""
+    """Step along a change, to near where the objective is lowest on it."""
     n_classes = batch.n_classes
-    decrease = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
+    falls = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
     # Rounded products can turn a direction uphill, or beyond the numbers; it is not taken then.
-    is_down = decrease.isfinite() & (decrease < 0)
-    decrease = torch.where(is_down, decrease, 0.0)
+    is_down = falls.isfinite() & (falls < 0)
     taken = spread(is_down, n_classes, slope.weights).bool()
     change = torch.where(taken, change[0], 0.0), torch.where(taken, change[1], 0.0)
-    before = point.coefficients.clone(), point.intercepts.clone()
-    _move(batch, point, change)
-    new = _slope(batch, point, slope.weights)
-    step = torch.ones_like(decrease)
-    noise = 8 * torch.finfo(slope.weights.dtype).eps * slope.total.abs()
-    for _ in range(MAX_HALVINGS):
-        # Beyond the numbers is too far too.
-        too_far = ~(new.total <= slope.total + SUFFICIENT_DECREASE * step * decrease + noise)
-        if not bool(too_far.any()):
-            break
-        step = torch.where(too_far, step / 2, step)
-        back = spread(torch.where(too_far, -step, 0.0), n_classes, slope.weights)
-        _move(batch, point, (change[0] * back, change[1] * back))
-        new = _slope(batch, point, slope.weights)
-    if bool((step < FAR).any()):
-        # What was added and taken away again has left its rounding behind.
-        along = spread(torch.where(too_far, 0.0, step), n_classes, slope.weights)
-        torch.addcmul(before[0], change[0], along, out=point.coefficients)
-        torch.addcmul(before[1], change[1], along, out=point.intercepts)
-        point.values.copy_(batch.design.multiply(point.coefficients, point.intercepts))
-        new = _slope(batch, point, slope.weights)
-    return point, new
-
-
-def _move(batch: Batch, point: Point, change: Pair) -> None:
-    point.coefficients.add_(change[0])
-    point.intercepts.add_(change[1])
-    batch.design.add_to(point.values, *change)
+    moved = batch.design.multiply(*change)
+    line = Line(batch, point, change, moved, slope.total, torch.where(is_down, falls, 0.0))
+    length = torch.ones_like(falls)
+    new = _slope(batch, line.coefficients(length), line.values(length), slope.weights)
+    rises = dot(n_classes, (new.gradient, new.intercept_gradient), change)
+    is_good = line.is_good(length, new.total, rises)
+    if not bool(is_good.all()):
+        length = line.search(~is_good, rises)
+        new = _slope(batch, line.coefficients(length), line.values(length), slope.weights)
+    return line.move(length), new

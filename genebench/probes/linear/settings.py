@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from genebench.probes.linear.rounded import Steering, find_precision
 from genebench.settings import Precision
 
-# Tensors of (rows, columns) that live at once while a block of columns is solved: values, weights
-# and their copies as threads share them and as systems leave.
-ROW_TENSORS = 8
-# Tensors of (width, columns): coefficients now and before, gradient, those of the conjugate
+# Tensors of (rows, columns) that live at once while a block of columns is solved: values, how they
+# move, weights and their copies as threads share them and as systems leave.
+ROW_TENSORS = 9
+# Tensors of (width, columns): coefficients now and ahead, gradient, those of the conjugate
 # gradients, scales.
 WIDTH_TENSORS = 15
 
