@@ -30,6 +30,8 @@ def hear_signals() -> None:
     os.set_blocking(ear, False)
     os.set_blocking(mouth, False)
     signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
+    # A forked child would tell its parent of its own signals.
+    os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
     _ears.append(ear)
 
 
