@@ -13,7 +13,7 @@ from genebench.metrics import MAIN_METRICS
 from genebench.probes import Probe
 from genebench.problems import prepare
 from genebench.protocols import Protocol
-from lakehouse.materials import read_vectors
+from lakehouse.materials import read_finished
 from lakehouse.universes import find_groups
 
 if TYPE_CHECKING:
@@ -66,7 +66,7 @@ def predict_later(
 
     Raises:
         LakeError: The task is not multi-label or was not in the lake at that time, the encoder has
-            no vectors, or no label was gained often enough.
+            no vectors or not yet all, or no label was gained often enough.
     """
     row = lake.task(task_id)
     if row["kind"] != "multilabel":
@@ -80,7 +80,7 @@ def predict_later(
             f"no sample of {task_id} was in the lake at {as_of}; choose a later time "
             "(`lake.history('silver.samples')` lists them)"
         )
-    vectors = read_vectors(lake.delta, encoder_id)
+    vectors = read_finished(lake.delta, encoder_id)
     ids = pl.Series("entity_id", vectors.entity_ids)
     parent = prepare(row, samples, then, ids, protocol, find_groups(lake, ids, protocol))
     problems, counts = [], {}

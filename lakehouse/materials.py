@@ -240,6 +240,23 @@ def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) 
     return Vectors(ids, matrix[order], rows["n_parts"].to_numpy()[order])
 
 
+def read_finished(delta: Delta, encoder_id: str) -> Vectors:
+    """The stored vectors of an encoder that has all of them; see `read_vectors`.
+
+    Raises:
+        LakeError: The lake holds none, or only those that an interrupted run had made.
+    """
+    mine = (pl.col("encoder_id") == encoder_id) & ~pl.col("is_complete")
+    if not delta.scan("silver.encoders").filter(mine).collect().is_empty():
+        raise LakeError(f"{encoder_id}: {interrupted(encoder_id)}")
+    return read_vectors(delta, encoder_id)
+
+
+def interrupted(encoder_id: str) -> str:
+    """Why an encoder that is not complete is not read."""
+    return f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
+
+
 def read_stored(
     delta: Delta, encoder_id: str, entity_type: str | None = None
 ) -> tuple[pl.DataFrame, npt.NDArray[np.float32]]:

@@ -13,7 +13,7 @@ from genebench.evaluate import evaluate
 from genebench.metrics import MAIN_METRICS, METRICS
 from genebench.probes import TRAIN, Probe, Problem
 from genebench.protocols import Protocol
-from lakehouse.materials import read_vectors
+from lakehouse.materials import read_finished
 from lakehouse.universes import prepare_task
 
 if TYPE_CHECKING:
@@ -71,13 +71,13 @@ def measure_sensitivity(
         the setting as a number, null for probes.
 
     Raises:
-        LakeError: The task is unknown, an encoder has no vectors, or a fraction is
+        LakeError: The task is unknown, an encoder has no vectors or not yet all, or a fraction is
             not in (0, 1].
     """
     if not all(0 < fraction <= 1 for fraction in fractions):
         raise LakeError("a fraction of the training rows is above 0 and at most 1")
     row = lake.task(task_id)
-    vectors = {encoder_id: read_vectors(lake.delta, encoder_id) for encoder_id in encoder_ids}
+    vectors = {encoder_id: read_finished(lake.delta, encoder_id) for encoder_id in encoder_ids}
     common = set.intersection(*({*one.entity_ids} for one in vectors.values()))
     if not common:
         raise LakeError(f"no entity has vectors of all of {', '.join(encoder_ids)}")

@@ -14,6 +14,7 @@ from genebench.protocols import Protocol
 from genebench.tasks import whole_task
 from lakehouse.delta import Delta
 from lakehouse.groups import group_entities
+from lakehouse.materials import interrupted
 
 if TYPE_CHECKING:
     from lakehouse.queries import Lake
@@ -183,9 +184,7 @@ def _enough_covered(
         n_covered = sorted(mine.group_by("entity_type").len().iter_rows())
         few = {kind: n for kind, n in n_covered if n < least * n_needed[kind]}
         if not is_complete:
-            refused[encoder_id] = (
-                f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
-            )
+            refused[encoder_id] = interrupted(encoder_id)
             continue
         if not n_covered:
             refused[encoder_id] = "has no vector of any entity that a task samples"

@@ -136,3 +136,11 @@ def test_a_day_before_the_task_asks_for_a_later_one(lake):
     opened, _, _ = lake
     with pytest.raises(LakeError, match=r"no sample of role was in the lake.*later"):
         ask(opened, "2001-01-01")
+
+
+def test_vectors_of_an_interrupted_embedding_are_not_studied(lake):
+    opened, as_of, _ = lake
+    row = filled("silver.encoders", [{"encoder_id": "e", "is_complete": False}])
+    opened.delta.replace("silver.encoders", row, COMMIT, {"encoder_id": "e"})
+    with pytest.raises(LakeError, match="`genebench embed e` resumes it"):
+        ask(opened, as_of)

@@ -127,3 +127,11 @@ def test_a_setting_that_cannot_be_fitted_says_why(lake):
     assert row["value"] is None
     assert row["reason"]
     assert found.filter(study="probe")["value"].is_not_null().all()
+
+
+def test_vectors_of_an_interrupted_embedding_are_not_studied(lake):
+    rows = [{"encoder_id": "half", "is_complete": False}]
+    where = {"encoder_id": "half"}
+    lake.delta.replace("silver.encoders", filled("silver.encoders", rows), COMMIT, where)
+    with pytest.raises(LakeError, match="`genebench embed half` resumes it"):
+        measure_sensitivity(lake, "role", ["real", "half"], PROBES, PROTOCOL)
