@@ -15,6 +15,7 @@ from flows.turns import one_writer
 from lakehouse.exports import csv_rows
 from lakehouse.plan import release_of
 from lakehouse.standings import leaderboard_rows
+from lakehouse.tables import table
 from lakehouse.uncertainty import comparison_rows, stored_rows, verdict_rows
 
 
@@ -41,6 +42,7 @@ def report(
     context = open_context(profile)
     release = release or release_of(context.settings.protocol)
     outcome = Outcome("report")
+    _compact(context)
     rows = leaderboard_rows(context.lake, release)
     before = context.lake.leaderboard_rows(release)
     if rows.equals(before):
@@ -58,6 +60,13 @@ def report(
         _write_page(context, release, Path(folder), outcome, has_figures=figures)
     tell("leaderboard", leaderboard_markdown(context.lake, release))
     return close(outcome)
+
+
+def _compact(context: Context) -> None:
+    """Join the small files of evidence; before anything is read, for it makes a new version."""
+    for name in context.lake.delta.list_tables():
+        if table(name).mode == "append-only":
+            context.lake.delta.compact(name, context.commit())
 
 
 def _write_evidence(context: Context, release: str) -> dict[str, str]:

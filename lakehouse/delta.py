@@ -4,7 +4,6 @@ Every write is checked against the declaration in `tables` first, so a table nev
 of another shape. What a table means, and whether a frame may enter it, is left to `expectations`.
 """
 
-import datetime as dt
 import random
 import time
 from collections.abc import Callable, Mapping
@@ -35,7 +34,8 @@ __all__ = ["Commit", "Delta"]
 
 N_TRIES = 7
 FIRST_PAUSE_SECONDS = 0.05
-COMPACT_EVERY = dt.timedelta(days=7)
+# Reading a table opens each of its files, and each commit of evidence leaves one.
+COMPACT_EVERY = 100
 
 # Commits that move or remove files and leave the rows as they are.
 _MAINTENANCE = ("OPTIMIZE", "VACUUM START", "VACUUM END")
@@ -277,23 +277,22 @@ class Delta:
                     return entry
         return {}
 
-    def compact(self, name: str, commit: Commit, every: dt.timedelta = COMPACT_EVERY) -> int:
-        """Join a table's small files, at most once in a period.
+    def compact(self, name: str, commit: Commit, every: int = COMPACT_EVERY) -> int:
+        """Join a table's small files, once in so many commits.
 
         Returns:
-            How many files were joined; 0 where the table was compacted within the period.
+            How many files were joined; 0 where one of the last `every` commits did so.
         """
         declared = table(name)
-        oldest = (dt.datetime.now(dt.UTC) - every).timestamp() * 1000
-        history = self.history(name)
-        if not history or any(
-            entry.get("operation") == "OPTIMIZE" and entry["timestamp"] > oldest
-            for entry in history
-        ):
+        history = self.history(name, every)
+        if len(history) < every or any(one.get("operation") == "OPTIMIZE" for one in history):
             return 0
 
         def compact() -> int:
-            done = self._open(declared).optimize.compact(commit_properties=_properties(commit))
+            done = self._open(declared).optimize.compact(
+                writer_properties=_writer_properties(declared),
+                commit_properties=_properties(commit),
+            )
             return int(done["numFilesRemoved"])
 
         return self._try(declared, compact)
@@ -377,7 +376,6 @@ class Delta:
     ) -> int:
         if self._find(declared) is None:
             self._create(declared, frame, commit)
-        has_vectors = any(column.type == "list<f32>" for column in declared.columns.values())
 
         def write() -> int:
             found = self._open(declared)
@@ -390,7 +388,7 @@ class Delta:
                 mode=mode,
                 predicate=predicate,
                 schema_mode="merge" if may_grow else None,
-                writer_properties=_VECTOR_PROPERTIES if has_vectors else _TEXT_PROPERTIES,
+                writer_properties=_writer_properties(declared),
                 commit_properties=_properties(commit),
             )
             return found.version()
@@ -423,6 +421,11 @@ class Delta:
 
 def _properties(commit: Commit) -> CommitProperties:
     return CommitProperties(custom_metadata=dict(commit.to_metadata()), max_commit_retries=15)
+
+
+def _writer_properties(declared: Table) -> WriterProperties:
+    has_vectors = any(column.type == "list<f32>" for column in declared.columns.values())
+    return _VECTOR_PROPERTIES if has_vectors else _TEXT_PROPERTIES
 
 
 def _delta_schema(declared: Table, frame: pl.DataFrame) -> Schema:

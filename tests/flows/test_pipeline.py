@@ -10,6 +10,7 @@ from world import build_world
 
 from flows.outcome import Unfinished
 from genebench.errors import GenebenchError, LakeError, RegistryError
+from lakehouse.delta import COMPACT_EVERY, Commit
 from lakehouse.tables import TABLES
 
 ENCODERS = ["bag_of_words", "minilm", "random", "shuffled", "oracle", "degree"]
@@ -97,12 +98,28 @@ def test_second_run_computes_nothing(copied):
     assert changed <= {"audit.validations"}
 
 
+def test_the_small_files_of_evidence_are_joined_and_nothing_is_computed_for_it(copied):
+    place, _ = copied
+    delta, name, where = place.lake.delta, "audit.validations", {"table_name": "gold.scores"}
+    rows, results = place.rows(name).filter(table_name="gold.scores").head(1), place.results()
+    for _ in range(COMPACT_EVERY):
+        delta.append(name, rows, Commit("test", "test"))
+    n_before = len(delta.plain_files(name, where) or [])
+    assert n_before > COMPACT_EVERY
+    outcomes = run_all()
+    assert not any(outcome.done for outcome in outcomes.values())
+    assert 0 < len(delta.plain_files(name, where) or []) < 10
+    kept = place.rows(name).filter(table_name="gold.scores", run_id=rows["run_id"][0])
+    assert kept.height >= COMPACT_EVERY
+    assert place.results().equals(results)
+    again = run_all()
+    assert not any(outcome.done for outcome in again.values())
+
+
 def test_deleting_an_encoders_vectors_and_results_computes_them_again_to_the_same_values(copied):
     place, _ = copied
     results = place.results()
     delta = place.lake.delta
-    from lakehouse.delta import Commit
-
     commit = Commit("test", "test")
     delta.delete("silver.embeddings", {"encoder_id": "bag_of_words"}, commit)
     for table in ("gold.evaluations", "gold.scores"):

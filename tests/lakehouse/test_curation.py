@@ -38,7 +38,7 @@ def newest_operation(lake: Lake, name: str) -> str:
 
 
 def test_compacted_and_vacuumed_tables_still_count_as_curated(curated, tmp_path):
-    assert curated.delta.compact("silver.labels", UPKEEP) == 2
+    assert curated.delta.compact("silver.labels", UPKEEP, every=1) == 2
     assert newest_operation(curated, "silver.labels") == "OPTIMIZE"
     for number in range(5):
         left = tmp_path / "lake" / "silver" / "tasks" / f"part-{number}.parquet"
@@ -53,7 +53,7 @@ def test_compacted_and_vacuumed_tables_still_count_as_curated(curated, tmp_path)
 
 def test_rows_that_no_curation_wrote_count_as_not_curated_also_after_a_compaction(curated):
     curated.delta.append("silver.labels", labels("genomic", "perhaps"), UPKEEP)
-    curated.delta.compact("silver.labels", UPKEEP)
+    curated.delta.compact("silver.labels", UPKEEP, every=1)
     assert newest_operation(curated, "silver.labels") == "OPTIMIZE"
     assert not is_curated(curated, "k1")
     with pytest.raises(LakeError, match="of different curations"):
@@ -81,5 +81,5 @@ def test_a_lake_keeps_its_profile_when_its_snapshots_are_compacted(tmp_path):
         row["retrieved_at"] = dt.datetime(2026, 1, day, tzinfo=dt.UTC)
         frame = pl.DataFrame([row], schema=table("bronze.snapshots").schema)
         lake.delta.append("bronze.snapshots", frame, CURATE)
-    assert lake.delta.compact("bronze.snapshots", UPKEEP) == 2
+    assert lake.delta.compact("bronze.snapshots", UPKEEP, every=1) == 2
     assert lake.profile() == "paper"

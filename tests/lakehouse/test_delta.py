@@ -20,6 +20,7 @@ from pyarrow.parquet import ParquetFile
 from genebench.errors import LakeError
 from lakehouse.delta import Commit, Delta
 from lakehouse.materials import read_vectors
+from lakehouse.pages import read_lists
 from lakehouse.tables import table
 from lakehouse.vectors import to_matrix, to_vectors
 
@@ -386,7 +387,7 @@ def test_a_lake_may_lie_below_any_readable_name(tmp_path, name):
         "two words": 3,
     }
     assert lake.scan("silver.labels", version=2).collect().height == 6
-    lake.compact("silver.labels", COMMIT)
+    lake.compact("silver.labels", COMMIT, every=1)
     lake.vacuum("silver.labels")
     assert lake.scan("silver.labels").filter(pl.col("family") == "protein").collect().height == 5
 
@@ -458,17 +459,32 @@ def test_tables_are_listed_in_the_order_of_the_catalogue(lake):
     assert lake.list_tables() == ["bronze.hpa_proteinatlas", "silver.labels", "audit.validations"]
 
 
-def test_compaction_joins_files_once_a_week_and_loses_nothing(lake):
+def test_compaction_joins_files_once_in_so_many_commits_and_loses_nothing(lake):
     for number in range(4):
         lake.append("audit.validations", outcomes(f"r{number}"), COMMIT)
     before = lake.scan("audit.validations").collect().sort("run_id")
-    assert lake.compact("audit.validations", COMMIT) == 4
-    lake.append("audit.validations", outcomes("r9"), COMMIT)
     assert lake.compact("audit.validations", COMMIT) == 0
-    assert lake.compact("audit.validations", COMMIT, every=dt.timedelta(0)) == 2
+    assert lake.compact("audit.validations", COMMIT, every=4) == 4
+    lake.append("audit.validations", outcomes("r9"), COMMIT)
+    assert lake.compact("audit.validations", COMMIT, every=2) == 0
+    assert lake.compact("audit.validations", COMMIT, every=1) == 2
     found = lake.scan("audit.validations").filter(pl.col("run_id") != "r9").collect()
     assert found.sort("run_id").equals(before)
-    assert lake.compact("gold.scores", COMMIT) == 0
+    assert lake.compact("gold.scores", COMMIT, every=1) == 0
+
+
+def test_compacted_vectors_are_laid_out_as_those_that_were_written(lake):
+    where = {"encoder_id": "e"}
+    for number in range(2):
+        matrix = np.full((5, 16), number, dtype=np.float32)
+        lake.append("silver.embeddings", embeddings(matrix), COMMIT)
+    assert lake.compact("silver.embeddings", COMMIT, every=1) == 2
+    files = lake.plain_files("silver.embeddings", where)
+    assert files
+    assert len(files) == 1
+    matrix = read_lists(files, "vector")
+    assert matrix is not None
+    assert sorted(matrix[:, 0].tolist()) == [0.0] * 5 + [1.0] * 5
 
 
 def test_vacuum_removes_what_killed_writers_left_and_keeps_old_versions(lake, tmp_path):
