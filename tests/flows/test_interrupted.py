@@ -93,20 +93,18 @@ def test_ctrl_c_ends_a_run_in_the_middle_of_a_task(tmp_path):
     assert "interrupted; the same command goes on where this one stopped" in said
 
 
+LOST = {
+    "no flow begins": ("pass  # before", "step 0"),
+    "no task goes on": ("pass  # meanwhile", f"step {STEPS - 1}"),
+}
+
+
+@pytest.mark.parametrize(("moment", "later"), LOST.values(), ids=LOST.keys())
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_no_flow_begins_after_a_signal_that_was_lost(tmp_path, number):
-    run, log_path = begin(LONG_RUN.replace("pass  # before", f"Deaf({number:d})"), tmp_path)
+def test_a_signal_whose_exception_is_lost_ends_the_run(tmp_path, number, moment, later):
+    run, log_path = begin(LONG_RUN.replace(moment, f"Deaf({number:d})"), tmp_path)
     assert run.wait(240) == 128 + number, log_path.read_text()
     said = log_path.read_text()
     assert "Exception ignored in" in said
     assert "short run is done" in said
-    assert "step" not in said
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_task_ends_after_a_signal_that_was_lost(tmp_path, number):
-    run, log_path = begin(LONG_RUN.replace("pass  # meanwhile", f"Deaf({number:d})"), tmp_path)
-    assert run.wait(240) == 128 + number, log_path.read_text()
-    said = log_path.read_text()
-    assert "Exception ignored in" in said
-    assert f"step {STEPS - 1}" not in said
+    assert later not in said

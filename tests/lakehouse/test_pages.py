@@ -1,12 +1,12 @@
 """Lists read straight from pages: the numbers that a reader of Parquet gives, or nothing."""
 
-import datetime as dt
 from pathlib import Path
 
 import numpy as np
 import polars as pl
 import pyarrow as pa
 import pytest
+from blanks import filled
 from deltalake import DeltaTable
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -29,23 +29,10 @@ def draw(n: int, width: int, seed: int = 0) -> np.ndarray:
 
 
 def embeddings(matrix: np.ndarray, entity_type: str = "gene", begin: int = 0) -> pl.DataFrame:
-    n, width = matrix.shape
-    return pl.DataFrame(
-        {
-            "encoder_id": ["e"] * n,
-            "encoder_digest": ["x"] * n,
-            "entity_type": [entity_type] * n,
-            "entity_id": [f"{entity_type}:{begin + number}" for number in range(n)],
-            "vector": to_vectors(matrix),
-            "dimension": [width] * n,
-            "vector_digest": ["v"] * n,
-            "input_digest": ["i"] * n,
-            "n_parts": [1] * n,
-            "run_id": ["r1"] * n,
-            "embedded_at": [dt.datetime(2026, 1, 2, tzinfo=dt.UTC)] * n,
-        },
-        schema=table("silver.embeddings").schema,
-    )
+    who = {"encoder_id": "e", "entity_type": entity_type, "dimension": matrix.shape[1]}
+    ids = (f"{entity_type}:{begin + number}" for number in range(len(matrix)))
+    rows = filled("silver.embeddings", [who | {"entity_id": entity_id} for entity_id in ids])
+    return rows.with_columns(vector=to_vectors(matrix))
 
 
 def store(folder: Path, *frames: pl.DataFrame) -> Delta:
