@@ -150,6 +150,35 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed):
     torch.testing.assert_close(found.point.values, expected.point.values, atol=5e-3, rtol=1e-3)
 
 
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+@pytest.mark.parametrize("seed", range(3))
+def test_rounding_that_moves_all_classes_alike_does_not_lead_astray(precision, seed):
+    rng = np.random.default_rng(seed)
+    n, n_classes = 3000, 10
+    coordinates, weights, _ = matrices(rng, n, 128, n_classes)
+    chosen = (coordinates @ weights + torch.from_numpy(rng.gumbel(size=(n, n_classes)))).argmax(1)
+    coordinates *= 30 / coordinates.norm(dim=1, keepdim=True)
+
+    def count(precision):
+        batch = Batch(
+            Dense(coordinates, None, rounded=round_matrix(coordinates, precision)),
+            LOSSES["multinomial"],
+            n_classes=n_classes,
+            outcomes=torch.nn.functional.one_hot(chosen, n_classes),
+            units=torch.zeros(1, dtype=torch.int64),
+            masks=torch.ones(n, 1, dtype=torch.bool),
+            folds=torch.zeros(1, dtype=torch.int64),
+            strength=torch.ones(1, dtype=torch.float64),
+            scales=None,
+            tolerance=1e-6,
+        )
+        solution = newton.solve(batch, start_point(batch))
+        assert solution.converged.all()
+        return solution.n_products
+
+    assert count(precision) <= 1.3 * count("float32")
+
+
 def test_8_bits_are_chosen_where_they_are_quick_and_only_there(monkeypatch):
     result = torch.zeros(1, 1, dtype=torch.int32)
     monkeypatch.setattr(torch, "_int_mm", lambda *_: result)

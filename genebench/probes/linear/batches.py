@@ -146,6 +146,18 @@ def spread(systems: Tensor, n_classes: int, like: Tensor) -> Tensor:
     return systems.to(like.dtype).repeat_interleave(n_classes)
 
 
+def balance(derivatives: Tensor, n_classes: int) -> Tensor:
+    """Take the mean over the classes of each system out of (width, columns), in place.
+
+    Derivatives of multinomial losses sum to 0 over the classes. What rounding leaves of the sum
+    must go: all classes moved alike change no loss, so nothing but the penalty holds them back.
+    """
+    if n_classes > 1:
+        by_system = derivatives.view(len(derivatives), -1, n_classes)
+        by_system -= by_system.mean(dim=2, keepdim=True)
+    return derivatives
+
+
 def start_point(batch: Batch) -> Point:
     """No coefficients, and the intercepts that fit the training rows best without any."""
     n_rows, sums = batch.design.n_rows, batch.strength.new_zeros(batch.n_columns)

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genebench.probes.linear.axes import Axes, Pair
-from genebench.probes.linear.batches import Batch, columns_of, spread, sum_systems
+from genebench.probes.linear.batches import Batch, balance, columns_of, spread, sum_systems
 from genebench.probes.linear.designs import Products, row_blocks
 from genebench.stopping import heed_stop
 
@@ -113,4 +113,5 @@ def _curve(batch: Batch, weights: Tensor, change: Pair, products: Products) -> P
         moved = batch.loss.curve(moved, weights[block], batch.n_classes)
         intercepts += moved.sum(dim=0)
         products.collect(sums, block, moved)
-    return products.finish(sums) + batch.penalise(change[0]), intercepts
+    losses = balance(products.finish(sums), batch.n_classes)
+    return losses + batch.penalise(change[0]), intercepts

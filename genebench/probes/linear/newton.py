@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genebench.probes.linear.axes import Axes, Pair, find_axes
-from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
+from genebench.probes.linear.batches import Batch, Point, balance, columns_of, spread, sum_systems
 from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
 from genebench.probes.linear.designs import Products, row_blocks
 from genebench.probes.linear.lines import Line
@@ -174,7 +174,7 @@ def _slope(
     penalty = batch.penalise(coefficients)
     total += sum_systems(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
     dtype = weights.dtype
-    gradient = design.finish(sums) + penalty
+    gradient = balance(design.finish(sums), batch.n_classes) + penalty
     return _Slope(total, gradient, intercept_gradient.to(dtype), weights)
 
 
