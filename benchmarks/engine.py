@@ -43,6 +43,7 @@ CASES = [
     Case("multilabel", 16_000, 1024, 100, 30.0),
     Case("multilabel", 20_000, 4096, 100, 1.0),
     Case("multiclass", 12_000, 512, 10, 1.0),
+    Case("multiclass", 12_000, 512, 10, 30.0),
     Case("multiclass", 16_000, 1024, 80, 1.0),
     Case("multiclass", 16_000, 1024, 80, 30.0, baseline_fits=2),
     Case("regression", 8000, 1024, 1, 1.0),
