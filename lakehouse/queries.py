@@ -170,7 +170,8 @@ class Lake(Tables):
 
         Args:
             release: The release.
-            by: `family` for a column each and the overall mean; `task` for a column a task.
+            by: `family` for a column each and the overall mean; `task` for a column a task, in the
+                order of the encoders' means over the tasks that each was scored on.
             metric: The metric that is averaged.
 
         Returns:
@@ -183,10 +184,13 @@ class Lake(Tables):
         require_known(metric, METRICS, "metric")
         if by == "task":
             scores = self.scores(release=release, metric=metric, label="")
-            return (
-                task_means(scores.collect())
-                .pivot(on="task_id", index=["encoder_id", "modality", "probe_id"], values="mean")
-                .sort("encoder_id")
+            encoder = ["encoder_id", "modality", "probe_id"]
+            wide = task_means(scores.collect()).pivot(on="task_id", index=encoder, values="mean")
+            return wide.sort(
+                pl.mean_horizontal(pl.exclude(encoder)),
+                "encoder_id",
+                "probe_id",
+                descending=[METRICS[metric].is_greater_better, False, False],
             )
         if by != "family":
             raise LakeError(f"by={by!r}: choose family or task{hint(by, ['family', 'task'])}")
@@ -256,7 +260,8 @@ class Lake(Tables):
         """How much of what tasks sample each encoder covers.
 
         Returns:
-            encoder_id, entity_type, n_entities, n_needed (sampled by some task), share (0 to 1).
+            encoder_id, entity_type (those that it has embedded any of), n_entities, n_needed
+            (sampled by some task), share (0 to 1).
         """
         needed = self.table("silver.samples").select("entity_type", "entity_id").unique().collect()
         found = (

@@ -123,6 +123,7 @@ FAULTS: dict[tuple[str, str], Plant] = {
     ("silver.tasks", "n_labels_counts_the_names"): put("n_labels", 3),
     ("silver.tasks", "positive_is_a_label"): put("positive", "TF"),
     ("silver.tasks", "parents_exist"): put("parent_task_id", "locations", 2),
+    ("silver.tasks", "n_samples_counts_the_samples"): put("n_samples", 39, 1),
     ("silver.tasks", "smallest_class_can_be_split"): put("n_smallest_class", 3),
     ("silver.tasks", "positives_are_common_enough"): put("label_density", 0.001),
     ("silver.tasks", "no_task_vanishes"): drop_row(0),

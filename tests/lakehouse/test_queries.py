@@ -107,6 +107,16 @@ def test_the_leaderboard_by_task_holds_the_means_over_folds(synthetic):
     assert mine["task_3"].item() == pytest.approx(scores["value"].mean())
 
 
+@pytest.mark.parametrize("metric", ["roc_auc", "log_loss"])
+def test_the_leaderboard_by_task_is_best_first_too(synthetic, metric):
+    tasks = synthetic.leaderboard(by="task", metric=metric).drop(
+        "encoder_id", "modality", "probe_id"
+    )
+    means = tasks.select(pl.mean_horizontal(pl.all()).round(9)).to_series()
+    assert means.n_unique() > 1
+    assert means.is_sorted(descending=METRICS[metric].is_greater_better)
+
+
 def test_the_leaderboard_is_best_first_in_the_metrics_direction(synthetic):
     up = synthetic.leaderboard(metric="roc_auc")["overall"].to_list()
     down = synthetic.leaderboard(metric="log_loss")["overall"].to_list()
