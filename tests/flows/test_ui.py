@@ -33,6 +33,16 @@ def choose(page, field, words):
     page.get_by_role("option").first.wait_for(state="hidden")
 
 
+def submit(page):
+    """Send the form, and again where the server answers that its database was busy."""
+    for _ in range(5):
+        with page.expect_response(lambda answer: answer.url.endswith("/create_flow_run")) as told:
+            page.get_by_role("button", name="Submit").click()
+        if told.value.status != 503:
+            break
+    assert told.value.ok, told.value.text()
+
+
 def test_a_person_runs_the_benchmark_from_a_form_and_reads_the_leaderboard(site, page):
     before = len(site.runs("benchmark"))
     page.goto(f"http://127.0.0.1:{site.port}/")
@@ -45,7 +55,7 @@ def test_a_person_runs_the_benchmark_from_a_form_and_reads_the_leaderboard(site,
     choose(page, "encoders", ENCODERS)
     choose(page, "families", ["genomic"])
     take_picture(page, "form")
-    page.get_by_role("button", name="Submit").click()
+    submit(page)
 
     until(lambda: len(site.runs("benchmark")) > before, 60, site.tail)
     run = site.runs("benchmark")[-1]
