@@ -113,5 +113,5 @@ def _curve(batch: Batch, weights: Tensor, change: Pair, products: Products) -> P
         moved = batch.loss.curve(moved, weights[block], batch.n_classes)
         intercepts += moved.sum(dim=0)
         products.collect(sums, block, moved)
-    losses = balance(products.finish(sums), batch.n_classes)
-    return losses + batch.penalise(change[0]), intercepts
+    curved = balance(products.finish(sums), batch.n_classes)
+    return curved + batch.penalise(change[0]), intercepts
