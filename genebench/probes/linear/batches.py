@@ -16,6 +16,41 @@ from torch import Tensor
 from genebench.probes.linear.designs import Design, row_blocks
 from genebench.probes.linear.losses import Loss
 
+# Products of fewer numbers are done sooner than their spans are told apart.
+WORTH_SPANS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Runs:
+    """Neighbouring rows that are trained on together.
+
+    Attributes:
+        rows: Of each run; together all rows.
+        trained: (runs, masks) bool, whether a mask holds any row of the run.
+    """
+
+    rows: tuple[slice, ...]
+    trained: Tensor
+
+
+@dataclass(frozen=True)
+class Span:
+    """Rows, and the systems that train on any of them.
+
+    Attributes:
+        rows: Neighbours.
+        systems: Their numbers in rising order; None for all.
+        columns: Theirs; None for all.
+    """
+
+    rows: slice
+    systems: Tensor | None = None
+    columns: Tensor | None = None
+
+    def take(self, tensor: Tensor) -> Tensor:
+        """What a (..., columns) tensor has for the columns of the span."""
+        return tensor if self.columns is None else tensor.index_select(-1, self.columns)
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -37,6 +72,7 @@ class Batch:
             for 1.
         tolerance: A system has converged when |gradient| / n_train is below it, features taken at
             unit root mean square length, and the objective has little left to fall.
+        runs: Rows in whose products not all systems need take part; None if there are none.
     """
 
     design: Design
@@ -49,6 +85,7 @@ class Batch:
     strength: Tensor
     scales: Tensor | None
     tolerance: float
+    runs: Runs | None = None
 
     @property
     def n_systems(self) -> int:
@@ -69,6 +106,23 @@ class Batch:
     def n_train(self) -> Tensor:
         """(systems,) float64 number of training rows."""
         return self.masks.sum(dim=0).double()[self.folds]
+
+    @cached_property
+    def spans(self) -> tuple[Span, ...]:
+        """What second derivatives need of the rows; rows that are not trained on weigh nothing."""
+        n_rows, width = self.design.n_rows, self.design.width
+        whole = (Span(slice(0, n_rows)),)
+        is_small = n_rows * width * self.n_columns < WORTH_SPANS
+        if self.runs is None or not self.design.is_dense or is_small:
+            return whole
+        trained = self.runs.trained[:, self.folds]
+        if bool(trained.all()):
+            return whole
+        systems = [part.nonzero().flatten() for part in trained]
+        pairs = zip(self.runs.rows, systems, strict=True)
+        return tuple(
+            Span(rows, some, columns_of(some, self.n_classes)) for rows, some in pairs if len(some)
+        )
 
     def targets(self, block: slice) -> Tensor:
         """(block, columns) of what is predicted."""

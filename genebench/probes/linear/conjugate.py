@@ -19,8 +19,13 @@ LEAVE_SHARE = 0.1
 
 def dot(n_classes: int, left: Pair, right: Pair) -> Tensor:
     """(systems,) inner products, in float64."""
-    inner = torch.linalg.vecdot(left[0], right[0], dim=0) + left[1] * right[1]
-    return sum_systems(inner, n_classes)
+    return sum_systems(inner(left, right), n_classes)
+
+
+def inner(left: Pair, right: Pair) -> Tensor:
+    """(columns,) inner products."""
+    products: Tensor = torch.linalg.vecdot(left[0], right[0], dim=0) + left[1] * right[1]
+    return products
 
 
 def find_step(
@@ -52,6 +57,7 @@ def find_step(
     n_classes = batch.n_classes
     change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
     whole, here = change, torch.arange(batch.n_systems, device=forcing.device)
+    parts = _part_weights(batch, weights, columns_of(here, n_classes))
     rest = (-gradient[0], -gradient[1])
     conjugate = axes.divide(rest)
     eps = torch.finfo(rest[0].dtype).eps
@@ -59,7 +65,7 @@ def find_step(
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
         heed_stop()
-        curved = _curve(batch, weights, conjugate, products)
+        curved = _curve(batch, parts, conjugate, products)
         along = dot(n_classes, conjugate, curved)
         # Rounding can leave a direction without curvature; there is nothing to gain along it.
         is_open = is_open & (along > eps * size) & (size > 0)
@@ -86,8 +92,9 @@ def find_step(
             columns = columns_of(keep, n_classes)
             if change is not whole:
                 _put_change(whole, change, columns_of(here, n_classes))
-            batch, weights = batch.take(keep), weights.index_select(1, columns)
+            batch = batch.take(keep)
             here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
+            parts = _part_weights(batch, weights, columns_of(here, n_classes))
             axes = axes.take(keep, columns)
             change, rest, conjugate = (
                 (pair[0].index_select(1, columns), pair[1][columns])
@@ -98,20 +105,39 @@ def find_step(
     return whole, product
 
 
+def _part_weights(batch: Batch, weights: Tensor, columns: Tensor) -> list[Tensor]:
+    """The weights that each span of a batch needs; the batch has these columns of them."""
+    if len(batch.spans) == 1 and len(columns) == weights.shape[1]:
+        return [weights]
+    return [weights[span.rows].index_select(1, span.take(columns)) for span in batch.spans]
+
+
 def _put_change(whole: Pair, part: Pair, columns: Tensor) -> None:
     whole[0].index_copy_(1, columns, part[0])
     whole[1][columns] = part[1]
 
 
-def _curve(batch: Batch, weights: Tensor, change: Pair, products: Products) -> Pair:
+def _curve(batch: Batch, weights: list[Tensor], change: Pair, products: Products) -> Pair:
     """Second derivatives of the objective times a change, in one pass over the rows."""
-    n_columns = weights.shape[1]
-    projected, sums = products.project(change[0]), products.zeros(n_columns)
+    projected, sums = products.project(change[0]), products.zeros(batch.n_columns)
     intercepts = torch.zeros_like(change[1])
-    for block in row_blocks(len(weights), n_columns, weights.itemsize):
-        moved = products.rows(projected, block).add_(change[1])
-        moved = batch.loss.curve(moved, weights[block], batch.n_classes)
-        intercepts += moved.sum(dim=0)
-        products.collect(sums, block, moved)
+    for span, weight in zip(batch.spans, weights, strict=True):
+        shift, some = span.take(change[1]), projected
+        if span.columns is not None:
+            some = products.some(projected, span.columns)
+        n_columns = weight.shape[1]
+        part, shifts = products.zeros(n_columns), torch.zeros_like(shift)
+        for block in row_blocks(len(weight), n_columns, weight.itemsize):
+            rows = slice(span.rows.start + block.start, span.rows.start + block.stop)
+            moved = products.rows(some, rows).add_(shift)
+            moved = batch.loss.curve(moved, weight[block], batch.n_classes)
+            shifts += moved.sum(dim=0)
+            products.collect(part, rows, moved)
+        if span.columns is None:
+            sums, intercepts = part, shifts
+        else:
+            intercepts.index_add_(0, span.columns, shifts)
+            for whole, added in zip(sums, part, strict=True):
+                whole.index_add_(0, span.columns, added)
     curved = balance(products.finish(sums), batch.n_classes)
     return curved + batch.penalise(change[0]), intercepts

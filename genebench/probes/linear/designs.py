@@ -8,6 +8,7 @@ where it stays in the processor's cache.
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from math import ceil
 
 import torch
 from torch import Tensor
@@ -19,7 +20,8 @@ FEW_COLUMNS, FEW_ROWS = 128, 256
 
 def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice]:
     """Slices of rows whose (rows, columns) temporaries stay in cache and whose GEMMs stay big."""
-    size = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
+    most = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
+    size = ceil(n_rows / ceil(n_rows / most)) if n_rows else most
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
 
@@ -60,9 +62,12 @@ class Products(ABC):
 
     Attributes:
         precision: What its numbers are rounded to, if to less than they are given in.
+        is_dense: Whether every block of rows costs its own rows and columns only; then sums are
+            (columns, width).
     """
 
     precision: str = ""
+    is_dense: bool = False
 
     @abstractmethod
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
@@ -71,6 +76,10 @@ class Products(ABC):
     @abstractmethod
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
         """(block, columns) of the forward product; a new tensor that may be written to."""
+
+    def some(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
+        """A forward product with some of the columns."""
+        return tuple(tensor.index_select(-1, columns) for tensor in projected)
 
     @abstractmethod
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
@@ -170,6 +179,8 @@ class Dense(Design):
         self.rounded = rounded
         self.n_rows, self.width = coordinates.shape
         self.spectrum = sum_columns(coordinates, squares=True).to(self.dtype)
+
+    is_dense = True
 
     @override
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genebench.probes import TEST, TRAIN
-from genebench.probes.linear.batches import Batch, columns_of, move_to, start_point
+from genebench.probes.linear.batches import Batch, Runs, columns_of, move_to, start_point
 from genebench.probes.linear.designs import Design
 from genebench.probes.linear.groups import Group, InnerFold, inner_folds
 from genebench.probes.linear.losses import LOSSES, Loss
@@ -67,6 +67,8 @@ class Fitter:
                 ]
             )
         self.masks = torch.from_numpy(np.stack(masks)).to(source.device).T.contiguous()
+        trained = [self.masks[run].any(dim=0) for run in group.runs]
+        self.runs = Runs(group.runs, torch.stack(trained))
 
     def blocks(self, units: Sequence[Unit], n_columns: int) -> Iterator[list[Unit]]:
         """Units in blocks of at most this many columns, one unit at least."""
@@ -184,6 +186,7 @@ class Fitter:
             strength=torch.from_numpy(1 / c).to(device),
             scales=scales,
             tolerance=tolerance,
+            runs=self.runs,
         )
 
     def _choose(

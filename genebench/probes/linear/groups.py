@@ -2,15 +2,18 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import TEST, TRAIN, Problem
+from genebench.probes import TEST, TRAIN, UNUSED, Problem
 
 # Problems join a group while the rows of the group stay within this factor of each one's own:
 # wider products pay for some rows that a problem masks out.
 COVER = 1.15
+# Products of fewer rows than this are slow for their size.
+LEAST_RUN = 512
 
 
 @dataclass(frozen=True)
@@ -21,11 +24,13 @@ class Group:
         problems: At least one.
         rows: (n, positions) rows of the embedding matrix.
         at: For each problem, (samples,) the row of the group of each of its samples.
+        runs: Neighbouring rows that most systems train on, or not, together; all rows if none do.
     """
 
     problems: tuple[Problem, ...]
     rows: npt.NDArray[np.int64]
     at: tuple[npt.NDArray[np.int64], ...]
+    runs: tuple[slice, ...]
 
 
 def group_problems(problems: Sequence[Problem], own_rows: int) -> Iterator[Group]:
@@ -44,7 +49,8 @@ def group_problems(problems: Sequence[Problem], own_rows: int) -> Iterator[Group
             equal.setdefault(key, []).append(problem)
     for same in equal.values():
         at = np.arange(same[0].n_samples)
-        yield Group(tuple(same), same[0].rows, (at,) * len(same))
+        runs = (slice(0, same[0].n_samples),)
+        yield Group(tuple(same), same[0].rows, (at,) * len(same), runs)
     if wide:
         yield from _cover(wide)
 
@@ -71,7 +77,29 @@ def _cover(problems: Sequence[Problem]) -> Iterator[Group]:
         used = np.flatnonzero(cover)
         place = np.cumsum(cover) - 1
         at = tuple(place[problem.rows[:, 0]] for problem in members)
-        yield Group(tuple(members), used[:, None], at)
+        yield _sort_rows(members, used, at)
+
+
+def _sort_rows(
+    problems: Sequence[Problem],
+    used: npt.NDArray[np.int64],
+    at: Sequence[npt.NDArray[np.int64]],
+) -> Group:
+    """Put rows together that the problem of most columns holds out together.
+
+    Its systems then need no products on the rows that they do not train on.
+    """
+    widest = max(range(len(problems)), key=lambda i: problems[i].n_columns)
+    split = np.full((len(used), problems[widest].n_folds), UNUSED)
+    split[at[widest]] = problems[widest].split
+    _, run, sizes = np.unique(split, axis=0, return_inverse=True, return_counts=True)
+    if sizes.mean() < LEAST_RUN:
+        return Group(tuple(problems), used[:, None], tuple(at), (slice(0, len(used)),))
+    order = np.argsort(run.ravel(), kind="stable")
+    place = np.empty_like(order)
+    place[order] = np.arange(len(used))
+    runs = tuple(slice(start, end) for start, end in pairwise([0, *np.cumsum(sizes).tolist()]))
+    return Group(tuple(problems), used[order, None], tuple(place[part] for part in at), runs)
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ All systems of a batch share one design, so each step is a product of matrices. 
 gradient is small. Systems leave as they converge.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,14 +13,17 @@ from torch import Tensor
 
 from genebench.probes.linear.axes import Axes, Pair, find_axes
 from genebench.probes.linear.batches import Batch, Point, balance, columns_of, spread, sum_systems
-from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
+from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step, inner
 from genebench.probes.linear.designs import Products, row_blocks
-from genebench.probes.linear.lines import Line
+from genebench.probes.linear.planes import Plane
 
 MAX_STEPS = 60
 IDLE_STEPS = 5
 NOISE = 1e-5
 SETTLED = 10.0
+# Equations are solved to the share of the first gradient that is left, to this power, but at least
+# to this share of the gradient. Solving them further costs more than the steps that it saves.
+FORCING, POWER = 0.3, 1 / 3
 # The last equations need not be solved further than this share of what the tolerance asks for.
 ENOUGH = 0.3
 
@@ -53,6 +56,13 @@ class _Slope:
     intercept_gradient: Tensor
     weights: Tensor
 
+    def along(self, changes: Sequence[Point]) -> Tensor:
+        """(changes, columns) float64 slopes along changes."""
+        gradient = self.gradient, self.intercept_gradient
+        return torch.stack(
+            [inner(gradient, (part.coefficients, part.intercepts)) for part in changes]
+        ).double()
+
     def take(self, systems: Tensor, columns: Tensor) -> "_Slope":
         return _Slope(
             self.total[systems],
@@ -60,6 +70,13 @@ class _Slope:
             self.intercept_gradient[columns],
             self.weights.index_select(1, columns),
         )
+
+    def put(self, part: "_Slope", systems: Tensor, columns: Tensor) -> None:
+        """Write what some of the systems, which have these columns, have come to."""
+        self.total[systems] = part.total
+        self.gradient.index_copy_(1, columns, part.gradient)
+        self.intercept_gradient[columns] = part.intercept_gradient
+        self.weights.index_copy_(1, columns, part.weights)
 
 
 def solve(batch: Batch, start: Point) -> Solution:
@@ -103,6 +120,7 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
     first = best = _gradient_norm(batch, slope)
     lowest = slope.total
     idle = torch.zeros_like(systems)
+    last: Point | None = None
     n_products = 0
     for step in range(MAX_STEPS + 1):
         norm = _gradient_norm(batch, slope)
@@ -129,14 +147,17 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
             batch, point, slope = batch.take(keep), point.take(columns), slope.take(keep, columns)
             systems, first, best, idle = systems[keep], first[keep], best[keep], idle[keep]
             lowest, left = lowest[keep], left[keep]
+            last = last and last.take(columns)
             norm, axes = norm[keep], axes.take(keep, columns)
             done = done[keep]
-        forcing = torch.clamp(torch.sqrt(norm / first), max=0.1)
+        forcing = torch.clamp((norm / first) ** POWER, max=FORCING)
         forcing = torch.maximum(forcing, ENOUGH / left)
         gradient = slope.gradient, slope.intercept_gradient
         change, n = find_step(batch, slope.weights, gradient, axes, forcing, ~done, products)
         n_products += n
-        point, slope = _advance(batch, point, slope, change)
+        slope, moved = _advance(batch, point, slope, change, last)
+        # Whole steps are nearly always good for single columns, which have one class to move.
+        last = moved if n_classes > 1 else None
     if point is not start:
         _put(start, point, columns_of(systems, n_classes))
     return Solution(start, norms, settled, steps, n_products)
@@ -204,21 +225,36 @@ def _left(batch: Batch, point: Point, slope: _Slope, axes: Axes) -> Tensor:
     return decrement / (SETTLED * batch.tolerance * (100 * signal).clamp(3e-3, 1.0))
 
 
-def _advance(batch: Batch, point: Point, slope: _Slope, change: Pair) -> tuple[Point, _Slope]:
-    """Step along a change, to near where the objective is lowest on it."""
+def _look(plane: Plane, lengths: Tensor, weights: Tensor) -> _Slope:
+    """The slope after steps of these lengths; see `_slope`."""
+    return _slope(plane.batch, plane.coefficients(lengths), plane.values(lengths), weights)
+
+
+def _advance(
+    batch: Batch, point: Point, slope: _Slope, change: Pair, last: Point | None
+) -> tuple[_Slope, Point]:
+    """Step along a change and the last one, to near where the objective is lowest.
+
+    Returns:
+        The slope there, and how the point moved.
+    """
     n_classes = batch.n_classes
     falls = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
     # Rounded products can turn a direction uphill, or beyond the numbers; it is not taken then.
-    is_down = falls.isfinite() & (falls < 0)
-    taken = spread(is_down, n_classes, slope.weights).bool()
-    change = torch.where(taken, change[0], 0.0), torch.where(taken, change[1], 0.0)
-    moved = batch.design.multiply(*change)
-    line = Line(batch, point, change, moved, slope.total, torch.where(is_down, falls, 0.0))
-    length = torch.ones_like(falls)
-    new = _slope(batch, line.coefficients(length), line.values(length), slope.weights)
-    rises = dot(n_classes, (new.gradient, new.intercept_gradient), change)
-    is_good = line.is_good(length, new.total, rises)
+    is_down = spread(falls.isfinite() & (falls < 0), n_classes, slope.weights).bool()
+    coefficients, intercepts = (torch.where(is_down, part, 0.0) for part in change)
+    new = Point(coefficients, intercepts, batch.design.multiply(coefficients, intercepts))
+    changes = (new,) if last is None else (new, last)
+    plane = Plane(batch, point, changes, slope.total, slope.along(changes))
+    lengths = plane.whole
+    slope = _look(plane, lengths, slope.weights)
+    slopes = slope.along(changes)
+    is_good = plane.is_good(slope.total, slopes)
     if not bool(is_good.all()):
-        length = line.search(~is_good, rises)
-        new = _slope(batch, line.coefficients(length), line.values(length), slope.weights)
-    return line.move(length), new
+        bad = (~is_good).nonzero().flatten()
+        columns = columns_of(bad, n_classes)
+        part = plane.take(bad, columns)
+        better = part.search(slopes[:, columns])
+        lengths[:, columns] = better
+        slope.put(_look(part, better, torch.empty_like(part.point.values)), bad, columns)
+    return slope, plane.move(lengths)

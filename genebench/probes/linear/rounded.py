@@ -24,6 +24,7 @@ WORTHWHILE = 1.5
 # The codes of numbers in 8 bits go from -127 to 127.
 LEVELS = 127.0
 TINY = 1e-30
+ABREAST = 4
 
 
 class Rounded(Products):
@@ -32,6 +33,8 @@ class Rounded(Products):
     Args:
         codes: (n, width) in few bits.
     """
+
+    is_dense = True
 
     def __init__(self, codes: Tensor) -> None:
         self.codes = codes
@@ -95,12 +98,18 @@ class Int8(Rounded):
 
     @override
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return _encode(coefficients * self.scale[:, None])
+        codes, scale = _encode(coefficients * self.scale[:, None])
+        # Columns first: some of them are then copied at a fiftieth of the price.
+        return codes.T.contiguous(), scale
+
+    @override
+    def some(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
+        return tuple(tensor.index_select(0, columns) for tensor in projected)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
         codes, scale = projected
-        return torch._int_mm(self.codes[block], codes).float().mul_(scale)
+        return torch._int_mm(self.codes[block], codes.T).float().mul_(scale)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
@@ -119,8 +128,18 @@ class Int8(Rounded):
 
 def _encode(values: Tensor) -> tuple[Tensor, Tensor]:
     """The (rows, columns) codes of values, which are overwritten, and the scale of each column."""
-    scale = values.abs().amax(dim=0).clamp_min_(TINY).div_(LEVELS)
+    scale = _greatest(values).clamp_min_(TINY).div_(LEVELS)
     return values.mul_(1 / scale).round_().to(torch.int8), scale
+
+
+def _greatest(values: Tensor) -> Tensor:
+    """(columns,) greatest absolute values, of rows four abreast: the wider, the quicker."""
+    sizes = values.abs()
+    whole = len(sizes) // ABREAST * ABREAST
+    if not whole:
+        return sizes.amax(dim=0)
+    abreast = sizes[:whole].view(-1, ABREAST * sizes.shape[1]).amax(dim=0)
+    return torch.cat([abreast.view(ABREAST, -1), sizes[whole:]]).amax(dim=0)
 
 
 def round_matrix(coordinates: Tensor, precision: Steering) -> Rounded | None:

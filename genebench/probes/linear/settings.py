@@ -6,11 +6,12 @@ from genebench.probes.linear.rounded import Steering, find_precision
 from genebench.settings import Precision
 
 # Tensors of (rows, columns) that live at once while a block of columns is solved: values, how they
-# move, weights and their copies as threads share them and as systems leave.
-ROW_TENSORS = 9
+# move and have moved, weights, and their copies as threads share them, as systems leave and as some
+# of them search for a better step.
+ROW_TENSORS = 11
 # Tensors of (width, columns): coefficients now and ahead, gradient, those of the conjugate
-# gradients, scales.
-WIDTH_TENSORS = 15
+# gradients, scales, the last change.
+WIDTH_TENSORS = 18
 
 
 @dataclass(frozen=True)
