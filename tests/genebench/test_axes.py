@@ -1,5 +1,6 @@
 """The preconditioner is exact where it claims to be, and a preconditioner everywhere."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 import genebench.probes
 import genebench.protocols
 from genebench.probes import TEST, TRAIN, Probe, Problem
-from genebench.probes.linear import Settings, solve_problems
+from genebench.probes.linear import Settings, newton, solve_problems
 from genebench.probes.linear.axes import find_axes
 from genebench.probes.linear.batches import Batch, move_to, start_point
 from genebench.probes.linear.losses import LOSSES
@@ -25,16 +26,18 @@ def load(kind, package, name):
     return kind.model_validate(yaml.safe_load(path.read_text()))
 
 
-def draw_batch(rng, n, d, classes, *, strength=0.5):
-    """Two systems of classes of unequal size, on all rows and on some, in principal axes."""
-    matrix = rng.normal(size=(n, d)).astype(np.float32) @ rng.normal(size=(d, d)).astype(np.float32)
+def make_batch(matrix, codes, classes, *, strength=0.5):
+    """Two systems, on all rows and on some, in principal axes.
+
+    A system of one class is a single column, which tells the first code from all others.
+    """
+    n = len(matrix)
     space = Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
-    codes = rng.integers(0, classes, n) * rng.integers(0, 2, n)
     masks = torch.ones(n, 2, dtype=torch.bool)
     masks[: n // 3, 1] = False
     return Batch(
         space.prepare(torch.arange(n)).design.double(),
-        LOSSES["multinomial"],
+        LOSSES["multinomial" if classes > 1 else "logistic"],
         n_classes=classes,
         outcomes=torch.from_numpy(codes[:, None] == np.arange(classes)),
         units=torch.tensor([0, 0]),
@@ -46,11 +49,18 @@ def draw_batch(rng, n, d, classes, *, strength=0.5):
     )
 
 
+def draw_batch(rng, n, d, classes):
+    """Classes of unequal size that no feature tells apart."""
+    matrix = rng.normal(size=(n, d)).astype(np.float32) @ rng.normal(size=(d, d)).astype(np.float32)
+    codes = rng.integers(0, max(classes, 2), n) * rng.integers(0, 2, n)
+    return make_batch(matrix, codes, classes)
+
+
 def axes_at(batch, point):
     everything = slice(None)
     mask, targets = batch.mask(everything), batch.targets(everything)
     _, _, weights = batch.loss.slopes(point.values, targets, mask)
-    return find_axes(batch, weights), weights
+    return find_axes(batch, weights, batch.design), weights
 
 
 def curve(batch, weights, coefficients, intercepts):
@@ -74,21 +84,67 @@ def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_
     torch.testing.assert_close(found_b, intercepts - intercepts.mean(), rtol=1e-4, atol=1e-4)
 
 
+def draw_point(rng, batch, scale):
+    steps = torch.from_numpy(scale * rng.normal(size=(batch.design.width, batch.n_columns)))
+    return move_to(batch, steps, steps[0])
+
+
 @settings(max_examples=25, deadline=None)
-@given(classes=st.integers(2, 6), scale=st.floats(0.0, 30.0), seed=st.integers(0, 999))
+@given(classes=st.integers(1, 6), scale=st.floats(0.0, 30.0), seed=st.integers(0, 999))
 def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(classes, scale, seed):
     rng = np.random.default_rng(seed)
     batch = draw_batch(rng, 60, 5, classes)
-    steps = torch.from_numpy(scale * rng.normal(size=(5, batch.n_columns)))
-    axes, _ = axes_at(batch, move_to(batch, steps, steps[0]))
-    left, right = torch.from_numpy(rng.normal(size=(2, 5, batch.n_columns)))
-    nothing = torch.zeros_like(left[0])
-    solved_left, solved_right = axes.divide((left, nothing))[0], axes.divide((right, nothing))[0]
-    crossed = (left * solved_right).sum()
-    torch.testing.assert_close(crossed, (solved_left * right).sum(), rtol=1e-8, atol=1e-10)
-    own = (left * solved_left).sum()
-    assert own > 0
-    torch.testing.assert_close(axes.lengths(solved_left).sum(), own, rtol=1e-8, atol=1e-10)
+    axes, _ = axes_at(batch, draw_point(rng, batch, scale))
+    left, right = torch.from_numpy(rng.normal(size=(2, 6, batch.n_columns)))
+    left, right = (left[:5], left[5]), (right[:5], right[5])
+
+    def product(one, other):
+        return (one[0] * other[0]).sum() + (one[1] * other[1]).sum()
+
+    crossed, turned = product(left, axes.divide(right)), product(axes.divide(left), right)
+    size = (product(left, axes.divide(left)) * product(right, axes.divide(right))).sqrt()
+    assert abs(float(crossed - turned)) <= 1e-8 * float(size)
+    assert product(left, axes.divide(left)) > 0
+    nothing = torch.zeros_like(left[1])
+    solved = axes.divide((left[0], nothing))[0]
+    own = (left[0] * solved).sum()
+    torch.testing.assert_close(axes.lengths(solved).sum(), own, rtol=1e-8, atol=1e-10)
+
+
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_what_intercepts_lean_on_coefficients_by_is_exact_for_up_to_three_classes(classes):
+    """Three classes have as many edges as shares, two have one edge; see `ClassAxes`."""
+    rng = np.random.default_rng(4)
+    batch = draw_batch(rng, 60, 5, classes)
+    axes, weights = axes_at(batch, draw_point(rng, batch, 0.3))
+    intercepts = torch.from_numpy(rng.normal(size=(batch.n_systems, classes)))
+    if classes > 1:
+        intercepts -= intercepts.mean(dim=1, keepdim=True)
+    change = (torch.zeros(5, batch.n_columns, dtype=torch.float64), intercepts.flatten())
+    found, found_b = axes.divide(curve(batch, weights, *change))
+    torch.testing.assert_close(found, change[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(found_b, change[1], rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("classes", [1, 12])
+def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undecided(
+    monkeypatch, classes
+):
+    rng = np.random.default_rng(5)
+    codes = rng.integers(0, 12, 1500)
+    matrix = (rng.normal(size=(12, 40))[codes] + rng.normal(size=(1500, 40))).astype(np.float32)
+    batch = make_batch(5 * matrix, codes, classes)
+
+    def find_upright_axes(*arguments):
+        axes = find_axes(*arguments)
+        names = ["centre"] if classes == 1 else ["shares", "crossed"]
+        return replace(axes, **{name: torch.zeros_like(getattr(axes, name)) for name in names})
+
+    leaning = newton.solve(batch, start_point(batch))
+    monkeypatch.setattr(newton, "find_axes", find_upright_axes)
+    upright = newton.solve(batch, start_point(batch))
+    assert leaning.converged.all()
+    assert leaning.n_products <= 0.85 * upright.n_products
 
 
 def test_the_axes_of_some_systems_are_those_among_all():

@@ -1,91 +1,208 @@
-"""The preconditioner: second derivatives as if the weight of a row said nothing of its features.
+"""The preconditioner: second derivatives as if the weight of a row said little of its features.
 
-Then they are a product of two things, the spectrum of the design and the second derivatives of the
-losses summed over the rows: a number for a single column, and for the classes of a multinomial
-system the matrix sum of diag(p) - p p' (McCullagh and Nelder 1989, section 5.4.2). The eigenvectors
-of that matrix are contrasts of classes. In principal axes and contrasts all is diagonal.
+Those by the coefficients are then the spectrum of the design times the second derivatives of the
+losses summed over the rows. What the weights are allowed to say is around which point a column is
+undecided, for that is not where the design has its centre: its intercept leans on its coefficients
+by as much, and only the penalty tells the two apart. They are solved together, by block elimination
+(Golub and Van Loan 2013, section 3.2).
 """
 
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from genebench.probes.linear.batches import Batch
-from genebench.probes.linear.designs import row_blocks
+from genebench.probes.linear.designs import Products, row_blocks
 
 # The least weight of a row: rows that are all decided have nearly nothing to say of an intercept.
 LEAST_WEIGHT = 1e-8
+# Where two classes are taken for each other alone, only what their shares add up to is known; with
+# this much more, as a part of the whole, they are halves.
+EVEN = 1e-4
+TINY = 1e-30
 
 # (width, columns) for the coefficients and (columns,) for the intercepts.
 Pair = tuple[Tensor, Tensor]
 
 
+class Axes(ABC):
+    """Second derivatives at a point that are easily divided by."""
+
+    @abstractmethod
+    def divide(self, pair: Pair) -> Pair:
+        """What the second derivatives would be multiplied by to give this."""
+
+    @abstractmethod
+    def lengths(self, coefficients: Tensor) -> Tensor:
+        """(columns,) squared lengths w' H w, which add up over the classes of a system."""
+
+    @abstractmethod
+    def take(self, systems: Tensor, columns: Tensor) -> "Axes":
+        """Those of some of the systems, which have these columns."""
+
+
 @dataclass(frozen=True)
-class Axes:
-    """Diagonal second derivatives; for classes, those of contrasts.
+class ColumnAxes(Axes):
+    """Those of single columns.
 
     Attributes:
-        second: (width, columns) of the coefficients.
-        mass: (columns,) of the intercepts, 0 for what changes no probability.
-        contrasts: (systems, classes, classes) orthonormal, each a column; None for single columns.
+        second: (width, columns) of the coefficients, features taken from the column's centre.
+        mass: (columns,) of the intercepts.
+        centre: (width, columns) mean of the features, each row counted as much as it weighs.
     """
 
     second: Tensor
     mass: Tensor
-    contrasts: Tensor | None = None
+    centre: Tensor
 
+    @override
     def divide(self, pair: Pair) -> Pair:
-        """What the second derivatives would be multiplied by to give this."""
-        turned, turned_b = self._turn(pair)
-        inverse = torch.where(self.mass > 0, 1 / self.mass, 0.0)
-        return self._turn((turned / self.second, turned_b * inverse), back=True)
+        step = torch.addcmul(pair[0], self.centre, pair[1], value=-1.0).div_(self.second)
+        return step, pair[1] / self.mass - torch.linalg.vecdot(self.centre, step, dim=0)
 
+    @override
     def lengths(self, coefficients: Tensor) -> Tensor:
-        """(columns,) squared lengths w' H w, which add up over the classes of a system."""
-        turned, _ = self._turn((coefficients, self.mass))
-        return (turned.square() * self.second).sum(dim=0)
+        return (coefficients.square() * self.second).sum(dim=0)
 
-    def take(self, systems: Tensor, columns: Tensor) -> "Axes":
-        """Those of some of the systems, which have these columns."""
-        contrasts = None if self.contrasts is None else self.contrasts[systems]
-        return Axes(self.second.index_select(1, columns), self.mass[columns], contrasts)
-
-    def _turn(self, pair: Pair, *, back: bool = False) -> Pair:
-        """From classes to contrasts, or back."""
-        if self.contrasts is None:
-            return pair
-        turn = self.contrasts.mT if back else self.contrasts
-        systems, classes, _ = turn.shape
-        both = torch.cat([pair[0], pair[1][None]]).view(-1, systems, classes).transpose(0, 1)
-        turned = torch.bmm(both, turn).transpose(0, 1).flatten(1)
-        return turned[:-1], turned[-1]
+    @override
+    def take(self, systems: Tensor, columns: Tensor) -> "ColumnAxes":
+        second, centre = (part.index_select(1, columns) for part in (self.second, self.centre))
+        return ColumnAxes(second, self.mass[columns], centre)
 
 
-def find_axes(batch: Batch, weights: Tensor) -> Axes:
-    """The axes of a batch where its losses have these (n, columns) weights (see `Loss`)."""
-    design, contrasts = batch.design, None
+@dataclass(frozen=True)
+class ClassAxes(Axes):
+    """Those of the classes of multinomial systems.
+
+    The second derivatives of a row, diag(p) - p p' (McCullagh and Nelder 1989, section 5.4.2), are
+    the Laplacian of a graph of classes, whose edges weigh as much as their ends are taken for each
+    other. Summed over the rows they are one, too, and so they are if each row is multiplied by a
+    feature: then an edge is multiplied by the feature's mean over its rows. Each class is given a
+    share of these means, such that the shares of two classes add up to that of their edge.
+
+    Attributes:
+        second: (systems, width, classes) of the coefficients along contrasts.
+        mass: (systems, 1, classes) of the intercepts along contrasts; infinite for the one that
+            changes no probability, all classes moved alike.
+        contrasts: (systems, classes, classes) orthonormal, each a column: eigenvectors of the
+            Laplacian.
+        laplacian: (systems, classes, classes) the sum over the rows.
+        shares: (systems, width, classes) of the means.
+        crossed: (systems, width, classes) the shares times the Laplacian.
+    """
+
+    second: Tensor
+    mass: Tensor
+    contrasts: Tensor
+    laplacian: Tensor
+    shares: Tensor
+    crossed: Tensor
+
+    @override
+    def divide(self, pair: Pair) -> Pair:
+        rest, rest_b = self._by_system(pair[0]), self._by_system(pair[1][None])
+        alone = self._divide_b(rest_b)
+        rest = rest - self._lean(alone)
+        step = ((rest @ self.contrasts) / self.second) @ self.contrasts.mT
+        step_b = alone - self._divide_b(self._lean(step).sum(dim=1, keepdim=True))
+        return step.transpose(0, 1).flatten(1), step_b.flatten()
+
+    @override
+    def lengths(self, coefficients: Tensor) -> Tensor:
+        turned = self._by_system(coefficients) @ self.contrasts
+        return (turned.square() * self.second).sum(dim=1).flatten()
+
+    @override
+    def take(self, systems: Tensor, columns: Tensor) -> "ClassAxes":
+        parts = (
+            self.second,
+            self.mass,
+            self.contrasts,
+            self.laplacian,
+            self.shares,
+            self.crossed,
+        )
+        return ClassAxes(*(part[systems] for part in parts))
+
+    def _by_system(self, columns: Tensor) -> Tensor:
+        """(rows, columns) as (systems, rows, classes)."""
+        return columns.view(-1, *self.contrasts.shape[:2]).transpose(0, 1)
+
+    def _divide_b(self, intercepts: Tensor) -> Tensor:
+        """What the Laplacian would be multiplied by to give (systems, 1, classes)."""
+        return ((intercepts @ self.contrasts) / self.mass) @ self.contrasts.mT
+
+    def _lean(self, change: Tensor) -> Tensor:
+        """The Laplacian of each feature times a (systems, width or 1, classes) change.
+
+        With edges a, the sum over l of a[k, l] (share[k] + share[l]) (change[k] - change[l]).
+        """
+        lean = self.shares * (change @ self.laplacian)
+        lean += (self.shares * change) @ self.laplacian
+        return lean.addcmul_(change, self.crossed, value=-1.0)
+
+
+def find_axes(batch: Batch, weights: Tensor, products: Products) -> Axes:
+    """The axes of a batch where its losses have these (n, columns) weights (see `Loss`).
+
+    Args:
+        batch: The systems.
+        weights: What the losses gave for the rows.
+        products: Of the design's matrix, or of one that is rounded.
+    """
     if batch.n_classes > 1:
-        mass, contrasts = _find_contrasts(batch, weights)
-        second = design.spectrum[:, None] * (mass / design.n_rows)
-    else:
-        mass = weights.sum(dim=0)
-        second = design.second(weights, mass)
-        mass = mass.clamp_min(LEAST_WEIGHT * design.n_rows)
-    return Axes(second + batch.penalty_diagonal(), mass, contrasts)
+        return _find_class_axes(batch, weights, products)
+    n_rows, n_columns = weights.shape
+    mass, sums = weights.sum(dim=0), products.zeros(n_columns)
+    for block in row_blocks(n_rows, n_columns, weights.itemsize):
+        products.collect(sums, block, weights[block].clone())
+    second = batch.design.second(weights, mass)
+    mass = mass.clamp_min(LEAST_WEIGHT * n_rows)
+    centre = products.finish(sums) / mass
+    second = _take_from(second, centre.square() * mass)
+    return ColumnAxes(second + batch.penalty_diagonal(), mass, centre)
 
 
-def _find_contrasts(batch: Batch, weights: Tensor) -> tuple[Tensor, Tensor]:
-    """The (columns,) masses of contrasts and the (systems, classes, classes) contrasts."""
-    n_systems, n_classes = batch.n_systems, batch.n_classes
-    second = weights.new_zeros(n_systems, n_classes, n_classes, dtype=torch.float64)
-    for block in row_blocks(len(weights), weights.shape[1], weights.itemsize):
-        chances = weights[block].view(-1, n_systems, n_classes).transpose(0, 1)
-        second -= chances.mT @ chances
-        second.diagonal(dim1=1, dim2=2).add_(chances.sum(dim=1))
+def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> ClassAxes:
+    n_systems, n_classes, dtype = batch.n_systems, batch.n_classes, weights.dtype
+    n_rows, n_columns = weights.shape
+
+    def by_system(columns: Tensor) -> Tensor:
+        return columns.view(-1, n_systems, n_classes).transpose(0, 1)
+
+    laplacian = weights.new_zeros(n_systems, n_classes, n_classes, dtype=torch.float64)
+    collected = products.zeros(n_columns)
+    for block in row_blocks(n_rows, n_columns, weights.itemsize):
+        chances = by_system(weights[block])
+        laplacian -= chances.mT @ chances
+        laplacian.diagonal(dim1=1, dim2=2).add_(chances.sum(dim=1))
+        products.collect(collected, block, weights[block] * (1.0 - weights[block]))
     # A system that has left the numbers is not solved any more; it shall not stop the others.
-    mass, contrasts = torch.linalg.eigh(second.nan_to_num())
-    mass.clamp_min_(LEAST_WEIGHT * batch.design.n_rows)
-    # The first moves all classes alike, which changes no probability.
-    mass[:, 0] = 0.0
-    return mass.flatten().to(weights.dtype), contrasts.to(weights.dtype)
+    laplacian = laplacian.nan_to_num(0.0, 0.0, 0.0)
+    sums = by_system(products.finish(collected)).nan_to_num(0.0, 0.0, 0.0)
+    least = LEAST_WEIGHT * n_rows
+    own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
+    # The means of a class's edges, each as it weighs, are the mean of the class's rows.
+    both = torch.diag_embed((2.0 + EVEN) * own) - laplacian
+    shares = sums @ torch.cholesky_inverse(torch.linalg.cholesky(both)).to(dtype)
+    mass, contrasts = (part.to(dtype) for part in torch.linalg.eigh(laplacian))
+    mass = mass.clamp_min(least)[:, None, :]
+    laplacian, own = laplacian.to(dtype), own.to(dtype)[:, None, :]
+    squares = (sums.square() / own).sum(dim=2, keepdim=True) / own.sum(dim=2, keepdim=True)
+    spectrum = _take_from((batch.design.spectrum / n_rows)[:, None], squares)
+    penalty = by_system(batch.penalty_diagonal())
+    mass[:, :, 0] = 0.0
+    second = spectrum * mass + penalty
+    mass[:, :, 0] = torch.inf
+    return ClassAxes(second, mass, contrasts, laplacian, shares, shares @ laplacian)
+
+
+def _take_from(second: Tensor, squares: Tensor) -> Tensor:
+    """Second moments around one point from those around another that is this far off.
+
+    What the squares are subtracted from is an estimate, so the difference is kept above 0.
+    """
+    return second.square() / (second + squares).clamp_min(TINY)

@@ -124,7 +124,7 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
     n_products = 0
     for step in range(MAX_STEPS + 1):
         norm = _gradient_norm(batch, slope)
-        axes = find_axes(batch, slope.weights)
+        axes = find_axes(batch, slope.weights, products)
         falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())
         idle = torch.where(falls, 0, idle + 1)
         best, lowest = torch.minimum(best, norm), torch.minimum(lowest, slope.total)
@@ -195,7 +195,7 @@ def _slope(
     penalty = batch.penalise(coefficients)
     total += sum_systems(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
     dtype = weights.dtype
-    gradient = balance(design.finish(sums), batch.n_classes) + penalty
+    gradient = balance(design.finish(sums).add_(penalty), batch.n_classes)
     return _Slope(total, gradient, intercept_gradient.to(dtype), weights)
 
 
@@ -219,8 +219,10 @@ def _left(batch: Batch, point: Point, slope: _Slope, axes: Axes) -> Tensor:
     step = axes.divide(gradient)
     square = (gradient[0] * step[0]).sum(dim=0) + gradient[1] * step[1]
     signal = axes.lengths(point.coefficients)
+    # Both are at least 0 but for rounding.
     decrement, signal = (
-        (sum_systems(part, batch.n_classes) / batch.n_train).sqrt() for part in (square, signal)
+        (sum_systems(part, batch.n_classes).clamp_min(0.0) / batch.n_train).sqrt()
+        for part in (square, signal)
     )
     return decrement / (SETTLED * batch.tolerance * (100 * signal).clamp(3e-3, 1.0))
 

@@ -10,8 +10,8 @@ from genebench.settings import Precision
 # of them search for a better step.
 ROW_TENSORS = 11
 # Tensors of (width, columns): coefficients now and ahead, gradient, those of the conjugate
-# gradients, scales, the last change.
-WIDTH_TENSORS = 18
+# gradients, scales, the last change, the preconditioner.
+WIDTH_TENSORS = 22
 
 
 @dataclass(frozen=True)
