@@ -111,6 +111,18 @@ def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(cl
     torch.testing.assert_close(axes.lengths(solved).sum(), own, rtol=1e-8, atol=1e-10)
 
 
+def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away():
+    rng = np.random.default_rng(6)
+    matrix = rng.normal(size=(20_000, 3)).astype(np.float32)
+    batch = make_batch(matrix, np.zeros(20_000, dtype=int), 2)
+    space = Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
+    batch = replace(batch, design=space.prepare(torch.arange(20_000)).design)
+    weights = torch.tensor([1.0, 5e-8]).repeat(20_000, 2)
+    axes = find_axes(batch, weights, batch.design)
+    for part in axes.divide((torch.ones(3, 4), torch.ones(4))):
+        assert part.isfinite().all()
+
+
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_what_intercepts_lean_on_coefficients_by_is_exact_for_up_to_three_classes(classes):
     """Three classes have as many edges as shares, two have one edge; see `ClassAxes`."""

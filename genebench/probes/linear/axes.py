@@ -178,13 +178,16 @@ def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> Class
     for block in row_blocks(n_rows, n_columns, weights.itemsize):
         chances = by_system(weights[block])
         laplacian -= chances.mT @ chances
-        laplacian.diagonal(dim1=1, dim2=2).add_(chances.sum(dim=1))
         products.collect(collected, block, weights[block] * (1.0 - weights[block]))
     # A system that has left the numbers is not solved any more; it shall not stop the others.
     laplacian = laplacian.nan_to_num(0.0, 0.0, 0.0)
+    # The sums of its rows are 0. Sums of p - p p would be differences, of rounding alone where
+    # all is decided.
+    diagonal = laplacian.diagonal(dim1=1, dim2=2)
+    diagonal -= laplacian.sum(dim=2)
     sums = by_system(products.finish(collected)).nan_to_num(0.0, 0.0, 0.0)
     least = LEAST_WEIGHT * n_rows
-    own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
+    own = diagonal.clamp_min(least)
     # The means of a class's edges, each as it weighs, are the mean of the class's rows.
     both = torch.diag_embed((2.0 + EVEN) * own) - laplacian
     shares = sums @ torch.cholesky_inverse(torch.linalg.cholesky(both)).to(dtype)
