@@ -8,7 +8,7 @@ by as much, and only the penalty tells the two apart. They are solved together, 
 """
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
@@ -103,7 +103,8 @@ class ClassAxes(Axes):
 
     @override
     def divide(self, pair: Pair) -> Pair:
-        rest, rest_b = self._by_system(pair[0]), self._by_system(pair[1][None])
+        size = self.contrasts.shape[:2]
+        rest, rest_b = _by_system(pair[0], *size), _by_system(pair[1], *size)
         alone = self._divide_b(rest_b)
         rest = rest - self._lean(alone)
         step = ((rest @ self.contrasts) / self.second) @ self.contrasts.mT
@@ -112,24 +113,12 @@ class ClassAxes(Axes):
 
     @override
     def lengths(self, coefficients: Tensor) -> Tensor:
-        turned = self._by_system(coefficients) @ self.contrasts
+        turned = _by_system(coefficients, *self.contrasts.shape[:2]) @ self.contrasts
         return (turned.square() * self.second).sum(dim=1).flatten()
 
     @override
     def take(self, systems: Tensor, columns: Tensor) -> "ClassAxes":
-        parts = (
-            self.second,
-            self.mass,
-            self.contrasts,
-            self.laplacian,
-            self.shares,
-            self.crossed,
-        )
-        return ClassAxes(*(part[systems] for part in parts))
-
-    def _by_system(self, columns: Tensor) -> Tensor:
-        """(rows, columns) as (systems, rows, classes)."""
-        return columns.view(-1, *self.contrasts.shape[:2]).transpose(0, 1)
+        return ClassAxes(*(getattr(self, field.name)[systems] for field in fields(self)))
 
     def _divide_b(self, intercepts: Tensor) -> Tensor:
         """What the Laplacian would be multiplied by to give (systems, 1, classes)."""
@@ -167,16 +156,37 @@ def find_axes(batch: Batch, weights: Tensor, products: Products) -> Axes:
 
 
 def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> ClassAxes:
-    n_systems, n_classes, dtype = batch.n_systems, batch.n_classes, weights.dtype
+    dtype, least = weights.dtype, LEAST_WEIGHT * batch.design.n_rows
+    laplacian, sums = _sum_rows(batch, weights, products)
+    own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
+    # The means of a class's edges, each as it weighs, are the mean of the class's rows.
+    both = torch.diag_embed((2.0 + EVEN) * own) - laplacian
+    shares = sums @ torch.cholesky_inverse(torch.linalg.cholesky(both)).to(dtype)
+    mass, contrasts = (part.to(dtype) for part in torch.linalg.eigh(laplacian))
+    mass = mass.clamp_min(least)[:, None, :]
+    laplacian, own = laplacian.to(dtype), own.to(dtype)[:, None, :]
+    squares = (sums.square() / own).sum(dim=2, keepdim=True) / own.sum(dim=2, keepdim=True)
+    spectrum = _take_from((batch.design.spectrum / batch.design.n_rows)[:, None], squares)
+    mass[:, :, 0] = 0.0
+    penalty = _by_system(batch.penalty_diagonal(), batch.n_systems, batch.n_classes)
+    second = spectrum * mass + penalty
+    mass[:, :, 0] = torch.inf
+    return ClassAxes(second, mass, contrasts, laplacian, shares, shares @ laplacian)
+
+
+def _sum_rows(batch: Batch, weights: Tensor, products: Products) -> tuple[Tensor, Tensor]:
+    """What `ClassAxes` are made of.
+
+    Returns:
+        The (systems, classes, classes) float64 Laplacians, and the (systems, width, classes) sums
+        of the features, each row counted as much as it weighs for a class.
+    """
     n_rows, n_columns = weights.shape
-
-    def by_system(columns: Tensor) -> Tensor:
-        return columns.view(-1, n_systems, n_classes).transpose(0, 1)
-
-    laplacian = weights.new_zeros(n_systems, n_classes, n_classes, dtype=torch.float64)
+    size = batch.n_systems, batch.n_classes
+    laplacian = weights.new_zeros(*size, batch.n_classes, dtype=torch.float64)
     collected = products.zeros(n_columns)
     for block in row_blocks(n_rows, n_columns, weights.itemsize):
-        chances = by_system(weights[block])
+        chances = _by_system(weights[block], *size)
         laplacian -= chances.mT @ chances
         products.collect(collected, block, weights[block] * (1.0 - weights[block]))
     # A system that has left the numbers is not solved any more; it shall not stop the others.
@@ -185,22 +195,13 @@ def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> Class
     # all is decided.
     diagonal = laplacian.diagonal(dim1=1, dim2=2)
     diagonal -= laplacian.sum(dim=2)
-    sums = by_system(products.finish(collected)).nan_to_num(0.0, 0.0, 0.0)
-    least = LEAST_WEIGHT * n_rows
-    own = diagonal.clamp_min(least)
-    # The means of a class's edges, each as it weighs, are the mean of the class's rows.
-    both = torch.diag_embed((2.0 + EVEN) * own) - laplacian
-    shares = sums @ torch.cholesky_inverse(torch.linalg.cholesky(both)).to(dtype)
-    mass, contrasts = (part.to(dtype) for part in torch.linalg.eigh(laplacian))
-    mass = mass.clamp_min(least)[:, None, :]
-    laplacian, own = laplacian.to(dtype), own.to(dtype)[:, None, :]
-    squares = (sums.square() / own).sum(dim=2, keepdim=True) / own.sum(dim=2, keepdim=True)
-    spectrum = _take_from((batch.design.spectrum / n_rows)[:, None], squares)
-    penalty = by_system(batch.penalty_diagonal())
-    mass[:, :, 0] = 0.0
-    second = spectrum * mass + penalty
-    mass[:, :, 0] = torch.inf
-    return ClassAxes(second, mass, contrasts, laplacian, shares, shares @ laplacian)
+    sums = products.finish(collected).nan_to_num(0.0, 0.0, 0.0)
+    return laplacian, _by_system(sums, *size)
+
+
+def _by_system(columns: Tensor, n_systems: int, n_classes: int) -> Tensor:
+    """(rows, columns), or the one row (columns,), as (systems, rows, classes)."""
+    return columns.view(-1, n_systems, n_classes).transpose(0, 1)
 
 
 def _take_from(second: Tensor, squares: Tensor) -> Tensor:
