@@ -1,5 +1,7 @@
 """How far steps go, against objectives and derivatives computed apart."""
 
+from dataclasses import fields
+
 import numpy as np
 import pytest
 import torch
@@ -163,6 +165,26 @@ def test_an_end_beyond_the_numbers_is_only_an_end():
     lengths = plane.search(beyond)
     assert lengths.isfinite().all()
     assert (after(lengths) < plane.total).all()
+
+
+class Indefinite(Plane):
+    """A plane whose second derivatives rounding has left without a meaning."""
+
+    def look(self, lengths):
+        total, slopes, second = super().look(lengths)
+        noise = torch.randn(second.shape, generator=torch.Generator().manual_seed(0)).double()
+        noise *= second.abs().amax()
+        return total, slopes, second + noise + noise.mT
+
+
+@pytest.mark.parametrize("n_classes", [1, 2, 4])
+def test_second_derivatives_without_a_meaning_do_not_lead_uphill(n_classes):
+    for seed in range(10):
+        plane, after = make_plane(seed, n_classes, [1.0, 100.0, 1e4])
+        plane = Indefinite(*(getattr(plane, field.name) for field in fields(plane)))
+        lengths = plane.search(slopes_at(after, plane.whole))
+        assert lengths.isfinite().all()
+        assert (after(lengths) <= plane.total).all()
 
 
 def test_nothing_good_is_no_step():

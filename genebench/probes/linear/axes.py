@@ -186,7 +186,7 @@ def _sum_rows(batch: Batch, weights: Tensor, products: Products) -> tuple[Tensor
     laplacian = weights.new_zeros(*size, batch.n_classes, dtype=torch.float64)
     collected = products.zeros(n_columns)
     for block in row_blocks(n_rows, n_columns, weights.itemsize):
-        chances = _by_system(weights[block], *size)
+        chances = _by_system(weights[block], *size).contiguous()
         laplacian -= chances.mT @ chances
         products.collect(collected, block, weights[block] * (1.0 - weights[block]))
     # A system that has left the numbers is not solved any more; it shall not stop the others.

@@ -126,8 +126,9 @@ class Batch:
 
     def targets(self, block: slice) -> Tensor:
         """(block, columns) of what is predicted."""
-        columns = columns_of(self.units, self.n_classes)
-        return self.outcomes[block].to(self.dtype).index_select(1, columns)
+        rows = self.outcomes[block]
+        by_unit = rows.view(len(rows), -1, self.n_classes)
+        return by_unit.index_select(1, self.units).flatten(1).to(self.dtype)
 
     def mask(self, block: slice) -> Tensor:
         """(block, systems), 1 on training rows and 0 elsewhere."""

@@ -23,7 +23,7 @@ FLAT = 0.1
 INSIDE = 0.1
 # A search ends where what it could still gain is this share of what it has gained.
 ENOUGH = 0.03
-# The least eigenvalue of second derivatives, their diagonal at 1: beneath it is rounding.
+# Added to second derivatives, their diagonal at 1: what is beneath it is rounding.
 LEAST = 1e-5
 MAX_LOOKS = 40
 
@@ -188,13 +188,14 @@ class Plane:
             moved = [change.values[block] for change in self.changes]
             weighted = [part * weights for part in moved]
             for way, part in enumerate(moved):
-                slopes[way] += torch.linalg.vecdot(residuals, part, dim=0)
+                slopes[way] += (residuals * part).sum(dim=0)
                 for other in range(way + 1):
-                    own[way, other] += torch.linalg.vecdot(weighted[other], part, dim=0)
+                    own[way, other] += (weighted[other] * part).sum(dim=0)
             if n_classes > 1:
                 # Second derivatives of multinomial losses are diag(p) - p p'.
-                parts = torch.stack([part.view(-1, n_systems, n_classes) for part in weighted])
-                rows = parts.permute(2, 1, 0, 3).flatten(2)
+                # Products of neighbouring numbers are twice as quick.
+                parts = [part.view(-1, n_systems, n_classes) for part in weighted]
+                rows = torch.cat(parts, dim=2).transpose(0, 1).contiguous()
                 second -= rows.mT @ rows
         ahead = torch.cat([torch.ones_like(lengths[:1]), lengths])
         pulled = (self._penalties * ahead).sum(dim=1)
@@ -208,14 +209,18 @@ class Plane:
         return total, slopes + pulled[1:], second
 
     def _solve(self, slopes: Tensor, second: Tensor) -> Tensor:
-        """The (changes, columns) step of Newton's method; without numbers where there is none."""
+        """The (changes, columns) step of Newton's method.
+
+        Derivatives that rounding has left indefinite, or without numbers, give a step that leads
+        nowhere; whoever takes it must see whether the objective falls.
+        """
         n_ways, n_systems = len(self.changes), self.batch.n_systems
         rest = slopes.view(n_ways, n_systems, -1).transpose(0, 1).flatten(1)
         diagonal = second.diagonal(dim1=1, dim2=2)
         # What is not above 0 belongs to no change, or is beyond the numbers.
         scale = torch.where(diagonal > 0, diagonal, torch.inf).sqrt()
         unit = (second / scale[:, :, None] / scale[:, None, :]).nan_to_num(0.0, 0.0, 0.0)
-        values, vectors = torch.linalg.eigh(unit)
-        turned = vectors.mT @ (rest / scale)[:, :, None] / values.clamp_min(LEAST)[:, :, None]
-        step: Tensor = -(vectors @ turned)[:, :, 0] / scale
+        unit.diagonal(dim1=1, dim2=2).add_(LEAST)
+        factor, _ = torch.linalg.cholesky_ex(unit)
+        step = -torch.cholesky_solve((rest / scale)[:, :, None], factor)[:, :, 0] / scale
         return step.view(n_systems, n_ways, -1).transpose(0, 1).flatten(1)
