@@ -149,8 +149,8 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
 
     def find_upright_axes(*arguments):
         axes = find_axes(*arguments)
-        names = ["centre"] if classes == 1 else ["shares", "crossed"]
-        return replace(axes, **{name: torch.zeros_like(getattr(axes, name)) for name in names})
+        name = "centre" if classes == 1 else "shares"
+        return replace(axes, **{name: torch.zeros_like(getattr(axes, name))})
 
     leaning = newton.solve(batch, start_point(batch))
     monkeypatch.setattr(newton, "find_axes", find_upright_axes)

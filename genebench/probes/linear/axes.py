@@ -91,7 +91,6 @@ class ClassAxes(Axes):
             Laplacian.
         laplacian: (systems, classes, classes) the sum over the rows.
         shares: (systems, width, classes) of the means.
-        crossed: (systems, width, classes) the shares times the Laplacian.
     """
 
     second: Tensor
@@ -99,16 +98,15 @@ class ClassAxes(Axes):
     contrasts: Tensor
     laplacian: Tensor
     shares: Tensor
-    crossed: Tensor
 
     @override
     def divide(self, pair: Pair) -> Pair:
         size = self.contrasts.shape[:2]
         rest, rest_b = _by_system(pair[0], *size), _by_system(pair[1], *size)
         alone = self._divide_b(rest_b)
-        rest = rest - self._lean(alone)
+        rest = torch.baddbmm(rest, self.shares, self._lean(alone), alpha=-1.0)
         step = ((rest @ self.contrasts) / self.second) @ self.contrasts.mT
-        step_b = alone - self._divide_b(self._lean(step).sum(dim=1, keepdim=True))
+        step_b = alone - self._divide_b(self._lean_back(self.shares.mT @ step))
         return step.transpose(0, 1).flatten(1), step_b.flatten()
 
     @override
@@ -125,13 +123,30 @@ class ClassAxes(Axes):
         return ((intercepts @ self.contrasts) / self.mass) @ self.contrasts.mT
 
     def _lean(self, change: Tensor) -> Tensor:
-        """The Laplacian of each feature times a (systems, width or 1, classes) change.
+        """What the shares are multiplied by to give each feature's Laplacian times a change.
 
-        With edges a, the sum over l of a[k, l] (share[k] + share[l]) (change[k] - change[l]).
+        With edges a that is the sum over l of a[k, l] (share[k] + share[l]) (change[k] - change[l])
+        for class k.
+
+        Args:
+            change: (systems, 1, classes) of the intercepts.
+
+        Returns:
+            (systems, classes, classes).
         """
-        lean = self.shares * (change @ self.laplacian)
-        lean += (self.shares * change) @ self.laplacian
-        return lean.addcmul_(change, self.crossed, value=-1.0)
+        lean = self.laplacian * (change.mT - change)
+        lean.diagonal(dim1=1, dim2=2).add_((change @ self.laplacian)[:, 0])
+        return lean
+
+    def _lean_back(self, products: Tensor) -> Tensor:
+        """The adjoint: (systems, 1, classes) from the shares' products with a change's features.
+
+        Args:
+            products: (systems, classes, classes), summed over the features.
+        """
+        weighed = self.laplacian * products
+        own = products.diagonal(dim1=1, dim2=2)[:, None, :] @ self.laplacian
+        return own + weighed.sum(dim=2)[:, None, :] - weighed.sum(dim=1, keepdim=True)
 
 
 def find_axes(batch: Batch, weights: Tensor, products: Products) -> Axes:
@@ -171,7 +186,7 @@ def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> Class
     penalty = _by_system(batch.penalty_diagonal(), batch.n_systems, batch.n_classes)
     second = spectrum * mass + penalty
     mass[:, :, 0] = torch.inf
-    return ClassAxes(second, mass, contrasts, laplacian, shares, shares @ laplacian)
+    return ClassAxes(second, mass, contrasts, laplacian, shares)
 
 
 def _sum_rows(batch: Batch, weights: Tensor, products: Products) -> tuple[Tensor, Tensor]:
