@@ -222,6 +222,39 @@ def test_the_gradient_reached_is_the_gradient_reported():
         assert out.n_iterations[0] > 0
 
 
+@pytest.mark.parametrize("precision", ["float32", "int8"])
+def test_the_gradient_reported_of_classes_is_the_whole_gradient(precision):
+    """What moves all classes alike belongs to it: only the penalty pulls there."""
+    rng = np.random.default_rng(12)
+    matrix = vectors(rng, 1500, 40, 30.0)
+    problem = multiclass(rng, matrix, 6)
+    space = Space(matrix, standardise=False, device=CPU, precision=precision)
+    design = space.prepare(torch.arange(1500)).design
+    outcomes = torch.from_numpy(problem.targets[:, None] == np.arange(6))
+    batch = Batch(
+        design,
+        LOSSES["multinomial"],
+        n_classes=6,
+        outcomes=outcomes,
+        units=torch.zeros(1, dtype=torch.int64),
+        masks=torch.ones(1500, 1, dtype=torch.bool),
+        folds=torch.zeros(1, dtype=torch.int64),
+        strength=torch.ones(1, dtype=torch.float64),
+        scales=None,
+        tolerance=1e-6,
+    )
+    solution = newton.solve(batch, start_point(batch))
+    assert solution.converged.all()
+    x = design.double().coordinates.double()
+    w, b = solution.point.coefficients.double(), solution.point.intercepts.double()
+    residuals = torch.softmax(x @ w + b, dim=1) - outcomes.double()
+    gradient = (x.T @ residuals + w) / (x.square().sum() / 1500).sqrt()
+    norm = float(torch.cat([gradient, residuals.sum(dim=0)[None]]).norm()) / 1500
+    assert norm <= 1e-6
+    assert norm == pytest.approx(float(solution.gradient_norm[0]), rel=0.2, abs=3e-8)
+    assert float(w.mean(dim=1).norm()) <= 1e-5 * float(w.norm())
+
+
 def test_a_fit_that_does_not_converge_is_reported_and_not_used(monkeypatch):
     rng = np.random.default_rng(2)
     matrix = vectors(rng, 300, 30, 30.0)

@@ -43,7 +43,7 @@ def multiply_back(products, values, blocks):
 @given(
     precision=st.sampled_from(["bfloat16", "int8"]),
     n=st.integers(2, 90),
-    width=st.integers(1, 40),
+    width=st.integers(2, 40),
     columns=st.integers(1, 20),
     scale=st.sampled_from([1e-6, 1.0, 1e6]),
     seed=st.integers(0, 1000),
@@ -85,6 +85,11 @@ def test_some_rows_of_a_rounded_matrix_are_the_rounded_matrix_of_these_rows(prec
     assert torch.equal(found, multiply(rounded, coefficients, 40)[rows])
 
 
+def test_a_single_feature_is_not_rounded():
+    for precision in ("float32", "bfloat16", "int8"):
+        assert round_matrix(torch.ones(9, 1), precision) is None
+
+
 def test_columns_of_zeros_and_features_that_are_constant_stay_zero():
     rounded = round_matrix(torch.zeros(10, 3), "int8")
     assert torch.equal(multiply(rounded, torch.zeros(3, 2), 10), torch.zeros(10, 2))
@@ -109,11 +114,16 @@ def make_batch(design, loss, outcomes, masks, strength):
     )
 
 
-def logistic_batch(design, rng, signal):
+def draw_batch(design, rng, signal, n_classes):
+    """Three folds of one column, or of classes that follow each other along a signal."""
     n = len(signal)
-    targets = torch.from_numpy(signal + rng.logistic(size=n) > 0)[:, None]
+    noisy = torch.from_numpy(signal + rng.logistic(size=n))
     masks = torch.from_numpy(np.arange(n)[:, None] % 3 != np.arange(3))
-    return make_batch(design, "logistic", targets, masks, [0.1, 1.0, 10.0])
+    strength = [0.1, 1.0, 10.0]
+    if n_classes == 1:
+        return make_batch(design, "logistic", (noisy > 0)[:, None], masks, strength)
+    codes = (noisy.argsort().argsort() * n_classes // n)[:, None] == torch.arange(n_classes)
+    return make_batch(design, "multinomial", codes, masks, strength)
 
 
 MISLEADING = {
@@ -126,9 +136,10 @@ MISLEADING = {
 }
 
 
+@pytest.mark.parametrize("n_classes", [1, 4])
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("products", MISLEADING)
-def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed):
+def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_classes):
     class Misleading(Int8):
         def finish(self, sums):
             return MISLEADING[products](super().finish(sums))
@@ -141,10 +152,11 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed):
     expected, found = (
         newton.solve(batch, start_point(batch))
         for batch in (
-            logistic_batch(Dense(coordinates, None), np.random.default_rng(seed), signal),
-            logistic_batch(
-                Dense(coordinates, None, rounded=misleading), np.random.default_rng(seed), signal
-            ),
+            draw_batch(design, np.random.default_rng(seed), signal, n_classes)
+            for design in (
+                Dense(coordinates, None),
+                Dense(coordinates, None, rounded=misleading),
+            )
         )
     )
     assert found.converged.all()
@@ -178,10 +190,12 @@ def test_rounding_that_moves_all_classes_alike_does_not_lead_astray(precision, s
 
 
 def test_8_bits_are_chosen_where_they_are_quick_and_only_there(monkeypatch):
-    result = torch.zeros(1, 1, dtype=torch.int32)
-    monkeypatch.setattr(torch, "_int_mm", lambda *_: result)
+    def nothing(left, right):
+        return torch.zeros(len(left), right.shape[1], dtype=torch.int32)
+
+    monkeypatch.setattr(torch, "_int_mm", nothing)
     assert find_precision.__wrapped__("cpu") == "int8"
-    monkeypatch.setattr(torch, "_int_mm", lambda *_: time.sleep(0.2) or result)
+    monkeypatch.setattr(torch, "_int_mm", lambda *both: time.sleep(0.2) or nothing(*both))
     assert find_precision.__wrapped__("cpu") != "int8"
 
 

@@ -2,8 +2,9 @@
 
 `solve_problems` groups problems by their rows, makes one design for each group, and fits all
 systems (a label in a fold) of a group in blocks that fit the memory budget. The mathematics is in
-`newton` (all systems at once), `designs` (the matrices as operators), `losses`, `spaces` (rotation
-and scaling), `leastsquares`; `groups` and `fits` hold what is solved together and how C is chosen.
+`approach` and `newton` (all systems at once), `designs` (the matrices as operators), `losses`,
+`spaces` (rotation and scaling), `leastsquares`; `groups` and `fits` hold what is solved together
+and how C is chosen.
 """
 
 import time

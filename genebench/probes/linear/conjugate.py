@@ -138,6 +138,6 @@ def _curve(batch: Batch, weights: list[Tensor], change: Pair, products: Products
         else:
             intercepts.index_add_(0, span.columns, shifts)
             for whole, added in zip(sums, part, strict=True):
-                whole.index_add_(0, span.columns, added)
+                whole.index_add_(products.column_axis, span.columns, added)
     curved = balance(products.finish(sums), batch.n_classes)
     return curved + batch.penalise(change[0]), intercepts

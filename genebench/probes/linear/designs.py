@@ -62,12 +62,15 @@ class Products(ABC):
 
     Attributes:
         precision: What its numbers are rounded to, if to less than they are given in.
-        is_dense: Whether every block of rows costs its own rows and columns only; then sums are
-            (columns, width).
+        is_dense: Whether every block of rows costs its own rows and columns only.
+        column_axis: Of the sums of an adjoint product.
+        noise: Root mean square of what is rounded away of values between -1 and 1.
     """
 
     precision: str = ""
+    noise: float = 0.0
     is_dense: bool = False
+    column_axis: int = 1
 
     @abstractmethod
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
@@ -181,6 +184,7 @@ class Dense(Design):
         self.spectrum = sum_columns(coordinates, squares=True).to(self.dtype)
 
     is_dense = True
+    column_axis = 0
 
     @override
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:

@@ -76,9 +76,9 @@ def _multinomial_slopes(
 
 def _multinomial_curve(change: Tensor, weights: Tensor, n_classes: int) -> Tensor:
     moved, probabilities = _by_system(change, n_classes), _by_system(weights, n_classes)
-    mean = moved.mul_(probabilities).sum(dim=2, keepdim=True)
-    moved.addcmul_(probabilities, mean, value=-1.0)
-    return change
+    # p (v - p' v): what automatic differentiation makes of a softmax, in one pass.
+    curved: Tensor = torch._softmax_backward_data(moved, probabilities, 2, change.dtype)
+    return curved.flatten(1)
 
 
 LOSSES: dict[LossName, Loss] = {

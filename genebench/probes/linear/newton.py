@@ -5,20 +5,23 @@ All systems of a batch share one design, so each step is a product of matrices. 
 gradient is small. Systems leave as they converge.
 """
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from genebench.probes.linear.approach import approach
 from genebench.probes.linear.axes import Axes, Pair, find_axes
-from genebench.probes.linear.batches import Batch, Point, balance, columns_of, spread, sum_systems
-from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step, inner
-from genebench.probes.linear.designs import Products, row_blocks
-from genebench.probes.linear.planes import Plane
+from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
+from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
+from genebench.probes.linear.designs import Products
+from genebench.probes.linear.lines import Line
+from genebench.probes.linear.slopes import Slope, find_slope, gradient_norm
 
 MAX_STEPS = 60
 IDLE_STEPS = 5
+# The preconditioner is found again once an objective has fallen by this share.
+REFRESH = 0.01
 NOISE = 1e-5
 SETTLED = 10.0
 # Equations are solved to the share of the first gradient that is left, to this power, but at least
@@ -47,38 +50,6 @@ class Solution:
     n_products: int
 
 
-@dataclass(frozen=True)
-class _Slope:
-    """The objective and its derivatives at a point."""
-
-    total: Tensor
-    gradient: Tensor
-    intercept_gradient: Tensor
-    weights: Tensor
-
-    def along(self, changes: Sequence[Point]) -> Tensor:
-        """(changes, columns) float64 slopes along changes."""
-        gradient = self.gradient, self.intercept_gradient
-        return torch.stack(
-            [inner(gradient, (part.coefficients, part.intercepts)) for part in changes]
-        ).double()
-
-    def take(self, systems: Tensor, columns: Tensor) -> "_Slope":
-        return _Slope(
-            self.total[systems],
-            self.gradient.index_select(1, columns),
-            self.intercept_gradient[columns],
-            self.weights.index_select(1, columns),
-        )
-
-    def put(self, part: "_Slope", systems: Tensor, columns: Tensor) -> None:
-        """Write what some of the systems, which have these columns, have come to."""
-        self.total[systems] = part.total
-        self.gradient.index_copy_(1, columns, part.gradient)
-        self.intercept_gradient[columns] = part.intercept_gradient
-        self.weights.index_copy_(1, columns, part.weights)
-
-
 def solve(batch: Batch, start: Point) -> Solution:
     """Minimise all systems of a batch.
 
@@ -93,9 +64,13 @@ def solve(batch: Batch, start: Point) -> Solution:
         Where they ended, converged or not.
     """
     rounded = batch.design.rounded
+    products = batch.design if rounded is None else rounded
+    first = None
+    if batch.n_classes > 1:
+        first = approach(batch, start, products)
+    solution = _descend(batch, start, products, first)
     if rounded is None:
-        return _descend(batch, start, batch.design)
-    solution = _descend(batch, start, rounded)
+        return solution
     left = (~solution.converged).nonzero().flatten()
     if not len(left):
         return solution
@@ -107,24 +82,35 @@ def solve(batch: Batch, start: Point) -> Solution:
     return replace(solution, n_products=solution.n_products + rest.n_products)
 
 
-def _descend(batch: Batch, start: Point, products: Products) -> Solution:
-    """See `solve`; `products` are those that only steer."""
+def _descend(
+    batch: Batch, start: Point, products: Products, first: Tensor | None = None
+) -> Solution:
+    """See `solve`.
+
+    Args:
+        batch: The systems.
+        start: Where to start.
+        products: Those that only steer.
+        first: (systems,) norms of the gradients where all began, if not here.
+    """
     device = batch.strength.device
     systems = torch.arange(batch.n_systems, device=device)
     norms = torch.full((batch.n_systems,), torch.inf, dtype=torch.float64, device=device)
     steps = torch.zeros_like(systems)
     settled = torch.zeros_like(systems, dtype=torch.bool)
-    n_classes, point = batch.n_classes, start
-    values = start.values
-    slope = _slope(batch, start.coefficients, values.__getitem__, torch.empty_like(values))
-    first = best = _gradient_norm(batch, slope)
-    lowest = slope.total
+    n_classes, point, values = batch.n_classes, start, start.values
+    slope = find_slope(
+        batch, start.coefficients, values.__getitem__, torch.empty_like(values), batch.design
+    )
+    best = gradient_norm(batch, slope)
+    first = best if first is None else first
+    lowest = known = slope.total
     idle = torch.zeros_like(systems)
-    last: Point | None = None
     n_products = 0
     for step in range(MAX_STEPS + 1):
-        norm = _gradient_norm(batch, slope)
-        axes = find_axes(batch, slope.weights, products)
+        norm = gradient_norm(batch, slope)
+        if step == 0 or bool((slope.total < (1 - REFRESH) * known).any()):
+            known, axes = slope.total, find_axes(batch, slope.weights, products)
         falls = (norm < 0.7 * best) | (slope.total < lowest - NOISE * lowest.abs())
         idle = torch.where(falls, 0, idle + 1)
         best, lowest = torch.minimum(best, norm), torch.minimum(lowest, slope.total)
@@ -146,8 +132,7 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
             columns = columns_of(keep, n_classes)
             batch, point, slope = batch.take(keep), point.take(columns), slope.take(keep, columns)
             systems, first, best, idle = systems[keep], first[keep], best[keep], idle[keep]
-            lowest, left = lowest[keep], left[keep]
-            last = last and last.take(columns)
+            lowest, left, known = lowest[keep], left[keep], known[keep]
             norm, axes = norm[keep], axes.take(keep, columns)
             done = done[keep]
         forcing = torch.clamp((norm / first) ** POWER, max=FORCING)
@@ -155,9 +140,7 @@ def _descend(batch: Batch, start: Point, products: Products) -> Solution:
         gradient = slope.gradient, slope.intercept_gradient
         change, n = find_step(batch, slope.weights, gradient, axes, forcing, ~done, products)
         n_products += n
-        slope, moved = _advance(batch, point, slope, change, last)
-        # Whole steps are nearly always good for single columns, which have one class to move.
-        last = moved if n_classes > 1 else None
+        slope = _advance(batch, point, slope, change)
     if point is not start:
         _put(start, point, columns_of(systems, n_classes))
     return Solution(start, norms, settled, steps, n_products)
@@ -169,45 +152,7 @@ def _put(whole: Point, part: Point, columns: Tensor) -> None:
     whole.values.index_copy_(1, columns, part.values)
 
 
-def _slope(
-    batch: Batch, coefficients: Tensor, values: Callable[[slice], Tensor], weights: Tensor
-) -> _Slope:
-    """Objective, gradient and what the second derivatives need, in one pass over the rows.
-
-    Args:
-        batch: The systems.
-        coefficients: (width, columns), where they stand.
-        values: Gives the values there of a block of rows.
-        weights: (n, columns) that the slope's weights are written to.
-    """
-    design, loss = batch.design, batch.loss
-    n_columns = weights.shape[1]
-    sums = design.zeros(n_columns)
-    total = torch.zeros(batch.n_systems, dtype=torch.float64, device=weights.device)
-    intercept_gradient = total.new_zeros(n_columns)
-    for block in row_blocks(len(weights), n_columns, weights.itemsize):
-        losses, residuals, weights[block] = loss.slopes(
-            values(block), batch.targets(block), batch.mask(block)
-        )
-        total += losses
-        intercept_gradient += residuals.sum(dim=0)
-        design.collect(sums, block, residuals)
-    penalty = batch.penalise(coefficients)
-    total += sum_systems(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
-    dtype = weights.dtype
-    gradient = balance(design.finish(sums).add_(penalty), batch.n_classes)
-    return _Slope(total, gradient, intercept_gradient.to(dtype), weights)
-
-
-def _gradient_norm(batch: Batch, slope: _Slope) -> Tensor:
-    """(systems,) |gradient| / n_train with features at unit root mean square length."""
-    length = (batch.design.spectrum.sum() / batch.design.n_rows).clamp_min(1e-30)
-    square = slope.gradient.double().square().sum(dim=0) / length
-    square += slope.intercept_gradient.double().square()
-    return sum_systems(square, batch.n_classes).sqrt() / batch.n_train
-
-
-def _left(batch: Batch, point: Point, slope: _Slope, axes: Axes) -> Tensor:
+def _left(batch: Batch, point: Point, slope: Slope, axes: Axes) -> Tensor:
     """(systems,) how much the objective has left to fall, 1 where it is little enough.
 
     The Newton decrement (Boyd and Vandenberghe 2004, section 9.5), its second derivatives taken as
@@ -227,36 +172,29 @@ def _left(batch: Batch, point: Point, slope: _Slope, axes: Axes) -> Tensor:
     return decrement / (SETTLED * batch.tolerance * (100 * signal).clamp(3e-3, 1.0))
 
 
-def _look(plane: Plane, lengths: Tensor, weights: Tensor) -> _Slope:
-    """The slope after steps of these lengths; see `_slope`."""
-    return _slope(plane.batch, plane.coefficients(lengths), plane.values(lengths), weights)
-
-
-def _advance(
-    batch: Batch, point: Point, slope: _Slope, change: Pair, last: Point | None
-) -> tuple[_Slope, Point]:
-    """Step along a change and the last one, to near where the objective is lowest.
+def _advance(batch: Batch, point: Point, slope: Slope, change: Pair) -> Slope:
+    """Step along a change, in place, to near where the objective is lowest on it.
 
     Returns:
-        The slope there, and how the point moved.
+        The slope there.
     """
-    n_classes = batch.n_classes
+    n_classes, weights = batch.n_classes, slope.weights
     falls = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
     # Rounded products can turn a direction uphill, or beyond the numbers; it is not taken then.
-    is_down = spread(falls.isfinite() & (falls < 0), n_classes, slope.weights).bool()
-    coefficients, intercepts = (torch.where(is_down, part, 0.0) for part in change)
-    new = Point(coefficients, intercepts, batch.design.multiply(coefficients, intercepts))
-    changes = (new,) if last is None else (new, last)
-    plane = Plane(batch, point, changes, slope.total, slope.along(changes))
-    lengths = plane.whole
-    slope = _look(plane, lengths, slope.weights)
-    slopes = slope.along(changes)
-    is_good = plane.is_good(slope.total, slopes)
+    is_down = falls.isfinite() & (falls < 0)
+    taken = spread(is_down, n_classes, weights).bool()
+    coefficients, intercepts = (torch.where(taken, part, 0.0) for part in change)
+    moved = Point(coefficients, intercepts, batch.design.multiply(coefficients, intercepts))
+    line = Line(batch, point, moved, slope.total, torch.where(is_down, falls, 0.0))
+    length = torch.ones_like(falls)
+    slope = line.look(length, weights)
+    rises = line.slope_at(slope)
+    is_good = line.is_good(length, slope.total, rises)
     if not bool(is_good.all()):
         bad = (~is_good).nonzero().flatten()
         columns = columns_of(bad, n_classes)
-        part = plane.take(bad, columns)
-        better = part.search(slopes[:, columns])
-        lengths[:, columns] = better
-        slope.put(_look(part, better, torch.empty_like(part.point.values)), bad, columns)
-    return slope, plane.move(lengths)
+        part = line.take(bad, columns)
+        length[bad] = shorter = part.search(rises[bad])
+        slope.put(part.look(shorter, torch.empty_like(part.point.values)), bad, columns)
+    line.move(length)
+    return slope

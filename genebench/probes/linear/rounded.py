@@ -15,7 +15,7 @@ from torch import Tensor
 from typing_extensions import override
 
 from genebench.matmul import best_times, quick_products
-from genebench.probes.linear.designs import BLOCK_BYTES, Products, row_blocks
+from genebench.probes.linear.designs import BLOCK_BYTES, Dense, Products, row_blocks
 
 Steering = Literal["float32", "bfloat16", "int8"]
 
@@ -44,8 +44,13 @@ class Rounded(Products):
         """The matrix of some of the rows."""
 
     @override
+    def some(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
+        # Columns first, of which some are copied at a fiftieth of the price.
+        return tuple(tensor.index_select(0, columns) for tensor in projected)
+
+    @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        shape = n_columns, self.codes.shape[1]
+        shape = self.codes.shape[1], n_columns
         return (torch.zeros(shape, dtype=torch.float32, device=self.codes.device),)
 
 
@@ -53,6 +58,7 @@ class Bfloat16(Rounded):
     """Numbers of 8 significant bits."""
 
     precision = "bfloat16"
+    noise = 0.001
 
     @override
     def take(self, rows: Tensor) -> "Bfloat16":
@@ -60,19 +66,19 @@ class Bfloat16(Rounded):
 
     @override
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return (coefficients.bfloat16(),)
+        return (coefficients.bfloat16().T.contiguous(),)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        return (self.codes[block] @ projected[0]).float()
+        return (self.codes[block] @ projected[0].T).float()
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        sums[0].add_(values.bfloat16().T @ self.codes[block])
+        sums[0].add_(self.codes[block].T @ values.bfloat16())
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return sums[0].T.contiguous()
+        return sums[0]
 
 
 class Int8(Rounded):
@@ -87,6 +93,7 @@ class Int8(Rounded):
     """
 
     precision = "int8"
+    noise = 0.003
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         super().__init__(codes)
@@ -99,12 +106,7 @@ class Int8(Rounded):
     @override
     def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
         codes, scale = _encode(coefficients * self.scale[:, None])
-        # Columns first: some of them are then copied at a fiftieth of the price.
         return codes.T.contiguous(), scale
-
-    @override
-    def some(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.index_select(0, columns) for tensor in projected)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
@@ -114,16 +116,11 @@ class Int8(Rounded):
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
         codes, scale = _encode(values)
-        n_columns = codes.shape[1]
-        if n_columns == 1:
-            # torch 2.13 multiplies a single transposed column wrongly.
-            codes = codes.repeat(1, 2)
-        products = torch._int_mm(codes.T, self.codes[block])[:n_columns]
-        sums[0].addcmul_(products.float(), scale[:, None])
+        sums[0].addcmul_(torch._int_mm(self.codes[block].T, codes).float(), scale)
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return (sums[0] * self.scale).T.contiguous()
+        return sums[0] * self.scale[:, None]
 
 
 def _encode(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -134,21 +131,24 @@ def _encode(values: Tensor) -> tuple[Tensor, Tensor]:
 
 def _greatest(values: Tensor) -> Tensor:
     """(columns,) greatest absolute values, of rows four abreast: the wider, the quicker."""
-    sizes = values.abs()
-    whole = len(sizes) // ABREAST * ABREAST
+    whole = len(values) // ABREAST * ABREAST
     if not whole:
-        return sizes.amax(dim=0)
-    abreast = sizes[:whole].view(-1, ABREAST * sizes.shape[1]).amax(dim=0)
-    return torch.cat([abreast.view(ABREAST, -1), sizes[whole:]]).amax(dim=0)
+        return values.abs().amax(dim=0)
+    abreast = values[:whole].view(-1, ABREAST * values.shape[1])
+    ends = torch.cat([abreast.amax(dim=0), abreast.amin(dim=0)]).view(2 * ABREAST, -1)
+    return torch.cat([ends, values[whole:]]).abs_().amax(dim=0)
 
 
 def round_matrix(coordinates: Tensor, precision: Steering) -> Rounded | None:
-    """A (n, width) float32 matrix in a precision; None for float32, in which it is already."""
-    match precision:
-        case "float32":
-            return None
-        case "bfloat16":
-            return Bfloat16(coordinates.bfloat16())
+    """A (n, width) float32 matrix in a precision; None where there is nothing to gain.
+
+    That is for float32, in which it is already, and for a single feature, whose products in 8 bits
+    torch 2.13 moreover gets wrong (a matrix of one column, transposed).
+    """
+    if precision == "float32" or coordinates.shape[1] == 1:
+        return None
+    if precision == "bfloat16":
+        return Bfloat16(coordinates.bfloat16())
     scale = coordinates.abs().amax(dim=0).clamp_min_(TINY).div_(LEVELS)
     codes = torch.empty_like(coordinates, dtype=torch.int8)
     for block in row_blocks(*coordinates.shape):
@@ -158,21 +158,28 @@ def round_matrix(coordinates: Tensor, precision: Steering) -> Rounded | None:
 
 @cache
 def find_precision(device: str) -> Steering:
-    """Time one product of the inner loop's shape in each precision.
+    """Time products of the inner loop's shape, there and back, in each precision.
 
     8 bits are tried on a CPU only: elsewhere their products take certain shapes only.
     """
-    rows, width, columns = 4096, 1024, BLOCK_BYTES // (4 * 4096)
-    left, right = torch.ones(rows, width, device=device), torch.ones(width, columns, device=device)
-    half = left.bfloat16(), right.bfloat16()
-    products: dict[Steering, Callable[[], Tensor]] = {
-        "float32": lambda: left @ right,
-        "bfloat16": lambda: half[0] @ half[1],
-    }
+    rows, width = slice(0, 2048), 1024
+    left = torch.ones(rows.stop, width, device=device)
+    right = torch.ones(width, BLOCK_BYTES // (4 * rows.stop), device=device)
+
+    def both_ways(precision: Steering) -> Callable[[], Tensor]:
+        products: Products = round_matrix(left, precision) or Dense(left, None)
+        projected, sums = products.project(right), products.zeros(right.shape[1])
+
+        def multiply() -> Tensor:
+            products.collect(sums, rows, products.rows(projected, rows))
+            return sums[0]
+
+        return multiply
+
+    found: list[Steering] = ["float32", "bfloat16"]
     if torch.device(device).type == "cpu":
-        whole = left.to(torch.int8), right.to(torch.int8)
-        products["int8"] = lambda: torch._int_mm(*whole)
+        found.append("int8")
     with quick_products():
-        seconds = dict(zip(products, best_times(list(products.values())), strict=True))
+        seconds = dict(zip(found, best_times([both_ways(one) for one in found]), strict=True))
     seconds["float32"] /= WORTHWHILE
     return min(seconds, key=seconds.__getitem__)

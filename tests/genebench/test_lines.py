@@ -1,0 +1,103 @@
+"""Where steps end: the conditions of Wolfe, against objectives computed apart in numpy."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from genebench.probes.linear.batches import Batch, Point
+from genebench.probes.linear.designs import Dense
+from genebench.probes.linear.lines import FLAT, Line
+from genebench.probes.linear.losses import LOSSES
+
+N, D = 60, 4
+STRENGTHS = np.array([0.1, 1.0, 10.0])
+
+
+def make_line(seed, lengths):
+    """Three systems that stand anywhere, each with a downhill change of its own length."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(N, D)), rng.integers(0, 2, N)
+    masks = np.arange(N)[:, None] % 3 != np.arange(3)
+    batch = Batch(
+        Dense(torch.from_numpy(x), None),
+        LOSSES["logistic"],
+        n_classes=1,
+        outcomes=torch.from_numpy(y)[:, None],
+        units=torch.zeros(3, dtype=torch.int64),
+        masks=torch.from_numpy(masks),
+        folds=torch.arange(3),
+        strength=torch.from_numpy(STRENGTHS),
+        scales=None,
+        tolerance=1e-6,
+    )
+    coefficients, intercepts = rng.normal(size=(D, 3)), rng.normal(size=3)
+
+    def residuals(values):
+        return 1 / (1 + np.exp(-np.clip(values, -700, 700))) - y[:, None]
+
+    def look(change, steps):
+        """(3,) objectives and their slopes along the change."""
+        w, b = coefficients + change[0] * steps, intercepts + change[1] * steps
+        values, moved = x @ w + b, x @ change[0] + change[1]
+        losses = np.logaddexp(0, values) - y[:, None] * values
+        totals = (losses * masks).sum(axis=0) + STRENGTHS / 2 * (w**2).sum(axis=0)
+        slopes = (residuals(values) * moved * masks).sum(axis=0)
+        return totals, slopes + STRENGTHS * (w * change[0]).sum(axis=0)
+
+    rest = residuals(x @ coefficients + intercepts) * masks
+    down = -np.vstack([x.T @ rest + STRENGTHS * coefficients, rest.sum(axis=0)])
+    down *= lengths / np.linalg.norm(down, axis=0)
+    change = down[:D], down[D]
+    tensors = tuple(torch.from_numpy(part.copy()) for part in change)
+    point = Point(
+        torch.from_numpy(coefficients.copy()),
+        torch.from_numpy(intercepts.copy()),
+        torch.from_numpy(x @ coefficients + intercepts),
+    )
+    begin = [torch.from_numpy(part) for part in look(change, 0.0)]
+    moved = Point(*tensors, batch.design.multiply(*tensors))
+    return Line(batch, point, moved, *begin), lambda steps: look(change, steps)
+
+
+@settings(deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    powers=st.lists(st.floats(-2, 9), min_size=3, max_size=3),
+)
+def test_a_step_ends_lower_and_near_where_its_line_is_lowest(seed, powers):
+    line, look = make_line(seed, 10.0 ** np.array(powers))
+    whole = torch.ones(3, dtype=torch.float64)
+    total, slope = (torch.from_numpy(part) for part in look(1.0))
+    is_good = line.is_good(whole, total, slope)
+    bad = (~is_good).nonzero().flatten()
+    length = whole.clone()
+    length[bad] = line.take(bad, bad).search(slope[bad])
+    assert bool(((length > 0) & (length <= 1)).all())
+    totals, slopes = look(length.numpy())
+    assert (totals < look(0.0)[0]).all()
+    assert (slopes <= FLAT * np.abs(look(0.0)[1]) * (1 + 1e-9)).all()
+    is_short = length.numpy() < 1
+    assert (np.abs(slopes) <= FLAT * np.abs(look(0.0)[1]) * (1 + 1e-9))[is_short].all()
+    line.move(length)
+    point = line.point
+    expected = line.batch.design.multiply(point.coefficients, point.intercepts)
+    torch.testing.assert_close(point.values, expected)
+
+
+def test_an_end_beyond_the_numbers_is_only_an_end():
+    line, look = make_line(1, np.full(3, 1e3))
+    beyond = torch.tensor([torch.nan, torch.inf, torch.nan], dtype=torch.float64)
+    length = line.search(beyond)
+    assert ((length > 0) & (length < 1)).all()
+    assert (look(length.numpy())[0] < look(0.0)[0]).all()
+
+
+@pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
+def test_what_is_beyond_the_numbers_is_not_good(wrong):
+    line, _ = make_line(0, np.ones(3))
+    whole, nothing = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
+    bad = torch.full((3,), wrong, dtype=torch.float64)
+    assert not line.is_good(whole, bad, nothing).any()
+    assert not line.is_good(whole, line.total - 1, bad).any()
