@@ -6,8 +6,8 @@ from genebench.probes.linear.rounded import Steering, find_precision
 from genebench.settings import Precision
 
 # Tensors of (rows, columns) that live at once while a block of columns is solved: values, how they
-# move and have moved, weights, and their copies as threads share them, as systems leave and as some
-# of them search for a better step.
+# move, weights, what pairs sum over, and their copies as threads share them, as systems leave and
+# as some of them search for a better step.
 ROW_TENSORS = 11
 # Tensors of (width, columns): coefficients now and ahead, gradient, those of the conjugate
 # gradients, scales, the last change, the preconditioner.
