@@ -3,6 +3,7 @@
 import os
 import resource
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -85,36 +86,45 @@ def measure_peak(dtype: torch.dtype) -> float:
     return float(2 * 4096 * 1024 * 512 / min(times[1:]) / 1e9)
 
 
-def count_products() -> FlopCounterMode:
-    """Counts the floating point operations of all matrix products, added in place or not."""
+def count_products(found: Counter[torch.dtype]) -> FlopCounterMode:
+    """Adds the floating point operations of all matrix products to `found`, by type of number."""
 
-    def count(left: torch.Size, right: torch.Size, *_: object, **__: object) -> int:
-        return 2 * left.numel() * right[1]
+    def count(left: torch.Tensor, right: torch.Tensor, *_: object, **__: object) -> int:
+        done = 2 * left.numel() * right.shape[-1]
+        found[left.dtype] += done
+        return done
 
-    added: dict[Any, Any] = {
-        torch.ops.aten.addmm_: lambda _sums, *parts, **named: count(*parts, **named),
-        torch.ops.aten._int_mm: count,
+    def count_added(_sums: torch.Tensor, *parts: Any, **named: object) -> int:
+        return count(*parts, **named)
+
+    for counter in (count, count_added):
+        # Else it is given shapes alone.
+        counter._get_raw = True  # type: ignore[attr-defined]
+    operators = torch.ops.aten
+    counts: dict[Any, Any] = {
+        operators.mm: count,
+        operators.bmm: count,
+        operators._int_mm: count,
+        operators.addmm_: count_added,
+        operators.baddbmm: count_added,
     }
-    return FlopCounterMode(display=False, custom_mapping=added)
+    return FlopCounterMode(display=False, custom_mapping=counts)
 
 
-def compare_with_peak(counter: FlopCounterMode, seconds: float) -> dict[str, float]:
+def compare_with_peak(found: Counter[torch.dtype], seconds: float) -> dict[str, float]:
     """What part of a run's time its products would take at the machine's peak.
 
     Args:
-        counter: Has seen all products of a run, those in 8 bits among them.
+        found: Floating point operations of a run.
         seconds: The run took.
     """
-    whole = counter.get_flop_counts()["Global"].get(torch.ops.aten._int_mm, 0) / 1e9
-    single = counter.get_total_flops() / 1e9 - whole
-    peak, peak_whole = measure_peak(torch.float32), measure_peak(torch.int8)
+    peaks = {dtype: measure_peak(dtype) for dtype in {torch.float32, *found}}
+    rounded = found[torch.int8] + found[torch.bfloat16]
     return {
-        "gflops": (single + whole) / seconds,
-        "share_int8": whole / (single + whole),
-        "peak_gflops": peak,
-        "peak_gflops_int8": peak_whole,
-        "share_of_peak": (single / peak + whole / peak_whole) / seconds,
-    }
+        "gflops": found.total() / 1e9 / seconds,
+        "share_rounded": rounded / found.total(),
+        "share_of_peak": sum(n / 1e9 / peaks[dtype] for dtype, n in found.items()) / seconds,
+    } | {f"peak_gflops_{str(dtype).removeprefix('torch.')}": x for dtype, x in peaks.items()}
 
 
 def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
@@ -133,7 +143,8 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
     seconds, cpu_seconds = min(times)
     peak_memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
     # The counter sees its own thread only, so this run is on one.
-    with limit_threads(1), count_products() as counter:
+    found: Counter[torch.dtype] = Counter()
+    with limit_threads(1), count_products(found):
         list(solve_problems(vectors, [problem], probe, protocol, settings))
     norms = np.concatenate([fold.gradient_norm for fold in output.folds])
     shared = {
@@ -142,7 +153,7 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
         "ours_cpu_s": cpu_seconds,
         "solver": output.solver,
         "gradient_norm": float(norms.max()),
-        **compare_with_peak(counter, seconds),
+        **compare_with_peak(found, seconds),
         "peak_memory_gib": peak_memory,
         "n_cores": os.cpu_count(),
     }

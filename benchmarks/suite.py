@@ -4,11 +4,13 @@ import csv
 import os
 import resource
 import time
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
 import yaml
 
 import genebench.protocols
@@ -93,10 +95,11 @@ def _count(
     seconds: float,
 ) -> dict[str, float]:
     """How near the peak it was, counted in a second run on one thread, the one the counter sees."""
-    with count_products() as counter:
+    found: Counter[torch.dtype] = Counter()
+    with count_products(found):
         list(evaluate(vectors, problems, probe, protocol, threads=1))
-    found = compare_with_peak(counter, seconds)
-    return found | {"share_outside_products": max(0.0, 1 - found["share_of_peak"])}
+    shares = compare_with_peak(found, seconds)
+    return shares | {"share_outside_products": max(0.0, 1 - shares["share_of_peak"])}
 
 
 def run_suite(table: Path, d: int, protocol_id: str) -> dict[str, Any]:
