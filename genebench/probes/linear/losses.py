@@ -26,7 +26,7 @@ class Loss:
         slopes: (values, targets, mask) to the (systems,) float64 sums of the losses, the residuals
             and the weights, the last two shaped like `values`.
         curve: (change, weights, number of classes) to the second derivatives times a change of the
-            values; overwrites `change`.
+            values; may overwrite `change`.
     """
 
     name: LossName

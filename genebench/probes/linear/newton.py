@@ -66,6 +66,7 @@ def solve(batch: Batch, start: Point) -> Solution:
     rounded = batch.design.rounded
     products = batch.design if rounded is None else rounded
     first = None
+    # Newton's steps hold from the start where there is one class to move.
     if batch.n_classes > 1:
         first = approach(batch, start, products)
     solution = _descend(batch, start, products, first)
