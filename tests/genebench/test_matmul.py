@@ -52,8 +52,9 @@ def test_products_inside_are_as_exact_as_float32_can_be(n, width, columns, trans
         added = torch.ones_like(found).addmm_(left, right)
     exact = left.double() @ right.double()
     length = (left.double().abs() @ right.double().abs()).max()
-    assert float((found - exact).abs().max() / length) < 1e-6
-    assert float((added - (exact + 1)).abs().max() / (length + 1)) < 1e-6
+    # Summed one after another, a row of 238 is wrong by 1.1e-6; in bfloat16 it is by 1e-3.
+    assert float((found - exact).abs().max() / length) < 5e-6
+    assert float((added - (exact + 1)).abs().max() / (length + 1)) < 5e-6
 
 
 @pytest.mark.parametrize(("seconds", "inside"), [(PLAIN_SLOW, "bf16"), (ONEDNN_SLOW, "none")])
