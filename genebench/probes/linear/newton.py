@@ -53,8 +53,9 @@ class Solution:
 def solve(batch: Batch, start: Point) -> Solution:
     """Minimise all systems of a batch.
 
-    Products that only steer are rounded ones where the design has them; systems that these do not
-    bring to their end go on without.
+    Systems of many classes are brought near first (`approach`). Products that only steer are
+    rounded ones where the design has them; systems that these do not bring to their end go on
+    without.
 
     Args:
         batch: The systems.
