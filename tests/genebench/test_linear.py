@@ -243,7 +243,10 @@ def test_the_gradient_reported_of_classes_is_the_whole_gradient(precision):
         scales=None,
         tolerance=1e-6,
     )
-    solution = newton.solve(batch, start_point(batch))
+    start = start_point(batch)
+    start.coefficients.add_(torch.from_numpy(rng.normal(size=(40, 1)).astype(np.float32)))
+    start.values.copy_(design.multiply(start.coefficients, start.intercepts))
+    solution = newton.solve(batch, start)
     assert solution.converged.all()
     x = design.double().coordinates.double()
     w, b = solution.point.coefficients.double(), solution.point.intercepts.double()
