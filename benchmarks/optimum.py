@@ -8,8 +8,9 @@ from benchmarks.baseline import Fit, Fitted
 from genebench.matmul import quick_products
 from genebench.probes import TEST, TRAIN, Problem
 from genebench.probes.linear import Settings, newton
-from genebench.probes.linear.batches import Batch, start_point
+from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.parts import Runs
 from genebench.probes.linear.spaces import Space
 
 
@@ -44,28 +45,31 @@ def fit_by_engine(
         design = space.prepare(torch.from_numpy(problem.rows[:, 0])).design
     targets = problem.targets if problem.targets.ndim == 2 else problem.targets[:, None]
     chosen = torch.from_numpy(np.stack([targets[:, label] for label, _ in fits], axis=1))
-    masks = np.stack([problem.split[:, fold] == TRAIN for _, fold in fits], axis=1)
+    masks = torch.from_numpy(
+        np.stack([problem.split[:, fold] == TRAIN for _, fold in fits], axis=1)
+    )
     batch = Batch(
         design,
         LOSSES["logistic"],
         n_classes=1,
         outcomes=chosen,
         units=torch.arange(len(fits)),
-        masks=torch.from_numpy(masks),
+        masks=masks,
         folds=torch.arange(len(fits)),
         strength=torch.ones(len(fits), dtype=torch.float64),
         scales=None,
         tolerance=settings.tolerance,
+        runs=Runs.of((slice(0, design.n_rows),), masks),
     )
     with quick_products():
-        point = newton.solve(batch, start_point(batch)).point
-    coefficients = design.to_features(point.coefficients).double().numpy().T
+        solution = newton.solve(batch, find_start(batch))
+    coefficients = design.to_features(solution.coefficients).double().numpy().T
     means = vectors[problem.rows[:, 0]].mean(axis=0, dtype=np.float64)
     result = []
     for number, fit in enumerate(fits):
         test = problem.split[:, fit[1]] == TEST
         w = coefficients[number]
-        b = float(point.intercepts[number]) - float(means @ w)
+        b = float(solution.intercepts[number]) - float(means @ w)
         scores = vectors[problem.rows[test, 0]].astype(np.float64) @ w + b
         result.append(Fitted(fit, scores, w[None], np.array([b])))
     return result

@@ -15,8 +15,11 @@ import genebench.protocols
 from genebench.probes import TEST, TRAIN, Probe, Problem
 from genebench.probes.linear import Settings, newton, solve_problems
 from genebench.probes.linear.axes import find_axes
-from genebench.probes.linear.batches import Batch, move_to, start_point
+from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.parts import ByPart, Runs
+from genebench.probes.linear.passes import move_to
+from genebench.probes.linear.slopes import find_slope
 from genebench.probes.linear.spaces import Space
 from genebench.protocols import Protocol
 
@@ -39,13 +42,14 @@ def make_batch(matrix, codes, classes, *, strength=0.5):
         space.prepare(torch.arange(n)).design.double(),
         LOSSES["multinomial" if classes > 1 else "logistic"],
         n_classes=classes,
-        outcomes=torch.from_numpy(codes[:, None] == np.arange(classes)),
+        outcomes=torch.from_numpy(codes if classes > 1 else codes == 0)[:, None],
         units=torch.tensor([0, 0]),
         masks=masks,
         folds=torch.tensor([0, 1]),
         strength=torch.full((2,), strength, dtype=torch.float64),
         scales=None,
         tolerance=1e-10,
+        runs=Runs.of((slice(0, n),), masks),
     )
 
 
@@ -57,10 +61,10 @@ def draw_batch(rng, n, d, classes):
 
 
 def axes_at(batch, point):
-    everything = slice(None)
-    mask, targets = batch.mask(everything), batch.targets(everything)
-    _, _, weights = batch.loss.slopes(point.values, targets, mask)
-    return find_axes(batch, weights, batch.design), weights
+    slope = find_slope(
+        batch, point.coefficients, point.values.__getitem__, batch.empty(), batch.design
+    )
+    return find_axes(batch, slope.weights, batch.design), slope.weights.tensors[0]
 
 
 def curve(batch, weights, coefficients, intercepts):
@@ -69,13 +73,15 @@ def curve(batch, weights, coefficients, intercepts):
     moved = batch.loss.curve(moved, weights, batch.n_classes)
     sums = batch.design.zeros(batch.n_columns)
     batch.design.collect(sums, slice(None), moved)
-    return batch.design.finish(sums) + batch.penalise(coefficients), moved.sum(dim=0)
+    products, over_rows = batch.design.finish(sums)
+    return products + batch.penalise(coefficients), over_rows
 
 
 def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_classes():
     rng = np.random.default_rng(1)
-    batch = draw_batch(rng, 200, 7, 4).take(torch.tensor([0]))
-    axes, weights = axes_at(batch, start_point(batch))
+    batch = draw_batch(rng, 200, 7, 4)
+    batch = batch.take(batch.some(torch.tensor([0])))
+    axes, weights = axes_at(batch, move_to(batch, find_start(batch)))
     coefficients = torch.from_numpy(rng.normal(size=(7, 4)))
     intercepts = torch.from_numpy(rng.normal(size=4))
     found, found_b = axes.divide(curve(batch, weights, coefficients, intercepts))
@@ -86,7 +92,7 @@ def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_
 
 def draw_point(rng, batch, scale):
     steps = torch.from_numpy(scale * rng.normal(size=(batch.design.width, batch.n_columns)))
-    return move_to(batch, steps, steps[0])
+    return move_to(batch, (steps, steps[0]))
 
 
 @settings(max_examples=25, deadline=None)
@@ -117,7 +123,7 @@ def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away():
     batch = make_batch(matrix, np.zeros(20_000, dtype=int), 2)
     space = Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
     batch = replace(batch, design=space.prepare(torch.arange(20_000)).design)
-    weights = torch.tensor([1.0, 5e-8]).repeat(20_000, 2)
+    weights = ByPart((torch.tensor([1.0, 5e-8]).repeat(20_000, 2),))
     axes = find_axes(batch, weights, batch.design)
     for part in axes.divide((torch.ones(3, 4), torch.ones(4))):
         assert part.isfinite().all()
@@ -152,9 +158,9 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
         name = "centre" if classes == 1 else "shares"
         return replace(axes, **{name: torch.zeros_like(getattr(axes, name))})
 
-    leaning = newton.solve(batch, start_point(batch))
+    leaning = newton.solve(batch, find_start(batch))
     monkeypatch.setattr(newton, "find_axes", find_upright_axes)
-    upright = newton.solve(batch, start_point(batch))
+    upright = newton.solve(batch, find_start(batch))
     assert leaning.converged.all()
     assert leaning.n_products <= 0.85 * upright.n_products
 
@@ -162,13 +168,12 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
 def test_the_axes_of_some_systems_are_those_among_all():
     rng = np.random.default_rng(2)
     batch = draw_batch(rng, 90, 4, 3)
-    axes, _ = axes_at(batch, start_point(batch))
+    axes, _ = axes_at(batch, move_to(batch, find_start(batch)))
     pair = (torch.from_numpy(rng.normal(size=(4, 6))), torch.from_numpy(rng.normal(size=6)))
-    columns = torch.arange(3, 6)
-    some = axes.take(torch.tensor([1]), columns)
-    found = some.divide((pair[0][:, columns], pair[1][columns]))
+    some = batch.some(torch.tensor([1]))
+    found = axes.take(some).divide(some.take(pair))
     for part, whole in zip(found, axes.divide(pair), strict=True):
-        torch.testing.assert_close(part, whole[..., columns])
+        torch.testing.assert_close(part, whole[..., 3:])
 
 
 @pytest.mark.parametrize("how", [Settings(), Settings(own_rows=0)], ids=["own", "shared"])

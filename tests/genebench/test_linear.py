@@ -19,11 +19,12 @@ import genebench.protocols
 from genebench.designs import thin_training
 from genebench.probes import TEST, TRAIN, UNUSED, Probe, Problem
 from genebench.probes.linear import Settings, newton, solve_problems
-from genebench.probes.linear.batches import Batch, start_point
+from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.groups import group_problems, inner_folds
 from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.pairs import prepare_pairs
+from genebench.probes.linear.parts import Runs
 from genebench.probes.linear.settings import plan_columns
 from genebench.probes.linear.spaces import Space
 from genebench.probes.linear.sparse import Sparse
@@ -192,23 +193,25 @@ def test_coefficients_and_intercept_equal_scikit_learn():
     targets = outcomes(rng, matrix.astype(float), 0.3)
     space = Space(matrix, standardise=False, device=CPU, precision="float32")
     design = space.prepare(torch.arange(500)).design
+    every = torch.ones(500, 1, dtype=torch.bool)
     batch = Batch(
         design,
         LOSSES["logistic"],
         n_classes=1,
         outcomes=torch.from_numpy(targets)[:, None],
         units=torch.tensor([0]),
-        masks=torch.ones(500, 1, dtype=torch.bool),
+        masks=every,
         folds=torch.tensor([0]),
         strength=torch.ones(1, dtype=torch.float64),
         scales=None,
         tolerance=1e-7,
+        runs=Runs.of((slice(0, 500),), every),
     )
-    point = newton.solve(batch, start_point(batch)).point
+    solution = newton.solve(batch, find_start(batch))
     model = logistic().fit(matrix.astype(float), targets)
-    coefficients = design.to_features(point.coefficients)[:, 0].numpy()
+    coefficients = design.to_features(solution.coefficients)[:, 0].numpy()
     np.testing.assert_allclose(coefficients, model.coef_[0], atol=1e-4 * np.abs(model.coef_).max())
-    intercept = float(point.intercepts[0]) - matrix.mean(axis=0) @ coefficients
+    intercept = float(solution.intercepts[0]) - matrix.mean(axis=0) @ coefficients
     assert intercept == pytest.approx(model.intercept_[0], abs=1e-3)
 
 
@@ -230,27 +233,27 @@ def test_the_gradient_reported_of_classes_is_the_whole_gradient(precision):
     problem = multiclass(rng, matrix, 6)
     space = Space(matrix, standardise=False, device=CPU, precision=precision)
     design = space.prepare(torch.arange(1500)).design
-    outcomes = torch.from_numpy(problem.targets[:, None] == np.arange(6))
+    codes, every = torch.from_numpy(problem.targets), torch.ones(1500, 1, dtype=torch.bool)
     batch = Batch(
         design,
         LOSSES["multinomial"],
         n_classes=6,
-        outcomes=outcomes,
+        outcomes=codes[:, None],
         units=torch.zeros(1, dtype=torch.int64),
-        masks=torch.ones(1500, 1, dtype=torch.bool),
+        masks=every,
         folds=torch.zeros(1, dtype=torch.int64),
         strength=torch.ones(1, dtype=torch.float64),
         scales=None,
         tolerance=1e-6,
+        runs=Runs.of((slice(0, 1500),), every),
     )
-    start = start_point(batch)
-    start.coefficients.add_(torch.from_numpy(rng.normal(size=(40, 1)).astype(np.float32)))
-    start.values.copy_(design.multiply(start.coefficients, start.intercepts))
+    start = find_start(batch)
+    start[0].add_(torch.from_numpy(rng.normal(size=(40, 1)).astype(np.float32)))
     solution = newton.solve(batch, start)
     assert solution.converged.all()
     x = design.double().coordinates.double()
-    w, b = solution.point.coefficients.double(), solution.point.intercepts.double()
-    residuals = torch.softmax(x @ w + b, dim=1) - outcomes.double()
+    w, b = solution.coefficients.double(), solution.intercepts.double()
+    residuals = torch.softmax(x @ w + b, dim=1) - torch.nn.functional.one_hot(codes, 6)
     gradient = (x.T @ residuals + w) / (x.square().sum() / 1500).sqrt()
     norm = float(torch.cat([gradient, residuals.sum(dim=0)[None]]).norm()) / 1500
     assert norm <= 1e-6
@@ -409,14 +412,17 @@ def test_products_with_pairs_are_those_of_the_joined_centred_matrix(join):
         )
         design = prepared.design
         features = torch.from_numpy(rng.normal(size=(joined.shape[1], 3)).astype(np.float32))
-        forward = design.multiply(design.to_coordinates(features)).numpy()
-        np.testing.assert_allclose(forward, joined @ features.numpy(), atol=1e-4)
+        intercepts = torch.tensor([0.0, 1.0, -2.0])
+        forward = design.multiply(design.to_coordinates(features), intercepts).numpy()
+        np.testing.assert_allclose(forward, joined @ features.numpy() + [0, 1, -2], atol=1e-4)
         values = torch.from_numpy(rng.normal(size=(300, 3)).astype(np.float32))
         sums = design.zeros(3)
         for block in (slice(0, 100), slice(100, 300)):
             design.collect(sums, block, values[block])
-        adjoint = design.to_features(design.finish(sums)).numpy()
+        adjoint, over_rows = design.finish(sums)
+        adjoint = design.to_features(adjoint).numpy()
         np.testing.assert_allclose(adjoint, joined.T @ values.numpy(), atol=1e-3)
+        np.testing.assert_allclose(over_rows, values.sum(dim=0), atol=1e-4)
         mask = torch.from_numpy((rng.random((300, 2)) < 0.5).astype(np.float32))
         variances = prepared.variances(mask).numpy()
         for column in range(2):
@@ -739,14 +745,18 @@ def test_products_without_the_zeros_equal_those_with_them():
     sparse = Sparse(csr_array(counts.astype(np.float64)), center)
     dense = Dense(torch.from_numpy(counts).double() - center, None)
     coefficients, weights = (torch.from_numpy(rng.random((n, 3))) for n in (60, 400))
-    np.testing.assert_allclose(sparse.multiply(coefficients), dense.multiply(coefficients))
+    intercepts = torch.from_numpy(rng.normal(size=3))
+    np.testing.assert_allclose(
+        sparse.multiply(coefficients, intercepts), dense.multiply(coefficients, intercepts)
+    )
     np.testing.assert_allclose(sparse.spectrum, dense.spectrum)
     sums = [design.zeros(3) for design in (sparse, dense)]
     for design, sum_ in zip((sparse, dense), sums, strict=True):
         for block in (slice(0, 150), slice(150, 400)):
             design.collect(sum_, block, weights[block])
-    np.testing.assert_allclose(sparse.finish(sums[0]), dense.finish(sums[1]))
-    second = sparse.second(weights, weights.sum(dim=0))
+    for found, expected in zip(sparse.finish(sums[0]), dense.finish(sums[1]), strict=True):
+        np.testing.assert_allclose(found, expected)
+    second = sparse.second((weights,), weights.sum(dim=0))
     np.testing.assert_allclose(second, dense.coordinates.square().T @ weights)
 
 
@@ -788,12 +798,14 @@ def test_products_in_float64_follow_float32_vectors_without_a_copy_of_them(join,
     ).design
     exact = design.double()
     coefficients = torch.from_numpy(rng.normal(size=(6, 2)))
-    values = exact.multiply(coefficients)
+    nothing = torch.zeros(2, dtype=torch.float64)
+    values = exact.multiply(coefficients, nothing)
     assert values.dtype == torch.float64
-    assert torch.allclose(values, design.multiply(coefficients.float()).double(), atol=1e-4)
+    rough = design.multiply(coefficients.float(), nothing.float())
+    assert torch.allclose(values, rough.double(), atol=1e-4)
     sums = exact.zeros(2)
     exact.collect(sums, slice(None), values)
-    assert torch.allclose(exact.finish(sums), exact.spectrum[:, None] * coefficients, rtol=1e-3)
+    assert torch.allclose(exact.finish(sums)[0], exact.spectrum[:, None] * coefficients, rtol=1e-3)
 
 
 @pytest.mark.parametrize("truth", [0.0, 1.0])
@@ -804,8 +816,9 @@ def test_the_loss_of_a_decided_sample_keeps_its_digits(name, truth):
     values = odds if name == "logistic" else torch.cat([odds + 40.0, torch.tensor([[40.0]])], dim=1)
     targets = torch.full((1, 1), truth)
     if name == "multinomial":
-        targets = torch.cat([targets, 1.0 - targets], dim=1)
-    total, residuals, _ = LOSSES[name].slopes(values, targets, torch.ones(1, 1))
+        targets = 1.0 - targets
+    weights = torch.empty_like(values)
+    total, residuals = LOSSES[name].slopes(values, targets, None, weights)
     exact = np.log1p(np.exp(-12.0))
     # A sum of classes that starts at one keeps the digits of one; the logistic loss keeps all.
     error = 1e-6 * exact if name == "logistic" else 6e-8

@@ -10,6 +10,7 @@ from genebench.probes.linear.batches import Batch, Point
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.lines import FLAT, Line
 from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.parts import ByPart, Runs
 
 N, D = 60, 4
 STRENGTHS = np.array([0.1, 1.0, 10.0])
@@ -20,17 +21,19 @@ def make_line(seed, lengths):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(N, D)), rng.integers(0, 2, N)
     masks = np.arange(N)[:, None] % 3 != np.arange(3)
+    rows = torch.from_numpy(masks)
     batch = Batch(
         Dense(torch.from_numpy(x), None),
         LOSSES["logistic"],
         n_classes=1,
         outcomes=torch.from_numpy(y)[:, None],
         units=torch.zeros(3, dtype=torch.int64),
-        masks=torch.from_numpy(masks),
+        masks=rows,
         folds=torch.arange(3),
         strength=torch.from_numpy(STRENGTHS),
         scales=None,
         tolerance=1e-6,
+        runs=Runs.of((slice(0, N),), rows),
     )
     coefficients, intercepts = rng.normal(size=(D, 3)), rng.normal(size=3)
 
@@ -54,10 +57,10 @@ def make_line(seed, lengths):
     point = Point(
         torch.from_numpy(coefficients.copy()),
         torch.from_numpy(intercepts.copy()),
-        torch.from_numpy(x @ coefficients + intercepts),
+        ByPart((torch.from_numpy(x @ coefficients + intercepts),)),
     )
     begin = [torch.from_numpy(part) for part in look(change, 0.0)]
-    moved = Point(*tensors, batch.design.multiply(*tensors))
+    moved = Point(*tensors, ByPart((batch.design.multiply(*tensors),)))
     return Line(batch, point, moved, *begin), lambda steps: look(change, steps)
 
 
@@ -73,7 +76,7 @@ def test_a_step_ends_lower_and_near_where_its_line_is_lowest(seed, powers):
     is_good = line.is_good(whole, total, slope)
     bad = (~is_good).nonzero().flatten()
     length = whole.clone()
-    length[bad] = line.take(bad, bad).search(slope[bad])
+    length[bad] = line.take(line.batch.some(bad)).search(slope[bad])
     assert bool(((length > 0) & (length <= 1)).all())
     totals, slopes = look(length.numpy())
     assert (totals < look(0.0)[0]).all()
@@ -82,8 +85,7 @@ def test_a_step_ends_lower_and_near_where_its_line_is_lowest(seed, powers):
     assert (np.abs(slopes) <= FLAT * np.abs(look(0.0)[1]) * (1 + 1e-9))[is_short].all()
     line.move(length)
     point = line.point
-    expected = line.batch.design.multiply(point.coefficients, point.intercepts)
-    torch.testing.assert_close(point.values, expected)
+    torch.testing.assert_close(point.values.tensors[0], line.batch.design.multiply(*point.pair))
 
 
 def test_an_end_beyond_the_numbers_is_only_an_end():

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.probes.linear import Settings, newton
-from genebench.probes.linear.batches import Batch, start_point
+from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.parts import Runs
 from genebench.probes.linear.rounded import Int8, find_precision, round_matrix
 
 # Of the length of a product: what two factors of 8 bits leave out.
@@ -28,8 +29,9 @@ def matrices(rng, n, width, columns):
     )
 
 
-def multiply(products, coefficients, n):
-    return products.rows(products.project(coefficients.clone()), slice(0, n))
+def multiply(products, coefficients, n, intercepts=None):
+    added = torch.zeros(coefficients.shape[1]) if intercepts is None else intercepts
+    return products.rows(products.project(coefficients.clone(), added), slice(0, n)).float()
 
 
 def multiply_back(products, values, blocks):
@@ -56,9 +58,9 @@ def test_rounded_products_are_near_the_exact_ones_at_every_shape_and_scale(
     rounded = round_matrix(coordinates, precision)
     near = NEAR[precision] * float(coordinates.norm())
     forward = multiply(rounded, coefficients, n)
-    assert forward.dtype == torch.float32
     assert float((forward - coordinates @ coefficients).norm()) <= near * float(coefficients.norm())
-    back = multiply_back(rounded, values, [slice(0, n // 2), slice(n // 2, n)])
+    back, over_rows = multiply_back(rounded, values, [slice(0, n // 2), slice(n // 2, n)])
+    assert float((over_rows - values.sum(dim=0)).norm()) <= 0.01 * n**0.5 * float(values.norm())
     assert back.shape == (width, columns)
     assert float((back - coordinates.T @ values).norm()) <= near * float(values.norm())
 
@@ -73,7 +75,9 @@ def test_whole_numbers_of_8_bits_are_multiplied_without_any_loss(columns):
     coordinates, coefficients, values = whole
     rounded = round_matrix(coordinates, "int8")
     assert torch.equal(multiply(rounded, coefficients, 50), coordinates @ coefficients)
-    assert torch.equal(multiply_back(rounded, values, [slice(0, 50)]), coordinates.T @ values)
+    back, over_rows = multiply_back(rounded, values, [slice(0, 50)])
+    assert torch.equal(back, coordinates.T @ values)
+    assert torch.equal(over_rows, values.sum(dim=0))
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
@@ -93,24 +97,32 @@ def test_a_single_feature_is_not_rounded():
 def test_columns_of_zeros_and_features_that_are_constant_stay_zero():
     rounded = round_matrix(torch.zeros(10, 3), "int8")
     assert torch.equal(multiply(rounded, torch.zeros(3, 2), 10), torch.zeros(10, 2))
-    assert torch.equal(
-        multiply_back(rounded, torch.zeros(10, 2), [slice(0, 10)]), torch.zeros(3, 2)
-    )
+    for back in multiply_back(rounded, torch.zeros(10, 2), [slice(0, 10)]):
+        assert not back.any()
 
 
-def make_batch(design, loss, outcomes, masks, strength):
-    """One unit, fitted on each set of rows."""
+@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
+def test_intercepts_are_added_to_every_row(precision):
+    coordinates, coefficients, _ = matrices(np.random.default_rng(3), 40, 8, 3)
+    rounded, intercepts = round_matrix(coordinates, precision), torch.tensor([0.0, 4.0, -64.0])
+    added = multiply(rounded, coefficients, 40, intercepts) - multiply(rounded, coefficients, 40)
+    torch.testing.assert_close(added, intercepts.expand(40, 3), atol=0.0, rtol=0.01)
+
+
+def make_batch(design, n_classes, outcomes, masks, strength):
+    """One unit, of these 0 and 1 or numbers of classes, fitted on each set of rows."""
     return Batch(
         design,
-        LOSSES[loss],
-        n_classes=outcomes.shape[1],
-        outcomes=outcomes,
+        LOSSES["multinomial" if n_classes > 1 else "logistic"],
+        n_classes=n_classes,
+        outcomes=outcomes[:, None],
         units=torch.zeros(len(strength), dtype=torch.int64),
         masks=masks,
         folds=torch.arange(len(strength)),
         strength=torch.tensor(strength, dtype=torch.float64),
         scales=None,
         tolerance=1e-6,
+        runs=Runs.of((slice(0, len(masks)),), masks),
     )
 
 
@@ -121,9 +133,9 @@ def draw_batch(design, rng, signal, n_classes):
     masks = torch.from_numpy(np.arange(n)[:, None] % 3 != np.arange(3))
     strength = [0.1, 1.0, 10.0]
     if n_classes == 1:
-        return make_batch(design, "logistic", (noisy > 0)[:, None], masks, strength)
-    codes = (noisy.argsort().argsort() * n_classes // n)[:, None] == torch.arange(n_classes)
-    return make_batch(design, "multinomial", codes, masks, strength)
+        return make_batch(design, 1, noisy > 0, masks, strength)
+    codes = noisy.argsort().argsort() * n_classes // n
+    return make_batch(design, n_classes, codes, masks, strength)
 
 
 MISLEADING = {
@@ -142,7 +154,8 @@ MISLEADING = {
 def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_classes):
     class Misleading(Int8):
         def finish(self, sums):
-            return MISLEADING[products](super().finish(sums))
+            found, over_rows = super().finish(sums)
+            return MISLEADING[products](found), over_rows
 
     torch.manual_seed(seed)
     coordinates, _, _ = matrices(np.random.default_rng(seed), 600, 20, 1)
@@ -150,7 +163,7 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_c
     misleading = Misleading(rounded.codes, rounded.scale)
     signal = (3 * coordinates @ torch.ones(20)).numpy()
     expected, found = (
-        newton.solve(batch, start_point(batch))
+        newton.solve(batch, find_start(batch))
         for batch in (
             draw_batch(design, np.random.default_rng(seed), signal, n_classes)
             for design in (
@@ -162,10 +175,9 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_c
     assert found.converged.all()
     assert (found.gradient_norm <= 1e-6).all()
     assert found.n_products > expected.n_products
-    torch.testing.assert_close(
-        found.point.coefficients, expected.point.coefficients, atol=1e-3, rtol=1e-3
-    )
-    torch.testing.assert_close(found.point.values, expected.point.values, atol=5e-3, rtol=1e-3)
+    torch.testing.assert_close(found.coefficients, expected.coefficients, atol=1e-3, rtol=1e-3)
+    values, wanted = (Dense(coordinates, None).multiply(*one.pair) for one in (found, expected))
+    torch.testing.assert_close(values, wanted, atol=5e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "int8"])
@@ -179,10 +191,9 @@ def test_rounding_that_moves_all_classes_alike_does_not_lead_astray(precision, s
 
     def count(precision):
         design = Dense(coordinates, None, rounded=round_matrix(coordinates, precision))
-        outcomes = torch.nn.functional.one_hot(chosen, n_classes)
         every = torch.ones(n, 1, dtype=torch.bool)
-        batch = make_batch(design, "multinomial", outcomes, every, [1.0])
-        solution = newton.solve(batch, start_point(batch))
+        batch = make_batch(design, n_classes, chosen, every, [1.0])
+        solution = newton.solve(batch, find_start(batch))
         assert solution.converged.all()
         return solution.n_products
 

@@ -3,8 +3,8 @@
 `solve_problems` groups problems by their rows, makes one design for each group, and fits all
 systems (a label in a fold) of a group in blocks that fit the memory budget. The mathematics is in
 `approach` and `newton` (all systems at once), `designs` (the matrices as operators), `losses`,
-`spaces` (rotation and scaling), `leastsquares`; `groups` and `fits` hold what is solved together
-and how C is chosen.
+`spaces` (rotation and scaling), `leastsquares`; `groups`, `parts` and `fits` hold what is solved
+together, on which rows, and how C is chosen.
 """
 
 import time
@@ -122,8 +122,9 @@ def _source(
     if positions == 1:
         assert space is not None
         prepared = space.prepare(torch.from_numpy(group.rows[:, 0]).to(device))
-        # Codes of rounded products take up to half of what they stand for once more.
-        held = (2 * entity_bytes + 2 * row_bytes) * 5 // 4
+        # Codes of rounded products take up to half of what they stand for once more, and those of
+        # the rows as much again where they are transposed.
+        held = 2 * entity_bytes + entity_bytes // 2 + 3 * row_bytes
     else:
         prepared = prepare_pairs(
             matrix,
@@ -144,7 +145,7 @@ def _solve_directly(
 ) -> HeldOut:
     started = time.perf_counter()
     gathered = _Gathered(problem)
-    unit = Unit(0, 0, "squared", problem.targets[:, None])
+    unit = Unit(0, 0, "squared", 1, problem.targets)
     predictions = fit_least_squares(matrix, problem, protocol.pair_join, device)
     for fold, predicted in enumerate(predictions):
         gathered.add(unit, Fitted(0, fold, predicted[:, None], "", 0.0, np.inf, 0))

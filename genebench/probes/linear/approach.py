@@ -11,10 +11,12 @@ the gradient is no more than what they round away.
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.axes import Pair, find_axes
+from genebench.probes.linear.axes import find_axes
 from genebench.probes.linear.batches import Batch, Point, spread, sum_systems
 from genebench.probes.linear.conjugate import dot
-from genebench.probes.linear.designs import Products, row_blocks
+from genebench.probes.linear.designs import Products
+from genebench.probes.linear.parts import Block, ByPart, Pair
+from genebench.probes.linear.passes import Forward, move_to
 from genebench.probes.linear.slopes import Slope, find_slope, gradient_norm
 from genebench.stopping import heed_stop
 
@@ -28,78 +30,78 @@ LEAST_SHARE, MAX_LOOKS = 0.1, 5
 LITTLE, MOST = 1e-4, 0.5
 
 
-def approach(batch: Batch, point: Point, products: Products) -> Tensor:
+def approach(batch: Batch, start: Pair, products: Products) -> Tensor:
     """Bring systems near where their objectives are lowest, in place.
 
     Args:
         batch: The systems.
-        point: Where they start.
+        start: Where they start.
         products: Of a matrix that is near the design's.
 
     Returns:
         (systems,) float64 norms of the gradients where they started.
     """
-    n_classes, values = batch.n_classes, point.values
-    weights, ahead = torch.empty_like(values), torch.empty_like(values)
-    slope = find_slope(batch, point.coefficients, values.__getitem__, weights, products)
+    n_classes, point = batch.n_classes, move_to(batch, start)
+    weights, ahead = batch.empty(), batch.empty()
+    slope = find_slope(batch, point.coefficients, point.values.__getitem__, weights, products)
     first = gradient_norm(batch, slope)
     near = products.noise * (n_classes / batch.n_train).sqrt()
     is_open = torch.ones_like(first, dtype=torch.bool)
     known = slope.total
-    before, size = (slope.gradient, slope.intercept_gradient), torch.ones_like(first)
+    before, size = slope.pair, torch.ones_like(first)
     direction = torch.zeros_like(before[0]), torch.zeros_like(before[1])
     for step in range(MAX_STEPS):
         heed_stop()
         if step == 0 or bool((slope.total < (1 - REFRESH) * known).any()):
             known, axes = slope.total, find_axes(batch, weights, products)
-        gradient = slope.gradient, slope.intercept_gradient
+        gradient = slope.pair
         scaled = axes.divide(gradient)
         new_size = dot(n_classes, gradient, scaled)
         ratio = ((new_size - dot(n_classes, before, scaled)) / size).clamp_min(0.0)
-        for part, down in zip(direction, scaled, strict=True):
-            part.mul_(spread(ratio, n_classes, part)).sub_(down)
+        for half, down in zip(direction, scaled, strict=True):
+            half.mul_(spread(ratio, n_classes, half)).sub_(down)
         before, size = gradient, new_size
         falls = dot(n_classes, gradient, direction)
         length = -falls / _look_ahead(batch, weights, direction, products, ahead)
         is_open &= length.isfinite() & (length > 0)
         if not bool(is_open.all()):
             # What is not a number times nothing is not nothing.
-            stands = ~spread(is_open, n_classes, values).bool()
-            for whole in (*direction, ahead):
-                whole.masked_fill_(stands, 0.0)
+            stands = ~spread(is_open, n_classes, direction[1]).bool()
+            for half in direction:
+                half.masked_fill_(stands, 0.0)
+            for part, numbers in zip(batch.parts, ahead.tensors, strict=True):
+                numbers.masked_fill_(part.take(stands), 0.0)
         last = slope.total
         length = torch.where(is_open, length, 0.0)
         slope = _step(batch, point, Point(*direction, ahead), slope, falls, length, products)
         is_open &= (last - slope.total > LITTLE * last) & (gradient_norm(batch, slope) > near)
         if is_open.double().mean() <= MOST:
             break
-    values.copy_(batch.design.multiply(point.coefficients, point.intercepts))
     return first
 
 
 def _look_ahead(
-    batch: Batch, weights: Tensor, direction: Pair, products: Products, ahead: Tensor
+    batch: Batch, weights: ByPart, direction: Pair, products: Products, ahead: ByPart
 ) -> Tensor:
     """How much the objective bends along a direction, in one pass over the rows.
 
     Args:
         batch: The systems.
-        weights: (n, columns) second derivatives of the losses.
+        weights: Second derivatives of the losses.
         direction: Of coefficients and intercepts.
         products: See `approach`.
-        ahead: (n, columns) that the change of the values is written to.
+        ahead: What the change of the values is written to.
 
     Returns:
         (systems,) float64.
     """
-    n_columns = weights.shape[1]
-    projected = products.project(direction[0])
-    bends = torch.linalg.vecdot(batch.penalise(direction[0]), direction[0], dim=0)
-    for block in row_blocks(len(weights), n_columns, weights.itemsize):
-        moved = products.rows(projected, block).add_(direction[1])
-        ahead[block] = moved
-        curved = batch.loss.curve(moved, weights[block], batch.n_classes)
-        bends += curved.mul_(ahead[block]).sum(dim=0)
+    forward = Forward(direction, products)
+    bends = torch.linalg.vecdot(batch.penalise(direction[0]), direction[0], dim=0).double()
+    for block in batch.blocks():
+        ahead[block] = forward.rows(block)
+        curved = batch.loss.curve(ahead[block].clone(), weights[block], batch.n_classes)
+        curved = curved.mul_(ahead[block]).sum(dim=0)
+        bends.index_add_(0, block.part.columns, curved.double())
     return sum_systems(bends, batch.n_classes)
 
 
@@ -128,10 +130,10 @@ def _step(
     """
     last, weights, added = slope.total, slope.weights, length
     for look in range(1, MAX_LOOKS + 1):
-        along = spread(added, batch.n_classes, weights)
+        along = spread(added, batch.n_classes, point.intercepts)
 
-        def values(block: slice, along: Tensor = along) -> Tensor:
-            return point.values[block].addcmul_(change.values[block], along)
+        def values(block: Block, along: Tensor = along) -> Tensor:
+            return point.values[block].addcmul_(change.values[block], block.part.take(along))
 
         point.coefficients.addcmul_(change.coefficients, along)
         point.intercepts.addcmul_(change.intercepts, along)

@@ -15,7 +15,9 @@ from torch import Tensor
 from typing_extensions import override
 
 from genebench.probes.linear.batches import Batch
-from genebench.probes.linear.designs import Products, row_blocks
+from genebench.probes.linear.designs import Products
+from genebench.probes.linear.parts import ByPart, Pair, Some
+from genebench.probes.linear.passes import Adjoint
 
 # The least weight of a row: rows that are all decided have nearly nothing to say of an intercept.
 LEAST_WEIGHT = 1e-8
@@ -23,9 +25,6 @@ LEAST_WEIGHT = 1e-8
 # this much more, as a part of the whole, they are halves.
 EVEN = 1e-4
 TINY = 1e-30
-
-# (width, columns) for the coefficients and (columns,) for the intercepts.
-Pair = tuple[Tensor, Tensor]
 
 
 class Axes(ABC):
@@ -40,8 +39,8 @@ class Axes(ABC):
         """(columns,) squared lengths w' H w, which add up over the classes of a system."""
 
     @abstractmethod
-    def take(self, systems: Tensor, columns: Tensor) -> "Axes":
-        """Those of some of the systems, which have these columns."""
+    def take(self, some: Some) -> "Axes":
+        """Those of some of the systems."""
 
 
 @dataclass(frozen=True)
@@ -68,9 +67,9 @@ class ColumnAxes(Axes):
         return (coefficients.square() * self.second).sum(dim=0)
 
     @override
-    def take(self, systems: Tensor, columns: Tensor) -> "ColumnAxes":
-        second, centre = (part.index_select(1, columns) for part in (self.second, self.centre))
-        return ColumnAxes(second, self.mass[columns], centre)
+    def take(self, some: Some) -> "ColumnAxes":
+        second, mass = some.take((self.second, self.mass))
+        return ColumnAxes(second, mass, self.centre.index_select(1, some.columns))
 
 
 @dataclass(frozen=True)
@@ -115,8 +114,8 @@ class ClassAxes(Axes):
         return (turned.square() * self.second).sum(dim=1).flatten()
 
     @override
-    def take(self, systems: Tensor, columns: Tensor) -> "ClassAxes":
-        return ClassAxes(*(getattr(self, field.name)[systems] for field in fields(self)))
+    def take(self, some: Some) -> "ClassAxes":
+        return ClassAxes(*(getattr(self, field.name)[some.systems] for field in fields(self)))
 
     def _divide_b(self, intercepts: Tensor) -> Tensor:
         """What the Laplacian would be multiplied by to give (systems, 1, classes)."""
@@ -149,8 +148,8 @@ class ClassAxes(Axes):
         return own + weighed.sum(dim=2)[:, None, :] - weighed.sum(dim=1, keepdim=True)
 
 
-def find_axes(batch: Batch, weights: Tensor, products: Products) -> Axes:
-    """The axes of a batch where its losses have these (n, columns) weights (see `Loss`).
+def find_axes(batch: Batch, weights: ByPart, products: Products) -> Axes:
+    """The axes of a batch where its losses have these weights (see `Loss`).
 
     Args:
         batch: The systems.
@@ -159,19 +158,19 @@ def find_axes(batch: Batch, weights: Tensor, products: Products) -> Axes:
     """
     if batch.n_classes > 1:
         return _find_class_axes(batch, weights, products)
-    n_rows, n_columns = weights.shape
-    mass, sums = weights.sum(dim=0), products.zeros(n_columns)
-    for block in row_blocks(n_rows, n_columns, weights.itemsize):
-        products.collect(sums, block, weights[block].clone())
-    second = batch.design.second(weights, mass)
-    mass = mass.clamp_min(LEAST_WEIGHT * n_rows)
-    centre = products.finish(sums) / mass
+    adjoint = Adjoint(batch, products)
+    for block in batch.blocks():
+        adjoint.collect(block, weights[block].clone())
+    sums, mass = adjoint.finish()
+    second = batch.design.second(weights.tensors, mass)
+    mass = mass.clamp_min(LEAST_WEIGHT * batch.design.n_rows)
+    centre = sums / mass
     second = _take_from(second, centre.square() * mass)
     return ColumnAxes(second + batch.penalty_diagonal(), mass, centre)
 
 
-def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> ClassAxes:
-    dtype, least = weights.dtype, LEAST_WEIGHT * batch.design.n_rows
+def _find_class_axes(batch: Batch, weights: ByPart, products: Products) -> ClassAxes:
+    dtype, least = batch.dtype, LEAST_WEIGHT * batch.design.n_rows
     laplacian, sums = _sum_rows(batch, weights, products)
     own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
     # The means of a class's edges, each as it weighs, are the mean of the class's rows.
@@ -189,29 +188,29 @@ def _find_class_axes(batch: Batch, weights: Tensor, products: Products) -> Class
     return ClassAxes(second, mass, contrasts, laplacian, shares)
 
 
-def _sum_rows(batch: Batch, weights: Tensor, products: Products) -> tuple[Tensor, Tensor]:
+def _sum_rows(batch: Batch, weights: ByPart, products: Products) -> tuple[Tensor, Tensor]:
     """What `ClassAxes` are made of.
 
     Returns:
         The (systems, classes, classes) float64 Laplacians, and the (systems, width, classes) sums
         of the features, each row counted as much as it weighs for a class.
     """
-    n_rows, n_columns = weights.shape
-    size = batch.n_systems, batch.n_classes
-    laplacian = weights.new_zeros(*size, batch.n_classes, dtype=torch.float64)
-    collected = products.zeros(n_columns)
-    for block in row_blocks(n_rows, n_columns, weights.itemsize):
-        chances = _by_system(weights[block], *size).contiguous()
-        laplacian -= chances.mT @ chances
-        products.collect(collected, block, weights[block] * (1.0 - weights[block]))
+    n_systems, n_classes = batch.n_systems, batch.n_classes
+    laplacian = batch.strength.new_zeros(n_systems, n_classes, n_classes)
+    adjoint = Adjoint(batch, products)
+    for block in batch.blocks():
+        systems, shares = block.part.systems, weights[block]
+        chances = _by_system(shares, len(systems), n_classes).contiguous()
+        laplacian.index_add_(0, systems, (chances.mT @ chances).double(), alpha=-1.0)
+        adjoint.collect(block, shares * (1.0 - shares))
     # A system that has left the numbers is not solved any more; it shall not stop the others.
     laplacian = laplacian.nan_to_num(0.0, 0.0, 0.0)
     # The sums of its rows are 0. Sums of p - p p would be differences, of rounding alone where
     # all is decided.
     diagonal = laplacian.diagonal(dim1=1, dim2=2)
     diagonal -= laplacian.sum(dim=2)
-    sums = products.finish(collected).nan_to_num(0.0, 0.0, 0.0)
-    return laplacian, _by_system(sums, *size)
+    sums = adjoint.finish()[0].nan_to_num(0.0, 0.0, 0.0)
+    return laplacian, _by_system(sums, n_systems, n_classes)
 
 
 def _by_system(columns: Tensor, n_systems: int, n_classes: int) -> Tensor:

@@ -7,6 +7,7 @@ A system is one fit: a column of coefficients, or one for each class if multinom
 which is scikit-learn's objective divided by C = 1 / strength.
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -15,41 +16,7 @@ from torch import Tensor
 
 from genebench.probes.linear.designs import Design, row_blocks
 from genebench.probes.linear.losses import Loss
-
-# Products of fewer numbers are done sooner than their spans are told apart.
-WORTH_SPANS = 1 << 30
-
-
-@dataclass(frozen=True)
-class Runs:
-    """Neighbouring rows that are trained on together.
-
-    Attributes:
-        rows: Of each run; together all rows.
-        trained: (runs, masks) bool, whether a mask holds any row of the run.
-    """
-
-    rows: tuple[slice, ...]
-    trained: Tensor
-
-
-@dataclass(frozen=True)
-class Span:
-    """Rows, and the systems that train on any of them.
-
-    Attributes:
-        rows: Neighbours.
-        systems: Their numbers in rising order; None for all.
-        columns: Theirs; None for all.
-    """
-
-    rows: slice
-    systems: Tensor | None = None
-    columns: Tensor | None = None
-
-    def take(self, tensor: Tensor) -> Tensor:
-        """What a (..., columns) tensor has for the columns of the span."""
-        return tensor if self.columns is None else tensor.index_select(-1, self.columns)
+from genebench.probes.linear.parts import Block, ByPart, Pair, Part, Runs, Some, columns_of
 
 
 @dataclass(frozen=True)
@@ -62,7 +29,7 @@ class Batch:
         design: n rows.
         loss: Of all systems.
         n_classes: Columns of one system.
-        outcomes: (n, units x classes) of any type; what systems predict.
+        outcomes: (n, units) of any type; what systems predict, of classes their numbers.
         units: (systems,) int64, the unit that each predicts.
         masks: (n, masks) bool, sets of rows.
         folds: (systems,) int64, the mask of each one's training rows.
@@ -72,7 +39,7 @@ class Batch:
             for 1.
         tolerance: A system has converged when |gradient| / n_train is below it, features taken at
             unit root mean square length, and the objective has little left to fall.
-        runs: Rows in whose products not all systems need take part; None if there are none.
+        runs: Rows that are trained on by the same systems, put together.
     """
 
     design: Design
@@ -85,7 +52,7 @@ class Batch:
     strength: Tensor
     scales: Tensor | None
     tolerance: float
-    runs: Runs | None = None
+    runs: Runs
 
     @property
     def n_systems(self) -> int:
@@ -100,7 +67,7 @@ class Batch:
     @property
     def dtype(self) -> torch.dtype:
         """Of all numbers that are computed."""
-        return self.design.spectrum.dtype
+        return self.design.dtype
 
     @cached_property
     def n_train(self) -> Tensor:
@@ -108,34 +75,61 @@ class Batch:
         return self.masks.sum(dim=0).double()[self.folds]
 
     @cached_property
-    def spans(self) -> tuple[Span, ...]:
-        """What second derivatives need of the rows; rows that are not trained on weigh nothing."""
-        n_rows, width = self.design.n_rows, self.design.width
-        whole = (Span(slice(0, n_rows)),)
-        is_small = n_rows * width * self.n_columns < WORTH_SPANS
-        if self.runs is None or not self.design.is_dense or is_small:
-            return whole
-        trained = self.runs.trained[:, self.folds]
-        if bool(trained.all()):
-            return whole
-        systems = [part.nonzero().flatten() for part in trained]
-        pairs = zip(self.runs.rows, systems, strict=True)
-        return tuple(
-            Span(rows, some, columns_of(some, self.n_classes)) for rows, some in pairs if len(some)
-        )
+    def parts(self) -> tuple[Part, ...]:
+        """The rows, by who trains on them; as many for some of the systems as for all."""
+        parts = []
+        for number, rows in enumerate(self.runs.rows):
+            systems = self.runs.some[number, self.folds].nonzero().flatten()
+            columns, is_whole = columns_of(systems, self.n_classes), len(systems) == self.n_systems
+            is_trained = bool(self.runs.all[number, self.folds[systems]].all())
+            parts.append(Part(number, rows, systems, columns, is_whole, is_trained))
+        return tuple(parts)
 
-    def targets(self, block: slice) -> Tensor:
-        """(block, columns) of what is predicted."""
-        rows = self.outcomes[block]
-        by_unit = rows.view(len(rows), -1, self.n_classes)
-        return by_unit.index_select(1, self.units).flatten(1).to(self.dtype)
+    def blocks(self, dtype: torch.dtype | None = None) -> Iterator[Block]:
+        """All rows, in blocks whose (rows, columns) temporaries stay in cache.
 
-    def mask(self, block: slice) -> Tensor:
-        """(block, systems), 1 on training rows and 0 elsewhere."""
-        return self.masks[block].to(self.dtype).index_select(1, self.folds)
+        Args:
+            dtype: Of the temporaries; the batch's own if not given.
+        """
+        itemsize = (dtype or self.dtype).itemsize
+        for part in self.parts:
+            first, n_rows = part.rows.start, part.rows.stop - part.rows.start
+            if not len(part.columns):
+                continue
+            for here in row_blocks(n_rows, len(part.columns), itemsize):
+                yield Block(part, slice(first + here.start, first + here.stop), here)
 
-    def take(self, systems: Tensor) -> "Batch":
+    def targets(self, block: Block) -> Tensor:
+        """(block, systems of its part) of what is predicted."""
+        units = self.units[block.part.systems]
+        return self.outcomes[block.rows].index_select(1, units).to(self.dtype)
+
+    def mask(self, block: Block) -> Tensor | None:
+        """(block, systems of its part), 1 on training rows and 0 elsewhere; None for all 1."""
+        if block.part.is_trained:
+            return None
+        folds = self.folds[block.part.systems]
+        return self.masks[block.rows].to(self.dtype).index_select(1, folds)
+
+    def some(self, systems: Tensor) -> Some:
+        """Some of the systems, in this order."""
+        in_parts = []
+        for part in self.parts:
+            place = torch.full_like(self.folds, -1)
+            place[part.systems] = torch.arange(len(part.systems), device=place.device)
+            found = place[systems]
+            in_parts.append(columns_of(found[found >= 0], self.n_classes))
+        return Some(systems, columns_of(systems, self.n_classes), tuple(in_parts))
+
+    def empty(self) -> ByPart:
+        """Room for numbers of rows and columns."""
+        like = self.design.spectrum
+        sizes = [(part.rows.stop - part.rows.start, len(part.columns)) for part in self.parts]
+        return ByPart(tuple(like.new_empty(*size) for size in sizes))
+
+    def take(self, some: Some) -> "Batch":
         """The batch of some of the systems."""
+        systems = some.systems
         return replace(
             self,
             units=self.units[systems],
@@ -167,28 +161,21 @@ class Point:
     Attributes:
         coefficients: (width, columns).
         intercepts: (columns,).
-        values: (n, columns), x w + b on all rows, held out or not.
+        values: x w + b.
     """
 
     coefficients: Tensor
     intercepts: Tensor
-    values: Tensor
+    values: ByPart
 
-    def take(self, columns: Tensor) -> "Point":
-        """The point of some of the columns."""
-        return Point(
-            self.coefficients.index_select(1, columns),
-            self.intercepts[columns],
-            self.values.index_select(1, columns),
-        )
+    @property
+    def pair(self) -> Pair:
+        """Coefficients and intercepts."""
+        return self.coefficients, self.intercepts
 
-
-def columns_of(systems: Tensor, n_classes: int) -> Tensor:
-    """Column numbers of these systems."""
-    if n_classes == 1:
-        return systems
-    offsets = torch.arange(n_classes, device=systems.device)
-    return (systems[:, None] * n_classes + offsets).flatten()
+    def take(self, some: Some) -> "Point":
+        """The point of some of the systems."""
+        return Point(*some.take(self.pair), self.values.take(some))
 
 
 def sum_systems(columns: Tensor, n_classes: int) -> Tensor:
@@ -213,13 +200,19 @@ def balance(derivatives: Tensor, n_classes: int) -> Tensor:
     return derivatives
 
 
-def start_point(batch: Batch) -> Point:
+def find_start(batch: Batch) -> Pair:
     """No coefficients, and the intercepts that fit the training rows best without any."""
-    n_rows, sums = batch.design.n_rows, batch.strength.new_zeros(batch.n_columns)
-    for block in row_blocks(n_rows, batch.n_columns):
-        mask = batch.mask(block).repeat_interleave(batch.n_classes, dim=1)
-        sums += (batch.targets(block) * mask).sum(dim=0)
-    share = (sums / batch.n_train.repeat_interleave(batch.n_classes)).to(batch.dtype)
+    sums = batch.strength.new_zeros(batch.n_systems, batch.n_classes)
+    for block in batch.blocks():
+        targets, mask, systems = batch.targets(block), batch.mask(block), block.part.systems
+        counted = torch.ones_like(targets) if mask is None else mask
+        if batch.loss.name == "multinomial":
+            added = targets.new_zeros(len(systems), batch.n_classes)
+            added.scatter_add_(1, targets.T.long(), counted.T)
+        else:
+            added = (targets * counted).sum(dim=0)[:, None]
+        sums.index_add_(0, systems, added.double())
+    share = (sums / batch.n_train[:, None]).flatten().to(batch.dtype)
     match batch.loss.name:
         case "logistic":
             intercepts = torch.logit(share, eps=1e-6)
@@ -227,11 +220,4 @@ def start_point(batch: Batch) -> Point:
             intercepts = torch.log(share.clamp_min(1e-6))
         case "squared":
             intercepts = share
-    coefficients = intercepts.new_zeros(batch.design.width, batch.n_columns)
-    return Point(coefficients, intercepts, intercepts.expand(n_rows, -1).clone())
-
-
-def move_to(batch: Batch, coefficients: Tensor, intercepts: Tensor) -> Point:
-    """The point of given coefficients."""
-    values = batch.design.multiply(coefficients, intercepts)
-    return Point(coefficients, intercepts, values)
+    return intercepts.new_zeros(batch.design.width, batch.n_columns), intercepts

@@ -7,9 +7,11 @@ that reached it leave.
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.axes import Axes, Pair
-from genebench.probes.linear.batches import Batch, balance, columns_of, spread, sum_systems
-from genebench.probes.linear.designs import Products, row_blocks
+from genebench.probes.linear.axes import Axes
+from genebench.probes.linear.batches import Batch, balance, spread, sum_systems
+from genebench.probes.linear.designs import Products
+from genebench.probes.linear.parts import ByPart, Pair
+from genebench.probes.linear.passes import Adjoint, Forward
 from genebench.stopping import heed_stop
 
 MAX_CONJUGATE = 1000
@@ -30,7 +32,7 @@ def inner(left: Pair, right: Pair) -> Tensor:
 
 def find_step(
     batch: Batch,
-    weights: Tensor,
+    weights: ByPart,
     gradient: Pair,
     axes: Axes,
     forcing: Tensor,
@@ -44,7 +46,7 @@ def find_step(
 
     Args:
         batch: The systems.
-        weights: (n, columns) second derivatives of the losses.
+        weights: Second derivatives of the losses.
         gradient: Of the objective.
         axes: The preconditioner.
         forcing: (systems,) float64; the rest that may be left, as a share of the gradient.
@@ -56,8 +58,8 @@ def find_step(
     """
     n_classes = batch.n_classes
     change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
-    whole, here = change, torch.arange(batch.n_systems, device=forcing.device)
-    parts = _part_weights(batch, weights, columns_of(here, n_classes))
+    whole, start, weights = change, batch, weights.to(products.dtype)
+    here = torch.arange(batch.n_systems, device=forcing.device)
     rest = (-gradient[0], -gradient[1])
     conjugate = axes.divide(rest)
     eps = torch.finfo(rest[0].dtype).eps
@@ -65,7 +67,7 @@ def find_step(
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
         heed_stop()
-        curved = _curve(batch, parts, conjugate, products)
+        curved = _curve(batch, weights, conjugate, products)
         along = dot(n_classes, conjugate, curved)
         # Rounding can leave a direction without curvature; there is nothing to gain along it.
         is_open = is_open & (along > eps * size) & (size > 0)
@@ -88,56 +90,23 @@ def find_step(
             conjugate[part].mul_(ratio).add_(scaled[part])
         size = new_size
         if is_open.double().mean() <= 1 - LEAVE_SHARE:
-            keep = is_open.nonzero().flatten()
-            columns = columns_of(keep, n_classes)
             if change is not whole:
-                _put_change(whole, change, columns_of(here, n_classes))
-            batch = batch.take(keep)
+                start.some(here).put(whole, change)
+            keep = is_open.nonzero().flatten()
+            some = batch.some(keep)
+            batch, weights, axes = batch.take(some), weights.take(some), axes.take(some)
             here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
-            parts = _part_weights(batch, weights, columns_of(here, n_classes))
-            axes = axes.take(keep, columns)
-            change, rest, conjugate = (
-                (pair[0].index_select(1, columns), pair[1][columns])
-                for pair in (change, rest, conjugate)
-            )
+            change, rest, conjugate = (some.take(pair) for pair in (change, rest, conjugate))
     if change is not whole:
-        _put_change(whole, change, columns_of(here, n_classes))
+        start.some(here).put(whole, change)
     return whole, product
 
 
-def _part_weights(batch: Batch, weights: Tensor, columns: Tensor) -> list[Tensor]:
-    """The weights that each span of a batch needs; the batch has these columns of them."""
-    if len(batch.spans) == 1 and len(columns) == weights.shape[1]:
-        return [weights]
-    return [weights[span.rows].index_select(1, span.take(columns)) for span in batch.spans]
-
-
-def _put_change(whole: Pair, part: Pair, columns: Tensor) -> None:
-    whole[0].index_copy_(1, columns, part[0])
-    whole[1][columns] = part[1]
-
-
-def _curve(batch: Batch, weights: list[Tensor], change: Pair, products: Products) -> Pair:
+def _curve(batch: Batch, weights: ByPart, change: Pair, products: Products) -> Pair:
     """Second derivatives of the objective times a change, in one pass over the rows."""
-    projected, sums = products.project(change[0]), products.zeros(batch.n_columns)
-    intercepts = torch.zeros_like(change[1])
-    for span, weight in zip(batch.spans, weights, strict=True):
-        shift, some = span.take(change[1]), projected
-        if span.columns is not None:
-            some = products.some(projected, span.columns)
-        n_columns = weight.shape[1]
-        part, shifts = products.zeros(n_columns), torch.zeros_like(shift)
-        for block in row_blocks(len(weight), n_columns, weight.itemsize):
-            rows = slice(span.rows.start + block.start, span.rows.start + block.stop)
-            moved = products.rows(some, rows).add_(shift)
-            moved = batch.loss.curve(moved, weight[block], batch.n_classes)
-            shifts += moved.sum(dim=0)
-            products.collect(part, rows, moved)
-        if span.columns is None:
-            sums, intercepts = part, shifts
-        else:
-            intercepts.index_add_(0, span.columns, shifts)
-            for whole, added in zip(sums, part, strict=True):
-                whole.index_add_(products.column_axis, span.columns, added)
-    curved = balance(products.finish(sums), batch.n_classes)
-    return curved + batch.penalise(change[0]), intercepts
+    forward, adjoint = Forward(change, products), Adjoint(batch, products)
+    for block in batch.blocks(products.dtype):
+        moved = batch.loss.curve(forward.rows(block), weights[block], batch.n_classes)
+        adjoint.collect(block, moved)
+    curved, intercepts = adjoint.finish()
+    return balance(curved, batch.n_classes) + batch.penalise(change[0]), intercepts

@@ -1,6 +1,6 @@
 """The matrices that problems are fitted on, as operators: products, never copies for each fold.
 
-A design has n rows and `width` coefficients. A forward product is `rows(project(W), block)` for
+A design has n rows and `width` coefficients. A forward product is `rows(project(W, b), block)` for
 blocks of rows; an adjoint product is `collect(sums, block, U)` for blocks and `finish(sums)`. Work
 on many rows that depends on the result of a forward product is done block by block in between,
 where it stays in the processor's cache.
@@ -72,9 +72,14 @@ class Products(ABC):
     is_dense: bool = False
     column_axis: int = 1
 
+    @property
     @abstractmethod
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        """Prepare a forward product with (width, columns) coefficients."""
+    def dtype(self) -> torch.dtype:
+        """Of the rows of a forward product."""
+
+    @abstractmethod
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        """Prepare a forward product with (width, columns), to which (columns,) are added."""
 
     @abstractmethod
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
@@ -96,8 +101,8 @@ class Products(ABC):
         """
 
     @abstractmethod
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        """(width, columns) of the adjoint product."""
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        """(width, columns) of the adjoint product, and the (columns,) sums over the rows."""
 
 
 class Design(Products):
@@ -119,6 +124,11 @@ class Design(Products):
     basis: Tensor | None = None
     rounded: Products | None = None
 
+    @property
+    @override
+    def dtype(self) -> torch.dtype:
+        return self.spectrum.dtype
+
     def to_features(self, coefficients: Tensor) -> Tensor:
         """(width, columns) of coordinates to (features, columns)."""
         return coefficients if self.basis is None else self.basis @ coefficients
@@ -131,29 +141,28 @@ class Design(Products):
         """Diagonals of (features, k) diagonal matrices once rotated to coordinates, (width, k)."""
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    def second(self, weights: Tensor, mass: Tensor) -> Tensor:
+    def second(self, weights: tuple[Tensor, ...], mass: Tensor) -> Tensor:  # noqa: ARG002
         """Diagonal of the second derivatives of the losses: (width, columns).
 
         In principal axes it is near the spectrum times the mean weight, whatever the weights.
 
         Args:
-            weights: (n, columns) second derivatives of each row's loss.
+            weights: Second derivatives of each row's loss, for each part of the rows; where the
+                design is not dense, (n, columns) for all.
             mass: (columns,) their sums over all rows.
         """
-        return self.spectrum[:, None] * (mass / len(weights))
+        return self.spectrum[:, None] * (mass / self.n_rows)
 
     @abstractmethod
     def double(self) -> "Design":
         """The same with products in float64."""
 
-    def multiply(self, coefficients: Tensor, intercepts: Tensor | None = None) -> Tensor:
-        """(n, columns) of x w, or x w + b."""
+    def multiply(self, coefficients: Tensor, intercepts: Tensor) -> Tensor:
+        """(n, columns) of x w + b."""
         values = coefficients.new_empty(self.n_rows, coefficients.shape[1])
-        projected = self.project(coefficients)
+        projected = self.project(coefficients, intercepts)
         for block in row_blocks(self.n_rows, values.shape[1], values.itemsize):
             values[block] = self.rows(projected, block)
-            if intercepts is not None:
-                values[block] += intercepts
         return values
 
 
@@ -178,33 +187,35 @@ class Dense(Design):
     ) -> None:
         self.coordinates = coordinates
         self.basis = basis
-        self.dtype = dtype or coordinates.dtype
         self.rounded = rounded
         self.n_rows, self.width = coordinates.shape
-        self.spectrum = sum_columns(coordinates, squares=True).to(self.dtype)
+        self.spectrum = sum_columns(coordinates, squares=True).to(dtype or coordinates.dtype)
 
     is_dense = True
     column_axis = 0
 
     @override
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return (coefficients,)
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        return coefficients, intercepts
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        return self.coordinates[block].to(self.dtype) @ projected[0]
+        coefficients, intercepts = projected
+        return torch.addmm(intercepts, self.coordinates[block].to(self.dtype), coefficients)
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        return (self.coordinates.new_zeros(n_columns, self.width, dtype=self.dtype),)
+        sums = self.coordinates.new_zeros(n_columns, self.width, dtype=self.dtype)
+        return sums, sums.new_zeros(n_columns, dtype=torch.float64)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        sums[1].add_(values.sum(dim=0))
         add_product(sums[0], values, self.coordinates[block].to(self.dtype))
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return sums[0].T.contiguous()
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return sums[0].T.contiguous(), sums[1].to(self.dtype)
 
     @override
     def double(self) -> "Dense":
@@ -254,11 +265,15 @@ class Pairs(Design):
         return torch.split(coefficients, [table.shape[1] for table in self.tables])
 
     @override
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        share = 1 / len(self.index)
         if self.is_mean:
-            return (self.tables[0] @ (coefficients / len(self.index)),)
+            return (torch.addmm(intercepts, self.tables[0], coefficients).mul_(share),)
         parts = self._split(coefficients)
-        return tuple(table @ part for table, part in zip(self.tables, parts, strict=True))
+        return tuple(
+            torch.addmm(intercepts * share, table, part)
+            for table, part in zip(self.tables, parts, strict=True)
+        )
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
@@ -270,21 +285,24 @@ class Pairs(Design):
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        return (self.tables[0].new_zeros(self.n_rows, n_columns),)
+        rows = self.tables[0].new_zeros(self.n_rows, n_columns)
+        return rows, rows.new_zeros(n_columns, dtype=torch.float64)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        sums[1].add_(values.sum(dim=0))
         sums[0][block] += values
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         parts = []
         for table, (rows, starts) in zip(self.tables, self.pairs, strict=True):
             summed = torch.nn.functional.embedding_bag(rows, sums[0], starts, mode="sum")
             # With the few columns first, BLAS is up to six times as fast.
             parts.append(summed.T @ table)
         whole = torch.cat(parts, dim=1).T.contiguous()
-        return whole / len(self.index) if self.is_mean else whole
+        whole = whole / len(self.index) if self.is_mean else whole
+        return whole, sums[1].to(self.dtype)
 
     @override
     def to_features(self, coefficients: Tensor) -> Tensor:

@@ -1,7 +1,7 @@
 """Fits the units of one group in every fold of their problems."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -9,16 +9,36 @@ import torch
 from torch import Tensor
 
 from genebench.probes import TEST, TRAIN
-from genebench.probes.linear.batches import Batch, Runs, columns_of, move_to, start_point
+from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Design
 from genebench.probes.linear.groups import Group, InnerFold, inner_folds
 from genebench.probes.linear.losses import LOSSES, Loss
 from genebench.probes.linear.newton import Solution, solve
+from genebench.probes.linear.parts import Pair, Runs, columns_of
+from genebench.probes.linear.passes import Forward
 from genebench.probes.linear.paths import PATH_TOLERANCE, Choice, Walk
 from genebench.probes.linear.settings import Settings, plan_columns
 from genebench.probes.linear.sources import Source
 from genebench.probes.linear.threads import solve_together
 from genebench.probes.linear.units import Fitted, System, Unit
+
+# Products of fewer numbers are done sooner than rows are told apart by who trains on them.
+WORTH_PARTS = 1 << 30
+
+
+@dataclass(frozen=True)
+class Outcomes:
+    """What units of one shape predict.
+
+    Attributes:
+        loss: Theirs.
+        n_classes: Columns of one fit.
+        targets: (n, units), of classes their numbers.
+    """
+
+    loss: Loss
+    n_classes: int
+    targets: Tensor
 
 
 class Fitter:
@@ -47,6 +67,7 @@ class Fitter:
         self.tolerance = settings.own_tolerance if is_own else settings.tolerance
         masks: list[npt.NDArray[np.bool_]] = []
         self.outer: list[list[int]] = []
+        self.tested: list[list[int]] = []
         self.inner: list[list[tuple[int, dict[int, int]]]] = []
 
         def add(samples: npt.NDArray[np.bool_], at: npt.NDArray[np.int64]) -> int:
@@ -57,6 +78,7 @@ class Fitter:
 
         for problem, at in zip(group.problems, group.at, strict=True):
             self.outer.append([add(fold == TRAIN, at) for fold in problem.split.T])
+            self.tested.append([add(fold == TEST, at) for fold in problem.split.T])
             folds: list[InnerFold] = []
             if len(path) > 1:
                 folds = inner_folds(problem.split, n_inner, seed)
@@ -67,8 +89,8 @@ class Fitter:
                 ]
             )
         self.masks = torch.from_numpy(np.stack(masks)).to(source.device).T.contiguous()
-        trained = [self.masks[run].any(dim=0) for run in group.runs]
-        self.runs = Runs(group.runs, torch.stack(trained))
+        self.runs = Runs.of(group.runs, self.masks)
+        self.whole = Runs.of((slice(0, len(group.rows)),), self.masks)
 
     def blocks(self, units: Sequence[Unit], n_columns: int) -> Iterator[list[Unit]]:
         """Units in blocks of at most this many columns, one unit at least."""
@@ -76,7 +98,7 @@ class Fitter:
         columns = 0
         for unit in units:
             systems = max(len(self.outer[unit.problem]), len(self.inner[unit.problem]))
-            needed = systems * unit.targets.shape[1]
+            needed = systems * unit.n_classes
             if block and columns + needed > n_columns:
                 yield block
                 block, columns = [], 0
@@ -87,14 +109,15 @@ class Fitter:
 
     def fit(self, units: Sequence[Unit]) -> Iterator[Fitted]:
         """Fit units of one shape in every fold of their problems."""
-        loss = LOSSES[units[0].loss]
         targets = torch.from_numpy(np.stack([unit.targets for unit in units], axis=1))
-        targets = targets.to(self.source.device)
+        outcomes = Outcomes(
+            LOSSES[units[0].loss], units[0].n_classes, targets.to(self.source.device)
+        )
         systems: list[System] = []
         folds: list[int] = []
         for number, unit in enumerate(units):
             for fold, mask in enumerate(self.outer[unit.problem]):
-                if reason := self._find_obstacle(loss, targets, number, mask):
+                if reason := self._find_obstacle(outcomes, number, mask):
                     yield Fitted(number, fold, None, reason, np.inf, np.nan, 0)
                 else:
                     systems.append(System(number, mask))
@@ -102,33 +125,42 @@ class Fitter:
         if not systems:
             return
         c = np.full(len(systems), self.path[0])
-        warm: tuple[Tensor, Tensor] | None = None
+        warm: Pair | None = None
         if len(self.path) > 1:
-            choice = self._choose(loss, targets, units, systems, folds)
+            choice = self._choose(outcomes, units, systems, folds)
             c, warm = choice.c.cpu().numpy(), choice.warm
         for design, scales, places in self.source.cells(self.masks, [s.mask for s in systems]):
             here = [systems[place] for place in places]
-            batch = self._batch(design, scales, loss, targets, here, c[places], self.tolerance)
+            batch = self._batch(design, scales, outcomes, here, c[places], self.tolerance)
             if warm is None:
-                start = start_point(batch)
+                start = find_start(batch)
             else:
-                at = torch.tensor(places, device=self.source.device)
-                columns = columns_of(at, batch.n_classes)
-                start = move_to(batch, warm[0][:, columns], warm[1][columns])
+                columns = columns_of(torch.tensor(places, device=warm[1].device), batch.n_classes)
+                start = warm[0][:, columns], warm[1][columns]
             solution = solve_together(batch, start)
             if not bool(solution.converged.all()):
                 _polish(batch, solution, self.settings.memory_bytes)
-            # Without the intercept, beside which float32 would round small scores away.
-            solution.point.values.copy_(design.multiply(solution.point.coefficients))
-            for number, place in enumerate(places):
-                problem = units[systems[place].unit].problem
+            problems = [units[system.unit].problem for system in here]
+            tested = [
+                self.tested[p][folds[place]] for p, place in zip(problems, places, strict=True)
+            ]
+            values = _predict(batch, solution.pair, torch.tensor(tested, device=batch.folds.device))
+            for number, (problem, place) in enumerate(zip(problems, places, strict=True)):
                 yield self._read(
-                    solution, batch, number, problem, systems[place].unit, folds[place], c[place]
+                    solution,
+                    values,
+                    batch,
+                    number,
+                    problem,
+                    systems[place].unit,
+                    folds[place],
+                    c[place],
                 )
 
     def _read(
         self,
         solution: Solution,
+        values: Tensor,
         batch: Batch,
         number: int,
         problem: int,
@@ -147,20 +179,19 @@ class Fitter:
         test = self.group.problems[problem].split[:, fold] == TEST
         rows = torch.from_numpy(self.group.at[problem][test]).to(self.source.device)
         columns = slice(number * batch.n_classes, (number + 1) * batch.n_classes)
-        values = solution.point.values[rows, columns].double()
-        values += solution.point.intercepts[columns].double()
-        return Fitted(unit, fold, values.cpu().numpy(), "", norm, c, n_steps)
+        scores = values[rows, columns].double() + solution.intercepts[columns].double()
+        return Fitted(unit, fold, scores.cpu().numpy(), "", norm, c, n_steps)
 
-    def _find_obstacle(self, loss: Loss, targets: Tensor, unit: int, mask: int) -> str:
+    def _find_obstacle(self, outcomes: Outcomes, unit: int, mask: int) -> str:
         """Why a unit cannot be fitted on these rows; empty if it can."""
-        rows = targets[self.masks[:, mask], unit]
+        rows = outcomes.targets[self.masks[:, mask], unit]
         if len(rows) == 0:
             return "no training samples"
-        if loss.name == "logistic":
+        if outcomes.loss.name == "logistic":
             found = int(rows.sum())
             if found in {0, len(rows)}:
                 return f"{found} of {len(rows)} training samples are positive"
-        if loss.name == "multinomial" and bool((rows.sum(dim=0) == 0).any()):
+        if outcomes.loss.name == "multinomial" and len(torch.unique(rows)) < outcomes.n_classes:
             return "a class has no training sample"
         return ""
 
@@ -168,31 +199,31 @@ class Fitter:
         self,
         design: Design,
         scales: Tensor | None,
-        loss: Loss,
-        targets: Tensor,
+        outcomes: Outcomes,
         systems: Sequence[System],
         c: npt.NDArray[np.float64],
         tolerance: float,
     ) -> Batch:
         device = self.source.device
+        n_columns = len(systems) * outcomes.n_classes
+        is_long = design.n_rows * design.width * n_columns >= WORTH_PARTS
         return Batch(
             design,
-            loss,
-            n_classes=targets.shape[2],
-            outcomes=targets.flatten(1),
+            outcomes.loss,
+            n_classes=outcomes.n_classes,
+            outcomes=outcomes.targets,
             units=torch.tensor([system.unit for system in systems], device=device),
             masks=self.masks,
             folds=torch.tensor([system.mask for system in systems], device=device),
             strength=torch.from_numpy(1 / c).to(device),
             scales=scales,
             tolerance=tolerance,
-            runs=self.runs,
+            runs=self.runs if is_long and design.is_dense else self.whole,
         )
 
     def _choose(
         self,
-        loss: Loss,
-        targets: Tensor,
+        outcomes: Outcomes,
         units: Sequence[Unit],
         outer: Sequence[System],
         folds: Sequence[int],
@@ -203,14 +234,13 @@ class Fitter:
             System(number, mask, tuple((place[number, k], rows) for k, rows in held.items()))
             for number, unit in enumerate(units)
             for mask, held in self.inner[unit.problem]
-            if not self._find_obstacle(loss, targets, number, mask)
+            if not self._find_obstacle(outcomes, number, mask)
             and all((number, k) in place for k in held)
         ]
         warm = None
         if self.source.is_shared:
-            zeros = targets.new_zeros(
-                self.source.width + 1, len(outer) * targets.shape[2], dtype=self.source.dtype
-            )
+            size = self.source.width + 1, len(outer) * outcomes.n_classes
+            zeros = outcomes.targets.new_zeros(size, dtype=self.source.dtype)
             warm = zeros[:-1], zeros[-1]
         choice = Choice(len(outer), self.path, self.masks, warm)
         walks = []
@@ -218,36 +248,50 @@ class Fitter:
             for design, scales, places in self.source.cells(self.masks, [s.mask for s in inner]):
                 here = [inner[p] for p in places]
                 first = np.full(len(here), self.path[0])
-                batch = self._batch(design, scales, loss, targets, here, first, PATH_TOLERANCE)
-                walks.append(Walk(batch, start_point(batch), here))
+                batch = self._batch(design, scales, outcomes, here, first, PATH_TOLERANCE)
+                walks.append(Walk(batch, find_start(batch), here))
             choice.walk(walks)
         return choice
+
+
+def _predict(batch: Batch, pair: Pair, tested: Tensor) -> Tensor:
+    """(n, columns) of x w on the rows that systems are tested on; anything elsewhere.
+
+    The intercepts are left out: beside them float32 would round small scores away.
+
+    Args:
+        batch: The systems.
+        pair: Where they ended.
+        tested: (systems,) the mask of each one's test rows.
+    """
+    coefficients, intercepts = pair
+    values = coefficients.new_empty(batch.design.n_rows, batch.n_columns)
+    forward = Forward((coefficients, torch.zeros_like(intercepts)), batch.design)
+    for block in replace(batch, folds=tested).blocks():
+        values[block.rows].index_copy_(1, block.part.columns, forward.rows(block))
+    return values
 
 
 def _polish(batch: Batch, rough: Solution, memory_bytes: int) -> None:
     """Finish in float64, in place, the systems that float32 could not bring to the tolerance."""
     if batch.dtype == torch.float64:
         return
-    point, design = rough.point, batch.design.double()
+    design = batch.design.double()
     columns_at_once = plan_columns(design.n_rows, design.width, 8, 0, memory_bytes // 3)
     at_once = max(columns_at_once // batch.n_classes, 1)
     for part in torch.split((~rough.converged).nonzero().flatten(), at_once):
-        columns = columns_of(part, batch.n_classes)
-        some = batch.take(part)
-        some = replace(
-            some,
-            design=design,
-            scales=None if some.scales is None else some.scales.double(),
+        some = batch.some(part)
+        exact = batch.take(some)
+        scales = None if exact.scales is None else exact.scales.double()
+        coefficients, intercepts = some.take(rough.pair)
+        solution = solve(
+            replace(exact, design=design, scales=scales),
+            (coefficients.double(), intercepts.double()),
         )
-        start = move_to(
-            some, point.coefficients[:, columns].double(), point.intercepts[columns].double()
-        )
-        solution = solve(some, start)
         rough.gradient_norm[part], rough.converged[part] = (
             solution.gradient_norm,
             solution.converged,
         )
         rough.n_steps[part] += solution.n_steps
-        dtype = point.values.dtype
-        point.coefficients[:, columns] = solution.point.coefficients.to(dtype)
-        point.intercepts[columns] = solution.point.intercepts.to(dtype)
+        coefficients, intercepts = (part.to(batch.dtype) for part in solution.pair)
+        some.put(rough.pair, (coefficients, intercepts))

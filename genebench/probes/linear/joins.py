@@ -60,24 +60,27 @@ class Formed(Design):
         return result
 
     @override
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return (self.to_features(coefficients),)
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        return self.to_features(coefficients), intercepts
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        return self.form(block) @ projected[0]
+        coefficients, intercepts = projected
+        return torch.addmm(intercepts, self.form(block), coefficients)
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        return (self.table.new_zeros(n_columns, self.width),)
+        sums = self.table.new_zeros(n_columns, self.width)
+        return sums, sums.new_zeros(n_columns, dtype=torch.float64)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        sums[1].add_(values.sum(dim=0))
         add_product(sums[0], values, self.form(block))
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return self.to_coordinates(sums[0].T)
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return self.to_coordinates(sums[0].T), sums[1].to(self.dtype)
 
     @override
     def double(self) -> "Formed":

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from genebench.probes.linear.batches import Batch, Point, spread, sum_systems
 from genebench.probes.linear.conjugate import dot
-from genebench.probes.linear.designs import row_blocks
+from genebench.probes.linear.parts import Block, ByPart, Some
 from genebench.probes.linear.slopes import Slope, find_slope
 
 SUFFICIENT_DECREASE = 1e-4
@@ -42,40 +42,42 @@ class Line:
     total: Tensor
     slope: Tensor
 
-    def take(self, systems: Tensor, columns: Tensor) -> "Line":
-        """That of some of the systems, which have these columns."""
-        if len(systems) == self.batch.n_systems:
+    def take(self, some: Some) -> "Line":
+        """That of some of the systems."""
+        if len(some.systems) == self.batch.n_systems:
             return self
         return Line(
-            self.batch.take(systems),
-            self.point.take(columns),
-            self.change.take(columns),
-            self.total[systems],
-            self.slope[systems],
+            self.batch.take(some),
+            self.point.take(some),
+            self.change.take(some),
+            self.total[some.systems],
+            self.slope[some.systems],
         )
 
-    def look(self, length: Tensor, weights: Tensor) -> Slope:
+    def look(self, length: Tensor, weights: ByPart) -> Slope:
         """What `find_slope` gives after steps of these (systems,) lengths."""
         batch, coefficients = self.batch, self._coefficients(length)
         return find_slope(batch, coefficients, self._values(length), weights, batch.design)
 
     def slope_at(self, slope: Slope) -> Tensor:
         """(systems,) float64 slope along the change, where a look has found this."""
-        change = self.change.coefficients, self.change.intercepts
-        return dot(self.batch.n_classes, (slope.gradient, slope.intercept_gradient), change)
+        return dot(self.batch.n_classes, slope.pair, self.change.pair)
 
     def move(self, length: Tensor) -> None:
         """Take steps of these lengths, in place."""
-        along = spread(length, self.batch.n_classes, self.change.values)
-        for name in ("coefficients", "intercepts", "values"):
-            getattr(self.point, name).addcmul_(getattr(self.change, name), along)
+        along = spread(length, self.batch.n_classes, self.change.intercepts)
+        for part, change in zip(self.point.pair, self.change.pair, strict=True):
+            part.addcmul_(change, along)
+        for block in self.batch.blocks():
+            here = block.part.take(along)
+            self.point.values[block].addcmul_(self.change.values[block], here)
 
     def is_good(self, length: Tensor, total: Tensor, slope: Tensor) -> Tensor:
         """(systems,) whether the objective has fallen, and hardly falls or rises any more.
 
         A whole step may end where it still falls. What is beyond the numbers is not good.
         """
-        noise = 8 * torch.finfo(self.point.values.dtype).eps * self.total.abs()
+        noise = 8 * torch.finfo(self.batch.dtype).eps * self.total.abs()
         has_fallen = total <= self.total + SUFFICIENT_DECREASE * length * self.slope + noise
         flat = torch.maximum(-FLAT * self.slope, noise)
         return has_fallen & (slope <= flat) & ((slope >= -flat) | (length == 1))
@@ -109,23 +111,25 @@ class Line:
 
     def _glance(self, length: Tensor) -> tuple[Tensor, Tensor]:
         """The objective and its slope, (systems,) float64 each, after steps of these lengths."""
-        batch, values, moved = self.batch, self._values(length), self.change.values
+        batch, values = self.batch, self._values(length)
         total, slope = torch.zeros_like(length), torch.zeros_like(length)
-        for block in row_blocks(len(moved), moved.shape[1], moved.itemsize):
-            losses, residuals, _ = batch.loss.slopes(
-                values(block), batch.targets(block), batch.mask(block)
+        for block in batch.blocks():
+            here = values(block)
+            losses, residuals = batch.loss.slopes(
+                here, batch.targets(block), batch.mask(block), torch.empty_like(here)
             )
-            total += losses
-            slope += self._sum(residuals, moved[block])
+            total.index_add_(0, block.part.systems, losses)
+            falls = self._sum(residuals, self.change.values[block])
+            slope.index_add_(0, block.part.systems, falls)
         at = self._coefficients(length)
         penalty = batch.penalise(at)
         total += self._sum(penalty, at) / 2
         return total, slope + self._sum(penalty, self.change.coefficients)
 
-    def _values(self, length: Tensor) -> Callable[[slice], Tensor]:
+    def _values(self, length: Tensor) -> Callable[[Block], Tensor]:
         point, moved = self.point.values, self.change.values
-        along = spread(length, self.batch.n_classes, moved)
-        return lambda block: torch.addcmul(point[block], moved[block], along)
+        along = spread(length, self.batch.n_classes, self.point.intercepts)
+        return lambda block: torch.addcmul(point[block], moved[block], block.part.take(along))
 
     def _coefficients(self, length: Tensor) -> Tensor:
         change = self.change.coefficients

@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 
 from genebench.probes.linear.approach import approach
-from genebench.probes.linear.axes import Axes, Pair, find_axes
-from genebench.probes.linear.batches import Batch, Point, columns_of, spread, sum_systems
+from genebench.probes.linear.axes import Axes, find_axes
+from genebench.probes.linear.batches import Batch, Point, spread, sum_systems
 from genebench.probes.linear.conjugate import LEAVE_SHARE, dot, find_step
 from genebench.probes.linear.designs import Products
 from genebench.probes.linear.lines import Line
+from genebench.probes.linear.parts import Pair
+from genebench.probes.linear.passes import move_to
 from genebench.probes.linear.slopes import Slope, find_slope, gradient_norm
 
 MAX_STEPS = 60
@@ -36,21 +38,28 @@ class Solution:
     """Where the systems of a batch ended.
 
     Attributes:
-        point: The last point.
+        coefficients: (width, columns).
+        intercepts: (columns,).
         gradient_norm: (systems,) float64, as the tolerance measures it.
         converged: (systems,) bool.
         n_steps: (systems,) int64 Newton steps.
         n_products: Products with second derivatives, of all systems together.
     """
 
-    point: Point
+    coefficients: Tensor
+    intercepts: Tensor
     gradient_norm: Tensor
     converged: Tensor
     n_steps: Tensor
     n_products: int
 
+    @property
+    def pair(self) -> Pair:
+        """Coefficients and intercepts."""
+        return self.coefficients, self.intercepts
 
-def solve(batch: Batch, start: Point) -> Solution:
+
+def solve(batch: Batch, start: Pair) -> Solution:
     """Minimise all systems of a batch.
 
     Systems of many classes are brought near first (`approach`). Products that only steer are
@@ -76,16 +85,16 @@ def solve(batch: Batch, start: Point) -> Solution:
     left = (~solution.converged).nonzero().flatten()
     if not len(left):
         return solution
-    columns = columns_of(left, batch.n_classes)
-    rest = _descend(batch.take(left), start.take(columns), batch.design)
-    _put(start, rest.point, columns)
+    some = batch.some(left)
+    rest = _descend(batch.take(some), some.take(start), batch.design)
+    some.put(start, rest.pair)
     solution.gradient_norm[left], solution.converged[left] = rest.gradient_norm, rest.converged
     solution.n_steps[left] += rest.n_steps
     return replace(solution, n_products=solution.n_products + rest.n_products)
 
 
 def _descend(
-    batch: Batch, start: Point, products: Products, first: Tensor | None = None
+    batch: Batch, start: Pair, products: Products, first: Tensor | None = None
 ) -> Solution:
     """See `solve`.
 
@@ -100,10 +109,8 @@ def _descend(
     norms = torch.full((batch.n_systems,), torch.inf, dtype=torch.float64, device=device)
     steps = torch.zeros_like(systems)
     settled = torch.zeros_like(systems, dtype=torch.bool)
-    n_classes, point, values = batch.n_classes, start, start.values
-    slope = find_slope(
-        batch, start.coefficients, values.__getitem__, torch.empty_like(values), batch.design
-    )
+    whole, point = batch, move_to(batch, start)
+    slope = find_slope(batch, start[0], point.values.__getitem__, batch.empty(), batch.design)
     best = gradient_norm(batch, slope)
     first = best if first is None else first
     lowest = known = slope.total
@@ -128,30 +135,23 @@ def _descend(
         if step == MAX_STEPS or bool(done.all()):
             break
         if done.double().mean() >= LEAVE_SHARE:
-            if point is not start:
-                _put(start, point, columns_of(systems, n_classes))
+            if batch is not whole:
+                whole.some(systems).put(start, point.pair)
             keep = (~done).nonzero().flatten()
-            columns = columns_of(keep, n_classes)
-            batch, point, slope = batch.take(keep), point.take(columns), slope.take(keep, columns)
+            some = batch.some(keep)
+            batch, point, slope = batch.take(some), point.take(some), slope.take(some)
             systems, first, best, idle = systems[keep], first[keep], best[keep], idle[keep]
             lowest, left, known = lowest[keep], left[keep], known[keep]
-            norm, axes = norm[keep], axes.take(keep, columns)
+            norm, axes = norm[keep], axes.take(some)
             done = done[keep]
         forcing = torch.clamp((norm / first) ** POWER, max=FORCING)
         forcing = torch.maximum(forcing, ENOUGH / left)
-        gradient = slope.gradient, slope.intercept_gradient
-        change, n = find_step(batch, slope.weights, gradient, axes, forcing, ~done, products)
+        change, n = find_step(batch, slope.weights, slope.pair, axes, forcing, ~done, products)
         n_products += n
         slope = _advance(batch, point, slope, change)
-    if point is not start:
-        _put(start, point, columns_of(systems, n_classes))
-    return Solution(start, norms, settled, steps, n_products)
-
-
-def _put(whole: Point, part: Point, columns: Tensor) -> None:
-    whole.coefficients.index_copy_(1, columns, part.coefficients)
-    whole.intercepts[columns] = part.intercepts
-    whole.values.index_copy_(1, columns, part.values)
+    if batch is not whole:
+        whole.some(systems).put(start, point.pair)
+    return Solution(*start, norms, settled, steps, n_products)
 
 
 def _left(batch: Batch, point: Point, slope: Slope, axes: Axes) -> Tensor:
@@ -162,9 +162,8 @@ def _left(batch: Batch, point: Point, slope: Slope, axes: Axes) -> Tensor:
     depend on the scale of any feature: along weak axes a small gradient can hide a long way to go.
     Under a strong penalty the scores themselves are small, and it must be small beside them.
     """
-    gradient = slope.gradient, slope.intercept_gradient
-    step = axes.divide(gradient)
-    square = (gradient[0] * step[0]).sum(dim=0) + gradient[1] * step[1]
+    step = axes.divide(slope.pair)
+    square = (slope.gradient * step[0]).sum(dim=0) + slope.intercept_gradient * step[1]
     signal = axes.lengths(point.coefficients)
     # Both are at least 0 but for rounding.
     decrement, signal = (
@@ -180,23 +179,21 @@ def _advance(batch: Batch, point: Point, slope: Slope, change: Pair) -> Slope:
     Returns:
         The slope there.
     """
-    n_classes, weights = batch.n_classes, slope.weights
-    falls = dot(n_classes, (slope.gradient, slope.intercept_gradient), change)
+    falls = dot(batch.n_classes, slope.pair, change)
     # Rounded products can turn a direction uphill, or beyond the numbers; it is not taken then.
     is_down = falls.isfinite() & (falls < 0)
-    taken = spread(is_down, n_classes, weights).bool()
-    coefficients, intercepts = (torch.where(taken, part, 0.0) for part in change)
-    moved = Point(coefficients, intercepts, batch.design.multiply(coefficients, intercepts))
-    line = Line(batch, point, moved, slope.total, torch.where(is_down, falls, 0.0))
+    taken = spread(is_down, batch.n_classes, change[1]).bool()
+    change = torch.where(taken, change[0], 0.0), torch.where(taken, change[1], 0.0)
+    falls = torch.where(is_down, falls, 0.0)
+    line = Line(batch, point, move_to(batch, change), slope.total, falls)
     length = torch.ones_like(falls)
-    slope = line.look(length, weights)
+    slope = line.look(length, slope.weights)
     rises = line.slope_at(slope)
     is_good = line.is_good(length, slope.total, rises)
     if not bool(is_good.all()):
-        bad = (~is_good).nonzero().flatten()
-        columns = columns_of(bad, n_classes)
-        part = line.take(bad, columns)
-        length[bad] = shorter = part.search(rises[bad])
-        slope.put(part.look(shorter, torch.empty_like(part.point.values)), bad, columns)
+        bad = batch.some((~is_good).nonzero().flatten())
+        part = line.take(bad)
+        length[bad.systems] = shorter = part.search(rises[bad.systems])
+        slope.put(part.look(shorter, part.batch.empty()), bad)
     line.move(length)
     return slope

@@ -6,8 +6,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batches import Batch, Point, columns_of
-from genebench.probes.linear.designs import row_blocks
+from genebench.probes.linear.batches import Batch
+from genebench.probes.linear.parts import Pair, columns_of
+from genebench.probes.linear.passes import Forward
 from genebench.probes.linear.threads import solve_together
 from genebench.probes.linear.units import System
 
@@ -25,23 +26,20 @@ class Walk:
 
     Attributes:
         batch: The systems.
-        point: Where they stand.
+        pair: Where they stand.
         systems: What they are for.
     """
 
     batch: Batch
-    point: Point
+    pair: Pair
     systems: list[System]
 
     def keep(self, wanted: list[int]) -> "Walk":
         """Some of the systems."""
         if len(wanted) == len(self.systems):
             return self
-        systems = torch.tensor(wanted, device=self.batch.strength.device)
-        columns = columns_of(systems, self.batch.n_classes)
-        return Walk(
-            self.batch.take(systems), self.point.take(columns), [self.systems[i] for i in wanted]
-        )
+        some = self.batch.some(torch.tensor(wanted, device=self.batch.strength.device))
+        return Walk(self.batch.take(some), some.take(self.pair), [self.systems[i] for i in wanted])
 
 
 class Choice:
@@ -79,8 +77,8 @@ class Choice:
             sums, counts = torch.zeros_like(self.best), torch.zeros_like(self.best)
             for walk in walks:
                 strength = torch.full_like(walk.batch.strength, 1 / value)
-                # This moves the walk's own point.
-                solve_together(replace(walk.batch, strength=strength), walk.point)
+                # This moves the walk's own pair.
+                solve_together(replace(walk.batch, strength=strength), walk.pair)
                 for turn in range(max(len(system.held) for system in walk.systems)):
                     self._add_losses(walk, turn, sums, counts)
             loss = torch.where(counts > 0, sums, torch.inf)
@@ -107,16 +105,19 @@ class Choice:
         """Add each system's losses on the rows it holds out for one of its outer systems."""
         batch, device = walk.batch, sums.device
         using = [i for i, system in enumerate(walk.systems) if len(system.held) > turn]
-        systems = torch.tensor(using, device=device)
-        columns = columns_of(systems, batch.n_classes)
+        some = batch.some(torch.tensor(using, device=device))
         held = [walk.systems[i].held[turn] for i in using]
         outer = torch.tensor([outer for outer, _ in held], device=device)
         rows = torch.tensor([mask for _, mask in held], device=device)
         losses = torch.zeros(len(using), dtype=torch.float64, device=device)
-        held_out = replace(batch.take(systems), folds=rows)
-        for block in row_blocks(len(self.masks), len(columns)):
-            values = walk.point.values[block].index_select(1, columns)
-            losses += batch.loss.slopes(values, held_out.targets(block), held_out.mask(block))[0]
+        held_out = replace(batch.take(some), folds=rows)
+        forward = Forward(some.take(walk.pair), batch.design)
+        for block in held_out.blocks():
+            values = forward.rows(block)
+            added, _ = batch.loss.slopes(
+                values, held_out.targets(block), held_out.mask(block), torch.empty_like(values)
+            )
+            losses.index_add_(0, block.part.systems, added)
         sums.index_add_(0, outer, losses)
         counts.index_add_(0, outer, self.masks[:, rows].sum(dim=0).double())
 
@@ -137,5 +138,5 @@ class Choice:
                 columns_of(systems, n_classes)
                 for systems in torch.tensor(pairs, device=intercepts.device).T
             )
-            coefficients[:, outer] = walk.point.coefficients[:, inner]
-            intercepts[outer] = walk.point.intercepts[inner]
+            coefficients[:, outer] = walk.pair[0][:, inner]
+            intercepts[outer] = walk.pair[1][inner]

@@ -7,7 +7,7 @@ exactly: rounding can make a path longer, never its end another one. (Dembo, Eis
 
 from abc import abstractmethod
 from collections.abc import Callable
-from functools import cache
+from functools import cache, cached_property
 from typing import Literal
 
 import torch
@@ -35,6 +35,7 @@ class Rounded(Products):
     """
 
     is_dense = True
+    column_axis = -1
 
     def __init__(self, codes: Tensor) -> None:
         self.codes = codes
@@ -48,37 +49,44 @@ class Rounded(Products):
         # Columns first, of which some are copied at a fiftieth of the price.
         return tuple(tensor.index_select(0, columns) for tensor in projected)
 
-    @override
-    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        shape = self.codes.shape[1], n_columns
-        return (torch.zeros(shape, dtype=torch.float32, device=self.codes.device),)
-
 
 class Bfloat16(Rounded):
     """Numbers of 8 significant bits."""
 
     precision = "bfloat16"
     noise = 0.001
+    dtype = torch.bfloat16
+
+    @cached_property
+    def across(self) -> Tensor:
+        """(width + 1, n), the codes transposed, and the ones whose product is a sum over rows."""
+        return _transpose(self.codes, n_ones=1)
 
     @override
     def take(self, rows: Tensor) -> "Bfloat16":
         return Bfloat16(self.codes[rows])
 
     @override
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return (coefficients.bfloat16().T.contiguous(),)
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        return coefficients.bfloat16().T.contiguous(), intercepts.bfloat16()
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        return (self.codes[block] @ projected[0].T).float()
+        coefficients, intercepts = projected
+        return torch.addmm(intercepts, self.codes[block], coefficients.T)
+
+    @override
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
+        shape = self.codes.shape[1] + 1, n_columns
+        return (self.codes.new_zeros(shape, dtype=torch.float32),)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        sums[0].add_(self.codes[block].T @ values.bfloat16())
+        sums[0].add_(self.across[:, block] @ values.bfloat16())
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return sums[0]
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return sums[0][:-1], sums[0][-1]
 
 
 class Int8(Rounded):
@@ -94,33 +102,60 @@ class Int8(Rounded):
 
     precision = "int8"
     noise = 0.002
+    dtype = torch.float32
 
     def __init__(self, codes: Tensor, scale: Tensor) -> None:
         super().__init__(codes)
         self.scale = scale
+
+    @cached_property
+    def across(self) -> Tensor:
+        """(width, n), the codes transposed."""
+        return _transpose(self.codes)
 
     @override
     def take(self, rows: Tensor) -> "Int8":
         return Int8(self.codes[rows], self.scale)
 
     @override
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
         codes, scale = _encode(coefficients * self.scale[:, None])
-        return codes.T.contiguous(), scale
+        return codes.T.contiguous(), scale, intercepts
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        codes, scale = projected
-        return torch._int_mm(self.codes[block], codes.T).float().mul_(scale)
+        codes, scale, intercepts = projected
+        products = torch._int_mm(self.codes[block], codes.T).float()
+        return torch.addcmul(intercepts, products, scale)
+
+    @override
+    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
+        sums = self.scale.new_zeros(self.codes.shape[1], n_columns)
+        return sums, sums.new_zeros(n_columns)
 
     @override
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
+        sums[1].add_(values.sum(dim=0))
         codes, scale = _encode(values)
-        sums[0].addcmul_(torch._int_mm(self.codes[block].T, codes).float(), scale)
+        sums[0].addcmul_(torch._int_mm(self.across[:, block], codes).float(), scale)
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
-        return sums[0] * self.scale[:, None]
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return sums[0] * self.scale[:, None], sums[1]
+
+
+def _transpose(codes: Tensor, *, n_ones: int = 0) -> Tensor:
+    """(width, n) of (n, width), of which adjoint products are up to 1.7 times as quick.
+
+    Args:
+        codes: (n, width).
+        n_ones: Rows of ones to add.
+    """
+    n_rows, width = codes.shape
+    across = codes.new_ones(width + n_ones, n_rows)
+    for block in row_blocks(n_rows, 1):
+        across[:width, block] = codes[block].T
+    return across
 
 
 def _encode(values: Tensor) -> tuple[Tensor, Tensor]:
@@ -168,7 +203,8 @@ def find_precision(device: str) -> Steering:
 
     def both_ways(precision: Steering) -> Callable[[], Tensor]:
         products: Products = round_matrix(left, precision) or Dense(left, None)
-        projected, sums = products.project(right), products.zeros(right.shape[1])
+        projected = products.project(right, right[0])
+        sums = products.zeros(right.shape[1])
 
         def multiply() -> Tensor:
             products.collect(sums, rows, products.rows(projected, rows))

@@ -7,7 +7,9 @@ import torch
 from torch import Tensor
 
 from genebench.probes.linear.batches import Batch, balance, sum_systems
-from genebench.probes.linear.designs import Products, row_blocks
+from genebench.probes.linear.designs import Products
+from genebench.probes.linear.parts import Block, ByPart, Pair, Some
+from genebench.probes.linear.passes import Adjoint
 
 
 @dataclass(frozen=True)
@@ -18,36 +20,35 @@ class Slope:
         total: (systems,) float64 objectives.
         gradient: (width, columns) by the coefficients.
         intercept_gradient: (columns,).
-        weights: (n, columns) second derivatives of each row's loss (see `Loss`).
+        weights: Second derivatives of each row's loss (see `Loss`).
     """
 
     total: Tensor
     gradient: Tensor
     intercept_gradient: Tensor
-    weights: Tensor
+    weights: ByPart
 
-    def take(self, systems: Tensor, columns: Tensor) -> "Slope":
-        """That of some of the systems, which have these columns."""
-        return Slope(
-            self.total[systems],
-            self.gradient.index_select(1, columns),
-            self.intercept_gradient[columns],
-            self.weights.index_select(1, columns),
-        )
+    @property
+    def pair(self) -> Pair:
+        """Gradients by the coefficients and the intercepts."""
+        return self.gradient, self.intercept_gradient
 
-    def put(self, part: "Slope", systems: Tensor, columns: Tensor) -> None:
-        """Write what some of the systems, which have these columns, have come to."""
-        self.total[systems] = part.total
-        self.gradient.index_copy_(1, columns, part.gradient)
-        self.intercept_gradient[columns] = part.intercept_gradient
-        self.weights.index_copy_(1, columns, part.weights)
+    def take(self, some: Some) -> "Slope":
+        """That of some of the systems."""
+        return Slope(self.total[some.systems], *some.take(self.pair), self.weights.take(some))
+
+    def put(self, part: "Slope", some: Some) -> None:
+        """Write what some of the systems have come to."""
+        self.total[some.systems] = part.total
+        some.put(self.pair, part.pair)
+        self.weights.put(part.weights, some)
 
 
 def find_slope(
     batch: Batch,
     coefficients: Tensor,
-    values: Callable[[slice], Tensor],
-    weights: Tensor,
+    values: Callable[[Block], Tensor],
+    weights: ByPart,
     products: Products,
 ) -> Slope:
     """Objective, gradient and what the second derivatives need, in one pass over the rows.
@@ -56,25 +57,21 @@ def find_slope(
         batch: The systems.
         coefficients: (width, columns), where they stand.
         values: Gives the values there of a block of rows.
-        weights: (n, columns) that the slope's weights are written to.
+        weights: What the slope's weights are written to.
         products: Of the design's matrix, or of one that is rounded.
     """
-    loss, n_columns = batch.loss, weights.shape[1]
-    sums = products.zeros(n_columns)
-    total = torch.zeros(batch.n_systems, dtype=torch.float64, device=weights.device)
-    intercept_gradient = total.new_zeros(n_columns)
-    for block in row_blocks(len(weights), n_columns, weights.itemsize):
-        losses, residuals, weights[block] = loss.slopes(
-            values(block), batch.targets(block), batch.mask(block)
+    adjoint, total = Adjoint(batch, products), torch.zeros_like(batch.strength)
+    for block in batch.blocks():
+        losses, residuals = batch.loss.slopes(
+            values(block), batch.targets(block), batch.mask(block), weights[block]
         )
-        total += losses
-        intercept_gradient += residuals.sum(dim=0)
-        products.collect(sums, block, residuals)
+        total.index_add_(0, block.part.systems, losses)
+        adjoint.collect(block, residuals)
+    gradient, intercept_gradient = adjoint.finish()
     penalty = batch.penalise(coefficients)
     total += sum_systems(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
-    dtype = weights.dtype
-    gradient = balance(products.finish(sums), batch.n_classes).add_(penalty)
-    return Slope(total, gradient, intercept_gradient.to(dtype), weights)
+    gradient = balance(gradient, batch.n_classes).add_(penalty)
+    return Slope(total, gradient, intercept_gradient, weights)
 
 
 def gradient_norm(batch: Batch, slope: Slope) -> Tensor:

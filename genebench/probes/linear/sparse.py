@@ -38,12 +38,12 @@ class Sparse(Design):
         return squares.clamp_min(0.0)
 
     @override
-    def project(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return self.table @ coefficients, self.center @ coefficients
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        return self.table @ coefficients, intercepts - self.center @ coefficients
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        return projected[0][block] - projected[1]
+        return projected[0][block] + projected[1]
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
@@ -54,13 +54,15 @@ class Sparse(Design):
         sums[0][block] += values
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> Tensor:
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
         products: Tensor = self.transposed @ sums[0]
-        return products.sub_(self.center[:, None] * sums[0].sum(dim=0))
+        over_rows = sums[0].sum(dim=0)
+        return products.sub_(self.center[:, None] * over_rows), over_rows
 
     @override
-    def second(self, weights: Tensor, mass: Tensor) -> Tensor:
-        return self._squares(weights, mass)
+    def second(self, weights: tuple[Tensor, ...], mass: Tensor) -> Tensor:
+        (whole,) = weights
+        return self._squares(whole, mass)
 
     @override
     def double(self) -> "Sparse":

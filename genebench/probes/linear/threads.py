@@ -13,8 +13,9 @@ from typing import TypeVar
 
 import torch
 
-from genebench.probes.linear.batches import Batch, Point, columns_of
+from genebench.probes.linear.batches import Batch
 from genebench.probes.linear.newton import Solution, solve
+from genebench.probes.linear.parts import Pair, Some
 
 # Fewer columns a thread than this make products that are slow for their size.
 LEAST_COLUMNS = 8
@@ -48,7 +49,7 @@ def use_threads(threads: int | None, items: Iterator[Item]) -> Iterator[Item]:
         yield item
 
 
-def solve_together(batch: Batch, start: Point) -> Solution:
+def solve_together(batch: Batch, start: Pair) -> Solution:
     """Minimise all systems of a batch, a share of them on each thread.
 
     Args:
@@ -63,27 +64,20 @@ def solve_together(batch: Batch, start: Point) -> Solution:
         return solve(batch, start)
     systems = torch.arange(batch.n_systems)
     # Dealt round, because folds of one label are neighbours and take equally long.
-    shares = [systems[first::n_threads] for first in range(n_threads)]
+    shares = [batch.some(systems[first::n_threads]) for first in range(n_threads)]
 
-    def solve_share(share: torch.Tensor) -> Solution:
-        columns = columns_of(share, batch.n_classes)
-        return solve(batch.take(share), start.take(columns))
+    def solve_share(share: Some) -> Solution:
+        return solve(batch.take(share), share.take(start))
 
     with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=_use_one) as pool:
         parts = list(pool.map(solve_share, shares))
     norms = torch.empty(len(systems), dtype=torch.float64)
     converged, steps = torch.empty(len(systems), dtype=torch.bool), torch.empty_like(systems)
     for share, part in zip(shares, parts, strict=True):
-        columns = columns_of(share, batch.n_classes)
-        start.coefficients.index_copy_(1, columns, part.point.coefficients)
-        start.intercepts[columns] = part.point.intercepts
-        start.values.index_copy_(1, columns, part.point.values)
-        norms[share], converged[share], steps[share] = (
-            part.gradient_norm,
-            part.converged,
-            part.n_steps,
-        )
-    return Solution(start, norms, converged, steps, sum(part.n_products for part in parts))
+        share.put(start, part.pair)
+        norms[share.systems], converged[share.systems] = part.gradient_norm, part.converged
+        steps[share.systems] = part.n_steps
+    return Solution(*start, norms, converged, steps, sum(part.n_products for part in parts))
 
 
 def _use_one() -> None:

@@ -27,18 +27,20 @@ class Unit:
         problem: Its number in the group.
         label: Its column of a multi-label task, 0 otherwise.
         loss: Its loss.
-        targets: (n, classes) on the rows of the group, 0 on others' rows.
+        n_classes: Columns of one fit.
+        targets: (n,) on the rows of the group, of classes their numbers; 0 on others' rows.
     """
 
     problem: int
     label: int
     loss: LossName
+    n_classes: int
     targets: npt.NDArray[np.floating[Any]]
 
     @property
     def shape(self) -> tuple[LossName, int]:
         """Units of one shape can be solved in one batch."""
-        return self.loss, self.targets.shape[1]
+        return self.loss, self.n_classes
 
 
 @dataclass(frozen=True)
@@ -85,24 +87,22 @@ def units_of(group: Group) -> Iterator[Unit]:
     n = len(group.rows)
     for number, (problem, at) in enumerate(zip(group.problems, group.at, strict=True)):
         loss = LOSS_OF[problem.kind]
+        n_classes = problem.n_columns if problem.kind == "multiclass" else 1
         for label, targets in enumerate(_unit_targets(problem)):
-            wide = np.zeros(
-                (n, targets.shape[1]), dtype=np.float64 if loss == "squared" else np.float32
-            )
+            dtype = np.float64 if loss == "squared" else np.float32
+            wide: npt.NDArray[np.floating[Any]] = np.zeros(n, dtype)
             wide[at] = targets
-            yield Unit(number, label, loss, wide)
+            yield Unit(number, label, loss, n_classes, wide)
 
 
 def _unit_targets(problem: Problem) -> Iterator[npt.NDArray[Any]]:
     if problem.kind == "multilabel":
-        yield from problem.targets.T[:, :, None]
-    elif problem.kind == "multiclass":
-        yield problem.targets[:, None] == np.arange(problem.n_columns)
+        yield from problem.targets.T
     elif problem.kind == "regression":
         center, scale = scale_of(problem)
-        yield ((problem.targets - center) / scale)[:, None]
+        yield (problem.targets - center) / scale
     else:
-        yield problem.targets[:, None]
+        yield problem.targets
 
 
 def scale_of(problem: Problem) -> tuple[float, float]:

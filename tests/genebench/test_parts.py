@@ -1,0 +1,206 @@
+"""Rows are put together by the folds that hold them out, and no system passes over its own."""
+
+from dataclasses import replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import genebench.probes
+import genebench.protocols
+from genebench.probes import TEST, TRAIN, Probe, Problem
+from genebench.probes.linear import Settings, fits, groups, newton, solve_problems
+from genebench.probes.linear.batches import Batch, find_start
+from genebench.probes.linear.designs import Dense, row_blocks
+from genebench.probes.linear.groups import group_problems
+from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.parts import ByPart, Runs
+from genebench.probes.linear.passes import Adjoint, Forward, move_to
+from genebench.probes.linear.rounded import round_matrix
+from genebench.protocols import Protocol
+
+N, D, FOLDS = 600, 8, 5
+
+
+def load(kind, package, name):
+    path = Path(package.__file__).parent / f"{name}.yaml"
+    return kind.model_validate(yaml.safe_load(path.read_text()))
+
+
+def draw_problem(rng, n, names=("a", "b")):
+    folds = rng.permutation(np.arange(n) % FOLDS)
+    split = np.where(folds[:, None] == np.arange(FOLDS), TEST, TRAIN).astype(np.int8)
+    targets = rng.integers(0, 2, (n, len(names)))
+    rows = np.sort(rng.permutation(2 * n)[:n])[:, None]
+    return Problem(f"p{n}", "multilabel", rows, targets, names, split)
+
+
+def test_rows_that_a_fold_holds_out_are_neighbours_and_every_sample_finds_its_own(monkeypatch):
+    monkeypatch.setattr(groups, "LEAST_RUN", 20)
+    rng = np.random.default_rng(0)
+    wide, narrow = draw_problem(rng, 200), draw_problem(rng, 190, names=("c",))
+    narrow = Problem("n", "multilabel", wide.rows[:190], narrow.targets, ("c",), narrow.split)
+    (group,) = group_problems([narrow, wide], own_rows=0)
+    assert [run.start for run in group.runs] == [0, *(run.stop for run in group.runs[:-1])]
+    assert group.runs[-1].stop == len(group.rows)
+    for problem, at in zip(group.problems, group.at, strict=True):
+        assert np.array_equal(group.rows[at], problem.rows)
+    held = np.full(len(group.rows), -1)
+    held[group.at[group.problems.index(wide)]] = wide.split.argmax(axis=1)
+    assert [len(set(held[run])) for run in group.runs] == [1] * FOLDS
+
+
+def test_rows_stay_as_they_are_where_runs_would_be_short():
+    problem = draw_problem(np.random.default_rng(1), 200)
+    (group,) = group_problems([problem], own_rows=0)
+    assert group.runs == (slice(0, 200),)
+    assert np.array_equal(group.rows, problem.rows)
+
+
+def make_batch(loss, n_classes, *, in_runs, rounded=None, seed=0):
+    """A system for each of five folds; with runs, the rows of a fold are neighbours."""
+    rng = np.random.default_rng(seed)
+    x = torch.from_numpy(rng.normal(size=(N, D)).astype(np.float32)) * 3
+    signal = x @ torch.from_numpy(rng.normal(size=(D, max(n_classes, 2))).astype(np.float32))
+    noise = torch.from_numpy(rng.gumbel(size=signal.shape).astype(np.float32))
+    fold = torch.arange(N) * FOLDS // N
+    masks = fold[:, None] != torch.arange(FOLDS)
+    bounds = [k * N // FOLDS for k in range(FOLDS + 1)] if in_runs else [0, N]
+    quick = round_matrix(x, rounded) if rounded else None
+    return Batch(
+        Dense(x, None, rounded=quick),
+        LOSSES[loss],
+        n_classes=n_classes,
+        outcomes=(signal + noise).argmax(dim=1)[:, None],
+        units=torch.zeros(FOLDS, dtype=torch.int64),
+        masks=masks,
+        folds=torch.arange(FOLDS),
+        strength=torch.tensor([0.1, 1.0, 1.0, 1.0, 30.0], dtype=torch.float64),
+        scales=None,
+        tolerance=1e-6,
+        runs=Runs.of(tuple(slice(*pair) for pair in pairwise(bounds)), masks),
+    )
+
+
+@pytest.mark.parametrize("rounded", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize(("loss", "n_classes"), [("logistic", 1), ("multinomial", 4)])
+def test_parts_lead_to_the_same_optimum_by_as_many_products(loss, n_classes, rounded):
+    batches = [
+        make_batch(loss, n_classes, in_runs=in_runs, rounded=rounded) for in_runs in (False, True)
+    ]
+    whole, parts = (newton.solve(batch, find_start(batch)) for batch in batches)
+    assert parts.converged.all()
+    torch.testing.assert_close(parts.coefficients, whole.coefficients, atol=2e-3, rtol=0)
+    torch.testing.assert_close(parts.intercepts, whole.intercepts, atol=2e-3, rtol=0)
+    assert parts.n_products <= whole.n_products + 5
+
+
+def test_a_part_is_the_systems_that_train_on_its_rows_and_they_need_no_mask():
+    batch = make_batch("multinomial", 4, in_runs=True)
+    assert [part.systems.tolist() for part in batch.parts] == [
+        [f for f in range(FOLDS) if f != k] for k in range(FOLDS)
+    ]
+    assert all(part.is_trained for part in batch.parts)
+    assert [batch.mask(block) for block in batch.blocks()] == [None] * FOLDS
+    (whole,) = make_batch("multinomial", 4, in_runs=False).parts
+    assert whole.is_whole
+    assert not whole.is_trained
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    in_runs=st.booleans(),
+    keep=st.sets(st.integers(0, FOLDS - 1), min_size=1),
+    order=st.randoms(use_true_random=False),
+)
+def test_some_systems_take_with_them_what_all_have_of_theirs(in_runs, keep, order):
+    """Also where they come in another order, and where a part is left without any."""
+    batch, chosen = make_batch("multinomial", 4, in_runs=in_runs), sorted(keep)
+    if not in_runs:
+        order.shuffle(chosen)
+    some = batch.some(torch.tensor(chosen))
+    part = batch.take(some)
+    torch.manual_seed(0)
+    point = move_to(batch, (torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)))
+    taken = point.take(some)
+    for found, wanted in zip(
+        taken.values.tensors, move_to(part, some.take(point.pair)).values.tensors, strict=True
+    ):
+        torch.testing.assert_close(found, wanted)
+    emptied = ByPart(tuple(torch.zeros_like(tensor) for tensor in point.values.tensors))
+    emptied.put(taken.values, some)
+    assert torch.equal(emptied.take(some).tensors[0], taken.values.tensors[0])
+    others = [f for f in range(FOLDS) if f not in keep]
+    if others:
+        assert not any(
+            tensor.any() for tensor in emptied.take(batch.some(torch.tensor(others))).tensors
+        )
+
+
+@pytest.mark.parametrize("rounded", [None, "bfloat16", "int8"])
+def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(rounded):
+    batch = make_batch("multinomial", 4, in_runs=True, rounded=rounded)
+    products, x = batch.design.rounded or batch.design, batch.design.coordinates
+    torch.manual_seed(0)
+    pair = torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)
+    forward, adjoint = Forward(pair, products), Adjoint(batch, products)
+    moved = x @ pair[0] + pair[1]
+    kept = moved * batch.masks.repeat_interleave(4, dim=1)
+    for block in batch.blocks():
+        wanted = moved[block.rows][:, block.part.columns]
+        torch.testing.assert_close(forward.rows(block).float(), wanted, atol=0.3, rtol=0)
+        adjoint.collect(block, wanted.clone())
+    found, over_rows = adjoint.finish()
+    near = 0.02 * float(kept.norm())
+    torch.testing.assert_close(found, x.T @ kept, atol=near, rtol=0)
+    torch.testing.assert_close(over_rows, kept.sum(dim=0), atol=near, rtol=0)
+
+
+@pytest.mark.parametrize("c", [(1.0,), (0.01, 1.0)], ids=["one C", "a path"])
+@pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
+def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, monkeypatch):
+    """The whole way, with a second problem on other rows that shares the group."""
+    monkeypatch.setattr(groups, "LEAST_RUN", 20)
+    rng = np.random.default_rng(5)
+    wide, narrow = draw_problem(rng, 400), draw_problem(rng, 380, names=("c",))
+    if kind == "multiclass":
+        codes, names = wide.targets.sum(axis=1), ("x", "y", "z")
+        wide = Problem("wide", kind, wide.rows, codes, names, wide.split)
+    narrow = replace(narrow, rows=wide.rows[:380])
+    matrix = 4 * rng.normal(size=(800, 12)).astype(np.float32)
+    protocol = load(Protocol, genebench.protocols, "paper")
+    penalty = protocol.penalty.model_copy(update={"c": c})
+    protocol = protocol.model_copy(update={"penalty": penalty})
+    probe, how = load(Probe, genebench.probes, "linear"), Settings(own_rows=0, precision="float32")
+
+    def solve(worth_parts):
+        monkeypatch.setattr(fits, "WORTH_PARTS", worth_parts)
+        outputs = solve_problems(matrix, [wide, narrow], probe, protocol, how)
+        return {output.problem_id: output for output in outputs}
+
+    apart, together = solve(0), solve(1 << 40)
+    assert set(apart) == {wide.id, narrow.id}
+    for name, output in apart.items():
+        for fold, other in zip(output.folds, together[name].folds, strict=True):
+            assert np.array_equal(fold.c, other.c)
+            np.testing.assert_allclose(fold.scores, other.scores, atol=2e-3)
+            assert np.isfinite(fold.scores).all()
+
+
+@settings(deadline=None)
+@given(
+    n_rows=st.integers(0, 50_000), n_columns=st.integers(0, 5000), itemsize=st.sampled_from([4, 8])
+)
+def test_blocks_of_rows_follow_each_other_and_are_alike_in_size(n_rows, n_columns, itemsize):
+    blocks = list(row_blocks(n_rows, n_columns, itemsize))
+    rows = [row for block in blocks for row in range(block.start, block.stop)]
+    assert rows == list(range(n_rows))
+    sizes = [block.stop - block.start for block in blocks]
+    assert all(size <= 8192 for size in sizes)
+    if sizes:
+        assert max(sizes) - min(sizes) < len(sizes)
