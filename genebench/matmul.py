@@ -87,13 +87,23 @@ def _prefer_onednn() -> bool:
     return plain > WORTHWHILE * other and float(error) < EXACT
 
 
-def best_times(products: Sequence[Callable[[], Tensor]]) -> list[float]:
-    """Seconds that each product takes at its best, measured in turn: machines waver."""
+def best_times(products: Sequence[Callable[[], Tensor]], *, on_cpu: bool = True) -> list[float]:
+    """Seconds that each product takes at its best, measured in turn: machines waver.
+
+    On a CPU they are those that one thread computes. Threads that share a product wait for each
+    other, and where other work wants the cores, all products seem to take as long as the wait.
+    """
+    clock = time.thread_time if on_cpu else time.perf_counter
+    threads = torch.get_num_threads()
     times: list[list[float]] = [[] for _ in products]
-    for _ in range(ROUNDS):
-        for product, found in zip(products, times, strict=True):
-            start = time.perf_counter()
-            # Reading a number back waits for a device that works asynchronously.
-            float(product()[0, 0])
-            found.append(time.perf_counter() - start)
+    torch.set_num_threads(1)
+    try:
+        for _ in range(ROUNDS):
+            for product, found in zip(products, times, strict=True):
+                start = clock()
+                # Reading a number back waits for a device that works asynchronously.
+                float(product()[0, 0])
+                found.append(clock() - start)
+    finally:
+        torch.set_num_threads(threads)
     return [min(found) for found in times]

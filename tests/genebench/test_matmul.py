@@ -1,6 +1,9 @@
 """Products of float32 are as exact by either library, and the process's setting is put back."""
 
 import itertools
+import os
+import subprocess
+import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
@@ -10,7 +13,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genebench.matmul import _prefer_onednn, quick_products
+from genebench.matmul import _prefer_onednn, best_times, quick_products
+from genebench.probes.linear.threads import limit_threads
 
 PLAIN_SLOW, ONEDNN_SLOW = (1.0, 0.1), (0.1, 1.0)
 
@@ -34,7 +38,7 @@ def clock(monkeypatch):
 
     def run(seconds):
         now = itertools.accumulate(itertools.cycle((0.0, seconds[0], 0.0, seconds[1])))
-        monkeypatch.setattr(time, "perf_counter", lambda: next(now))
+        monkeypatch.setattr(time, "thread_time", lambda: next(now))
         _prefer_onednn.cache_clear()
 
     yield run
@@ -125,3 +129,25 @@ def test_the_last_thread_that_leaves_puts_the_setting_back(clock):
         first.result()
         assert last.result() == "bf16"
     assert setting() == "none"
+
+
+def test_what_else_the_machine_does_hardly_changes_what_a_product_takes():
+    """Threads that share products wait for each other: these took 2.3 to 5 times as long."""
+    left, right = torch.ones(2048, 1024), torch.ones(1024, 64)
+
+    def multiply():
+        return [left @ right for _ in range(20)][-1]
+
+    busy = []
+    with limit_threads(os.cpu_count()):
+        (quiet,) = best_times([multiply])
+        try:
+            for _ in range(os.cpu_count()):
+                busy.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
+            time.sleep(0.5)
+            assert best_times([multiply])[0] <= 1.9 * quiet
+            assert torch.get_num_threads() == os.cpu_count()
+        finally:
+            for process in busy:
+                process.kill()
+                process.wait()

@@ -206,7 +206,14 @@ def test_8_bits_are_chosen_where_they_are_quick_and_only_there(monkeypatch):
 
     monkeypatch.setattr(torch, "_int_mm", nothing)
     assert find_precision.__wrapped__("cpu") == "int8"
-    monkeypatch.setattr(torch, "_int_mm", lambda *both: time.sleep(0.2) or nothing(*both))
+
+    def slowly(left, right):
+        end = time.thread_time() + 0.2
+        while time.thread_time() < end:
+            pass
+        return nothing(left, right)
+
+    monkeypatch.setattr(torch, "_int_mm", slowly)
     assert find_precision.__wrapped__("cpu") != "int8"
 
 

@@ -213,8 +213,9 @@ def find_precision(device: str) -> Steering:
         return multiply
 
     found: list[Steering] = ["float32", "bfloat16"]
-    if torch.device(device).type == "cpu":
+    if on_cpu := torch.device(device).type == "cpu":
         found.append("int8")
     with quick_products():
-        seconds = dict(zip(found, best_times([both_ways(one) for one in found]), strict=True))
+        times = best_times([both_ways(one) for one in found], on_cpu=on_cpu)
+    seconds = dict(zip(found, times, strict=True))
     return min(seconds, key=lambda precision: seconds[precision] / WORTHWHILE[precision])
