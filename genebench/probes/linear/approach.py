@@ -69,8 +69,6 @@ def approach(batch: Batch, start: Pair, products: Products) -> Tensor:
             stands = ~spread(is_open, n_classes, direction[1]).bool()
             for half in direction:
                 half.masked_fill_(stands, 0.0)
-            for part, numbers in zip(batch.parts, ahead.tensors, strict=True):
-                numbers.masked_fill_(part.take(stands), 0.0)
         last = slope.total
         length = torch.where(is_open, length, 0.0)
         slope = _step(batch, point, Point(*direction, ahead), slope, falls, length, products)
