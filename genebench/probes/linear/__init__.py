@@ -122,9 +122,8 @@ def _source(
     if positions == 1:
         assert space is not None
         prepared = space.prepare(torch.from_numpy(group.rows[:, 0]).to(device))
-        # Codes of rounded products take up to half of what they stand for once more, and those of
-        # the rows as much again where they are transposed.
-        held = 2 * entity_bytes + entity_bytes // 2 + 3 * row_bytes
+        # Codes of rounded products, there and back, take up to what they stand for once more.
+        held = 3 * entity_bytes + 3 * row_bytes
     else:
         prepared = prepare_pairs(
             matrix,
