@@ -3,8 +3,8 @@
 `solve_problems` groups problems by their rows, makes one design for each group, and fits all
 systems (a label in a fold) of a group in blocks that fit the memory budget. The mathematics is in
 `approach` and `newton` (all systems at once), `designs` (the matrices as operators), `losses`,
-`spaces` (rotation and scaling), `leastsquares`; `groups`, `parts` and `fits` hold what is solved
-together, on which rows, and how C is chosen.
+`spaces` (rotation and scaling), `leastsquares`; `groups`, `parts` and `passes` hold what is solved
+together and on which rows, `fits` and `paths` how C is chosen.
 """
 
 import time

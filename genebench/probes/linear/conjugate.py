@@ -58,7 +58,7 @@ def find_step(
     """
     n_classes = batch.n_classes
     change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
-    whole, start, weights = change, batch, weights.to(products.dtype)
+    whole, everyone, weights = change, batch, weights.to(products.dtype)
     here = torch.arange(batch.n_systems, device=forcing.device)
     rest = (-gradient[0], -gradient[1])
     conjugate = axes.divide(rest)
@@ -91,14 +91,14 @@ def find_step(
         size = new_size
         if is_open.double().mean() <= 1 - LEAVE_SHARE:
             if change is not whole:
-                start.some(here).put(whole, change)
+                everyone.some(here).put(whole, change)
             keep = is_open.nonzero().flatten()
             some = batch.some(keep)
             batch, weights, axes = batch.take(some), weights.take(some), axes.take(some)
             here, size, goal, is_open = here[keep], size[keep], goal[keep], is_open[keep]
             change, rest, conjugate = (some.take(pair) for pair in (change, rest, conjugate))
     if change is not whole:
-        start.some(here).put(whole, change)
+        everyone.some(here).put(whole, change)
     return whole, product
 
 
