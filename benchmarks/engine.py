@@ -4,6 +4,8 @@ import os
 import resource
 import time
 from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +88,13 @@ def measure_peak(dtype: torch.dtype) -> float:
     return float(2 * 4096 * 1024 * 512 / min(times[1:]) / 1e9)
 
 
-def count_products(found: Counter[torch.dtype]) -> FlopCounterMode:
-    """Adds the floating point operations of all matrix products to `found`, by type of number."""
+@contextmanager
+def count_products(found: Counter[torch.dtype]) -> Iterator[None]:
+    """Adds the floating point operations of all matrix products to `found`, by type of number.
+
+    Raises:
+        RuntimeError: torch counts products by an operator that is not told apart here.
+    """
 
     def count(left: torch.Tensor, right: torch.Tensor, *_: object, **__: object) -> int:
         done = 2 * left.numel() * right.shape[-1]
@@ -105,10 +112,17 @@ def count_products(found: Counter[torch.dtype]) -> FlopCounterMode:
         operators.mm: count,
         operators.bmm: count,
         operators._int_mm: count,
+        operators.addmm: count_added,
         operators.addmm_: count_added,
         operators.baddbmm: count_added,
     }
-    return FlopCounterMode(display=False, custom_mapping=counts)
+    with FlopCounterMode(display=False, custom_mapping=counts) as counter:
+        yield
+    if counter.get_total_flops() != found.total():
+        raise RuntimeError(
+            f"{counter.get_total_flops() - found.total()} operations are of operators that are "
+            f"not counted by type: {counter.get_flop_counts()['Global']}; add them to this function"
+        )
 
 
 def compare_with_peak(found: Counter[torch.dtype], seconds: float) -> dict[str, float]:

@@ -9,6 +9,7 @@ import torch
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import multiply_by
 
 import genebench.probes
 import genebench.protocols
@@ -69,7 +70,7 @@ def axes_at(batch, point):
 
 def curve(batch, weights, coefficients, intercepts):
     """Second derivatives times a change, written out row by row."""
-    moved = batch.design.multiply(coefficients, intercepts)
+    moved = multiply_by(batch.design, coefficients, intercepts)
     moved = batch.loss.curve(moved, weights, batch.n_classes)
     sums = batch.design.zeros(batch.n_columns)
     batch.design.collect(sums, slice(None), moved)

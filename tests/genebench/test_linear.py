@@ -9,6 +9,7 @@ import torch
 import yaml
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
+from products import multiply_by
 from scipy.sparse import csr_array
 from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss, roc_auc_score
@@ -413,7 +414,7 @@ def test_products_with_pairs_are_those_of_the_joined_centred_matrix(join):
         design = prepared.design
         features = torch.from_numpy(rng.normal(size=(joined.shape[1], 3)).astype(np.float32))
         intercepts = torch.tensor([0.0, 1.0, -2.0])
-        forward = design.multiply(design.to_coordinates(features), intercepts).numpy()
+        forward = multiply_by(design, design.to_coordinates(features), intercepts).numpy()
         np.testing.assert_allclose(forward, joined @ features.numpy() + [0, 1, -2], atol=1e-4)
         values = torch.from_numpy(rng.normal(size=(300, 3)).astype(np.float32))
         sums = design.zeros(3)
@@ -747,7 +748,7 @@ def test_products_without_the_zeros_equal_those_with_them():
     coefficients, weights = (torch.from_numpy(rng.random((n, 3))) for n in (60, 400))
     intercepts = torch.from_numpy(rng.normal(size=3))
     np.testing.assert_allclose(
-        sparse.multiply(coefficients, intercepts), dense.multiply(coefficients, intercepts)
+        multiply_by(sparse, coefficients, intercepts), multiply_by(dense, coefficients, intercepts)
     )
     np.testing.assert_allclose(sparse.spectrum, dense.spectrum)
     sums = [design.zeros(3) for design in (sparse, dense)]
@@ -799,9 +800,9 @@ def test_products_in_float64_follow_float32_vectors_without_a_copy_of_them(join,
     exact = design.double()
     coefficients = torch.from_numpy(rng.normal(size=(6, 2)))
     nothing = torch.zeros(2, dtype=torch.float64)
-    values = exact.multiply(coefficients, nothing)
+    values = multiply_by(exact, coefficients, nothing)
     assert values.dtype == torch.float64
-    rough = design.multiply(coefficients.float(), nothing.float())
+    rough = multiply_by(design, coefficients.float(), nothing.float())
     assert torch.allclose(values, rough.double(), atol=1e-4)
     sums = exact.zeros(2)
     exact.collect(sums, slice(None), values)

@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import multiply_by
 
 from genebench.probes.linear.batches import Batch, Point
 from genebench.probes.linear.designs import Dense
@@ -60,7 +61,7 @@ def make_line(seed, lengths):
         ByPart((torch.from_numpy(x @ coefficients + intercepts),)),
     )
     begin = [torch.from_numpy(part) for part in look(change, 0.0)]
-    moved = Point(*tensors, ByPart((batch.design.multiply(*tensors),)))
+    moved = Point(*tensors, ByPart((multiply_by(batch.design, *tensors),)))
     return Line(batch, point, moved, *begin), lambda steps: look(change, steps)
 
 
@@ -85,7 +86,7 @@ def test_a_step_ends_lower_and_near_where_its_line_is_lowest(seed, powers):
     assert (np.abs(slopes) <= FLAT * np.abs(look(0.0)[1]) * (1 + 1e-9))[is_short].all()
     line.move(length)
     point = line.point
-    torch.testing.assert_close(point.values.tensors[0], line.batch.design.multiply(*point.pair))
+    torch.testing.assert_close(point.values.tensors[0], multiply_by(line.batch.design, *point.pair))
 
 
 def test_an_end_beyond_the_numbers_is_only_an_end():

@@ -7,6 +7,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import multiply_by
 
 from genebench.probes.linear import Settings, newton
 from genebench.probes.linear.batches import Batch, find_start
@@ -176,7 +177,7 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_c
     assert (found.gradient_norm <= 1e-6).all()
     assert found.n_products > expected.n_products
     torch.testing.assert_close(found.coefficients, expected.coefficients, atol=1e-3, rtol=1e-3)
-    values, wanted = (Dense(coordinates, None).multiply(*one.pair) for one in (found, expected))
+    values, wanted = (multiply_by(Dense(coordinates, None), *one.pair) for one in (found, expected))
     torch.testing.assert_close(values, wanted, atol=5e-3, rtol=1e-3)
 
 

@@ -157,14 +157,6 @@ class Design(Products):
     def double(self) -> "Design":
         """The same with products in float64."""
 
-    def multiply(self, coefficients: Tensor, intercepts: Tensor) -> Tensor:
-        """(n, columns) of x w + b."""
-        values = coefficients.new_empty(self.n_rows, coefficients.shape[1])
-        projected = self.project(coefficients, intercepts)
-        for block in row_blocks(self.n_rows, values.shape[1], values.itemsize):
-            values[block] = self.rows(projected, block)
-        return values
-
 
 class Dense(Design):
     """Rows of a matrix that is held in memory.
