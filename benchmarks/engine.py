@@ -6,7 +6,6 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,17 +13,17 @@ import torch
 import yaml
 from torch.utils.flop_counter import FlopCounterMode
 
-import genebench.probes
-import genebench.protocols
 from benchmarks.baseline import SOLVERS, Fitted, count_fits, run_baseline, sample_fits
 from benchmarks.data import Case, draw_case
 from benchmarks.optimum import fit_by_engine, measure
+from genebench.evaluation.ranks import rank_columns
 from genebench.matmul import quick_products
-from genebench.probes import TEST, HeldOut, Probe, Problem
-from genebench.probes.linear import Settings, solve_problems
+from genebench.probes.declaration import TEST, HeldOut, Probe, Problem
+from genebench.probes.linear import solve_problems
+from genebench.probes.linear.solver_settings import SolverSettings
 from genebench.probes.linear.threads import limit_threads
-from genebench.protocols import Protocol
-from genebench.ranks import rank_columns
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
 # Floors of the ratio by kind, baseline and length of the vectors, for the shapes of CASES.
 FLOORS = {
@@ -67,8 +66,8 @@ QUICK = [
 
 def load_linear() -> tuple[Probe, Protocol]:
     """The linear probe under the paper's protocol."""
-    probe = Path(genebench.probes.__file__).with_name("linear.yaml")
-    protocol = Path(genebench.protocols.__file__).with_name("paper.yaml")
+    probe = declarations_folder("probes") / "linear.yaml"
+    protocol = declarations_folder("protocols") / "paper.yaml"
     return (
         Probe.model_validate(yaml.safe_load(probe.read_text())),
         Protocol.model_validate(yaml.safe_load(protocol.read_text())),
@@ -146,7 +145,7 @@ def run_case(case: Case, baselines: list[str]) -> list[dict[str, Any]]:
     vectors, problem = draw_case(case)
     probe, paper = load_linear()
     protocol = paper.model_copy(update={"pair_join": case.join})
-    settings = Settings()
+    settings = SolverSettings()
     load_before = os.getloadavg()[0]
     times = []
     # The second run finds the memory allocator warm, as the tasks after a first one do.

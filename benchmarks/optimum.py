@@ -6,11 +6,12 @@ import torch
 
 from benchmarks.baseline import Fit, Fitted
 from genebench.matmul import quick_products
-from genebench.probes import TEST, TRAIN, Problem
-from genebench.probes.linear import Settings, newton
+from genebench.probes.declaration import TEST, TRAIN, Problem
+from genebench.probes.linear import newton
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.parts import Runs
+from genebench.probes.linear.solver_settings import SolverSettings
 from genebench.probes.linear.spaces import Space
 
 
@@ -36,7 +37,7 @@ def measure(
 
 
 def fit_by_engine(
-    vectors: npt.NDArray[np.float32], problem: Problem, fits: list[Fit], settings: Settings
+    vectors: npt.NDArray[np.float32], problem: Problem, fits: list[Fit], settings: SolverSettings
 ) -> list[Fitted]:
     """The engine's coefficients of some logistic fits on single entities, by its own steps."""
     device = torch.device(settings.device)

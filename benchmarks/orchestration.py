@@ -71,7 +71,7 @@ def is_ours(frame: FrameType | None) -> bool:
 
 def run(case: str, encoders: list[str]) -> dict[str, Any]:
     """Run the benchmark in the place that the settings name, and measure it."""
-    from flows.server import prefect_api
+    from flows.server.local_server import prefect_api
 
     started, load = time.perf_counter(), os.getloadavg()[0]
     with Sampler() as sampler:
@@ -102,7 +102,7 @@ def _run_benchmark(encoders: list[str]) -> None:
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
 
     from flows.benchmark import benchmark
-    from flows.logs import flush_prefect, quiet_prefect
+    from flows.server.logs import flush_prefect, quiet_prefect
 
     quiet_prefect()
     with temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}):

@@ -17,9 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.engine import load_linear
-from genebench.evaluate import assign_folds, evaluate, split_of
-from genebench.probes import Problem
-from genebench.protocols import positive_class
+from genebench.evaluation.evaluate import evaluate
+from genebench.evaluation.folds import assign_folds, split_of
+from genebench.probes.declaration import Problem
+from genebench.protocols.declaration import positive_class
 
 # Published name of each task and the file of its two gene lists. The authors' names of the two N1
 # tasks are swapped: their "network" reads the targets' file.

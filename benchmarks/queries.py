@@ -20,12 +20,13 @@ import numpy as np
 import polars as pl
 
 from genebench.digest import digest_json
-from genebench.leaderboard import task_group
-from genebench.metrics import METRICS
-from lakehouse.delta import Commit, Delta
-from lakehouse.queries import Lake
-from lakehouse.standings import leaderboard_rows
-from lakehouse.tables import table
+from genebench.evaluation.metrics import METRICS
+from genebench.evaluation.statistics.means import task_group
+from lakehouse.query.lake import Lake
+from lakehouse.report.leaderboard import leaderboard_rows
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import Delta
 
 FAMILIES = ("biological", "genomic", "localization", "protein", "regulatory")
 MODALITIES = ("text", "text", "expression", "protein", "dna", "classical")
@@ -299,7 +300,7 @@ def ask(root: Path) -> dict[str, float]:
 
 def build(root: Path, folder: Path) -> dict[str, float]:
     """Seconds that the page takes, and its megabytes."""
-    from lakehouse.report import write_report
+    from lakehouse.report.page.write import write_report
 
     start = time.perf_counter()
     path = write_report(Lake(root), "current", folder, with_files=False)

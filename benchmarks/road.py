@@ -12,19 +12,18 @@ import argparse
 import os
 import time
 from collections import Counter
-from pathlib import Path
 
 import yaml
 
-import genebench.protocols
 from benchmarks.__main__ import keep, show
 from benchmarks.baseline import Solver, count_fits, run_baseline, sample_fits
 from benchmarks.engine import load_linear
-from genebench.evaluate import evaluate
-from genebench.protocols import Protocol
+from genebench.evaluation.evaluate import evaluate
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
-from lakehouse.scoring import read_matrix
-from lakehouse.universes import lay_out
+from lakehouse.score.run import read_matrix
+from lakehouse.score.universes import lay_out
 
 # Fits of each task that the baseline runs.
 SAMPLE = 4
@@ -37,7 +36,7 @@ def main() -> None:
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--protocol", default="standard", choices=["paper", "standard"])
     given = parser.parse_args()
-    file = Path(genebench.protocols.__file__).with_name(f"{given.protocol}.yaml")
+    file = declarations_folder("protocols") / f"{given.protocol}.yaml"
     protocol = Protocol.model_validate(yaml.safe_load(file.read_text()))
     delta = open_lake(given.lake).delta
     layout = lay_out(delta, protocol, "shared", frozenset())

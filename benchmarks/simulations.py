@@ -5,8 +5,8 @@ import math
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import TEST, TRAIN, FoldOutput, Problem
-from genebench.ranks import rank_columns
+from genebench.evaluation.ranks import rank_columns
+from genebench.probes.declaration import TEST, TRAIN, FoldOutput, Problem
 
 N_FOLDS = 5
 

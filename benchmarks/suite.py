@@ -13,12 +13,13 @@ import numpy.typing as npt
 import torch
 import yaml
 
-import genebench.protocols
 from benchmarks.data import draw_signals, draw_vectors, threshold
 from benchmarks.engine import compare_with_peak, count_products, load_linear
-from genebench.evaluate import assign_folds, evaluate, split_of
-from genebench.probes import Kind, Probe, Problem
-from genebench.protocols import Protocol
+from genebench.evaluation.evaluate import evaluate
+from genebench.evaluation.folds import assign_folds, split_of
+from genebench.probes.declaration import Kind, Probe, Problem
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
 N_GENES = 19_000
 # Minutes allowed by width, for all tasks on two cores.
@@ -104,7 +105,7 @@ def _count(
 
 def run_suite(table: Path, d: int, protocol_id: str) -> dict[str, Any]:
     """Evaluate the suite once, and count the arithmetic in it."""
-    path = Path(genebench.protocols.__file__).with_name(f"{protocol_id}.yaml")
+    path = declarations_folder("protocols") / f"{protocol_id}.yaml"
     protocol = Protocol.model_validate(yaml.safe_load(path.read_text()))
     probe, _ = load_linear()
     vectors, problems = draw_suite(table, d, protocol)

@@ -7,7 +7,6 @@ class, where they do. Rows are kept in `results.json` under the name `uncertaint
 
 import argparse
 import time
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,12 +14,12 @@ import yaml
 from rich.console import Console
 from rich.table import Table
 
-import genebench.protocols
 from benchmarks.__main__ import keep
 from benchmarks.simulations import N_FOLDS, simulate
-from genebench.comparison import compare_folds, compare_replicates
-from genebench.protocols import Protocol
-from genebench.uncertainty import find_interval, replicate_scores
+from genebench.evaluation.statistics.bootstrap import find_interval, replicate_scores
+from genebench.evaluation.statistics.paired_tests import compare_folds, compare_replicates
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
 # Rows, columns, distance of the classes in standard deviations.
 SETTINGS = (
@@ -43,7 +42,7 @@ SHOWN = (
 
 def measure(n: int, d: int, shift: float, runs: int, seed: int = 0) -> dict[str, Any]:
     """Coverage of intervals and level of tests in one setting, two equal encoders a run."""
-    path = Path(genebench.protocols.__file__).with_name("paper.yaml")
+    path = declarations_folder("protocols") / "paper.yaml"
     fields = yaml.safe_load(path.read_text()) | {"uncertainty": {"draws": 300}}
     protocol, rng = Protocol.model_validate(fields), np.random.default_rng(seed)
     usable = [np.ones(1, bool)] * N_FOLDS

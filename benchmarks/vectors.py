@@ -15,10 +15,11 @@ import numpy as np
 import polars as pl
 
 from benchmarks.__main__ import keep, show
-from lakehouse.delta import Commit, Delta
-from lakehouse.materials import read_stored
-from lakehouse.tables import table
-from lakehouse.vectors import to_vectors
+from lakehouse.embed.stored_vectors import read_stored
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import Delta
+from lakehouse.tables.vectors import to_vectors
 
 ROUNDS = 31
 ENCODERS = ("drawn", "other")

@@ -167,8 +167,8 @@ def _(mo):
 
 @app.cell
 def _(lake, release):
-    from lakehouse.report.contents import read_contents
-    from lakehouse.report.figures import draw_figures
+    from lakehouse.report.page.contents import read_contents
+    from lakehouse.report.page.figures import draw_figures
 
     figure = next(draw_figures(read_contents(lake, release)))
     figure.chart

@@ -12,16 +12,16 @@ import polars as pl
 from expectations.declared import Expectation, expectations_of, needs_of
 from expectations.engine import Verdict, judge
 from expectations.findings import N_ROWS, Findings
-from expectations.report import N_QUARANTINED, Outcome, Report
-from lakehouse.schemas import N_EXAMPLES
-from lakehouse.tables import table
+from expectations.outcomes import N_QUARANTINED, Outcome, Report
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.schema import N_EXAMPLES
 
 __all__ = ["Outcome", "Report", "check", "needs_of"]
 
 MAX_EXAMPLE_CHARS = 200
 
 
-def check(
+def check_frame(
     table_name: str,
     frame: pl.DataFrame,
     previous: pl.DataFrame | None = None,

@@ -6,11 +6,11 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
-from genebench.declarations import read_yaml, validate
 from genebench.errors import RegistryError
-from genebench.metrics import METRICS
-from lakehouse.schemas import Table
-from lakehouse.tables import TABLES, table
+from genebench.evaluation.metrics import METRICS
+from genebench.registry.yaml_reader import read_yaml, validate
+from lakehouse.tables.catalogue import TABLES, table
+from lakehouse.tables.schema import Table
 
 SUITES = Path(__file__).with_name("suites")
 BRONZE_FILES = "bronze.{source}_{file}"
@@ -116,7 +116,7 @@ def needs_of(name: str) -> tuple[str, ...]:
 
 
 def implied_expectations(declared: Table) -> tuple[Expectation, ...]:
-    """What the declaration of a table in `lakehouse.tables` says by itself."""
+    """What the declaration of a table in `lakehouse.tables.catalogue` says by itself."""
     key = ", ".join(declared.key)
     found = [
         _critical(

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from expectations.declared import PREVIOUS, Expectation
-from lakehouse.schemas import Table, is_convertible
+from lakehouse.tables.schema import Table, is_convertible
 
 N_ROWS = "n_rows"
 

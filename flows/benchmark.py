@@ -3,19 +3,27 @@
 from prefect import flow
 from prefect.states import State
 
-from flows.context import open_context
 from flows.curate import curate
 from flows.embed import embed
-from flows.events import HOOKS
-from flows.forms import UNCHOSEN, EncoderId, FamilyId, FilePath, ProfileId, ProtocolId, Unset
-from flows.names import run_name
-from flows.outcome import PARTLY_DONE, Outcome, Unfinished
 from flows.refresh import refresh
 from flows.report import report
+from flows.run.context import open_context
+from flows.run.parameters import (
+    UNCHOSEN,
+    EncoderId,
+    FamilyId,
+    FilePath,
+    ProfileId,
+    ProtocolId,
+    Unset,
+)
+from flows.run.run_names import run_name
+from flows.run.summary import PARTLY_DONE, RunSummary, Unfinished
+from flows.run.writer_lock import one_writer
 from flows.score import score
-from flows.turns import one_writer
-from lakehouse.curation import select_tasks
-from lakehouse.plan import release_of
+from flows.server.hooks import HOOKS
+from lakehouse.curate.task_selection import select_tasks
+from lakehouse.score.plan import release_of
 
 
 @flow(name="benchmark", flow_run_name=run_name, **HOOKS)
@@ -27,7 +35,7 @@ def benchmark(
     families: list[FamilyId] | Unset = UNCHOSEN,
     folder: FilePath | None = None,
     encoder_files: list[FilePath] | Unset = UNCHOSEN,
-) -> list[Outcome]:
+) -> list[RunSummary]:
     """Refresh, curate, embed, score and report; what is there already is not done again.
 
     A verb that fails in part is followed by the others on what is there; the run fails at its end.
@@ -77,11 +85,11 @@ def benchmark(
         ),
     ]
     if failures:
-        raise Unfinished(Outcome("benchmark"), failures)
+        raise Unfinished(RunSummary("benchmark"), failures)
     return outcomes
 
 
-def _outcome_of(state: "State[Outcome]", failures: dict[str, str]) -> Outcome:
+def _outcome_of(state: "State[RunSummary]", failures: dict[str, str]) -> RunSummary:
     """The outcome of a verb; notes what failed of it, and raises where nothing can follow."""
     result = state.result(raise_on_failure=state.name != PARTLY_DONE)
     if isinstance(result, Unfinished):

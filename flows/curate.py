@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.context import Context, open_context
-from flows.events import HOOKS
-from flows.forms import UNCHOSEN, FilePath, ProfileId, Unset
-from flows.names import run_name
-from flows.outcome import Outcome
-from flows.publish import close, replace_together, tell
-from flows.turns import one_writer
+from flows.run.context import Context, open_context
+from flows.run.gate import close, replace_together, tell
+from flows.run.parameters import UNCHOSEN, FilePath, ProfileId, Unset
+from flows.run.run_names import run_name
+from flows.run.summary import RunSummary
+from flows.run.writer_lock import one_writer
+from flows.server.hooks import HOOKS
 from genebench.settings import get_settings
 from lakehouse import open_lake
-from lakehouse.cards import curated_markdown
-from lakehouse.changes import changed_samples, describe_changes
-from lakehouse.curation import (
+from lakehouse.curate.build import Curated, curate_tables
+from lakehouse.curate.changes import changed_samples, describe_changes
+from lakehouse.curate.state import (
     add_own_tasks,
     choose_snapshots,
     curation_key,
@@ -27,7 +27,7 @@ from lakehouse.curation import (
     missing_files,
     own_task_paths,
 )
-from lakehouse.silver import Curated, curate_tables
+from lakehouse.report.task_cards import curated_markdown
 
 if TYPE_CHECKING:
     import polars as pl
@@ -50,7 +50,7 @@ def curate(
     task_folders: list[FilePath] | Unset = UNCHOSEN,
     task_files: list[FilePath] | Unset = UNCHOSEN,
     forget_own_tasks: bool = False,
-) -> Outcome:
+) -> RunSummary:
     """Build entities, inputs and tasks from the current snapshots.
 
     Nothing is done where the silver tables were built from the same bytes and declarations. Tasks
@@ -69,7 +69,7 @@ def curate(
     kept = [] if forget_own_tasks else before
     own = tuple(add_own_tasks(kept, given, get_settings().own_tasks))
     context = open_context(profile, task_paths=own)
-    outcome = Outcome("curate")
+    outcome = RunSummary("curate")
     snapshots = choose_snapshots(context.lake, context.registry)
     key = curation_key(context.lake, context.registry, snapshots)
     if not force and list(own) == before and is_curated(context.lake, key):

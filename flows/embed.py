@@ -6,28 +6,24 @@ from prefect import allow_failure, flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from flows.context import Context, open_context
-from flows.events import HOOKS
-from flows.forms import UNCHOSEN, EncoderId, FilePath, ProfileId, Unset
-from flows.names import run_name
-from flows.outcome import Outcome
-from flows.progress import track
-from flows.publish import append, close, replace
-from flows.runners import ChosenRunner, result_of
-from flows.turns import one_writer
-from genebench.encoders import Encoder, check_dimension, load
-from genebench.encoders import digest as encoder_digest
-from genebench.encoders.weights import weight_digests
+from flows.run.context import Context, open_context
+from flows.run.gate import append, close, replace
+from flows.run.parameters import UNCHOSEN, EncoderId, FilePath, ProfileId, Unset
+from flows.run.progress import track
+from flows.run.run_names import run_name
+from flows.run.summary import RunSummary
+from flows.run.task_runners import ChosenRunner, result_of
+from flows.run.writer_lock import one_writer
+from flows.server.hooks import HOOKS
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.encoder_digest import digest as encoder_digest
+from genebench.encoders.loader import check_dimension, load_encoder
+from genebench.encoders.weights.locations import weight_digests
 from genebench.errors import EncoderUnavailable
-from lakehouse.curation import refuse_half_curated
-from lakehouse.embedded import encoder_row, is_recorded, lineage, stored_size
-from lakehouse.materials import (
-    Material,
-    embedding_rows,
-    kept_rows,
-    plan_material,
-    reading_of,
-)
+from lakehouse.curate.state import refuse_half_curated
+from lakehouse.embed.encoder_records import encoder_row, is_recorded, lineage, stored_size
+from lakehouse.embed.pending import PendingEmbedding, plan_embedding
+from lakehouse.embed.vector_rows import embedding_rows, kept_rows, loader_input
 
 
 @flow(name="embed", flow_run_name=run_name, task_runner=ChosenRunner(), **HOOKS)
@@ -36,7 +32,7 @@ def embed(
     encoders: list[EncoderId] | Unset = UNCHOSEN,
     profile: ProfileId | None = None,
     encoder_files: list[FilePath] | Unset = UNCHOSEN,
-) -> Outcome:
+) -> RunSummary:
     """Encode every entity that has no vector yet of the digests at hand.
 
     An encoder whose weights or inputs are not here is refused with the reason; asked for by name,
@@ -50,7 +46,7 @@ def embed(
     files = tuple(encoder_files or ())
     context = open_context(profile, files)
     refuse_half_curated(context.lake)
-    outcome = Outcome("embed")
+    outcome = RunSummary("embed")
     failures: dict[str, str] = {}
     named = {*(encoders or []), *context.registry.own_encoders}
     runs: dict[str, PrefectFuture[tuple[int, str]]] = {}
@@ -98,7 +94,7 @@ def embed_encoder(
     declared = context.registry.encoders
     digest = encoder_digest(encoder, context.place, declared)
     bases = {b: encoder_digest(declared[b], context.place, declared) for b in encoder.bases()}
-    material = plan_material(context.lake.delta, encoder, digest, bases)
+    material = plan_embedding(context.lake.delta, encoder, digest, bases)
     if material.is_done:
         if not is_recorded(context.lake.delta, encoder):
             _tell_state(context, material, is_complete=True)
@@ -113,10 +109,10 @@ def embed_encoder(
 
 
 def _materialise(
-    context: Context, encoder: Encoder, material: Material
+    context: Context, encoder: Encoder, material: PendingEmbedding
 ) -> tuple[int, dict[str, int]]:
     commit = context.commit()
-    loader = load(encoder, context.place)
+    loader = load_encoder(encoder, context.place)
     n_encoded = 0
     counts: dict[str, int] = {}
     chunks = list(material.chunks())
@@ -124,7 +120,7 @@ def _materialise(
         _begin(context, encoder, material)
     with track(f"embed {encoder.id}", sum(c.height for c in chunks), "entities") as advance:
         for chunk in chunks:
-            reading = reading_of(context.lake.delta, material, chunk)
+            reading = loader_input(context.lake.delta, material, chunk)
             vectors = check_dimension(encoder, loader.encode(reading, advance))
             if chunk is chunks[0]:
                 # Only now: weights that are missing or wrong leave every table as it was.
@@ -139,7 +135,7 @@ def _materialise(
     return n_encoded, counts
 
 
-def _begin(context: Context, encoder: Encoder, material: Material) -> None:
+def _begin(context: Context, encoder: Encoder, material: PendingEmbedding) -> None:
     """Say that an encoder is at work, and remove the vectors that are no longer its own."""
     _tell_state(context, material, is_complete=False)
     if material.has_stale or encoder.is_fitted:
@@ -151,7 +147,7 @@ def _begin(context: Context, encoder: Encoder, material: Material) -> None:
 
 def _tell_state(
     context: Context,
-    material: Material,
+    material: PendingEmbedding,
     is_complete: bool,
     weights: Mapping[str, str] | None = None,
 ) -> None:

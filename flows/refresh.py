@@ -9,19 +9,19 @@ from prefect.cache_policies import NO_CACHE
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
-from flows.context import Context, open_context
-from flows.events import HOOKS
-from flows.forms import UNCHOSEN, ProfileId, SourceId, Unset
-from flows.names import run_name
-from flows.outcome import Outcome
-from flows.publish import append, close, replace
-from flows.turns import one_writer
+from flows.run.context import Context, open_context
+from flows.run.gate import append, close, replace
+from flows.run.parameters import UNCHOSEN, ProfileId, SourceId, Unset
+from flows.run.run_names import run_name
+from flows.run.summary import RunSummary
+from flows.run.writer_lock import one_writer
+from flows.server.hooks import HOOKS
+from genebench.cancellation import raise_if_cancelled
 from genebench.errors import GenebenchError, SnapshotDrift, SourceError
-from genebench.sources.readers import read
-from genebench.stopping import heed_stop
-from lakehouse.curation import reading_of
-from lakehouse.downloads import Unreachable
-from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
+from genebench.sources.readers.dispatch import read_source_file
+from lakehouse.curate.state import reader_digest
+from lakehouse.refresh.http import Unreachable
+from lakehouse.refresh.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
 
 # Pauses before a scheduled run asks an unreachable server again; a person asks again himself.
 RETRY_PAUSES_SECONDS = [60.0, 600.0, 3600.0]
@@ -35,7 +35,7 @@ def refresh(
     pinned: bool = False,
     lock: bool = False,
     version: str | None = None,
-) -> Outcome:
+) -> RunSummary:
     """Fetch source files, keep their bytes, and write what is new as raw tables.
 
     Args:
@@ -49,7 +49,7 @@ def refresh(
     if version and not sources:
         raise GenebenchError("name the source that the version is of: refresh hpa --version 23.0")
     context = open_context(profile)
-    outcome = Outcome("refresh")
+    outcome = RunSummary("refresh")
     failures: dict[str, str] = {}
     snapshots: list[Snapshot] = []
     for file_id, found in refresh_files(context, sources or [], pinned, version).items():
@@ -81,7 +81,7 @@ def refresh_files(
     found: dict[str, Snapshot | BaseException] = {}
     for pause in [*pauses, None]:
         for file_id in files:
-            heed_stop()
+            raise_if_cancelled()
             run = refresh_file.with_options(task_run_name=f"refresh {file_id}")
             state = run(file_id, context.registry.profile.id, pinned, version, return_state=True)
             found[file_id] = state.result(raise_on_failure=False)
@@ -139,10 +139,12 @@ def fetch_and_commit(
     found = keeper.fetch(source, name, version, is_pinned=pinned)
     table = f"bronze.{source.table_of(name)}"
     reading = source.files[name].reading()
-    if not found.is_new and reading_of(context.lake, context.registry, file_id) == reading:
+    if not found.is_new and reader_digest(context.lake, context.registry, file_id) == reading:
         return found
     companions = {role: keeper.path(one) for role, one in found.companions.items()}
-    rows = read(keeper.path(found), source.files[name], source, found.version, companions)
+    rows = read_source_file(
+        keeper.path(found), source.files[name], source, found.version, companions
+    )
     commit = context.commit({file_id: found.snapshot_id}, reading=reading)
     last = context.lake.current_snapshots([file_id]).get(file_id)
     replace(

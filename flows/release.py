@@ -4,16 +4,16 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.context import open_context
-from flows.events import HOOKS
-from flows.forms import FilePath, ProfileId, ReleaseId, Unset
-from flows.names import run_name
-from flows.outcome import Outcome
-from flows.publish import close, replace
-from flows.turns import one_writer
-from lakehouse.foreign import read_foreign, require_free_name
-from lakehouse.plan import release_of
-from lakehouse.releases import freeze
+from flows.run.context import open_context
+from flows.run.gate import close, replace
+from flows.run.parameters import FilePath, ProfileId, ReleaseId, Unset
+from flows.run.run_names import run_name
+from flows.run.summary import RunSummary
+from flows.run.writer_lock import one_writer
+from flows.server.hooks import HOOKS
+from lakehouse.report.imports import read_imported, require_free_name
+from lakehouse.report.releases import freeze_release
+from lakehouse.score.plan import release_of
 
 
 @flow(name="release", flow_run_name=run_name, **HOOKS)
@@ -23,7 +23,7 @@ def release(
     source: ReleaseId | Unset = None,
     allow_pending: bool = False,
     profile: ProfileId | Unset = None,
-) -> Outcome:
+) -> RunSummary:
     """Freeze a release: name its evaluations for good.
 
     Args:
@@ -34,11 +34,11 @@ def release(
     """
     context = open_context(profile)
     source = source or release_of(context.settings.protocol)
-    frozen = freeze(context.lake, name, source, allow_pending=allow_pending)
+    frozen = freeze_release(context.lake, name, source, allow_pending=allow_pending)
     read = ("gold.releases", "gold.scores", "gold.evaluations", "gold.intervals")
     commit = context.commit({table: context.lake.delta.version(table) for table in read})
     partition = {"release_id": name}
-    outcome = Outcome("release")
+    outcome = RunSummary("release")
     for table, rows in frozen.rows.items():
         replace(context, table, rows, commit, partition)
         outcome.done[table] = f"{rows.height:,} rows of release {name}"
@@ -54,7 +54,7 @@ def import_results(
     name: ReleaseId,
     sizes: FilePath | Unset = None,
     profile: ProfileId | Unset = None,
-) -> Outcome:
+) -> RunSummary:
     """Import published results as a release of others; importing again replaces it.
 
     Args:
@@ -66,7 +66,7 @@ def import_results(
     """
     context = open_context(profile)
     require_free_name(context.lake, name)
-    rows = read_foreign(
+    rows = read_imported(
         Path(file),
         name,
         context.registry.tasks,
@@ -74,7 +74,7 @@ def import_results(
         Path(sizes) if sizes else None,
     )
     replace(context, "gold.foreign_scores", rows, context.commit(), {"release_id": name})
-    outcome = Outcome("import")
+    outcome = RunSummary("import")
     outcome.done["gold.foreign_scores"] = f"{rows.height:,} rows of {file} as {name}"
     for task in sorted(set(rows["task_name"].filter(rows["task_id"].is_null()))):
         outcome.skipped[task] = "kept; no declared task has this name"

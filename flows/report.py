@@ -4,19 +4,19 @@ from pathlib import Path
 
 from prefect import flow
 
-from flows.context import Context, code_version, open_context
-from flows.events import HOOKS
-from flows.forms import CsvForm, FilePath, ProfileId, ReleaseId
-from flows.names import run_name
-from flows.outcome import Outcome
-from flows.publish import close, replace, tell
-from flows.terminal import leaderboard_markdown
-from flows.turns import one_writer
-from lakehouse.exports import csv_rows
-from lakehouse.plan import release_of
-from lakehouse.standings import leaderboard_rows
-from lakehouse.tables import table
-from lakehouse.uncertainty import comparison_rows, stored_rows, verdict_rows
+from flows.run.context import Context, code_version, open_context
+from flows.run.gate import close, replace, tell
+from flows.run.parameters import CsvForm, FilePath, ProfileId, ReleaseId
+from flows.run.run_names import run_name
+from flows.run.summary import RunSummary
+from flows.run.writer_lock import one_writer
+from flows.server.hooks import HOOKS
+from lakehouse.report.exports import csv_rows
+from lakehouse.report.leaderboard import leaderboard_rows
+from lakehouse.report.leaderboard_table import leaderboard_markdown
+from lakehouse.report.significance import comparison_rows, stored_rows, verdict_rows
+from lakehouse.score.plan import release_of
+from lakehouse.tables.catalogue import table
 
 
 @flow(name="report", flow_run_name=run_name, **HOOKS)
@@ -28,7 +28,7 @@ def report(
     csv_form: CsvForm = "long",
     folder: FilePath | None = None,
     figures: bool = True,
-) -> Outcome:
+) -> RunSummary:
     """Rank the encoders of a release by family and overall; write its page where asked.
 
     Args:
@@ -41,7 +41,7 @@ def report(
     """
     context = open_context(profile)
     release = release or release_of(context.settings.protocol)
-    outcome = Outcome("report")
+    outcome = RunSummary("report")
     _compact(context)
     rows = leaderboard_rows(context.lake, release)
     before = context.lake.leaderboard_rows(release)
@@ -85,10 +85,10 @@ def _write_evidence(context: Context, release: str) -> dict[str, str]:
 
 
 def _write_page(
-    context: Context, release: str, folder: Path, outcome: Outcome, *, has_figures: bool
+    context: Context, release: str, folder: Path, outcome: RunSummary, *, has_figures: bool
 ) -> None:
     """Write the page, unless the one that is there shows the lake as it is."""
-    from lakehouse.report import is_current, write_report
+    from lakehouse.report.page.write import is_current, write_report
 
     code = code_version()
     if is_current(context.lake, release, folder, code, with_files=has_figures):

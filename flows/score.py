@@ -6,9 +6,9 @@ from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
-from flows.context import Context, open_context
-from flows.events import HOOKS
-from flows.forms import (
+from flows.run.context import Context, open_context
+from flows.run.gate import append, close, replace
+from flows.run.parameters import (
     UNCHOSEN,
     EncoderId,
     FamilyId,
@@ -20,18 +20,19 @@ from flows.forms import (
     UniverseId,
     Unset,
 )
-from flows.names import run_name
-from flows.outcome import Outcome
-from flows.progress import track
-from flows.publish import append, close, replace
-from flows.runners import ChosenRunner, result_of
-from flows.turns import one_writer
+from flows.run.progress import track
+from flows.run.run_names import run_name
+from flows.run.summary import RunSummary
+from flows.run.task_runners import ChosenRunner, result_of
+from flows.run.writer_lock import one_writer
+from flows.server.hooks import HOOKS
 from genebench.errors import LakeError
-from lakehouse.curation import refuse_half_curated, select_tasks
-from lakehouse.delta import Commit
-from lakehouse.embedded import own_probes
-from lakehouse.plan import Plan, plan_release, release_of
-from lakehouse.results import (
+from lakehouse.curate.state import refuse_half_curated
+from lakehouse.curate.task_selection import select_tasks
+from lakehouse.embed.encoder_records import own_probes
+from lakehouse.report.significance import stored_rows
+from lakehouse.score.plan import Plan, plan_release, release_of
+from lakehouse.score.result_rows import (
     evaluation_rows,
     fold_rows,
     interval_rows,
@@ -40,8 +41,8 @@ from lakehouse.results import (
     remove_orphans,
     score_rows,
 )
-from lakehouse.scoring import Batch, evaluate_encoder
-from lakehouse.uncertainty import stored_rows
+from lakehouse.score.run import FamilyResult, evaluate_encoder
+from lakehouse.tables.commits import Commit
 
 
 @dataclass(frozen=True)
@@ -72,7 +73,7 @@ def score(
     dry_run: bool = False,
     encoder_files: list[FilePath] | Unset = UNCHOSEN,
     keep_predictions: bool = False,
-) -> Outcome:
+) -> RunSummary:
     """Evaluate what is pending, and let the release name it.
 
     An encoder without vectors, or with too few, is refused with the reason; asked for by name, it
@@ -105,7 +106,7 @@ def score(
         tuple(e.id for e in context.choose_encoders(encoders, files)) if encoders else (),
         keep_predictions,
     )
-    outcome = Outcome("score")
+    outcome = RunSummary("score")
     plan = make_plan(context, request)
     wanted = _wanted(plan, request)
     pending = plan.select(request.tasks, wanted)
@@ -188,7 +189,7 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
 
 
 def _append_extras(
-    context: Context, plan: Plan, encoder_id: str, batch: Batch, commit: Commit
+    context: Context, plan: Plan, encoder_id: str, batch: FamilyResult, commit: Commit
 ) -> None:
     """Append the intervals and predictions of a batch, if there are any."""
     prepared = plan.universe_of(encoder_id).prepared

@@ -8,8 +8,8 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
-    "load_registry": "genebench.registry",
-    "METRICS": "genebench.metrics",
+    "load_registry": "genebench.registry.loading",
+    "METRICS": "genebench.evaluation.metrics",
     "GenebenchError": "genebench.errors",
 }
 

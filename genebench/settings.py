@@ -14,8 +14,8 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from genebench.declarations import mistakes_of
 from genebench.errors import WrongSettings
+from genebench.registry.yaml_reader import mistakes_of
 
 FILE = "genebench.toml"
 Precision = Literal["auto", "float32", "bfloat16", "int8"]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from lakehouse.queries import Lake
+    from lakehouse.query.lake import Lake
 
 __all__ = ["open_lake"]
 
@@ -23,7 +23,7 @@ def open_lake(root: str | Path | None = None) -> "Lake":
         LakeError: The place is a file, or an address that is not of S3.
     """
     from genebench.settings import get_settings
-    from lakehouse.queries import Lake
+    from lakehouse.query.lake import Lake
 
     settings = get_settings()
     return Lake(settings.lake if root is None else root, settings.storage_options)

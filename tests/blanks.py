@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
-from lakehouse.schemas import conform
-from lakehouse.tables import table
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.schema import conform
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 _BLANK = {

@@ -97,7 +97,7 @@ def bucket():
     import boto3
     from sites import until
 
-    from flows.server import free_port, is_free
+    from flows.server.local_server import free_port, is_free
 
     port = free_port()
     # A process of its own: some calls of deltalake keep the interpreter's lock while they wait.

@@ -8,7 +8,7 @@ import pytest
 
 from genebench.settings import get_settings
 from lakehouse import open_lake
-from lakehouse.queries import Lake
+from lakehouse.query.lake import Lake
 
 
 @dataclass

@@ -14,8 +14,8 @@ import httpx
 import polars as pl
 import psutil
 
-from flows.processes import read_record
-from flows.server import free_port
+from flows.server.local_server import free_port
+from flows.server.processes import read_record
 from lakehouse import open_lake
 
 CHAIN = ["refresh", "curate", "embed", "score", "report"]
@@ -62,7 +62,7 @@ class Site:
         }
 
     def command(self, *words: str) -> list[str]:
-        return [sys.executable, "-c", "from flows.cli import main; main()", *words]
+        return [sys.executable, "-c", "from flows.cli.app import main; main()", *words]
 
     def start(self, *words: str) -> "subprocess.Popen[str]":
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -212,7 +212,7 @@ def until(is_so: Any, seconds: float, tell: Any = lambda: "") -> None:
 
 def results(lake: Path | str, **options: Any) -> pl.DataFrame:
     """What was computed, without when and by which run."""
-    from lakehouse.queries import Lake
+    from lakehouse.query.lake import Lake
 
     found = Lake(lake, options.get("storage_options")).table("gold.scores").collect()
     return found.select(*KEYS, "value", "n_train", "n_test").sort(KEYS)

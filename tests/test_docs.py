@@ -11,11 +11,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from flows.cli import app
-from genebench.registry import load_registry
-from lakehouse.delta import Commit
-from lakehouse.queries import Lake
-from lakehouse.tables import render_tables
+from flows.cli.app import app
+from genebench.registry.loading import load_registry
+from lakehouse.query.lake import Lake
+from lakehouse.tables.catalogue import render_tables
+from lakehouse.tables.commits import Commit
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

@@ -9,7 +9,7 @@ import importlib
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Protocol, Self
 
 from pydantic import (
     BaseModel,
@@ -20,11 +20,8 @@ from pydantic import (
     model_validator,
 )
 
-from genebench.encoders.loaders import LOADERS, LoaderEntry, suggest_loader
+from genebench.encoders.loader_catalogue import LOADERS, LoaderEntry, suggest_loader
 from genebench.encoders.templates import MissingRule, fields_of
-
-if TYPE_CHECKING:
-    from genebench.encoders.reading import Loader
 
 Modality = Literal["text", "expression", "dna", "protein", "classical", "control"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
@@ -226,10 +223,16 @@ def is_hub(model: str) -> bool:
     return bool(HUB_MODEL.match(model)) and not model.startswith(("./", "../"))
 
 
-def loader_class(name: str) -> "type[Loader]":
+class TakesArguments(Protocol):
+    """What a loader class declares about its own arguments."""
+
+    Arguments: ClassVar[type[Arguments]]
+
+
+def loader_class(name: str) -> type[TakesArguments]:
     """Import the module of a loader and give its class; imports no model library."""
     entry = LOADERS[name]
-    found: type[Loader] = getattr(importlib.import_module(entry.module), entry.name)
+    found: type[TakesArguments] = getattr(importlib.import_module(entry.module), entry.name)
     return found
 
 

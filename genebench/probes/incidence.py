@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import TEST, TRAIN, FoldOutput, HeldOut, Probe, Problem
+from genebench.probes.declaration import TEST, TRAIN, FoldOutput, HeldOut, Probe, Problem
 
 Floats = npt.NDArray[np.float64]
 

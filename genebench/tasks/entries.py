@@ -5,9 +5,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from genebench.declarations import read_yaml, suggest, validate
-from genebench.tasks import Task, slug
-from genebench.tasks.recipes import RECIPES, check_arguments
+from genebench.registry.yaml_reader import read_yaml, suggest, validate
+from genebench.tasks.declaration import Task, slug
+from genebench.tasks.recipes.recipe import RECIPES, check_arguments
 
 TASK_KEYS = {"title", "kind", "entity", "source", "recipe", "with", "expand"} | {
     "positive", "description", "deviation", "paper", "superseded_by", "foreach",
@@ -15,7 +15,7 @@ TASK_KEYS = {"title", "kind", "entity", "source", "recipe", "with", "expand"} | 
 
 
 def load_tasks(root: Path, profile: str, mistakes: list[str]) -> dict[str, Task]:
-    """Read the tasks of a profile: `tasks/<profile>/<family>.yaml` below the root.
+    """Read the tasks of a profile: `tasks/declared/<profile>/<family>.yaml` below the root.
 
     Args:
         root: The folder of all declarations.
@@ -23,8 +23,8 @@ def load_tasks(root: Path, profile: str, mistakes: list[str]) -> dict[str, Task]
         mistakes: Grows by what is wrong: file, entry, what, and a suggestion where one is near.
     """
     tasks: dict[str, Task] = {}
-    for path in sorted((root / "tasks" / profile).glob("*.yaml")):
-        where = f"tasks/{profile}/{path.name}"
+    for path in sorted((root / "tasks" / "declared" / profile).glob("*.yaml")):
+        where = f"tasks/declared/{profile}/{path.name}"
         fixed = {"profile": profile, "family": path.stem}
         data, problems = read_yaml(path)
         mistakes += [problem.replace(str(path), where) for problem in problems]

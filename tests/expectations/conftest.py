@@ -5,9 +5,9 @@ import datetime as dt
 import polars as pl
 import pytest
 
-from lakehouse.schemas import conform
-from lakehouse.tables import table
-from lakehouse.vectors import to_vectors
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.schema import conform
+from lakehouse.tables.vectors import to_vectors
 
 NOW = dt.datetime(2026, 1, 2, tzinfo=dt.UTC)
 HEX = "0123456789abcdef0123456789abcdef"
@@ -298,7 +298,7 @@ def make_lake() -> dict[str, pl.DataFrame]:
 
 
 def make_scores() -> pl.DataFrame:
-    from genebench.metrics import METRICS
+    from genebench.evaluation.metrics import METRICS
 
     metrics = [metric_id for metric_id in METRICS for _ in range(2)]
     n = len(metrics)
@@ -324,7 +324,7 @@ def make_scores() -> pl.DataFrame:
 
 
 def make_leaderboard() -> pl.DataFrame:
-    from genebench.metrics import METRICS
+    from genebench.evaluation.metrics import METRICS
 
     metrics = [metric_id for metric_id in METRICS for _ in range(2)]
     n = len(metrics)
@@ -346,7 +346,7 @@ def make_leaderboard() -> pl.DataFrame:
 
 
 def make_foreign_scores() -> pl.DataFrame:
-    from genebench.metrics import METRICS
+    from genebench.evaluation.metrics import METRICS
 
     n = len(METRICS)
     return build(

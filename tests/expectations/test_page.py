@@ -5,8 +5,8 @@ from html.parser import HTMLParser
 
 import polars as pl
 
-from expectations.page import newest_validations, render_validations, summarise
-from lakehouse.tables import table
+from expectations.validation_page import newest_validations, render_validations, summarise
+from lakehouse.tables.catalogue import table
 
 NOON = dt.datetime(2026, 11, 20, 12, tzinfo=dt.UTC)
 

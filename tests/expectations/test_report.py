@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from expectations import check, needs_of
+from expectations import check_frame, needs_of
 from expectations.findings import describe_vectors
 from genebench.errors import ExpectationFailed, LakeError
-from lakehouse.tables import table
-from lakehouse.vectors import to_vectors
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.vectors import to_vectors
 
 
 @pytest.fixture
@@ -31,7 +31,7 @@ def spoil(frame: pl.DataFrame) -> pl.DataFrame:
 
 
 def test_a_critical_failure_closes_the_gate_and_names_examples(entities):
-    report = check("silver.entities", spoil(entities))
+    report = check_frame("silver.entities", spoil(entities))
     assert not report.is_met
     with pytest.raises(ExpectationFailed) as caught:
         report.require()
@@ -42,7 +42,7 @@ def test_a_critical_failure_closes_the_gate_and_names_examples(entities):
 
 
 def test_a_warning_leaves_the_gate_open_but_is_told(entities):
-    report = check("silver.entities", entities.head(30), previous=entities)
+    report = check_frame("silver.entities", entities.head(30), previous=entities)
     assert [outcome.expectation_id for outcome in report.failures] == ["few_entities_vanish"]
     assert report.is_met
     report.require()
@@ -51,7 +51,7 @@ def test_a_warning_leaves_the_gate_open_but_is_told(entities):
 
 
 def test_an_expectation_that_raises_is_told_apart_and_closes_the_gate(entities):
-    report = check("silver.entities", entities.drop("symbol"))
+    report = check_frame("silver.entities", entities.drop("symbol"))
     raised = {outcome.expectation_id: outcome for outcome in report.raised}
     assert {"symbol_is_a_word", "few_symbols_repeat"} <= raised.keys()
     assert all(outcome.n_unexpected is None and not outcome.is_met for outcome in raised.values())
@@ -63,7 +63,7 @@ def test_an_expectation_that_raises_is_told_apart_and_closes_the_gate(entities):
 
 
 def test_a_column_of_a_wrong_type_does_not_break_the_other_checks(entities):
-    report = check("silver.entities", entities.with_columns(symbol=pl.lit(7)))
+    report = check_frame("silver.entities", entities.with_columns(symbol=pl.lit(7)))
     failed = {outcome.expectation_id for outcome in report.failures}
     assert "columns_are_as_declared" in failed
     assert "entity_id_is_a_curie" not in failed
@@ -72,7 +72,7 @@ def test_a_column_of_a_wrong_type_does_not_break_the_other_checks(entities):
 @pytest.mark.parametrize("vector", [["a"], "a", [True]])
 def test_vectors_of_a_wrong_type_do_not_break_the_other_checks(sound, vector):
     spoilt = sound["silver.embeddings"].with_columns(vector=pl.lit(vector))
-    report = check("silver.embeddings", spoilt)
+    report = check_frame("silver.embeddings", spoilt)
     failed = {outcome.expectation_id for outcome in report.failures}
     assert "columns_are_as_declared" in failed
     assert "key_is_unique" not in failed
@@ -81,7 +81,7 @@ def test_vectors_of_a_wrong_type_do_not_break_the_other_checks(sound, vector):
 def test_unexpected_rows_are_counted_with_their_repeats(sound):
     labels = sound["silver.labels"].with_columns(label=pl.lit(" x"))
     outcome = next(
-        one for one in check("silver.labels", labels).failures
+        one for one in check_frame("silver.labels", labels).failures
         if one.expectation_id == "label_is_a_word"
     )  # fmt: skip
     assert outcome.n_unexpected == labels.height
@@ -90,12 +90,12 @@ def test_unexpected_rows_are_counted_with_their_repeats(sound):
 
 def test_a_column_that_cannot_even_be_matched_raises_apart(sound):
     frame = sound["gold.releases"].with_columns(evaluation_key=pl.date(2026, 1, 1))
-    raised = {one.expectation_id for one in check("gold.releases", frame).raised}
+    raised = {one.expectation_id for one in check_frame("gold.releases", frame).raised}
     assert raised == {"evaluation_key_is_a_digest"}
 
 
 def test_what_lacks_a_table_to_compare_is_listed_as_skipped(entities):
-    report = check("silver.entities", entities)
+    report = check_frame("silver.entities", entities)
     assert set(report.skipped) == {"few_entities_vanish", "few_symbols_change"}
     assert "few_entities_vanish" in report.to_markdown()
 
@@ -109,7 +109,7 @@ def test_needs_name_the_tables_to_bring():
 
 
 def test_every_outcome_becomes_a_row_of_the_audit(entities):
-    report = check("silver.entities", spoil(entities))
+    report = check_frame("silver.entities", spoil(entities))
     rows = report.to_frame("run7")
     assert rows.schema == table("audit.validations").schema
     assert rows.height == len(report.outcomes)
@@ -117,21 +117,21 @@ def test_every_outcome_becomes_a_row_of_the_audit(entities):
     assert failed["expectation_id"].to_list() == ["symbol_is_a_word"]
     assert failed["n_unexpected"].to_list() == [3]
     assert failed["run_id"].to_list() == ["run7"]
-    assert check("audit.validations", rows).is_met
+    assert check_frame("audit.validations", rows).is_met
 
 
 def test_refused_rows_are_kept_as_json_with_the_reason(entities):
-    report = check("silver.entities", spoil(entities))
+    report = check_frame("silver.entities", spoil(entities))
     rows = report.to_quarantine("run7")
     assert rows.schema == table("audit.quarantine").schema
     assert rows["expectation_id"].unique().to_list() == ["symbol_is_a_word"]
     kept = [json.loads(row) for row in rows["row_json"]]
     assert [row["entity_id"] for row in kept] == ["hgnc:1", "hgnc:2", "hgnc:3"]
-    assert check("audit.quarantine", rows).is_met
+    assert check_frame("audit.quarantine", rows).is_met
 
 
 def test_a_sound_frame_leaves_nothing_in_quarantine(entities):
-    report = check("silver.entities", entities)
+    report = check_frame("silver.entities", entities)
     assert report.to_quarantine("run7").is_empty()
     assert report.failures == ()
 
@@ -140,7 +140,7 @@ def test_an_array_column_is_judged_like_the_list_that_it_will_become(sound):
     frame = sound["silver.embeddings"]
     arrays = frame.with_columns(pl.col("vector").list.to_array(3))
     related = {"silver.entities": sound["silver.entities"]}
-    assert check("silver.embeddings", arrays, related=related).failures == ()
+    assert check_frame("silver.embeddings", arrays, related=related).failures == ()
 
 
 @settings(max_examples=40, deadline=None)
@@ -182,9 +182,9 @@ def test_three_hundred_thousand_rows_are_checked_in_seconds():
         }
     )
     entities = samples.select("entity_type", "entity_id")
-    check("silver.samples", samples.head(1))
+    check_frame("silver.samples", samples.head(1))
     begun = time.perf_counter()
-    report = check(
+    report = check_frame(
         "silver.samples", samples, previous=samples, related={"silver.entities": entities}
     )
     assert report.failures == ()
@@ -210,7 +210,7 @@ def test_a_thousand_long_vectors_pass_without_great_expectations_seeing_them():
             "embedded_at": pl.Series([0] * n, dtype=pl.Datetime("us", "UTC")),
         }
     )
-    report = check("silver.embeddings", frame)
+    report = check_frame("silver.embeddings", frame)
     assert report.failures == ()
     bad = frame.with_columns(
         pl.when(pl.int_range(pl.len()) < 2)
@@ -218,5 +218,5 @@ def test_a_thousand_long_vectors_pass_without_great_expectations_seeing_them():
         .otherwise(pl.col("vector"))
         .alias("vector")
     )
-    zero = check("silver.embeddings", bad).failures
+    zero = check_frame("silver.embeddings", bad).failures
     assert [(one.expectation_id, one.n_unexpected) for one in zero] == [("vectors_are_not_zero", 2)]

@@ -7,12 +7,12 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from expectations import check, needs_of
+from expectations import check_frame, needs_of
 from expectations.declared import expectations_of, read_suites
 from expectations.engine import is_known
 from genebench.errors import RegistryError
-from genebench.metrics import METRICS
-from lakehouse.tables import TABLES
+from genebench.evaluation.metrics import METRICS
+from lakehouse.tables.catalogue import TABLES
 
 BRONZE = "bronze.hpa_proteinatlas"
 CHECKED = [*TABLES, BRONZE]
@@ -260,7 +260,7 @@ EXPECTED = [(name, one.id) for name in CHECKED for one in expectations_of(name)]
 
 def check_in(sound: dict[str, pl.DataFrame], name: str, frame: pl.DataFrame):
     related = {needed: sound[needed] for needed in needs_of(name)}
-    return check(name, frame, previous=sound[name], related=related)
+    return check_frame(name, frame, previous=sound[name], related=related)
 
 
 @pytest.mark.parametrize("name", CHECKED)
@@ -301,7 +301,8 @@ def test_only_many_wide_vectors_must_differ(sound, n_rows, dimension, is_met):
     frame = put_all("vector_digest", "f" * 32)(put_all("dimension", dimension)(frame))
     related = {needed: sound[needed] for needed in needs_of("silver.embeddings")}
     failed = [
-        one.expectation_id for one in check("silver.embeddings", frame, None, related).failures
+        one.expectation_id
+        for one in check_frame("silver.embeddings", frame, None, related).failures
     ]
     assert failed == ([] if is_met else ["vectors_differ"])
 

@@ -13,7 +13,7 @@ from places import Place
 from genebench.errors import ExpectationFailed, LakeError
 from genebench.settings import get_settings
 from lakehouse import open_lake
-from lakehouse.delta import Commit
+from lakehouse.tables.commits import Commit
 
 
 @pytest.fixture
@@ -26,7 +26,7 @@ def place(synthetic_root, tmp_path, monkeypatch, place_of) -> Place:
 @pytest.fixture
 def genebench(place, monkeypatch, capsys):
     """Run a command; returns its exit code, its output and its complaint."""
-    from flows.cli import main
+    from flows.cli.app import main
 
     def run(*words: str) -> tuple[int, str, str]:
         monkeypatch.setattr(sys, "argv", ["genebench", *words])
@@ -184,7 +184,7 @@ def test_an_empty_lake_says_what_to_run(genebench, tmp_path, place_of):
 )
 def test_a_terminal_that_knows_few_letters_shows_the_others_as_codes(place, words):
     done = subprocess.run(
-        [sys.executable, "-c", "from flows.cli import main; main()", *words],
+        [sys.executable, "-c", "from flows.cli.app import main; main()", *words],
         env={**os.environ, "PYTHONIOENCODING": "ascii"},
         capture_output=True,
         check=False,
@@ -203,7 +203,7 @@ def test_compare_prints_two_encoders_and_keeps_all_rows(genebench, tmp_path):
 
 
 def test_compare_says_what_its_signs_mean(place, capsys):
-    from flows.screens import print_comparison
+    from flows.cli.render import print_comparison
 
     rows = open_lake().compare("e0", "random")
     print_comparison(rows, "e0", "random")
@@ -217,7 +217,7 @@ def test_compare_says_what_its_signs_mean(place, capsys):
 
 
 def test_scores_by_task_say_in_which_direction_they_are_better(place, capsys):
-    from flows.terminal import print_task_table
+    from flows.cli.tables import print_task_table
 
     print_task_table(open_lake(), "current", "roc_auc")
     assert "ROC AUC (mean over folds; higher is better)" in capsys.readouterr().out

@@ -76,7 +76,7 @@ def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, pla
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
-    from flows.turns import one_writer, take_turn
+    from flows.run.writer_lock import one_writer, take_turn
 
     place_of(tmp_path / "lake", tmp_path)
     is_held = threading.Event()
@@ -99,7 +99,7 @@ def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, pla
 
 
 def test_a_lake_has_one_writer_and_two_lakes_have_two(monkeypatch, tmp_path):
-    from flows.turns import limit_name
+    from flows.run.writer_lock import limit_name
     from genebench.settings import get_settings
 
     def name_for(lake):

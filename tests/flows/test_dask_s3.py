@@ -10,7 +10,7 @@ import pytest
 from sites import ENCODERS, keys, results
 from world import build_world
 
-from lakehouse.queries import Lake
+from lakehouse.query.lake import Lake
 
 BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)), "-f", "genomic")
 
@@ -100,7 +100,7 @@ def test_a_killed_dask_worker_costs_only_its_task(site, expected, cluster_of, tm
 
 
 def test_a_worker_with_another_lake_refuses_to_write(tmp_path, place_of):
-    from flows.context import open_context
+    from flows.run.context import open_context
     from genebench.errors import LakeError
 
     build_world(tmp_path / "sources")

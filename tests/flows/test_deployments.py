@@ -44,7 +44,7 @@ def test_no_flow_module_defers_its_annotations(name):
 
 
 def test_every_choice_of_a_form_is_one_that_the_registry_knows():
-    from genebench.registry import load_registry
+    from genebench.registry.loading import load_registry
 
     registry = load_registry("paper")
     offered = flow_of("score").parameters.properties
@@ -67,7 +67,7 @@ def test_every_trigger_waits_for_the_verb_before_it():
 
 def test_no_event_concerns_two_triggers():
     # A server that finds SQLite locked at one trigger hears the event again at all of them.
-    from flows.orchestration import automations
+    from flows.server.provision import automations
 
     heard = [{*one.trigger.expect, *one.trigger.after} for one in automations()]
     chain = [DEPLOYMENTS[name]["triggers"][0] for name in CHAIN[1:]]
@@ -137,6 +137,6 @@ def test_what_is_deployed_needs_no_file_of_the_checkout(tmp_path):
 
 
 def test_scores_are_compared_by_all_that_names_them():
-    from lakehouse.tables import TABLES
+    from lakehouse.tables.catalogue import TABLES
 
     assert set(TABLES["gold.scores"].key) <= set(KEYS)

@@ -7,17 +7,17 @@ import pytest
 from places import Place
 from world import build_world
 
-from genebench.encoders.weights import sha256_of
+from genebench.encoders.weights.file_digests import sha256_of
 from genebench.errors import GenebenchError
-from lakehouse.embedded import weights_of
+from lakehouse.embed.encoder_records import weights_of
 
 
 @pytest.fixture(scope="module")
 def built(tmp_path_factory, prefect):
     """A world and its curated lake with the paper's profile, never changed."""
-    from flows.context import open_context
     from flows.curate import curate
     from flows.refresh import fetch_and_commit
+    from flows.run.context import open_context
 
     folder = tmp_path_factory.mktemp("built")
     build_world(folder / "sources")
@@ -97,8 +97,8 @@ def test_two_new_genes_may_share_the_count_of_a_one_dimensional_encoder(curated)
 
 
 def test_an_encoder_without_its_weights_is_refused_and_the_others_run(curated, monkeypatch):
-    from flows import context as module
     from flows.embed import embed
+    from flows.run import context as module
 
     place, _ = curated
     whole = module.load_registry
@@ -122,8 +122,8 @@ def test_an_encoder_without_its_weights_is_refused_and_the_others_run(curated, m
 
 
 def test_the_weights_of_an_encoder_are_on_record_and_shown(curated, tmp_path, capsys):
+    from flows.cli.inspect import print_card
     from flows.embed import embed
-    from flows.listings import print_card
 
     place, world = curated
     table = tmp_path / "mine.csv"

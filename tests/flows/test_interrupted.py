@@ -15,7 +15,7 @@ STEPS = 1200
 LONG_RUN = f"""
 import os
 import time
-from flows.cli import run_flows
+from flows.cli.run_flows import run_flows
 
 class Deaf:
     def __init__(self, number):
@@ -28,9 +28,9 @@ class Deaf:
 
 def verb():
     from prefect import flow, task
-    from flows.progress import track
-    from flows.runners import ChosenRunner, result_of
-    from flows.turns import one_writer
+    from flows.run.progress import track
+    from flows.run.task_runners import ChosenRunner, result_of
+    from flows.run.writer_lock import one_writer
 
     @task
     def work():

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from world import build_world
 
-from flows.processes import Started
+from flows.server.processes import Started
 from lakehouse import open_lake
 
 GENEBENCH = Path(sys.executable).parent / "genebench"

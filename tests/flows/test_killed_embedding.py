@@ -14,8 +14,8 @@ import polars as pl
 from world import build_world
 
 from lakehouse import open_lake
-from lakehouse.materials import CHUNK_ENTITIES
-from lakehouse.vectors import to_matrix
+from lakehouse.embed.pending import CHUNK_ENTITIES
+from lakehouse.tables.vectors import to_matrix
 
 GENEBENCH = Path(sys.executable).parent / "genebench"
 N_MADE = 2_700

@@ -4,11 +4,11 @@ import pytest
 from typer.testing import CliRunner
 from world import build_world
 
-from flows import cli
-from flows.listings import print_status
+from flows.cli import app as cli
+from flows.cli.inspect import print_status
 from genebench.errors import RegistryError
-from genebench.registry import load_registry
-from lakehouse.embedded import own_probes
+from genebench.registry.loading import load_registry
+from lakehouse.embed.encoder_records import own_probes
 
 pytestmark = pytest.mark.usefixtures("prefect")
 

@@ -6,8 +6,8 @@ import polars as pl
 import pytest
 from world import build_world
 
-from flows.listings import print_card, print_status
-from flows.outcome import Unfinished
+from flows.cli.inspect import print_card, print_status
+from flows.run.summary import Unfinished
 from genebench.errors import LakeError
 
 pytestmark = pytest.mark.usefixtures("prefect")

@@ -9,11 +9,11 @@ import yaml
 from places import Place
 from world import build_world
 
-from flows.listings import print_card, print_status, print_validations, write_cards
+from flows.cli.inspect import print_card, print_status, print_validations, write_cards
 from genebench.errors import GenebenchError, LakeError
-from genebench.registry import load_registry
-from lakehouse.cards import read_cards
-from lakehouse.changes import changes_since_release
+from genebench.registry.loading import load_registry
+from lakehouse.curate.changes import changes_since_release
+from lakehouse.report.task_cards import read_cards
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -26,9 +26,9 @@ def paper() -> dict[str, str]:
 @pytest.fixture(scope="module")
 def curated(tmp_path_factory, prefect):
     """A world, a lake with its paper profile, and the account of its curate flow."""
-    from flows.context import open_context
     from flows.curate import curate
     from flows.refresh import fetch_and_commit
+    from flows.run.context import open_context
 
     folder = tmp_path_factory.mktemp("paper")
     world = build_world(folder / "sources")

@@ -8,10 +8,11 @@ import pytest
 from places import Place
 from world import build_world
 
-from flows.outcome import Unfinished
+from flows.run.summary import Unfinished
 from genebench.errors import GenebenchError, LakeError, RegistryError
-from lakehouse.delta import COMPACT_EVERY, Commit
-from lakehouse.tables import TABLES
+from lakehouse.tables.catalogue import TABLES
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import COMPACT_EVERY
 
 ENCODERS = ["bag_of_words", "minilm", "random", "shuffled", "oracle", "degree"]
 pytestmark = pytest.mark.usefixtures("prefect")

@@ -6,13 +6,13 @@ import polars as pl
 import pytest
 from places import Place
 
-from flows.listings import open_registry
-from genebench.entities import Resolver
+from flows.cli.inspect import open_registry
+from genebench.entities.identifiers import Resolver
 from genebench.errors import SourceError
-from genebench.problems import prepare
-from genebench.registry import load_registry
-from lakehouse.cards import read_cards, render_page
-from lakehouse.curation import choose_snapshots, curation_key
+from genebench.evaluation.problems import prepare
+from genebench.registry.loading import load_registry
+from lakehouse.curate.state import choose_snapshots, curation_key
+from lakehouse.report.task_cards import read_cards, render_task_cards
 
 REGISTRY = load_registry("paper")
 COMPOSITE = "23.0-composite"
@@ -32,9 +32,9 @@ EXACT = {
 
 def fill(place: Place, version: str | None = None) -> tuple[dict, dict, dict]:
     """Fetch what the profile reads, as the refresh flow does, and curate."""
-    from flows.context import open_context
     from flows.curate import curate_silver
     from flows.refresh import fetch_and_commit
+    from flows.run.context import open_context
 
     context = open_context()
     for file_id in ["hpa.proteinatlas"] if version else context.registry.source_files:
@@ -57,7 +57,7 @@ def real(shared, tmp_path_factory):
         place.enter()
         account = fill(place)
         first = {n: place.rows(f"silver.{n}") for n in ("tasks", "samples", "labels", "entities")}
-        first["page"] = render_page(read_cards(place.lake, open_registry(None)))
+        first["page"] = render_task_cards(read_cards(place.lake, open_registry(None)))
         first["xrefs"] = place.rows("silver.xrefs")
         again = fill(place, COMPOSITE)
         second = {n: place.rows(f"silver.{n}") for n in ("tasks", "samples", "labels")}

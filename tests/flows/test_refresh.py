@@ -24,8 +24,8 @@ ATLAS, CATALOGUE = "hpa.proteinatlas", "hgnc.complete_set"
 @pytest.fixture(scope="module")
 def fetched(tmp_path_factory):
     """A world and a lake that holds two of its files."""
-    from flows.context import open_context
     from flows.refresh import fetch_and_commit
+    from flows.run.context import open_context
 
     folder = tmp_path_factory.mktemp("fetched")
     build_world(folder / "sources")
@@ -230,7 +230,7 @@ def test_a_file_that_comes_back_whole_after_a_cut_is_current_again(copied):
 def test_an_older_version_fetched_by_name_is_current_again(copied):
     from flows.curate import curate
     from flows.refresh import refresh
-    from lakehouse.exports import used_snapshots
+    from lakehouse.report.exports import used_snapshots
 
     place, _ = copied
     older = place.lake.current_snapshots([ATLAS])
@@ -245,9 +245,9 @@ def test_an_older_version_fetched_by_name_is_current_again(copied):
 
 
 def test_bytes_in_the_lake_are_read_again_where_their_declaration_has_changed(copied):
-    from flows.context import open_context
     from flows.refresh import fetch_and_commit
-    from lakehouse.curation import curation_key
+    from flows.run.context import open_context
+    from lakehouse.curate.state import curation_key
 
     place, _ = copied
     context = open_context()

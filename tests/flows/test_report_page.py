@@ -7,11 +7,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from genebench.registry import load_registry
+from genebench.registry.loading import load_registry
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.foreign import read_foreign
-from lakehouse.report import write_report
+from lakehouse.report.imports import read_imported
+from lakehouse.report.page.write import write_report
+from lakehouse.tables.commits import Commit
 
 OUTPUT = Path("test-output")
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
@@ -41,7 +41,7 @@ def page_path(synthetic_root, tmp_path_factory) -> Path:
     (folder / "june.csv").write_text(
         "task,model,metric,value\nTask 3,e0,roc_auc,0.7\nTask 3,e0,roc_auc_sd,0.02\n"
     )
-    rows = read_foreign(folder / "june.csv", "june", load_registry("embedded").tasks, "test")
+    rows = read_imported(folder / "june.csv", "june", load_registry("embedded").tasks, "test")
     rows = rows.with_columns(
         pl.lit("task_3").alias("task_id"), pl.col("encoder_name").alias("encoder_id")
     )

@@ -8,8 +8,8 @@ import psutil
 import pytest
 from sites import Site, until
 
-from flows.outcome import Outcome, Unfinished
-from flows.processes import Started, read_record, start, write_record
+from flows.run.summary import RunSummary, Unfinished
+from flows.server.processes import Started, read_record, start, write_record
 
 
 def test_a_call_without_a_login_is_refused(site):
@@ -107,7 +107,7 @@ def test_an_unreadable_record_counts_as_none(tmp_path):
 def test_what_a_run_could_not_do_survives_the_way_from_a_worker():
     import pickle
 
-    error = Unfinished(Outcome("embed", done={"random": "1"}), {"esm2": "no weights"})
+    error = Unfinished(RunSummary("embed", done={"random": "1"}), {"esm2": "no weights"})
     again = pickle.loads(pickle.dumps(error))
     assert again.failures == error.failures
     assert again.outcome.done == {"random": "1"}
@@ -126,6 +126,6 @@ def test_what_a_run_could_not_do_survives_the_way_from_a_worker():
     ],
 )
 def test_a_run_is_named_by_what_it_does(parameters, expected):
-    from flows.names import describe_run
+    from flows.run.run_names import describe_run
 
     assert describe_run("score", parameters) == expected

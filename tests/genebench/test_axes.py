@@ -1,7 +1,6 @@
 """The preconditioner is exact where it claims to be, and a preconditioner everywhere."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,22 +10,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
-import genebench.probes
-import genebench.protocols
-from genebench.probes import TEST, TRAIN, Probe, Problem
-from genebench.probes.linear import Settings, newton, solve_problems
+from genebench.probes.declaration import TEST, TRAIN, Probe, Problem
+from genebench.probes.linear import newton, solve_problems
 from genebench.probes.linear.axes import find_axes
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.parts import ByPart, Runs
 from genebench.probes.linear.passes import move_to
 from genebench.probes.linear.slopes import find_slope
+from genebench.probes.linear.solver_settings import SolverSettings
 from genebench.probes.linear.spaces import Space
-from genebench.protocols import Protocol
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
 
-def load(kind, package, name):
-    path = Path(package.__file__).parent / f"{name}.yaml"
+def load(kind, folder, name):
+    path = declarations_folder(folder) / f"{name}.yaml"
     return kind.model_validate(yaml.safe_load(path.read_text()))
 
 
@@ -177,7 +176,9 @@ def test_the_axes_of_some_systems_are_those_among_all():
         torch.testing.assert_close(part, whole[..., 3:])
 
 
-@pytest.mark.parametrize("how", [Settings(), Settings(own_rows=0)], ids=["own", "shared"])
+@pytest.mark.parametrize(
+    "how", [SolverSettings(), SolverSettings(own_rows=0)], ids=["own", "shared"]
+)
 def test_many_separable_classes_of_wildly_scaled_features_converge(how):
     """As raw expression is: few rows a class, and variances over many powers of ten."""
     rng = np.random.default_rng(3)
@@ -191,8 +192,8 @@ def test_many_separable_classes_of_wildly_scaled_features_converge(how):
         tuple(f"c{k}" for k in range(20)),
         np.where(np.arange(170)[:, None] % 3 == np.arange(3), TEST, TRAIN).astype(np.int8),
     )
-    probe = load(Probe, genebench.probes, "linear")
-    protocol = load(Protocol, genebench.protocols, "paper")
+    probe = load(Probe, "probes", "linear")
+    protocol = load(Protocol, "protocols", "paper")
     (output,) = solve_problems(matrix, [problem], probe, protocol, how)
     for fold in output.folds:
         assert fold.fitted.all(), fold.reasons

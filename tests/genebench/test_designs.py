@@ -1,21 +1,20 @@
 """Learning curves grow one sample, and later labels are asked of rows that lacked them."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
 
-import genebench.protocols
-from genebench.designs import ask_later, thin_training
-from genebench.evaluate import evaluate
-from genebench.probes import TEST, TRAIN, UNUSED, Probe, Problem
-from genebench.protocols import Protocol
+from genebench.evaluation.evaluate import evaluate
+from genebench.evaluation.resplits import ask_later, thin_training
+from genebench.probes.declaration import TEST, TRAIN, UNUSED, Probe, Problem
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
-ROOT = Path(genebench.protocols.__file__).parents[1]
-FIELDS = yaml.safe_load((ROOT / "protocols/paper.yaml").read_text())
+FIELDS = yaml.safe_load((declarations_folder("protocols") / "paper.yaml").read_text())
 PAPER = Protocol.model_validate(FIELDS | {"positive": "declared"})
-LINEAR = Probe.model_validate(yaml.safe_load((ROOT / "probes/linear.yaml").read_text()))
+LINEAR = Probe.model_validate(
+    yaml.safe_load((declarations_folder("probes") / "linear.yaml").read_text())
+)
 N, D = 600, 20
 
 

@@ -8,13 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.digest import (
-    digest_bytes,
-    digest_frame,
-    digest_json,
-    digest_strings,
-    digest_vectors,
-)
+from genebench.digest import digest_bytes, digest_frame, digest_json, digest_strings, digest_vectors
 from genebench.errors import GenebenchError
 
 rows = st.lists(

@@ -8,19 +8,20 @@ import polars as pl
 import pytest
 import yaml
 
-from genebench.entities import Resolver, catalogue
-from genebench.sources import EMBEDDED_FOLDER, Source, embedded_path
-from genebench.sources.readers import read
+from genebench.entities.entity_catalogue import catalogue
+from genebench.entities.identifiers import Resolver
+from genebench.sources.declaration import EMBEDDED_FOLDER, Source, embedded_path
+from genebench.sources.readers.dispatch import read_source_file
 
 SOURCE = Source.model_validate(
-    yaml.safe_load((EMBEDDED_FOLDER.parent / "bioconductor.yaml").read_text())
+    yaml.safe_load((EMBEDDED_FOLDER.parent / "declared" / "bioconductor.yaml").read_text())
 )
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pl.DataFrame]:
     return {
-        name: read(embedded_path(file), file, SOURCE, SOURCE.version)
+        name: read_source_file(embedded_path(file), file, SOURCE, SOURCE.version)
         for name, file in SOURCE.files.items()
     }
 
@@ -89,7 +90,9 @@ def test_it_agrees_with_another_extract_of_the_same_packages(
     tables: dict[str, pl.DataFrame], shared: Path
 ) -> None:
     other = {
-        name: read(shared / "data" / "ncbi" / path, SOURCE.files[name], SOURCE, SOURCE.version)
+        name: read_source_file(
+            shared / "data" / "ncbi" / path, SOURCE.files[name], SOURCE, SOURCE.version
+        )
         for name, path in {
             "genes": "org_hs_eg_db_genes.tsv.gz",
             "go_annotations": "org_hs_eg_db_go.tsv.gz",
@@ -165,7 +168,7 @@ def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(tmp_pat
         "go_relations.tsv.gz": 2,
     }
     read_back = {
-        name: read(tmp_path / "one" / f"{name}.tsv.gz", file, SOURCE, "test").rows()
+        name: read_source_file(tmp_path / "one" / f"{name}.tsv.gz", file, SOURCE, "test").rows()
         for name, file in SOURCE.files.items()
     }
     assert read_back["genes"] == [

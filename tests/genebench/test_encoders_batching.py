@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.encoders.batching import batches, keep_memory, run_batches, useful_share
-from genebench.encoders.windows import Share, cut, mean_by_owner
+from genebench.encoders.inference.batching import batches, keep_memory, run_batches, useful_share
+from genebench.encoders.inference.windows import Share, cut, mean_by_owner
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 

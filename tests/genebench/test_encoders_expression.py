@@ -12,12 +12,19 @@ import torch
 from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
-from genebench import encoders
-from genebench.encoders import Encoder, Place, Reading, Vectors, load
-from genebench.encoders.checkpoints import read_pickle, read_state, read_torch, read_vocabulary
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.files import read_encoder
+from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
+from genebench.encoders.weights.checkpoints import (
+    read_pickle,
+    read_state,
+    read_torch,
+    read_vocabulary,
+)
 from genebench.errors import EncoderError
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(encoders.__file__).parent
+FOLDER = declarations_folder("encoders")
 GENES = ["ENSG00000141510", "ENSG00000012048", "ENSG00000146648", "ENSG00000284662"]
 SYMBOLS = ["TP53", "BRCA1", "EGFR", "OR4F16"]
 IDS = ["hgnc:11998", "hgnc:1100", "hgnc:3236", "hgnc:15079"]
@@ -30,7 +37,7 @@ def vocabularies(shared: Path) -> Path:
 
 
 def registered(name: str, width: int = WIDTH) -> Encoder:
-    return encoders.read(FOLDER / f"{name}.yaml").model_copy(update={"dimension": width})
+    return read_encoder(FOLDER / f"{name}.yaml").model_copy(update={"dimension": width})
 
 
 def xrefs(namespace: str, identifiers: list[str], ids: list[str] | None = None) -> pl.DataFrame:
@@ -45,8 +52,8 @@ def xrefs(namespace: str, identifiers: list[str], ids: list[str] | None = None) 
     )
 
 
-def encode(encoder: Encoder, weights: Path, reading: Reading) -> Vectors:
-    return load(encoder, Place(weights=weights)).encode(reading, lambda count: None)
+def encode(encoder: Encoder, weights: Path, reading: LoaderInput) -> Vectors:
+    return load_encoder(encoder, LoaderContext(weights=weights)).encode(reading, lambda count: None)
 
 
 def place_file(weights: Path, encoder: str, name: str) -> Path:
@@ -78,7 +85,7 @@ def test_geneformer_gives_its_word_embeddings_and_averages_ensembl_duplicates(
     tokens = {name: np.int64(i) if i % 2 else i for i, name in enumerate(names)}
     model = write_geneformer(tmp_path, tokens)
     ids = ["hgnc:11998", "hgnc:1100", "hgnc:1100", "hgnc:15079"]
-    reading = Reading("gene", sorted(set(ids)), xrefs=xrefs("ensembl", GENES, ids))
+    reading = LoaderInput("gene", sorted(set(ids)), xrefs=xrefs("ensembl", GENES, ids))
     vectors = encode(registered("geneformer"), tmp_path, reading)
     embed = model.get_input_embeddings()
     with torch.no_grad():
@@ -125,7 +132,7 @@ def test_scgpt_gives_the_output_of_its_gene_encoder(name: str, prefix: str, tmp_
     # The published vocabulary is in no order.
     vocabulary = {"<pad>": 5, "EGFR": 0, "TP53": 3, "<cls>": 2, "BRCA1": 1, "OR4F16": 4}
     module = write_scgpt(tmp_path, name, vocabulary, prefix)
-    reading = Reading("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
+    reading = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
     vectors = encode(registered(name), tmp_path, reading)
     with torch.no_grad():
         expected = module(torch.tensor([vocabulary[s] for s in SYMBOLS])).numpy()
@@ -151,7 +158,7 @@ def write_cellplm(weights: Path, genes: list[str], width: int = WIDTH) -> torch.
 
 def test_cellplm_gives_its_gene_embeddings_in_the_order_of_its_gene_list(tmp_path: Path) -> None:
     table = write_cellplm(tmp_path, GENES)
-    reading = Reading("gene", IDS, xrefs=xrefs("ensembl", GENES, IDS))
+    reading = LoaderInput("gene", IDS, xrefs=xrefs("ensembl", GENES, IDS))
     vectors = encode(registered("cellplm"), tmp_path, reading)
     rows = dict(zip(vectors.entity_ids, vectors.matrix, strict=True))
     assert np.array_equal([rows[i] for i in IDS], table.numpy())
@@ -162,7 +169,7 @@ def test_gene2vec_is_read_from_its_published_text(tmp_path: Path) -> None:
     lines = ["\t".join([s, " ".join(map(str, r))]) for s, r in zip(SYMBOLS, matrix, strict=True)]
     path = place_file(tmp_path, "gene2vec", "gene2vec_dim_200_iter_9_w2v.txt")
     path.write_text(f"4 {WIDTH}\n" + " \n".join(lines) + " \n")
-    reading = Reading("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
+    reading = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
     vectors = encode(registered("gene2vec"), tmp_path, reading)
     rows = dict(zip(vectors.entity_ids, vectors.matrix, strict=True))
     assert np.allclose([rows[i] for i in IDS], matrix)
@@ -179,7 +186,7 @@ def test_the_real_geneformer_dictionary_labels_every_row(
     place_file(tmp_path, "geneformer", "token_dictionary.pkl").write_bytes(path.read_bytes())
     genes = [name for name in tokens if name.startswith("ENSG")]
     known = xrefs("ensembl", genes)
-    reading = Reading("gene", known["entity_id"].to_list(), xrefs=known)
+    reading = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
     vectors = encode(registered("geneformer"), tmp_path, reading)
     assert len(vectors.entity_ids) == len(genes) == len(tokens) - 2
     table = model.get_input_embeddings().weight.detach().numpy()
@@ -192,7 +199,7 @@ def test_the_real_scgpt_vocabulary_labels_every_row(tmp_path: Path, vocabularies
     vocabulary = read_vocabulary(vocabularies / "scgpt_default_gene_vocab.json")
     module = write_scgpt(tmp_path, "scgpt_human", vocabulary)
     known = xrefs("symbol", sorted(vocabulary)[::40])
-    reading = Reading("gene", known["entity_id"].to_list(), xrefs=known)
+    reading = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
     vectors = encode(registered("scgpt_human"), tmp_path, reading)
     name_of = dict(zip(known["entity_id"], known["identifier"], strict=True))
     tokens = torch.tensor([vocabulary[name_of[i]] for i in vectors.entity_ids])
@@ -207,7 +214,7 @@ def test_the_real_cellplm_configuration_names_every_row(tmp_path: Path, vocabula
     table = write_cellplm(tmp_path, genes)
     place_file(tmp_path, "cellplm", "20230926_85M.config.json").write_bytes(source.read_bytes())
     known = xrefs("ensembl", genes)
-    reading = Reading("gene", known["entity_id"].to_list(), xrefs=known)
+    reading = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
     vectors = encode(registered("cellplm"), tmp_path, reading)
     assert len(vectors.entity_ids) == 19_374
     rows = [int(i.removeprefix("hgnc:")) for i in vectors.entity_ids]
@@ -222,7 +229,7 @@ def touch_on_load(target: Path) -> object:
     return Hostile()
 
 
-READING = Reading("gene", IDS, xrefs=xrefs("ensembl", GENES, IDS))
+READING = LoaderInput("gene", IDS, xrefs=xrefs("ensembl", GENES, IDS))
 
 
 def test_a_checkpoint_that_would_run_code_is_refused_and_nothing_runs(tmp_path: Path) -> None:
@@ -342,7 +349,7 @@ def test_a_vocabulary_with_rows_out_of_range_or_twice_is_refused(tmp_path: Path)
 
 def test_identifiers_of_another_kind_are_refused_rather_than_lost(tmp_path: Path) -> None:
     write_cellplm(tmp_path, GENES)
-    reading = Reading("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
+    reading = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
     with pytest.raises(EncoderError, match="none of 4 identifiers is a known ensembl"):
         encode(registered("cellplm"), tmp_path, reading)
 

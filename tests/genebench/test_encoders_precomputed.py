@@ -10,7 +10,8 @@ import polars as pl
 import pyarrow as pa
 import pytest
 
-from genebench.encoders import Encoder, Place, Reading, Vectors, load
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.errors import EncoderError
 
 NAMES = ["TP53", "BRCA1", "NA", "EGFR"]
@@ -35,14 +36,14 @@ XREFS = pl.DataFrame(
     schema=["namespace", "identifier", "entity_id", "status", "is_ambiguous"],
     orient="row",
 )
-GENES = Reading("gene", IDS, xrefs=XREFS)
+GENES = LoaderInput("gene", IDS, xrefs=XREFS)
 
 
 def silent(count: int) -> None:
     assert count >= 0
 
 
-def encode(path: Path, reading: Reading = GENES, **arguments: object) -> Vectors:
+def encode(path: Path, reading: LoaderInput = GENES, **arguments: object) -> Vectors:
     encoder = Encoder.model_validate(
         {
             "id": "mine",
@@ -53,7 +54,9 @@ def encode(path: Path, reading: Reading = GENES, **arguments: object) -> Vectors
             "with": arguments,
         }
     )
-    return load(encoder, Place(weights=path.parent / "weights")).encode(reading, silent)
+    return load_encoder(encoder, LoaderContext(weights=path.parent / "weights")).encode(
+        reading, silent
+    )
 
 
 def write_csv(path: Path, separator: str = ",") -> None:
@@ -210,14 +213,14 @@ def test_identifiers_of_each_namespace_are_mapped(
 def test_entrez_identifiers_map_to_entities_that_are_named_by_them(tmp_path: Path) -> None:
     path = tmp_path / "vectors.csv"
     path.write_text("entrez,0\n7157,1\n")
-    reading = Reading("gene", ["ncbigene:7157", "ncbigene:672"])
+    reading = LoaderInput("gene", ["ncbigene:7157", "ncbigene:672"])
     assert encode(path, reading, namespace="entrez").entity_ids == ["ncbigene:7157"]
 
 
 def test_rows_of_one_gene_are_averaged_and_everything_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "vectors.csv"
     path.write_text("symbol,0\nTP53,1\nTP53,3\nP53,100\nERBB,7\nSHARED,5\nNOSUCH,9\nBRCA1,2\n")
-    reading = Reading("gene", ["hgnc:11998", "hgnc:3236", "hgnc:5"], xrefs=XREFS)
+    reading = LoaderInput("gene", ["hgnc:11998", "hgnc:3236", "hgnc:5"], xrefs=XREFS)
     vectors = encode(path, reading)
     assert vectors.entity_ids == ["hgnc:11998", "hgnc:3236"]
     assert vectors.matrix.ravel().tolist() == [2.0, 7.0]
@@ -305,7 +308,7 @@ def test_a_missing_file_says_where_to_put_it(tmp_path: Path) -> None:
     )  # fmt: skip
     expected = tmp_path / "mine" / "vectors.csv"
     with pytest.raises(EncoderError, match=f"Put it at {expected}"):
-        load(encoder, Place(weights=tmp_path)).encode(GENES, silent)
+        load_encoder(encoder, LoaderContext(weights=tmp_path)).encode(GENES, silent)
 
 
 def test_a_data_set_folder_is_found_among_the_sources(tmp_path: Path) -> None:
@@ -317,8 +320,8 @@ def test_a_data_set_folder_is_found_among_the_sources(tmp_path: Path) -> None:
             "model": "vectors", "with": {"vectors": "vector"},
         }
     )  # fmt: skip
-    place = Place(tmp_path / "weights", tmp_path / "sources")
-    assert set(load(encoder, place).encode(GENES, silent).entity_ids) == set(IDS)
+    place = LoaderContext(tmp_path / "weights", tmp_path / "sources")
+    assert set(load_encoder(encoder, place).encode(GENES, silent).entity_ids) == set(IDS)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:
@@ -350,4 +353,4 @@ def test_a_wrong_width_is_refused(tmp_path: Path) -> None:
         }
     )  # fmt: skip
     with pytest.raises(EncoderError, match="3 wide but 200 is declared"):
-        load(encoder).encode(GENES, silent)
+        load_encoder(encoder).encode(GENES, silent)

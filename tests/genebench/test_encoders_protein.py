@@ -11,11 +11,13 @@ import pytest
 import torch
 from transformers import EsmcConfig, EsmcModel, EsmConfig, EsmForMaskedLM
 
-from genebench import encoders
-from genebench.encoders import Encoder, Place, Reading, Vectors, load
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.files import read_encoder
+from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.errors import EncoderError
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(encoders.__file__).parent
+FOLDER = declarations_folder("encoders")
 WIDTH, LAYERS, HEADS = 24, 2, 3
 rng = np.random.default_rng(0)
 
@@ -64,7 +66,7 @@ def fair_weights(fair_model: torch.nn.Module, tmp_path: Path) -> Path:
 
 
 def declare(name: str, **arguments: object) -> Encoder:
-    encoder = encoders.read(FOLDER / f"{name}.yaml")
+    encoder = read_encoder(FOLDER / f"{name}.yaml")
     merged = {**encoder.arguments, "dtype": "float32", **arguments}
     return encoder.model_copy(update={"dimension": WIDTH, "arguments": merged})
 
@@ -72,8 +74,10 @@ def declare(name: str, **arguments: object) -> Encoder:
 def encode(encoder: Encoder, weights: Path, genes: list[tuple[str, ...]] | None = None) -> Vectors:
     told: list[int] = []
     own = GENES if genes is None else genes
-    reading = Reading("gene", IDS[: len(own)], own)
-    vectors = load(encoder, Place(weights=weights, device="cpu")).encode(reading, told.append)
+    reading = LoaderInput("gene", IDS[: len(own)], own)
+    vectors = load_encoder(encoder, LoaderContext(weights=weights, device="cpu")).encode(
+        reading, told.append
+    )
     assert sum(told) == len(own)
     return vectors
 
@@ -289,7 +293,9 @@ def test_a_model_that_is_not_there_gives_the_command(
 
 
 def test_an_unknown_device_is_refused(fair_weights: Path) -> None:
-    reading = Reading("gene", IDS, GENES)
+    reading = LoaderInput("gene", IDS, GENES)
     with pytest.raises(EncoderError, match="device 'cuda:7' cannot be used here"):
-        load(declare("esm2_3b_fair"), Place(fair_weights, device="cuda:7")).encode(reading, print)
+        load_encoder(declare("esm2_3b_fair"), LoaderContext(fair_weights, device="cuda:7")).encode(
+            reading, print
+        )
     assert math.isfinite(encode(declare("esm2_3b_fair"), fair_weights).matrix.sum())

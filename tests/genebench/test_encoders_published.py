@@ -7,11 +7,11 @@ import polars as pl
 import pytest
 import yaml
 
-from genebench import encoders
-from genebench.encoders import Place, Reading, load
-from genebench.encoders.published import convert
+from genebench.encoders.files import read_encoder
+from genebench.encoders.loader import LoaderContext, LoaderInput, load_encoder
+from genebench.encoders.published_files import convert
 from genebench.errors import RegistryError
-from genebench.registry import load_registry
+from genebench.registry.loading import declarations_folder, load_registry
 
 MPNET = """
 descriptor:
@@ -71,7 +71,7 @@ def published(text: str, folder: Path = Path("models")) -> object:
 def test_a_sentence_transformer_keeps_its_text_and_gets_our_pinned_commit() -> None:
     found = published(MPNET)
     encoder = found.encoders[0]
-    registered = encoders.read(Path(encoders.__file__).parent / "mpnet.yaml")
+    registered = read_encoder(declarations_folder("encoders") / "mpnet.yaml")
     assert (encoder.model, encoder.revision) == (registered.model, registered.revision)
     assert encoder.templates("gene") == registered.templates("gene")[:1]
     assert encoder.missing == "skip"
@@ -90,7 +90,7 @@ def test_a_precomputed_file_runs_from_its_csv_and_keeps_the_gene_na(tmp_path: Pa
     (tmp_path / "encodings.csv").write_text("symbol,0,1\nTP53,1,2\nNA,3,4\nOLD,5,6\n")
     path = tmp_path / "gene2vec.yaml"
     path.write_text(PRECOMPUTED)
-    encoder = encoders.read(path)
+    encoder = read_encoder(path)
     xrefs = pl.DataFrame(
         {
             "namespace": "symbol",
@@ -100,8 +100,8 @@ def test_a_precomputed_file_runs_from_its_csv_and_keeps_the_gene_na(tmp_path: Pa
             "is_ambiguous": False,
         }
     )
-    reading = Reading("gene", ["hgnc:11998", "hgnc:5"], xrefs=xrefs)
-    vectors = load(encoder, Place()).encode(reading, lambda n: None)
+    reading = LoaderInput("gene", ["hgnc:11998", "hgnc:5"], xrefs=xrefs)
+    vectors = load_encoder(encoder, LoaderContext()).encode(reading, lambda n: None)
     rows = dict(zip(vectors.entity_ids, vectors.matrix.tolist(), strict=True))
     assert rows == {"hgnc:11998": [1.0, 2.0], "hgnc:5": [3.0, 4.0]}
     assert vectors.counts["n_unmapped"] == 1

@@ -20,15 +20,19 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from genebench import encoders
-from genebench.encoders import Encoder, Place, Reading, Vectors, load, render
-from genebench.encoders.batching import batches, useful_share
-from genebench.encoders.mpnet_parts import find_parts
-from genebench.encoders.text import shuffle_words
-from genebench.encoders.weights import weight_digests
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.encoder_digest import digest
+from genebench.encoders.files import read_encoder
+from genebench.encoders.inference.batching import batches, useful_share
+from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
+from genebench.encoders.loaders.text import shuffle_words
+from genebench.encoders.templates import render
+from genebench.encoders.weights.locations import weight_digests
+from genebench.encoders.weights.mpnet_parts import find_parts
 from genebench.errors import EncoderError
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(encoders.__file__).parent
+FOLDER = declarations_folder("encoders")
 TEXTS = [
     "Gene symbol TP53 full name tumor protein p53 with the summary This gene encodes a protein.",
     "Gene symbol ZZZ3 full name zinc finger",
@@ -43,14 +47,16 @@ SIZES = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
 def encode(encoder: Encoder, texts: list[str] = TEXTS, weights: Path = Path("weights")) -> Vectors:
     told: list[int] = []
     ids = [f"hgnc:{i}" for i in range(len(texts))]
-    reading = Reading("gene", ids, [(text,) for text in texts])
-    vectors = load(encoder, Place(weights=weights, device="cpu")).encode(reading, told.append)
+    reading = LoaderInput("gene", ids, [(text,) for text in texts])
+    vectors = load_encoder(encoder, LoaderContext(weights=weights, device="cpu")).encode(
+        reading, told.append
+    )
     assert sum(told) == len(texts)
     return vectors
 
 
 def registered(name: str, width: int | None = None, **arguments: object) -> Encoder:
-    encoder = encoders.read(FOLDER / f"{name}.yaml")
+    encoder = read_encoder(FOLDER / f"{name}.yaml")
     update: dict[str, object] = {"arguments": {**encoder.arguments, **arguments}}
     return encoder.model_copy(update=update | ({"dimension": width} if width else {}))
 
@@ -83,7 +89,7 @@ def test_bfloat16_is_close_has_unit_length_and_another_digest(plain_minilm: np.n
     matrix = encode(rough).matrix
     assert np.allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-5)
     assert (matrix * plain_minilm).sum(axis=1).min() > 0.999
-    assert encoders.digest(rough) != encoders.digest(registered("minilm"))
+    assert digest(rough) != digest(registered("minilm"))
 
 
 def test_a_prompt_is_put_before_each_text(plain_minilm: np.ndarray) -> None:
@@ -298,7 +304,7 @@ def test_the_bytes_of_the_weights_can_be_recorded(tmp_path: Path) -> None:
     import hashlib
 
     write_model(tmp_path / "mpnet", "mpnet", "mean_tokens", True)
-    found = weight_digests(registered("mpnet", 16), Place(weights=tmp_path))
+    found = weight_digests(registered("mpnet", 16), LoaderContext(weights=tmp_path))
     content = (tmp_path / "mpnet" / "model.safetensors").read_bytes()
     assert found["model.safetensors"] == hashlib.sha256(content).hexdigest()
     assert {"config.json", "tokenizer.json", "1_Pooling/config.json"} <= set(found)

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 
-from genebench.encoders import Encoder, Reading, Vectors, load
-from genebench.encoders.words import most_frequent
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.loader import LoaderInput, Vectors, load_encoder
+from genebench.encoders.loaders.words import most_frequent
 from genebench.errors import EncoderError
 
 TEXTS = [
@@ -35,7 +36,9 @@ def declare(loader: str, dimension: int | None = None, **arguments: object) -> E
 def encode(encoder: Encoder, texts: list[str]) -> Vectors:
     ids = [f"hgnc:{i}" for i in range(len(texts))]
     done: list[int] = []
-    vectors = load(encoder).encode(Reading("gene", ids, [(t,) for t in texts]), done.append)
+    vectors = load_encoder(encoder).encode(
+        LoaderInput("gene", ids, [(t,) for t in texts]), done.append
+    )
     assert sum(done) == len(texts)
     return vectors
 
@@ -87,4 +90,6 @@ def test_texts_without_words_are_refused() -> None:
 
 def test_texts_that_are_not_aligned_are_refused() -> None:
     with pytest.raises(EncoderError, match="1 texts for 2 entities"):
-        load(declare("bag_of_words")).encode(Reading("gene", ["a", "b"], [("x",)]), print)
+        load_encoder(declare("bag_of_words")).encode(
+            LoaderInput("gene", ["a", "b"], [("x",)]), print
+        )

@@ -1,7 +1,6 @@
 """Identifiers name the entity they should, or none; what is lost is counted."""
 
 import time
-from pathlib import Path
 
 import polars as pl
 import pytest
@@ -9,17 +8,17 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.entities import (
+from genebench.entities.entity_catalogue import (
     ENTITY_COLUMNS,
     XREF_COLUMNS,
-    Resolver,
     catalogue,
     disease_curies,
 )
+from genebench.entities.identifiers import Resolver, mark_ambiguous
+from genebench.entities.inputs import source_inputs
 from genebench.errors import SourceError, UnresolvedEntities
-from genebench.identifiers import mark_ambiguous
-from genebench.inputs import source_inputs
-from genebench.profiles import InputSource
+from genebench.registry.loading import declarations_folder
+from genebench.registry.profiles import InputSource
 
 
 def hgnc_rows(**columns: list[str | None]) -> pl.DataFrame:
@@ -276,7 +275,7 @@ def test_two_million_identifiers_resolve_in_seconds(resolver: Resolver) -> None:
 
 
 def test_declared_catalogues_exist_as_source_files() -> None:
-    folder = Path(__file__).parents[2] / "genebench" / "sources"
+    folder = declarations_folder("sources")
     for source, name in (
         ("bioconductor", "genes"),
         ("hgnc", "complete_set"),

@@ -2,7 +2,6 @@
 
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -13,17 +12,17 @@ from hypothesis import strategies as st
 from sklearn import metrics as reference
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-import genebench.probes
-import genebench.protocols
-from genebench.evaluate import REVISION, assign_folds, evaluate, find_obstacle, split_of
-from genebench.metrics import METRICS
-from genebench.probes import TEST, TRAIN, Probe, Problem
-from genebench.protocols import Protocol
-from genebench.scoring import one_against_rest
+from genebench.evaluation.evaluate import REVISION, evaluate, find_obstacle
+from genebench.evaluation.folds import assign_folds, split_of
+from genebench.evaluation.heldout_scores import one_against_rest
+from genebench.evaluation.metrics import METRICS
+from genebench.probes.declaration import TEST, TRAIN, Probe, Problem
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
-PROTOCOLS = Path(genebench.protocols.__file__).parent
+PROTOCOLS = declarations_folder("protocols")
 LINEAR = Probe.model_validate(
-    yaml.safe_load((Path(genebench.probes.__file__).parent / "linear.yaml").read_text())
+    yaml.safe_load((declarations_folder("probes") / "linear.yaml").read_text())
 )
 
 
@@ -304,7 +303,8 @@ def test_log_odds_of_one_against_the_rest_keep_their_digits():
 
 def test_importing_the_declarations_loads_neither_torch_nor_scikit_learn():
     code = (
-        "import sys, genebench.probes, genebench.protocols, genebench.evaluate, genebench.metrics;"
+        "import sys, genebench.probes.declaration, genebench.protocols.declaration;"
+        "import genebench.evaluation.evaluate, genebench.evaluation.metrics;"
         "print(sorted({'torch', 'sklearn', 'scipy'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

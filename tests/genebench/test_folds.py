@@ -1,19 +1,17 @@
 """Folds are a partition, do not depend on row order, and do not leak."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import genebench.protocols
-from genebench.folds import assign_folds, frequent_labels, split_of
-from genebench.probes import TEST, TRAIN, UNUSED
-from genebench.protocols import Folds, Protocol
+from genebench.evaluation.folds import assign_folds, frequent_labels, split_of
+from genebench.probes.declaration import TEST, TRAIN, UNUSED
+from genebench.protocols.declaration import Folds, Protocol
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(genebench.protocols.__file__).parent
+FOLDER = declarations_folder("protocols")
 
 
 def load(name, **folds):

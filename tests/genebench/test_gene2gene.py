@@ -1,23 +1,19 @@
 """Gene2Gene, the task that the paper's encoders lost to counting, on a sample of the real pairs."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 import yaml
 
-import genebench.protocols
-from genebench.evaluate import evaluate
-from genebench.folds import assign_folds, split_of
-from genebench.probes import Probe, Problem
-from genebench.protocols import Protocol
-
-ROOT = Path(genebench.protocols.__file__).parents[1]
+from genebench.evaluation.evaluate import evaluate
+from genebench.evaluation.folds import assign_folds, split_of
+from genebench.probes.declaration import Probe, Problem
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
 
 def read(folder, name, model, **changes):
     return model.model_validate(
-        yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()) | changes
+        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text()) | changes
     )
 
 

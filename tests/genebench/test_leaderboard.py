@@ -3,7 +3,7 @@
 import polars as pl
 import pytest
 
-from genebench.leaderboard import rank_encoders, task_means
+from genebench.evaluation.statistics.means import rank_encoders, task_means
 
 WHO = {"modality": "text", "probe_id": "linear", "protocol_id": "standard"}
 

@@ -1,7 +1,6 @@
 """The engine finds scikit-learn's optimum on every shape, and says so when it does not."""
 
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,30 +14,29 @@ from sklearn.linear_model import LinearRegression, LogisticRegression, Ridge
 from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
-import genebench.probes
-import genebench.protocols
-from genebench.designs import thin_training
-from genebench.probes import TEST, TRAIN, UNUSED, Probe, Problem
-from genebench.probes.linear import Settings, newton, solve_problems
+from genebench.cancellation import cancel_while
+from genebench.evaluation.resplits import thin_training
+from genebench.probes.declaration import TEST, TRAIN, UNUSED, Probe, Problem
+from genebench.probes.linear import newton, solve_problems
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.groups import group_problems, inner_folds
 from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.pairs import prepare_pairs
 from genebench.probes.linear.parts import Runs
-from genebench.probes.linear.settings import plan_columns
+from genebench.probes.linear.solver_settings import SolverSettings, plan_columns
 from genebench.probes.linear.spaces import Space
 from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
-from genebench.probes.sklearn import join_vectors
-from genebench.protocols import Penalty, Protocol
-from genebench.stopping import asking_to_stop
+from genebench.probes.scikit_learn import join_vectors
+from genebench.protocols.declaration import Penalty, Protocol
+from genebench.registry.loading import declarations_folder
 
-PROTOCOLS = Path(genebench.protocols.__file__).parent
+PROTOCOLS = declarations_folder("protocols")
 LINEAR = Probe.model_validate(
-    yaml.safe_load((Path(genebench.probes.__file__).parent / "linear.yaml").read_text())
+    yaml.safe_load((declarations_folder("probes") / "linear.yaml").read_text())
 )
-LARGE = Settings(own_rows=0, own_rows_standardised=0, precision="float32")
+LARGE = SolverSettings(own_rows=0, own_rows_standardised=0, precision="float32")
 CPU = torch.device("cpu")
 
 
@@ -154,7 +152,7 @@ def test_small_binary_tasks_equal_scikit_learn_to_many_digits(n, d, scale, share
     matrix = vectors(rng, n, d, scale)
     problem = binary(rng, matrix, share)
     assume(has_both_classes(problem))
-    (output,) = run(matrix, [problem], how=Settings())
+    (output,) = run(matrix, [problem], how=SolverSettings())
     assert output.solver == "newton-cg float64"
     assert_scores_match(matrix, problem, output, 1e-5)
 
@@ -279,14 +277,14 @@ def test_a_wish_to_stop_ends_a_solve_between_two_products(classes):
     matrix = vectors(rng, 400, 20)
     problem = binary(rng, matrix) if classes == 1 else multiclass(rng, matrix, classes)
     done = []
-    with asking_to_stop(), pytest.raises(KeyboardInterrupt):
+    with cancel_while(), pytest.raises(KeyboardInterrupt):
         list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
     assert not done
     list(solve_problems(matrix, [problem], LINEAR, PAPER, LARGE, done.append))
     assert sum(done) == problem.n_folds
 
 
-@pytest.mark.parametrize("how", [LARGE, Settings()], ids=["shared", "own"])
+@pytest.mark.parametrize("how", [LARGE, SolverSettings()], ids=["shared", "own"])
 def test_separable_duplicated_constant_and_wild_features_converge_to_the_optimum(how):
     rng = np.random.default_rng(3)
     base = vectors(rng, 240, 12)
@@ -309,12 +307,12 @@ def test_more_features_than_rows_and_fewer_are_the_same_to_it(shape, standardise
     matrix = vectors(rng, n, d, 3.0)
     protocol = load("paper", standardise=standardise)
     problem = binary(rng, matrix, 0.4)
-    for how, tolerance in ((LARGE, 2e-3), (Settings(), 1e-6)):
+    for how, tolerance in ((LARGE, 2e-3), (SolverSettings(), 1e-6)):
         (output,) = run(matrix, [problem], protocol, how)
         assert_scores_match(matrix, problem, output, tolerance, protocol)
 
 
-@pytest.mark.parametrize("how", [LARGE, Settings()], ids=["shared", "own"])
+@pytest.mark.parametrize("how", [LARGE, SolverSettings()], ids=["shared", "own"])
 def test_constant_labels_and_one_class_folds_are_named_and_the_rest_fitted(how):
     rng = np.random.default_rng(5)
     matrix = vectors(rng, 300, 20)
@@ -346,7 +344,7 @@ def test_multinomial_equals_scikit_learn(n, d, classes, seed):
     problem = multiclass(rng, matrix, classes)
     folds = problem.split.T
     assume(all(len(np.unique(problem.targets[fold == TRAIN])) == classes for fold in folds))
-    for how, tolerance in ((LARGE, 1e-3), (Settings(), 1e-5)):
+    for how, tolerance in ((LARGE, 1e-3), (SolverSettings(), 1e-5)):
         (output,) = run(matrix, [problem], how=how)
         assert_scores_match(matrix, problem, output, tolerance)
 
@@ -394,7 +392,9 @@ def test_pairs_equal_scikit_learn_on_the_materialised_matrix(join, standardise):
     targets = outcomes(rng, joined, 0.4)
     problem = Problem("p", "binary", rows, targets, ("yes",), plain_split(rng, 700))
     protocol = load("paper", pair_join=join, standardise=standardise)
-    blocks = Settings(own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=1)
+    blocks = SolverSettings(
+        own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=1
+    )
     for how in (LARGE, blocks):
         (output,) = run(matrix, [problem], protocol, how)
         assert_scores_match(matrix, problem, output, 2e-3, protocol)
@@ -436,7 +436,7 @@ def test_standardised_features_equal_a_scaler_fitted_on_the_training_rows():
     matrix = vectors(rng, 500, 15) * (10.0 ** rng.integers(-2, 3, 15)).astype(np.float32)
     protocol = load("paper", standardise=True)
     problems = [binary(rng, matrix, id_="all"), binary(rng, matrix, n=350, id_="some")]
-    for how, tolerance in ((LARGE, 1e-3), (Settings(), 1e-6)):
+    for how, tolerance in ((LARGE, 1e-3), (SolverSettings(), 1e-6)):
         for problem, output in zip(problems, run(matrix, problems, protocol, how), strict=True):
             assert_scores_match(matrix, problem, output, tolerance, protocol)
 
@@ -451,7 +451,7 @@ def test_ridge_and_logistic_with_a_chosen_penalty_equal_scikit_learn_at_that_pen
         Problem("r", "regression", rows, number, ("value",), plain_split(rng, 400)),
     ]
     protocol = load("standard", penalty=Penalty(c=(0.001, 0.01, 0.1, 1.0)))
-    for how, tolerance in ((LARGE, 1e-2), (Settings(), 1e-4)):
+    for how, tolerance in ((LARGE, 1e-2), (SolverSettings(), 1e-4)):
         for problem, output in zip(problems, run(matrix, problems, protocol, how), strict=True):
             assert_scores_match(matrix, problem, output, tolerance, protocol)
 
@@ -482,7 +482,7 @@ def test_the_chosen_penalty_has_the_least_inner_loss_before_a_clear_rise():
         rng = np.random.default_rng(seed)
         matrix = vectors(rng, n, d, scale)
         problem = replace(binary(rng, matrix), split=plain_split(rng, n, 5))
-        (output,) = run(matrix, [problem], protocol, Settings())
+        (output,) = run(matrix, [problem], protocol, SolverSettings())
         chosen += [out.c[0] for out in output.folds]
         for k in range(problem.n_folds):
             losses = inner_losses(matrix, problem, k)
@@ -494,7 +494,7 @@ def test_the_chosen_penalty_has_the_least_inner_loss_before_a_clear_rise():
     assert len(set(chosen)) > 2
 
 
-@pytest.mark.parametrize("how", [LARGE, Settings()])
+@pytest.mark.parametrize("how", [LARGE, SolverSettings()])
 def test_a_leading_direction_that_says_nothing_does_not_end_the_path(how):
     rng = np.random.default_rng(4)
     n, d = 160, 24
@@ -586,11 +586,11 @@ def test_a_smaller_memory_budget_gives_more_blocks_and_the_same_scores():
     results = []
     for memory in (1 << 30, 250_000):
         sizes.clear()
-        how = Settings(
+        how = SolverSettings(
             own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=memory
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("genebench.probes.linear.fits.solve_together", counting)
+            patch.setattr("genebench.probes.linear.threads.solve_together", counting)
             results.append((list(sizes), run(matrix, [problem], how=how)[0], list(sizes)))
     assert results[0][2] == [36]
     assert len(results[1][2]) > 3
@@ -615,7 +615,7 @@ def test_rounded_steps_reach_the_same_optimum(precision, kind):
     rng = np.random.default_rng(16)
     matrix = vectors(rng, 800, 60, 10.0)
     problem = binary(rng, matrix) if kind == "binary" else multiclass(rng, matrix, 5)
-    rounded = Settings(own_rows=0, own_rows_standardised=0, precision=precision)
+    rounded = SolverSettings(own_rows=0, own_rows_standardised=0, precision=precision)
     (exact,), (steered,) = run(matrix, [problem]), run(matrix, [problem], how=rounded)
     assert steered.solver == f"newton-cg float32 {precision}"
     for left, right in zip(exact.folds, steered.folds, strict=True):
@@ -629,7 +629,7 @@ def test_a_solver_is_named_by_the_products_it_used():
     pairs = rng.integers(0, 300, (500, 2))
     target = (rng.random(500) < 0.4).astype(np.uint8)
     pair_task = Problem("pairs", "binary", pairs, target, ("yes",), plain_split(rng, 500))
-    steered = Settings(own_rows=0, own_rows_standardised=0, precision="int8")
+    steered = SolverSettings(own_rows=0, own_rows_standardised=0, precision="int8")
     single, paired = run(matrix, [binary(rng, matrix), pair_task], how=steered)
     assert single.solver == "newton-cg float32 int8"
     assert paired.solver == "newton-cg float32"
@@ -670,7 +670,7 @@ def test_a_flat_design_with_no_signal_settles_at_the_intercept():
     rows = np.arange(90)[:, None]
     problem = Problem("p", "binary", rows, targets, ("yes",), plain_split(rng, 90))
     for protocol in (PAPER, load("standard")):
-        for how in (LARGE, Settings()):
+        for how in (LARGE, SolverSettings()):
             (output,) = run(matrix, [problem], protocol, how)
             for fold, out in enumerate(output.folds):
                 share = targets[problem.split[:, fold] == TRAIN].mean()
@@ -782,7 +782,7 @@ def test_a_small_regression_is_not_held_back_by_the_path_of_c():
     problem = Problem(
         "n", "regression", np.arange(150)[:, None], matrix[:, 0].astype(float), ("n",), split
     )
-    (output,) = solve_problems(matrix, [problem], LINEAR, load("standard"), Settings())
+    (output,) = solve_problems(matrix, [problem], LINEAR, load("standard"), SolverSettings())
     for fold in output.folds:
         truth = problem.targets[fold.rows]
         assert ((fold.scores[:, 0] - truth) ** 2).sum() < 0.01 * ((truth - truth.mean()) ** 2).sum()

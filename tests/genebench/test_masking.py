@@ -2,7 +2,7 @@
 
 import pytest
 
-from genebench.masking import mask_words, match_label, words_of
+from genebench.evaluation.word_masking import mask_words, match_label, words_of
 
 
 @pytest.mark.parametrize(

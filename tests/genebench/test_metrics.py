@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from scipy.stats import spearmanr
 from sklearn import metrics as reference
 
-from genebench.metrics import (
+from genebench.evaluation.metrics import (
     LABEL_METRICS,
     METRICS,
     log_softmax,
@@ -17,7 +17,7 @@ from genebench.metrics import (
     score_multilabel,
     score_regression,
 )
-from genebench.ranks import rank_columns
+from genebench.evaluation.ranks import rank_columns
 
 CLASS_METRICS = sorted(LABEL_METRICS)
 

@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from genebench.errors import RegistryError
-from genebench.registry import load_registry
+from genebench.registry.loading import load_registry
 
 
 def write(folder: Path, **files: str) -> Path:

@@ -5,8 +5,8 @@ from collections import Counter
 import polars as pl
 import pytest
 
-from genebench.registry import load_registry
-from genebench.tasks import slug, subtask_id
+from genebench.registry.loading import load_registry
+from genebench.tasks.declaration import slug, subtask_id
 
 REGISTRY = load_registry("paper")
 PUBLISHED = {t.paper.task: t for t in REGISTRY.tasks.values() if t.paper}

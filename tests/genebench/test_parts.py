@@ -2,7 +2,6 @@
 
 from dataclasses import replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,10 +10,8 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import genebench.probes
-import genebench.protocols
-from genebench.probes import TEST, TRAIN, Probe, Problem
-from genebench.probes.linear import Settings, fits, groups, newton, solve_problems
+from genebench.probes.declaration import TEST, TRAIN, Probe, Problem
+from genebench.probes.linear import fits, groups, newton, solve_problems
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense, row_blocks
 from genebench.probes.linear.groups import group_problems
@@ -22,13 +19,15 @@ from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.parts import ByPart, Runs
 from genebench.probes.linear.passes import Adjoint, Forward, move_to
 from genebench.probes.linear.rounded import round_matrix
-from genebench.protocols import Protocol
+from genebench.probes.linear.solver_settings import SolverSettings
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
 N, D, FOLDS = 600, 8, 5
 
 
-def load(kind, package, name):
-    path = Path(package.__file__).parent / f"{name}.yaml"
+def load(kind, folder, name):
+    path = declarations_folder(folder) / f"{name}.yaml"
     return kind.model_validate(yaml.safe_load(path.read_text()))
 
 
@@ -173,10 +172,10 @@ def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, mon
         wide = Problem("wide", kind, wide.rows, codes, names, wide.split)
     narrow = replace(narrow, rows=wide.rows[:380])
     matrix = 4 * rng.normal(size=(800, 12)).astype(np.float32)
-    protocol = load(Protocol, genebench.protocols, "paper")
+    protocol = load(Protocol, "protocols", "paper")
     penalty = protocol.penalty.model_copy(update={"c": c})
     protocol = protocol.model_copy(update={"penalty": penalty})
-    probe, how = load(Probe, genebench.probes, "linear"), Settings(own_rows=0, precision="float32")
+    probe, how = load(Probe, "probes", "linear"), SolverSettings(own_rows=0, precision="float32")
 
     def solve(worth_parts):
         monkeypatch.setattr(fits, "WORTH_PARTS", worth_parts)

@@ -1,7 +1,5 @@
 """Probes: what a declaration may say, and any scikit-learn estimator by name."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -10,18 +8,17 @@ from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
 
-import genebench.probes
-import genebench.protocols
 from genebench.errors import RegistryError
-from genebench.evaluate import evaluate
-from genebench.probes import TEST, TRAIN, Estimator, Probe, Problem
-from genebench.probes.sklearn import build_estimator
-from genebench.protocols import Protocol
+from genebench.evaluation.evaluate import evaluate
+from genebench.probes.declaration import TEST, TRAIN, Estimator, Probe, Problem
+from genebench.probes.scikit_learn import build_estimator
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(genebench.probes.__file__).parent
+FOLDER = declarations_folder("probes")
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.yaml"))
 PAPER = Protocol.model_validate(
-    yaml.safe_load((Path(genebench.protocols.__file__).parent / "paper.yaml").read_text())
+    yaml.safe_load((declarations_folder("protocols") / "paper.yaml").read_text())
 )
 
 

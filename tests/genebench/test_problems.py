@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from scipy.stats import norm, rankdata
 
 from genebench.errors import DegenerateTask
-from genebench.problems import derive_subtasks, feature_digests, prepare
-from genebench.registry import load_registry
+from genebench.evaluation.problems import derive_subtasks, feature_digests, prepare
+from genebench.registry.loading import load_registry
 
 PROTOCOLS = load_registry().protocols
 STANDARD, PAPER = PROTOCOLS["standard"], PROTOCOLS["paper"]

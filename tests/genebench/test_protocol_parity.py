@@ -1,7 +1,5 @@
 """The paper protocol against scikit-learn, computed by itself, on the same folds."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
@@ -11,15 +9,18 @@ from sklearn.metrics import get_scorer
 from sklearn.model_selection import cross_validate
 from sklearn.multioutput import MultiOutputClassifier
 
-import genebench.protocols
-from genebench.evaluate import evaluate
-from genebench.probes import TEST, TRAIN, Probe
-from genebench.problems import derive_subtasks, prepare, universe_ids
-from genebench.protocols import Protocol, positive_class
+from genebench.evaluation.evaluate import evaluate
+from genebench.evaluation.problems import derive_subtasks, prepare, universe_ids
+from genebench.probes.declaration import TEST, TRAIN, Probe
+from genebench.protocols.declaration import Protocol, positive_class
+from genebench.registry.loading import declarations_folder
 
-ROOT = Path(genebench.protocols.__file__).parents[1]
-PAPER = Protocol.model_validate(yaml.safe_load((ROOT / "protocols/paper.yaml").read_text()))
-LINEAR = Probe.model_validate(yaml.safe_load((ROOT / "probes/linear.yaml").read_text()))
+PAPER = Protocol.model_validate(
+    yaml.safe_load((declarations_folder("protocols") / "paper.yaml").read_text())
+)
+LINEAR = Probe.model_validate(
+    yaml.safe_load((declarations_folder("probes") / "linear.yaml").read_text())
+)
 N, D = 400, 12
 GENES = [f"hgnc:{number:04d}" for number in range(N)]
 # The published names of the scorers by ours, for each kind of task.

@@ -1,17 +1,15 @@
 """Protocols: two ship, and a wrong one is refused with what would be right."""
 
-from pathlib import Path
-
 import pytest
 import yaml
 from pydantic import ValidationError
 
-import genebench.protocols
-from genebench.metrics import METRICS
-from genebench.probes import KINDS
-from genebench.protocols import Protocol, positive_class
+from genebench.evaluation.metrics import METRICS
+from genebench.probes.declaration import KINDS
+from genebench.protocols.declaration import Protocol, positive_class
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(genebench.protocols.__file__).parent
+FOLDER = declarations_folder("protocols")
 
 
 def fields(name):

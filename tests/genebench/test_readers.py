@@ -15,9 +15,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.errors import SourceError
-from genebench.sources import Source, SourceFile
-from genebench.sources.delimited import parse_delimited
-from genebench.sources.readers import read
+from genebench.sources.declaration import Source, SourceFile
+from genebench.sources.readers.delimited import parse_delimited
+from genebench.sources.readers.dispatch import read_source_file
 
 TABLE = "Gene\tName\nNA\tfirst\nBRX1\t\n"
 
@@ -44,7 +44,7 @@ def read_bytes(tmp_path: Path) -> Callable[..., pl.DataFrame]:
         path = tmp_path / "delivered"
         path.write_bytes(content.encode() if isinstance(content, str) else content)
         source, file = declare(**declaration)
-        return read(path, file, source, "1.0")
+        return read_source_file(path, file, source, "1.0")
 
     return read_content
 
@@ -242,7 +242,7 @@ def test_a_damaged_file_gives_one_error_naming_file_fault_and_remedy(
 def test_a_file_that_is_not_there_is_named_with_a_remedy(tmp_path: Path) -> None:
     source, file = declare()
     with pytest.raises(SourceError, match="not there; run `genebench refresh`"):
-        read(tmp_path / "nothing", file, source, "1.0")
+        read_source_file(tmp_path / "nothing", file, source, "1.0")
 
 
 def test_a_hostile_pickle_runs_nothing(read_bytes: Read, tmp_path: Path) -> None:
@@ -294,13 +294,13 @@ def test_pairs_stand_beside_their_labels(tmp_path: Path) -> None:
         options={"header": ["first", "second"]},
         companions={"labels": "https://example.org/labels"},
     )
-    frame = read(text, file, source, "1.0", {"labels": labels})
+    frame = read_source_file(text, file, source, "1.0", {"labels": labels})
     assert frame.rows() == [("A", "B", "1"), ("NA", "C", "0")]
     labels.write_text("1\n")
     with pytest.raises(SourceError, match="it has 2 rows, but its companion 1 labels"):
-        read(text, file, source, "1.0", {"labels": labels})
+        read_source_file(text, file, source, "1.0", {"labels": labels})
     with pytest.raises(SourceError, match="companion file of labels is not given"):
-        read(text, file, source, "1.0")
+        read_source_file(text, file, source, "1.0")
 
 
 def test_nested_json_becomes_a_row_for_each_item(read_bytes: Read) -> None:
@@ -331,11 +331,11 @@ def test_parquet_becomes_strings_and_parts_one_table(tmp_path: Path) -> None:
         frame.write_parquet(folder / f"part-{number}.parquet")
     (folder / "_SUCCESS").touch()
     source, file = declare(format="parquet", options={"parts": "part-*.parquet"})
-    frame = read(folder, file, source, "1.0")
+    frame = read_source_file(folder, file, source, "1.0")
     assert frame.rows() == [("E1", "0.1", "a|b"), ("E2", "0.2", "a|b")]
     packed = tmp_path / "packed.zip"
     packed.write_bytes(zipped(**{p.name: p.read_bytes() for p in folder.iterdir()}))
-    assert read(packed, file, source, "1.0").equals(frame)
+    assert read_source_file(packed, file, source, "1.0").equals(frame)
 
 
 def test_a_shape_that_a_mirror_holds_instead_is_read(read_bytes: Read) -> None:
@@ -422,7 +422,7 @@ def test_any_bytes_at_all_give_a_frame_or_a_source_error(
     for shape in ("tsv", "csv", "fasta", "gmt", "pickle", "parquet", "xlsx"):
         source, file = declare(format=shape)
         try:
-            frame = read(path, file, source, "1.0")
+            frame = read_source_file(path, file, source, "1.0")
         except SourceError:
             continue
         assert frame.height

@@ -7,11 +7,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.entities import Resolver, catalogue
+from genebench.entities.entity_catalogue import catalogue
+from genebench.entities.identifiers import Resolver
+from genebench.entities.unresolved import OUTSIDE, list_outsiders, outside_ids
 from genebench.errors import DegenerateTask, UnresolvedEntities
-from genebench.outsiders import OUTSIDE, list_outsiders, outside_ids
-from genebench.tasks import LABELS_SCHEMA, SAMPLES_SCHEMA, Labelled, Task
-from genebench.tasks.recipes import RECIPES, build, check_arguments
+from genebench.tasks.declaration import LABELS_SCHEMA, SAMPLES_SCHEMA, Labelled, Task
+from genebench.tasks.recipes.recipe import RECIPES, build, check_arguments
 
 GENES = pl.DataFrame(
     {

@@ -7,9 +7,9 @@ import pytest
 import yaml
 
 from genebench.errors import RegistryError
-from genebench.registry import DECLARATIONS, load_registry, profile_ids
+from genebench.registry.loading import DECLARATIONS, PROFILES, load_registry, profile_ids
 
-FOLDERS = ("sources", "tasks", "encoders", "probes", "protocols")
+FOLDERS = ("registry", "sources", "tasks", "encoders", "probes", "protocols")
 
 
 @pytest.fixture
@@ -20,7 +20,6 @@ def root(tmp_path: Path) -> Path:
             target = tmp_path / path.relative_to(DECLARATIONS)
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(path, target)
-    shutil.copy(DECLARATIONS / "profiles.yaml", tmp_path)
     return tmp_path
 
 
@@ -45,17 +44,18 @@ def test_all_declarations_hold(profile):
 
 
 def test_every_mistake_is_reported_at_once(root):
-    genomic = root / "tasks" / "embedded" / "genomic.yaml"
+    genomic = root / "tasks" / "declared" / "embedded" / "genomic.yaml"
     change(genomic, chromosome={"recipe": "colum", "knid": "binary"})
-    biological = root / "tasks" / "embedded" / "biological.yaml"
+    biological = root / "tasks" / "declared" / "embedded" / "biological.yaml"
     change(biological, hla_class={"source": "bioconductor.gene", "positive": None})
-    change(root / "profiles.yaml", embedded={"encoders": ["minlm"]})
+    change(root / PROFILES, embedded={"encoders": ["minlm"]})
     found = "\n".join(mistakes_of(root))
+    tasks = "tasks/declared/embedded"
     for expected in (
-        "tasks/embedded/genomic.yaml: chromosome: unknown recipe 'colum', did you mean 'column'?",
-        "tasks/embedded/genomic.yaml: chromosome: unknown key 'knid', did you mean 'kind'?",
-        "tasks/embedded/biological.yaml: hla_class: a binary task declares its positive class",
-        "profiles.yaml: embedded: encoders: no encoder 'minlm', did you mean 'minilm'?",
+        f"{tasks}/genomic.yaml: chromosome: unknown recipe 'colum', did you mean 'column'?",
+        f"{tasks}/genomic.yaml: chromosome: unknown key 'knid', did you mean 'kind'?",
+        f"{tasks}/biological.yaml: hla_class: a binary task declares its positive class",
+        "registry/profiles.yaml: embedded: encoders: no encoder 'minlm', did you mean 'minilm'?",
     ):
         assert expected in found
 
@@ -81,14 +81,14 @@ def test_every_mistake_is_reported_at_once(root):
     ],
 )
 def test_a_mistake_names_file_entry_and_remedy(root, entry, expected):
-    change(root / "tasks" / "embedded" / "genomic.yaml", chromosome=entry)
+    change(root / "tasks" / "declared" / "embedded" / "genomic.yaml", chromosome=entry)
     found = [m for m in mistakes_of(root) if expected in m]
     assert found, mistakes_of(root)
-    assert found[0].startswith("tasks/embedded/genomic.yaml: chromosome")
+    assert found[0].startswith("tasks/declared/embedded/genomic.yaml: chromosome")
 
 
 def test_a_bad_id_a_repeated_key_and_a_second_declaration_are_refused(root):
-    path = root / "tasks" / "embedded" / "genomic.yaml"
+    path = root / "tasks" / "declared" / "embedded" / "genomic.yaml"
     text = path.read_text()
     path.write_text(text + text[text.index("chromosome:") :])
     assert any("the key 'chromosome' is written twice" in m for m in mistakes_of(root))
@@ -100,7 +100,7 @@ def test_a_bad_id_a_repeated_key_and_a_second_declaration_are_refused(root):
 
 
 def test_defaults_are_for_entries_without_a_source_of_their_own(root):
-    path = root / "tasks" / "embedded" / "genomic.yaml"
+    path = root / "tasks" / "declared" / "embedded" / "genomic.yaml"
     arguments = {"id": "entrez_id", "namespace": "entrez", "column": "chromosome"}
     own = {"source": "bioconductor.publications", "title": "P", "kind": "regression"}
     entries = {
@@ -116,7 +116,7 @@ def test_defaults_are_for_entries_without_a_source_of_their_own(root):
 
 
 def test_foreach_writes_out_combinations_and_rows(root):
-    path = root / "tasks" / "embedded" / "genomic.yaml"
+    path = root / "tasks" / "declared" / "embedded" / "genomic.yaml"
     shared = {"kind": "multiclass", "source": "bioconductor.genes", "recipe": "column"}
     columns = {"id": "entrez_id", "namespace": "entrez", "column": "{what} of {where}"}
     entries = {
@@ -158,7 +158,7 @@ def test_a_newcomer_adds_a_task_by_one_entry(root):
         "  description: The band of its chromosome that a gene lies on.\n"
     )
     assert entry.count("\n") < 10
-    path = root / "tasks" / "embedded" / "genomic.yaml"
+    path = root / "tasks" / "declared" / "embedded" / "genomic.yaml"
     path.write_text(path.read_text() + "\n" + entry)
     task = load_registry("embedded", root).tasks["map_location"]
     assert (task.family, task.kind, task.entity) == ("genomic", "multiclass", ("gene",))

@@ -9,12 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
-from genebench.probes.linear import Settings, newton
+from genebench.probes.linear import newton
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense
 from genebench.probes.linear.losses import LOSSES
 from genebench.probes.linear.parts import Runs
 from genebench.probes.linear.rounded import Int8, find_precision, round_matrix
+from genebench.probes.linear.solver_settings import SolverSettings
 
 # Of the length of a product: what two factors of 8 bits leave out.
 NEAR = {"bfloat16": 0.01, "int8": 0.03}
@@ -220,4 +221,4 @@ def test_8_bits_are_chosen_where_they_are_quick_and_only_there(monkeypatch):
 
 def test_8_bits_on_a_gpu_are_refused():
     with pytest.raises(ValueError, match="8 bits are for a CPU, not for cuda"):
-        Settings(device="cuda", precision="int8")
+        SolverSettings(device="cuda", precision="int8")

@@ -8,11 +8,20 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from genebench.entities import Resolver, catalogue
-from genebench.sources import Discovery, Source, SourceFile, embedded_path, version_order
-from genebench.sources.readers import read
+from genebench.entities.entity_catalogue import catalogue
+from genebench.entities.identifiers import Resolver
+from genebench.registry.loading import declarations_folder
+from genebench.sources.declaration import (
+    EMBEDDED_FOLDER,
+    Discovery,
+    Source,
+    SourceFile,
+    embedded_path,
+    version_order,
+)
+from genebench.sources.readers.dispatch import read_source_file
 
-FOLDER = Path(__file__).parents[2] / "genebench" / "sources"
+FOLDER = declarations_folder("sources")
 SOURCES = {
     path.stem: Source.model_validate(yaml.safe_load(path.read_text()))
     for path in sorted(FOLDER.glob("*.yaml"))
@@ -132,7 +141,9 @@ def read_entry(
     source = SOURCES[source_id]
     file = source.files[name]
     companions = {role: folder / entry[role] for role in file.companions}
-    return file, read(folder / entry["path"], file, source, entry["version"], companions)
+    return file, read_source_file(
+        folder / entry["path"], file, source, entry["version"], companions
+    )
 
 
 REAL_ROWS = {
@@ -205,7 +216,7 @@ def test_the_columns_of_all_atlas_tasks_are_in_the_real_version_23(shared: Path)
 def test_every_embedded_file_is_declared_and_read() -> None:
     source = SOURCES["bioconductor"]
     declared = {embedded_path(file).name for file in source.files.values() if file.is_embedded}
-    carried = {path.name for path in (FOLDER / "embedded").glob("*.gz")}
+    carried = {path.name for path in EMBEDDED_FOLDER.glob("*.gz")}
     assert declared == carried
 
 
@@ -214,7 +225,7 @@ def test_summaries_may_come_as_an_answer_of_mygene(tmp_path: Path) -> None:
     path = tmp_path / "answer.json"
     path.write_text(json.dumps(answer))
     source = SOURCES["ncbi"]
-    frame = read(path, source.files["summaries"], source, "current")
+    frame = read_source_file(path, source.files["summaries"], source, "current")
     assert frame.rows(named=True) == [
         {"GeneID": "672", "Symbol": "BRCA1", "Name": "n", "Summary": "s"}
     ]
@@ -224,5 +235,5 @@ def test_peptides_of_a_mirror_may_be_a_table(tmp_path: Path) -> None:
     path = tmp_path / "sequences.tsv"
     path.write_text("symbol\tprotein_id\tsequence\nNA\tP1\tMK\n")
     source = SOURCES["uniprot"]
-    frame = read(path, source.files["human_sequences"], source, "partial")
+    frame = read_source_file(path, source.files["human_sequences"], source, "partial")
     assert frame.rows() == [("NA", "P1", "MK")]

@@ -8,7 +8,7 @@ import pytest
 
 BEGIN = """
 import os, signal
-from genebench.stopping import heard_signal, heed_stop, hear_signals
+from genebench.cancellation import heard_signal, heed_stop, hear_signals
 
 def hit(number):
     try:

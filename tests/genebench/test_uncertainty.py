@@ -1,7 +1,6 @@
 """Intervals cover, tests keep their level, and weighted scores are scores of repeated rows."""
 
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,29 +8,34 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-import genebench.protocols
 from benchmarks.simulations import N_FOLDS, output_of, simulate
-from genebench.comparison import adjust_holm, compare_folds, compare_replicates, rank_over_tasks
-from genebench.metrics import (
+from genebench.evaluation.metrics import (
     METRICS,
     score_binary,
     score_multiclass,
     score_multilabel,
     score_regression,
 )
-from genebench.probes import KINDS, TRAIN, Problem
-from genebench.protocols import Protocol
-from genebench.resampling import draw_weights, score_weighted
-from genebench.uncertainty import (
+from genebench.evaluation.statistics.bootstrap import (
     find_interval,
-    interval_rows,
     replicate_scores,
+    score_intervals,
     signal_of,
     training_variance,
 )
-from genebench.weighted_ranks import derive_ranks, weigh_ranks
+from genebench.evaluation.statistics.paired_tests import (
+    adjust_holm,
+    compare_folds,
+    compare_replicates,
+)
+from genebench.evaluation.statistics.ranking import rank_over_tasks
+from genebench.evaluation.statistics.resampling import draw_weights, score_weighted
+from genebench.evaluation.statistics.weighted_ranks import derive_ranks, weigh_ranks
+from genebench.probes.declaration import KINDS, TRAIN, Problem
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 
-FOLDER = Path(genebench.protocols.__file__).parent
+FOLDER = declarations_folder("protocols")
 FIELDS = yaml.safe_load((FOLDER / "paper.yaml").read_text())
 RUNS = 500
 
@@ -288,7 +292,7 @@ def test_only_the_main_metric_keeps_its_replicates():
         schema=["label", "metric", "fold", "value"],
         orient="row",
     )
-    rows = interval_rows(problem, outputs, [np.ones(1, bool)] * N_FOLDS, protocol, scores, 3)
+    rows = score_intervals(problem, outputs, [np.ones(1, bool)] * N_FOLDS, protocol, scores, 3)
     kept = dict(rows.select("metric", pl.col("replicates").list.len()).iter_rows())
     assert kept == {name: 100 if name == "roc_auc" else 0 for name in names}
     assert rows["n_units"].to_list() == [100] * len(names)

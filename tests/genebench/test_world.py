@@ -7,11 +7,13 @@ import pytest
 import yaml
 from world import World, build_world
 
-from genebench.entities import Catalogue, Resolver, catalogue
-from genebench.sources import Source
-from genebench.sources.readers import read
+from genebench.entities.entity_catalogue import Catalogue, catalogue
+from genebench.entities.identifiers import Resolver
+from genebench.registry.loading import declarations_folder
+from genebench.sources.declaration import Source
+from genebench.sources.readers.dispatch import read_source_file
 
-FOLDER = Path(__file__).parents[2] / "genebench" / "sources"
+FOLDER = declarations_folder("sources")
 
 
 @pytest.fixture
@@ -25,7 +27,9 @@ def read_file(world: World, file_id: str, position: int = -1) -> pl.DataFrame:
     file = source.files[name]
     entry = yaml.safe_load((world.folder / "sources.yaml").read_text())[file_id][position]
     companions = {role: world.folder / entry[role] for role in file.companions}
-    return read(world.folder / entry["path"], file, source, entry["version"], companions)
+    return read_source_file(
+        world.folder / entry["path"], file, source, entry["version"], companions
+    )
 
 
 def hgnc(world: World) -> Catalogue:

@@ -4,9 +4,9 @@ import datetime as dt
 
 import pytest
 
-from genebench.registry import load_registry
-from lakehouse.cards import Card, card_rows, make_cards, render_page
-from lakehouse.tables import table
+from genebench.registry.loading import load_registry
+from lakehouse.report.task_cards import Card, card_rows, make_cards, render_task_cards
+from lakehouse.tables.catalogue import table
 
 REGISTRY = load_registry("paper")
 
@@ -72,6 +72,6 @@ def test_cards_find_their_snapshots_and_keep_the_papers_order():
     cards = make_cards(REGISTRY, tasks, snapshots, {"pathways": "x"})
     assert len(cards) == 75
     assert [cards[0].task.family, cards[-1].task.family] == ["genomic", "protein"]
-    page = render_page(cards)
+    page = render_task_cards(cards)
     assert page.count("\n### ") == 75
     assert str(dt.datetime.now(dt.UTC).year) not in page

@@ -2,8 +2,8 @@
 
 import polars as pl
 
-from lakehouse.changes import SCHEMA, changed_samples, describe_changes
-from lakehouse.tables import table
+from lakehouse.curate.changes import SCHEMA, changed_samples, describe_changes
+from lakehouse.tables.catalogue import table
 
 
 def state(outcomes: dict[str, dict[str, list[str]]], snapshot: str) -> dict[str, pl.DataFrame]:

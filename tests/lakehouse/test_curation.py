@@ -7,10 +7,10 @@ import polars as pl
 import pytest
 
 from genebench.errors import LakeError
-from lakehouse.commits import Commit
-from lakehouse.curation import CURATED, is_curated, refuse_half_curated
-from lakehouse.queries import Lake
-from lakehouse.tables import table
+from lakehouse.curate.state import CURATED, is_curated, refuse_half_curated
+from lakehouse.query.lake import Lake
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
 
 CURATE = Commit("run1", "0", profile="paper", extra={"curation_key": "k1"})
 UPKEEP = Commit("run2", "0")

@@ -18,11 +18,12 @@ from hypothesis import strategies as st
 from pyarrow.parquet import ParquetFile
 
 from genebench.errors import LakeError
-from lakehouse.delta import Commit, Delta
-from lakehouse.materials import read_vectors
-from lakehouse.pages import read_lists
-from lakehouse.tables import table
-from lakehouse.vectors import to_matrix, to_vectors
+from lakehouse.embed.stored_vectors import read_vectors
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import Delta
+from lakehouse.tables.vector_pages import read_lists
+from lakehouse.tables.vectors import to_matrix, to_vectors
 
 COMMIT = Commit("run1", "0.1.0", {"silver.tasks": 3}, "embedded", {"note": "x"})
 NOW = dt.datetime(2026, 1, 2, 3, 4, 5, 678901, tzinfo=dt.UTC)
@@ -540,7 +541,7 @@ import sys
 import numpy as np
 sys.path.insert(0, sys.argv[2])
 from test_delta import COMMIT, embeddings
-from lakehouse.delta import Delta
+from lakehouse.tables.delta import Delta
 lake = Delta(sys.argv[1])
 matrix = np.random.default_rng(1).normal(size=(20000, 512)).astype(np.float32)
 frame = embeddings(matrix)
@@ -570,7 +571,7 @@ def test_a_writer_stopped_between_a_table_and_its_rows_has_claimed_nothing(lake,
     def stop(*_, **__):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lakehouse.delta.write_deltalake", stop)
+    monkeypatch.setattr("lakehouse.tables.delta.write_deltalake", stop)
     with pytest.raises(KeyboardInterrupt):
         lake.replace("silver.embeddings", embeddings(np.ones((5, 2))), COMMIT, {"encoder_id": "e"})
     (created,) = lake.history("silver.embeddings")

@@ -6,14 +6,14 @@ import pytest
 from blanks import filled
 
 from genebench.errors import LakeError
-from genebench.evaluate import Evaluation
-from genebench.predictions import PREDICTIONS_SCHEMA
+from genebench.evaluation.evaluate import Evaluation
+from genebench.evaluation.predictions import PREDICTIONS_SCHEMA
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.results import prediction_rows, remove_orphans
-from lakehouse.schemas import conform
-from lakehouse.tables import table
-from lakehouse.uncertainty import comparison_rows, rank_over_tasks, verdict_rows
+from lakehouse.report.significance import comparison_rows, rank_release, verdict_rows
+from lakehouse.score.result_rows import prediction_rows, remove_orphans
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.schema import conform
 
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 # Means by task and encoder: good beats fair, a control solves the second task, noise the third.
@@ -200,11 +200,11 @@ def test_encoders_with_other_numbers_of_folds_are_no_pair(lake):
 
 
 def test_ranks_over_tasks_leave_controls_out(lake):
-    encoders, ranking = rank_over_tasks(lake, "current")
+    encoders, ranking = rank_release(lake, "current")
     assert encoders == ["fair", "good"]
     assert ranking.mean_ranks[1] < ranking.mean_ranks[0]
     with pytest.raises(LakeError, match="needs two of each"):
-        rank_over_tasks(lake, "current", metric="r2")
+        rank_release(lake, "current", metric="r2")
 
 
 def test_results_of_a_run_that_died_are_taken_out_of_every_table(lake):

@@ -4,12 +4,12 @@ import polars as pl
 import pytest
 
 from genebench.errors import LakeError
-from genebench.published import metric_of, read_published
-from genebench.registry import load_registry
-from genebench.tasks import Task
-from lakehouse.comparisons import compare_published
-from lakehouse.exports import csv_rows
-from lakehouse.foreign import foreign_means, read_foreign, require_free_name
+from genebench.registry.loading import load_registry
+from genebench.registry.published_names import metric_of, read_published
+from genebench.tasks.declaration import Task
+from lakehouse.report.exports import csv_rows
+from lakehouse.report.imports import imported_means, read_imported, require_free_name
+from lakehouse.report.published_comparison import compare_published
 
 
 def declare(task_id: str, title: str, **more) -> Task:
@@ -50,16 +50,16 @@ TF vs non-TF,Bag of Words,roc_auc_sd,0.011
 
 
 def test_the_long_form_keeps_folds_and_display_names(tmp_path, tasks):
-    rows = read_foreign(write(tmp_path, LONG), "june", tasks, "run")
+    rows = read_imported(write(tmp_path, LONG), "june", tasks, "run")
     assert set(rows["encoder_name"]) == {"MPNet", "GEARS"}
-    means = foreign_means(rows).filter(pl.col("encoder_name") == "MPNet")
+    means = imported_means(rows).filter(pl.col("encoder_name") == "MPNet")
     assert means["mean"].item() == pytest.approx(0.8)
     assert means["sd"].item() == pytest.approx(0.1)
     assert means["n_folds"].item() == 2
 
 
 def test_the_report_form_splits_folds_and_turns_negative_errors(tmp_path, tasks):
-    means = foreign_means(read_foreign(write(tmp_path, REPORT), "june", tasks, "run"))
+    means = imported_means(read_imported(write(tmp_path, REPORT), "june", tasks, "run"))
     auc = means.filter(pl.col("metric") == "roc_auc").row(0, named=True)
     assert (auc["mean"], auc["sd"], auc["n_folds"], auc["n_samples"]) == (0.6, 0.1, 2, 100)
     error = means.filter(pl.col("metric") == "rmse").row(0, named=True)
@@ -69,12 +69,12 @@ def test_the_report_form_splits_folds_and_turns_negative_errors(tmp_path, tasks)
 def test_a_summary_takes_sizes_from_the_file_beside_it(tmp_path, tasks):
     path = write(tmp_path, SUMMARY)
     write(tmp_path, "task,type,n_evaluated\nTF vs non-TF,binary,2581\n", "evaluated_sizes.csv")
-    means = foreign_means(read_foreign(path, "june", tasks, "run")).row(0, named=True)
+    means = imported_means(read_imported(path, "june", tasks, "run")).row(0, named=True)
     assert (means["mean"], means["sd"], means["n_samples"]) == (0.93, 0.011, 2581)
 
 
 def test_names_unknown_here_keep_their_rows(tmp_path, tasks):
-    rows = read_foreign(write(tmp_path, LONG), "june", tasks, "run")
+    rows = read_imported(write(tmp_path, LONG), "june", tasks, "run")
     gears = rows.filter(pl.col("encoder_name") == "GEARS")
     assert gears.height == 1
     assert gears["encoder_id"].null_count() == 1
@@ -84,7 +84,7 @@ def test_names_unknown_here_keep_their_rows(tmp_path, tasks):
 def test_the_id_of_a_declared_encoder_means_itself(tmp_path, tasks):
     assert read_published().encoder_of("tfidf") is None, "the paper has no such model"
     path = write(tmp_path, "task,model,metric,value\nAny,tfidf,roc_auc,0.7\n")
-    assert read_foreign(path, "june", tasks, "run")["encoder_id"].to_list() == ["tfidf"]
+    assert read_imported(path, "june", tasks, "run")["encoder_id"].to_list() == ["tfidf"]
 
 
 def test_published_names_mean_tasks_by_the_papers_name_without_case():
@@ -127,14 +127,14 @@ def test_published_scorers_mean_our_metrics():
 )
 def test_an_unreadable_file_is_one_clear_error(tmp_path, tasks, text, words):
     with pytest.raises(LakeError, match=words):
-        read_foreign(write(tmp_path, text), "june", tasks, "run")
+        read_imported(write(tmp_path, text), "june", tasks, "run")
 
 
 def test_a_missing_file_and_a_bad_name_are_refused(tmp_path, tasks):
     with pytest.raises(LakeError, match="there is no file"):
-        read_foreign(tmp_path / "none.csv", "june", tasks, "run")
+        read_imported(tmp_path / "none.csv", "june", tasks, "run")
     with pytest.raises(LakeError, match="cannot name a release"):
-        read_foreign(write(tmp_path, LONG), "June 2024", tasks, "run")
+        read_imported(write(tmp_path, LONG), "June 2024", tasks, "run")
 
 
 def test_imported_results_never_take_the_name_of_a_release_of_ours(synthetic):
@@ -157,7 +157,7 @@ places,minilm,inner rim,0,roc_auc,0.9
 places__inner_rim,minilm,,0,roc_auc,0.5
 nowhere__inner_rim,minilm,,0,roc_auc,0.4
 """
-    rows = read_foreign(write(tmp_path, text), "twin", named, "run")
+    rows = read_imported(write(tmp_path, text), "twin", named, "run")
     assert set(rows.select("task_name", "label", "task_id", "value").iter_rows()) == {
         ("n1_network", "", "n1_network", 0.6),
         ("n1_targets", "", "n1_targets", 0.7),
@@ -171,7 +171,7 @@ nowhere__inner_rim,minilm,,0,roc_auc,0.4
 @pytest.mark.parametrize("form", ["long", "report"])
 def test_our_own_files_come_back_with_the_same_means(tmp_path, synthetic, tasks, form, probe):
     csv_rows(synthetic, "current", form).write_csv(tmp_path / "ours.csv")
-    foreign = read_foreign(tmp_path / "ours.csv", "twin", tasks, "run").with_columns(
+    foreign = read_imported(tmp_path / "ours.csv", "twin", tasks, "run").with_columns(
         pl.col("encoder_name").alias("encoder_id")
     )
     if form == "report":
@@ -189,7 +189,7 @@ def compare_one(tmp_path, synthetic, tasks, *, shift_in_sds: float, **summary):
     mean = ours["value"].mean() + shift_in_sds * 0.01
     name = summary.get("task", "Task 3")
     text = f"task,model,metric,value\n{name},e0,roc_auc,{mean}\n{name},e0,roc_auc_sd,0.01\n"
-    foreign = read_foreign(write(tmp_path, text), "june", tasks, "run").with_columns(
+    foreign = read_imported(write(tmp_path, text), "june", tasks, "run").with_columns(
         pl.lit("e0").alias("encoder_id")
     )
     return compare_published(synthetic, foreign, tasks, "current").row(0, named=True)
@@ -218,7 +218,7 @@ def test_a_task_that_nobody_declared_is_told_apart(tmp_path, synthetic, tasks):
 
 
 def test_a_release_without_the_published_encoders_says_what_to_score(tmp_path, synthetic, tasks):
-    foreign = read_foreign(write(tmp_path, SUMMARY), "june", tasks, "run")
+    foreign = read_imported(write(tmp_path, SUMMARY), "june", tasks, "run")
     with pytest.raises(LakeError, match="genebench score --protocol paper"):
         compare_published(synthetic, foreign, tasks, "current")
 
@@ -234,15 +234,15 @@ def test_a_release_without_the_published_encoders_says_what_to_score(tmp_path, s
 def test_numbers_that_nobody_published_are_told_from_names_unknown_here(
     tmp_path, synthetic, tasks, asked, words
 ):
-    foreign = read_foreign(write(tmp_path, REPORT), "june", tasks, "run")
+    foreign = read_imported(write(tmp_path, REPORT), "june", tasks, "run")
     with pytest.raises(LakeError, match=words):
         compare_published(synthetic, foreign, tasks, "current", **asked)
 
 
 def test_the_published_binary_tasks_are_read_whole(shared):
     tasks = load_registry("paper").tasks
-    rows = read_foreign(shared / "published" / "binary_tasks.csv", "june", tasks, "run")
-    means = foreign_means(rows).filter(pl.col("metric") == "roc_auc")
+    rows = read_imported(shared / "published" / "binary_tasks.csv", "june", tasks, "run")
+    means = imported_means(rows).filter(pl.col("metric") == "roc_auc")
     assert means.height == 11 * 9
     assert means["sd"].null_count() == 0
     assert means["n_samples"].null_count() == 0

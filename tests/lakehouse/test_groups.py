@@ -1,19 +1,17 @@
 """Groups that folds hold out whole: who brings them, and that no group straddles folds."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 
-import genebench.protocols
 from genebench.errors import LakeError
-from genebench.problems import prepare, universe_ids
-from genebench.protocols import Protocol
-from lakehouse.groups import group_entities
+from genebench.evaluation.problems import prepare, universe_ids
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
+from lakehouse.score.holdout_groups import group_entities
 
-FIELDS = yaml.safe_load((Path(genebench.protocols.__file__).parent / "paper.yaml").read_text())
+FIELDS = yaml.safe_load((declarations_folder("protocols") / "paper.yaml").read_text())
 GROUPED = Protocol.model_validate(FIELDS | {"folds": {"groups": "chromosome"}})
 GENES = [f"hgnc:{number:03d}" for number in range(120)]
 

@@ -2,7 +2,6 @@
 
 import datetime as dt
 import time
-from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,18 +9,17 @@ import pytest
 import yaml
 from blanks import filled
 
-import genebench.protocols
 from genebench.digest import digest_vectors
 from genebench.errors import LakeError
-from genebench.evaluate import split_of
-from genebench.probes import TEST, TRAIN, Probe
-from genebench.protocols import Protocol
+from genebench.evaluation.folds import split_of
+from genebench.probes.declaration import TEST, TRAIN, Probe
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.later import predict_later
-from lakehouse.universes import prepare_task
+from lakehouse.score.universes import prepare_task
+from lakehouse.studies.temporal_holdout import predict_later
+from lakehouse.tables.commits import Commit
 
-ROOT = Path(genebench.protocols.__file__).parents[1]
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 N = 400
 GENES = [f"hgnc:{number:03d}" for number in range(N)]
@@ -75,7 +73,9 @@ def lake(tmp_path):
 
 
 def read(folder, name, model):
-    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+    return model.model_validate(
+        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
+    )
 
 
 def ask(lake, as_of, task="role", protocol=None, **options):

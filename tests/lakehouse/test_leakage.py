@@ -1,27 +1,25 @@
 """Leakage is found where it is planted, and not where it is not."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 from blanks import filled
 
-import genebench.protocols
-from genebench import encoders
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.loader import load_encoder
 from genebench.errors import LakeError
-from genebench.probes import Probe
-from genebench.protocols import Protocol
+from genebench.probes.declaration import Probe
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.leakage import measure_leakage
+from lakehouse.studies.leakage import measure_leakage
+from lakehouse.tables.commits import Commit
 
-ROOT = Path(genebench.protocols.__file__).parents[1]
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 N = 300
 GENES = [f"hgnc:{number:03d}" for number in range(N)]
-ENCODER = encoders.Encoder(
+ENCODER = Encoder(
     id="words", title="Words", modality="classical", loader="bag_of_words", template="{name}",
     dimension=40, arguments={"words": 40},
 )  # fmt: skip
@@ -66,7 +64,9 @@ def lake(tmp_path):
 
 
 def read(folder, name, model):
-    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+    return model.model_validate(
+        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
+    )
 
 
 def measure(lake, task_id="role"):
@@ -74,7 +74,7 @@ def measure(lake, task_id="role"):
         lake,
         task_id,
         ENCODER,
-        encoders.load(ENCODER),
+        load_encoder(ENCODER),
         read("probes", "linear", Probe),
         read("protocols", "standard", Protocol),
     )

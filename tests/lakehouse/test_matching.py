@@ -6,7 +6,7 @@ import polars as pl
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from lakehouse.matching import matches
+from lakehouse.tables.names import matches
 
 NAMES = st.text("ab-_.[]!^&~\\|( 0Zµ\n", max_size=6)
 GLOBS = st.lists(st.one_of(NAMES, st.sampled_from("*?[]!-a")), max_size=6).map("".join)

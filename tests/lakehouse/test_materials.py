@@ -6,13 +6,16 @@ import polars as pl
 import pytest
 from blanks import filled
 
-from genebench.encoders import Encoder, digest, load
+from genebench.encoders.declaration import Encoder
+from genebench.encoders.encoder_digest import digest
+from genebench.encoders.loader import load_encoder
 from genebench.errors import EncoderError, EncoderUnavailable
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.embedded import encoder_row, stored_size
-from lakehouse.materials import Material, embedding_rows, kept_rows, plan_material, reading_of
-from lakehouse.queries import Lake
+from lakehouse.embed.encoder_records import encoder_row, stored_size
+from lakehouse.embed.pending import PendingEmbedding, plan_embedding
+from lakehouse.embed.vector_rows import embedding_rows, kept_rows, loader_input
+from lakehouse.query.lake import Lake
+from lakehouse.tables.commits import Commit
 
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 
@@ -48,10 +51,10 @@ def declare(loader: str, **fields: object) -> Encoder:
     return Encoder.model_validate(values | fields)
 
 
-def plan(lake: Lake, encoder: Encoder, *bases: Encoder) -> Material:
+def plan(lake: Lake, encoder: Encoder, *bases: Encoder) -> PendingEmbedding:
     declared = {base.id: base for base in bases}
     digests = {base.id: digest(base) for base in bases}
-    return plan_material(lake.delta, encoder, digest(encoder, encoders=declared), digests)
+    return plan_embedding(lake.delta, encoder, digest(encoder, encoders=declared), digests)
 
 
 def embed(lake: Lake, encoder: Encoder, *bases: Encoder, is_complete: bool = True) -> int:
@@ -61,7 +64,9 @@ def embed(lake: Lake, encoder: Encoder, *bases: Encoder, is_complete: bool = Tru
         return 0
     rows = [kept_rows(lake.delta, material)]
     for chunk in material.chunks():
-        vectors = load(encoder).encode(reading_of(lake.delta, material, chunk), lambda n: None)
+        vectors = load_encoder(encoder).encode(
+            loader_input(lake.delta, material, chunk), lambda n: None
+        )
         rows.append(embedding_rows(material, chunk, vectors, "r1"))
     where = {"encoder_id": encoder.id}
     lake.delta.replace("silver.embeddings", pl.concat(rows), COMMIT, where)

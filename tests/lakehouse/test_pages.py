@@ -12,11 +12,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow import parquet
 
-from lakehouse.delta import Commit, Delta
-from lakehouse.materials import read_stored, read_vectors
-from lakehouse.pages import read_lists
-from lakehouse.tables import table
-from lakehouse.vectors import to_vectors
+from lakehouse.embed.stored_vectors import read_stored, read_vectors
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import Delta
+from lakehouse.tables.vector_pages import read_lists
+from lakehouse.tables.vectors import to_vectors
 
 COMMIT = Commit("r1", "test", {}, "embedded")
 ANY_FOLDER = settings(

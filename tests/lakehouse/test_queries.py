@@ -8,11 +8,11 @@ import polars as pl
 import pytest
 
 from genebench.errors import LakeError
-from genebench.metrics import METRICS
+from genebench.evaluation.metrics import METRICS
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.reading import read_time
-from lakehouse.tables import table
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.time_travel import read_time
 
 COMMIT = Commit("test", "test")
 

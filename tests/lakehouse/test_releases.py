@@ -8,12 +8,12 @@ import pytest
 from blanks import filled
 
 from genebench.errors import LakeError
-from genebench.leaderboard import task_means
+from genebench.evaluation.statistics.means import task_means
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.releases import diff, freeze
-from lakehouse.standings import leaderboard_rows
-from lakehouse.uncertainty import comparison_rows, verdict_rows
+from lakehouse.report.leaderboard import leaderboard_rows
+from lakehouse.report.releases import diff_releases, freeze_release
+from lakehouse.report.significance import comparison_rows, verdict_rows
+from lakehouse.tables.commits import Commit
 
 COMMIT = Commit("test", "test")
 
@@ -89,7 +89,7 @@ def test_tests_of_scores_that_were_replaced_since_are_not_shown(lake):
 
 def test_a_frozen_release_is_judged_by_the_scores_that_it_names(lake):
     judge_then_rescore(lake)
-    rows = freeze(lake, "2026.1").rows
+    rows = freeze_release(lake, "2026.1").rows
     live = lake.compare("e0", "random").filter(task_id="task_3")["difference"].item()
     assert rows["gold.comparisons"]["difference"].to_list() == pytest.approx([live])
     fresh = verdict_rows(lake, "current", comparison_rows(lake, "current")).drop("release_id")
@@ -98,7 +98,7 @@ def test_a_frozen_release_is_judged_by_the_scores_that_it_names(lake):
 
 
 def test_a_frozen_release_names_the_same_evaluations(lake):
-    frozen = freeze(lake, "2026.1")
+    frozen = freeze_release(lake, "2026.1")
     items, board = frozen.rows["gold.releases"], frozen.rows["gold.leaderboard"]
     assert set(items["release_id"]) == {"2026.1"}
     assert items.drop("release_id").equals(lake.release().drop("release_id"))
@@ -109,13 +109,13 @@ def test_a_frozen_release_names_the_same_evaluations(lake):
 def test_a_frozen_release_keeps_what_its_source_was_judged_to_tell(lake):
     verdicts = verdict_rows(lake, "current", comparison_rows(lake, "current"))
     lake.delta.append("gold.verdicts", verdicts, COMMIT)
-    kept = freeze(lake, "2026.1").rows["gold.verdicts"]
+    kept = freeze_release(lake, "2026.1").rows["gold.verdicts"]
     assert kept.height == verdicts.height > 0
     assert kept.drop("release_id").equals(verdicts.drop("release_id"))
 
 
 def test_a_frozen_release_is_ranked_alike_whatever_tasks_come_and_go(lake):
-    rows = freeze(lake, "2026.1").rows
+    rows = freeze_release(lake, "2026.1").rows
     write_release(lake, "2026.1", rows["gold.releases"])
     tasks = lake.table("silver.tasks").collect()
     kept = ~pl.col("task_id").str.starts_with("task_5") & (pl.col("task_id") != "task_3")
@@ -144,7 +144,7 @@ def test_tasks_that_a_release_leaves_out_share_no_weight(lake):
 
 def test_equal_releases_do_not_differ(lake):
     write_release(lake, "2026.1", lake.release())
-    assert diff(lake, "2026.1", "current").height == 0
+    assert diff_releases(lake, "2026.1", "current").height == 0
 
 
 @pytest.mark.parametrize(
@@ -155,7 +155,7 @@ def test_a_moved_score_is_told_with_what_changed(lake, column, word):
     write_release(lake, "2026.1", one(lake))
     moved = rescore(lake, one(lake), 0.01).with_columns(pl.lit("e" * 32).alias(column))
     write_release(lake, "2026.2", moved)
-    row = diff(lake, "2026.1", "2026.2").row(0, named=True)
+    row = diff_releases(lake, "2026.1", "2026.2").row(0, named=True)
     assert row["why"] == word
     assert row["change"] == pytest.approx(0.01)
     assert row["mean_after"] - row["mean_before"] == pytest.approx(row["change"])
@@ -168,7 +168,7 @@ def test_several_reasons_are_all_told(lake):
         digest.alias("label_digest"), digest.alias("feature_digest")
     )
     write_release(lake, "2026.2", moved)
-    assert diff(lake, "2026.1", "2026.2")["why"].to_list() == ["labels and vectors"]
+    assert diff_releases(lake, "2026.1", "2026.2")["why"].to_list() == ["labels and vectors"]
 
 
 def test_another_protocol_is_a_reason_of_its_own(lake):
@@ -177,7 +177,7 @@ def test_another_protocol_is_a_reason_of_its_own(lake):
         pl.lit("paper").alias("protocol_id"), pl.lit("e" * 32).alias("probe_digest")
     )
     write_release(lake, "2026.2", moved)
-    row = diff(lake, "2026.1", "2026.2").row(0, named=True)
+    row = diff_releases(lake, "2026.1", "2026.2").row(0, named=True)
     assert row["why"] == "protocol"
     assert row["change"] == pytest.approx(0.02)
 
@@ -185,9 +185,11 @@ def test_another_protocol_is_a_reason_of_its_own(lake):
 def test_what_only_one_release_names_is_added_or_removed(lake):
     write_release(lake, "2026.1", one(lake))
     write_release(lake, "2026.2", lake.release().filter(pl.col("task_id") == "task_4").head(2))
-    found = diff(lake, "2026.1", "2026.2")
+    found = diff_releases(lake, "2026.1", "2026.2")
     assert dict(found.group_by("why").len().iter_rows()) == {"added": 2, "removed": 1}
-    assert diff(lake, "2026.2", "2026.1").group_by("why").len().sort("why")["len"].to_list() == [
+    assert diff_releases(lake, "2026.2", "2026.1").group_by("why").len().sort("why")[
+        "len"
+    ].to_list() == [
         1,
         2,
     ]
@@ -195,26 +197,26 @@ def test_what_only_one_release_names_is_added_or_removed(lake):
 
 def test_a_release_that_does_not_exist_is_named_with_a_suggestion(lake):
     with pytest.raises(LakeError, match=r"did you mean 'current'"):
-        diff(lake, "current", "curren")
+        diff_releases(lake, "current", "curren")
 
 
 @pytest.mark.parametrize("name", ["Current", "a b", "", "_x", "a/b", "current", "current_paper"])
 def test_a_name_that_cannot_be_a_release_is_refused(lake, name):
     with pytest.raises(LakeError, match="name"):
-        freeze(lake, name)
+        freeze_release(lake, name)
 
 
 def test_a_frozen_release_is_not_moved(lake):
     write_release(lake, "2026.1", one(lake))
     with pytest.raises(LakeError, match=r"is frozen and 'current' differs .*genebench diff"):
-        freeze(lake, "2026.1")
+        freeze_release(lake, "2026.1")
     write_release(lake, "2026.2", lake.release())
-    assert freeze(lake, "2026.2").rows["gold.releases"].height == lake.release().height
+    assert freeze_release(lake, "2026.2").rows["gold.releases"].height == lake.release().height
 
 
 def test_an_unfinished_release_is_frozen_only_when_asked(lake):
     pending = one(lake).with_columns(pl.lit("a" * 32).alias("evaluation_key"))
     write_release(lake, "current_x", pending)
     with pytest.raises(LakeError, match="1 evaluations that are not finished"):
-        freeze(lake, "2026.1", "current_x")
-    assert freeze(lake, "2026.1", "current_x", allow_pending=True).n_pending == 1
+        freeze_release(lake, "2026.1", "current_x")
+    assert freeze_release(lake, "2026.1", "current_x", allow_pending=True).n_pending == 1

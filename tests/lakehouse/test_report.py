@@ -13,21 +13,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.errors import LakeError
-from genebench.registry import load_registry
+from genebench.registry.loading import load_registry
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.exports import csv_rows, export_release
-from lakehouse.report import is_current, write_report
-from lakehouse.report.contents import read_contents
-from lakehouse.report.figures import (
+from lakehouse.report.exports import csv_rows, export_release
+from lakehouse.report.page.contents import read_contents
+from lakehouse.report.page.figures import (
     draw_family_means,
     draw_figures,
     draw_similarity,
     draw_task_means,
 )
-from lakehouse.report.page import to_spec
-from lakehouse.report.payload import to_payload
-from lakehouse.report.similarity import compare_columns, correlate_pairs
+from lakehouse.report.page.payload import to_payload
+from lakehouse.report.page.similarity import compare_columns, correlate_pairs
+from lakehouse.report.page.write import is_current, to_spec, write_report
+from lakehouse.tables.commits import Commit
 
 COMMIT = Commit("test", "test")
 
@@ -183,7 +182,7 @@ def test_the_probes_are_compared_with_a_correlation(figures):
 
 
 def test_figures_are_written_as_svg_and_png(synthetic, tmp_path, monkeypatch):
-    from lakehouse.report import page
+    from lakehouse.report.page import write as page
 
     chosen = list(draw_figures(read_contents(synthetic, "current")))[:1]
     page.write_figures(chosen, tmp_path)

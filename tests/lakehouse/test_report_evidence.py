@@ -8,23 +8,18 @@ import polars as pl
 import pytest
 from blanks import filled
 
-from flows.terminal import (
-    leaderboard_markdown,
-    print_leaderboard,
-    print_task_scores,
-    print_task_table,
-)
-from genebench.comparison import rank_over_tasks
+from flows.cli.tables import print_leaderboard, print_task_scores, print_task_table
 from genebench.errors import LakeError
+from genebench.evaluation.statistics.ranking import rank_over_tasks
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.intervals import board_intervals
-from lakehouse.report import write_report
-from lakehouse.report.contents import read_contents
-from lakehouse.report.evidence import Standing
-from lakehouse.report.page import to_spec
-from lakehouse.report.payload import to_payload
-from lakehouse.report.rank_figures import draw_standing
+from lakehouse.report.intervals import board_intervals
+from lakehouse.report.leaderboard_table import leaderboard_markdown
+from lakehouse.report.page.contents import read_contents
+from lakehouse.report.page.evidence import Standing
+from lakehouse.report.page.payload import to_payload
+from lakehouse.report.page.rank_figures import draw_standing
+from lakehouse.report.page.write import to_spec, write_report
+from lakehouse.tables.commits import Commit
 
 COMMIT = Commit("test", "test")
 HALF = 0.04

@@ -1,35 +1,34 @@
 """One thing is changed at a time, and the curves go where they must."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 from blanks import filled
 
-import genebench.protocols
 from genebench.digest import digest_vectors
 from genebench.errors import LakeError
-from genebench.probes import Probe
-from genebench.protocols import Protocol
+from genebench.probes.declaration import Probe
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.sensitivity import (
+from lakehouse.studies.sensitivity import (
     SENSITIVITY_SCHEMA,
     STUDIES,
     draw_sensitivity,
     measure_sensitivity,
 )
+from lakehouse.tables.commits import Commit
 
-ROOT = Path(genebench.protocols.__file__).parents[1]
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 N = 600
 GENES = [f"hgnc:{number:03d}" for number in range(N)]
 
 
 def read(folder, name, model):
-    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+    return model.model_validate(
+        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
+    )
 
 
 PROTOCOL = read("protocols", "standard", Protocol)

@@ -22,18 +22,18 @@ import polars as pl
 import pytest
 import yaml
 
-from expectations import check
+from expectations import check_frame
 from genebench.errors import ChecksumMismatch, LakeError, SnapshotDrift, SourceError
-from genebench.sources import EMBEDDED_FOLDER, Source
-from genebench.sources.readers import read
-from lakehouse.commits import Commit
-from lakehouse.deliveries import find_newest_version
-from lakehouse.delta import Delta
-from lakehouse.downloads import Fault, Policy
-from lakehouse.lock import read_lock, write_lock
-from lakehouse.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
-from lakehouse.storage import Storage
-from lakehouse.tables import table
+from genebench.sources.declaration import EMBEDDED_FOLDER, Source
+from genebench.sources.readers.dispatch import read_source_file
+from lakehouse.refresh.http import Fault, Policy
+from lakehouse.refresh.locate import find_newest_version
+from lakehouse.refresh.pins import read_lock, write_lock
+from lakehouse.refresh.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import Delta
+from lakehouse.tables.storage import Storage
 
 FAST = Policy(timeout_seconds=0.5, pauses_seconds=(0.01, 0.02, 0.03))
 BODY = b"Gene\tValue\n" + b"\n".join(b"G%d\t%d" % (n, n) for n in range(20_000))
@@ -614,7 +614,7 @@ KILLED = """
 import sys
 sys.path.insert(0, sys.argv[3])
 from test_snapshots import keeper, make_source
-from lakehouse.storage import Storage
+from lakehouse.tables.storage import Storage
 keeper(Storage(sys.argv[1])).fetch(make_source(sys.argv[2]), "proteinatlas")
 """
 
@@ -739,7 +739,7 @@ def test_names_with_blanks_in_a_mirror_make_addresses_without(server, storage):
     snapshots = keeper(storage, place=server.url + "/m")
     found = snapshots.fetch(make_source("https://example.org/{version}"), "proteinatlas")
     assert found.url == server.url + "/m/all%20genes/new%20file.tsv"
-    assert check("bronze.snapshots", to_frame([found], "r")).is_met
+    assert check_frame("bronze.snapshots", to_frame([found], "r")).is_met
 
 
 @pytest.mark.parametrize(
@@ -982,7 +982,7 @@ def test_an_upload_that_was_stopped_halfway_is_done_again(bucket, server, monkey
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("lakehouse.blobs.shutil.copyfileobj", stop)
+        patch.setattr("lakehouse.refresh.blobs.shutil.copyfileobj", stop)
         with pytest.raises(KeyboardInterrupt):
             keeper(storage).fetch(source, "proteinatlas")
     files, root = storage.open_filesystem()
@@ -1014,7 +1014,10 @@ def test_real_files_go_into_the_lake_and_come_out_the_same(
     found = snapshots.fetch(source, name, version)
     companions = {role: snapshots.path(one) for role, one in found.companions.items()}
     rows = to_rows(
-        read(snapshots.path(found), source.files[name], source, found.version, companions), found
+        read_source_file(
+            snapshots.path(found), source.files[name], source, found.version, companions
+        ),
+        found,
     )
     lake = Delta(storage.root)
     bronze = f"bronze.{source.table_of(name)}"

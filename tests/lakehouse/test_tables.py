@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genebench.errors import LakeError
-from lakehouse.schemas import conform, parse_columns, partition_predicate
-from lakehouse.tables import TABLES, bronze_table, render_tables, table
+from lakehouse.tables.catalogue import TABLES, bronze_table, render_tables, table
+from lakehouse.tables.schema import conform, parse_columns, partition_predicate
 
 LABELS = {"family": "f", "task_id": "t", "sample_id": "hgnc:1", "label": "yes", "value": 1.0}
 

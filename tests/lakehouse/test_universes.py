@@ -1,28 +1,27 @@
 """Which tasks a plan holds."""
 
-from pathlib import Path
-
 import numpy as np
 import polars as pl
 import pytest
 import yaml
 from blanks import filled
 
-import genebench.protocols
 from genebench.digest import digest_vectors
-from genebench.probes import Probe
-from genebench.protocols import Protocol
+from genebench.probes.declaration import Probe
+from genebench.protocols.declaration import Protocol
+from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
-from lakehouse.delta import Commit
-from lakehouse.plan import plan_release
+from lakehouse.score.plan import plan_release
+from lakehouse.tables.commits import Commit
 
-ROOT = Path(genebench.protocols.__file__).parents[1]
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 GENES = [f"hgnc:{number:03d}" for number in range(60)]
 
 
 def read(folder, name, model):
-    return model.model_validate(yaml.safe_load((ROOT / folder / f"{name}.yaml").read_text()))
+    return model.model_validate(
+        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
+    )
 
 
 @pytest.fixture

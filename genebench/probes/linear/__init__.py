@@ -17,19 +17,19 @@ import numpy.typing as npt
 import torch
 
 from genebench.matmul import quick_products
-from genebench.probes import TEST, FoldOutput, HeldOut, Probe, Problem
+from genebench.probes.declaration import TEST, FoldOutput, HeldOut, Probe, Problem
 from genebench.probes.linear.fits import Fitter
 from genebench.probes.linear.groups import Group, group_problems
 from genebench.probes.linear.leastsquares import fit_least_squares
 from genebench.probes.linear.pairs import prepare_pairs
-from genebench.probes.linear.settings import Settings, plan_columns
-from genebench.probes.linear.sources import OwnSource, SharedSource, Source
+from genebench.probes.linear.solver_settings import SolverSettings, plan_columns
+from genebench.probes.linear.sources import DesignSource, OwnSource, SharedSource
 from genebench.probes.linear.spaces import Space, prepare_own, scale_own
 from genebench.probes.linear.threads import limit_threads
 from genebench.probes.linear.units import Fitted, Unit, scale_of, units_of
-from genebench.protocols import Protocol
+from genebench.protocols.declaration import Protocol
 
-__all__ = ["Settings", "solve_problems"]
+__all__ = ["SolverSettings", "solve_problems"]
 
 # Up to this many features for each sample, a small task's folds share one rotation of all features
 # and differ in the penalty; beyond, each has a rotation of its own to fewer axes than features.
@@ -47,7 +47,7 @@ def solve_problems(
     problems: Sequence[Problem],
     probe: Probe,
     protocol: Protocol,
-    settings: Settings,
+    settings: SolverSettings,
     progress: Progress | None = None,
 ) -> Iterator[HeldOut]:
     """Fit all problems on one embedding matrix.
@@ -102,9 +102,9 @@ def _source(
     group: Group,
     space: Space | None,
     protocol: Protocol,
-    settings: Settings,
+    settings: SolverSettings,
     device: torch.device,
-) -> tuple[Source, int]:
+) -> tuple[DesignSource, int]:
     """The designs of a group, and the bytes that matrices take while it is solved."""
     n, positions = group.rows.shape
     entity_bytes, row_bytes = 4 * matrix.size, 4 * n * matrix.shape[1]
@@ -154,9 +154,9 @@ def _solve_directly(
 
 def _solve_group(
     group: Group,
-    source: Source,
+    source: DesignSource,
     protocol: Protocol,
-    settings: Settings,
+    settings: SolverSettings,
     held_bytes: int,
     started: float,
     progress: Progress,

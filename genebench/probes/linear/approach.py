@@ -11,6 +11,7 @@ the gradient is no more than what they round away.
 import torch
 from torch import Tensor
 
+from genebench.cancellation import raise_if_cancelled
 from genebench.probes.linear.axes import find_axes
 from genebench.probes.linear.batches import Batch, Point, spread, sum_systems
 from genebench.probes.linear.conjugate import dot
@@ -18,7 +19,6 @@ from genebench.probes.linear.designs import Products
 from genebench.probes.linear.parts import Block, ByPart, Pair
 from genebench.probes.linear.passes import Forward, move_to
 from genebench.probes.linear.slopes import Slope, find_slope, gradient_norm
-from genebench.stopping import heed_stop
 
 MAX_STEPS = 60
 # The preconditioner is found again once an objective has fallen by this share.
@@ -51,7 +51,7 @@ def approach(batch: Batch, start: Pair, products: Products) -> Tensor:
     before, size = slope.pair, torch.ones_like(first)
     direction = torch.zeros_like(before[0]), torch.zeros_like(before[1])
     for step in range(MAX_STEPS):
-        heed_stop()
+        raise_if_cancelled()
         if step == 0 or bool((slope.total < (1 - REFRESH) * known).any()):
             known, axes = slope.total, find_axes(batch, weights, products)
         gradient = slope.pair

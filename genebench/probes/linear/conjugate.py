@@ -7,12 +7,12 @@ that reached it leave.
 import torch
 from torch import Tensor
 
+from genebench.cancellation import raise_if_cancelled
 from genebench.probes.linear.axes import Axes
 from genebench.probes.linear.batches import Batch, balance, spread, sum_systems
 from genebench.probes.linear.designs import Products
 from genebench.probes.linear.parts import ByPart, Pair
 from genebench.probes.linear.passes import Adjoint, Forward
-from genebench.stopping import heed_stop
 
 MAX_CONJUGATE = 1000
 # Systems that are done leave once they are this share: leaving copies those that stay.
@@ -66,7 +66,7 @@ def find_step(
     size = dot(n_classes, rest, conjugate)
     goal = forcing.square() * size
     for product in range(1, MAX_CONJUGATE + 1):
-        heed_stop()
+        raise_if_cancelled()
         curved = _curve(batch, weights, conjugate, products)
         along = dot(n_classes, conjugate, curved)
         # Rounding can leave a direction without curvature; there is nothing to gain along it.

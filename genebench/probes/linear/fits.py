@@ -8,7 +8,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes import TEST, TRAIN
+from genebench.probes.declaration import TEST, TRAIN
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Design
 from genebench.probes.linear.groups import Group, InnerFold, inner_folds
@@ -17,8 +17,8 @@ from genebench.probes.linear.newton import Solution, solve
 from genebench.probes.linear.parts import Pair, Runs, columns_of
 from genebench.probes.linear.passes import Forward
 from genebench.probes.linear.paths import PATH_TOLERANCE, Choice, Walk
-from genebench.probes.linear.settings import Settings, plan_columns
-from genebench.probes.linear.sources import Source
+from genebench.probes.linear.solver_settings import SolverSettings, plan_columns
+from genebench.probes.linear.sources import DesignSource
 from genebench.probes.linear.threads import solve_together
 from genebench.probes.linear.units import Fitted, System, Unit
 
@@ -56,11 +56,11 @@ class Fitter:
     def __init__(
         self,
         group: Group,
-        source: Source,
+        source: DesignSource,
         path: Sequence[float],
         n_inner: int,
         seed: int,
-        settings: Settings,
+        settings: SolverSettings,
     ) -> None:
         self.group, self.source, self.path, self.settings = group, source, path, settings
         is_own = source.dtype == torch.float64

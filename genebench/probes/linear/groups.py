@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import TEST, TRAIN, UNUSED, Problem
+from genebench.probes.declaration import TEST, TRAIN, UNUSED, Problem
 
 # Problems join a group while the rows of the group stay within this factor of each one's own:
 # wider products pay for some rows that a problem masks out.

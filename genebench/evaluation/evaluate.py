@@ -1,0 +1,309 @@
+"""Matrix, problems, probe and protocol in; scores out.
+
+The third of the core's three functions. It asks a probe for held-out outputs and scores them fold
+by fold. It never gives a NaN: what cannot be scored becomes a status with a reason.
+"""
+
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from genebench.evaluation.folds import assign_folds, frequent_labels, split_of
+from genebench.evaluation.heldout_scores import score_fold
+from genebench.evaluation.predictions import PREDICTIONS_SCHEMA, frame_predictions
+from genebench.evaluation.statistics.bootstrap import score_intervals
+from genebench.probes.declaration import TEST, TRAIN, HeldOut, Probe, Problem
+from genebench.protocols.declaration import Protocol
+from genebench.settings import Precision
+
+__all__ = [
+    "PREDICTIONS_SCHEMA",
+    "REVISION",
+    "Evaluation",
+    "assign_folds",
+    "evaluate",
+    "frequent_labels",
+    "split_of",
+]
+
+# Raised when a change of code may move a score; part of every evaluation's key.
+REVISION = 3
+
+Status = Literal["ok", "failed", "not_applicable"]
+Progress = Callable[[int, int], None]
+
+SCORES_SCHEMA = pl.Schema(
+    {
+        "label": pl.String,
+        "metric": pl.String,
+        "fold": pl.Int8,
+        "value": pl.Float64,
+        "n_train": pl.Int32,
+        "n_test": pl.Int32,
+    }
+)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One problem scored, or the reason why not.
+
+    Attributes:
+        problem_id: Its id.
+        status: `not_applicable` if the task cannot be scored as it is dealt (a fold lacks a class),
+            `failed` if the probe could not fit it.
+        reason: Why it is not ok; if it is, labels that were left out of a fold, or empty.
+        seconds: The problem's share of the time.
+        n_samples: Samples of the problem.
+        n_features: Features after the vectors of a sample are joined.
+        n_labels: Labels or classes.
+        solver: What did the arithmetic.
+        gradient_norm: The greatest of its fits, as the engine's tolerance measures it; 0 if direct
+            or not told.
+        scores: One row a label ("" for the whole task), metric and fold; empty unless ok.
+        predictions: One row a held-out sample, fold and label with its log odds, logit or number;
+            None unless asked for.
+        intervals: One row a metric of the whole task, `uncertainty.INTERVALS_SCHEMA`; None unless
+            asked for.
+    """
+
+    problem_id: str
+    status: Status
+    reason: str
+    seconds: float
+    n_samples: int
+    n_features: int
+    n_labels: int
+    solver: str
+    gradient_norm: float
+    scores: pl.DataFrame
+    predictions: pl.DataFrame | None
+    intervals: pl.DataFrame | None
+
+
+def evaluate(
+    matrix: npt.NDArray[Any],
+    problems: Sequence[Problem],
+    probe: Probe,
+    protocol: Protocol,
+    *,
+    device: str = "cpu",
+    threads: int | None = None,
+    memory_bytes: int = 6 << 30,
+    precision: Precision = "auto",
+    predictions: bool = False,
+    intervals: bool = False,
+    progress: Progress | None = None,
+) -> Iterator[Evaluation]:
+    """Evaluate one embedding on many problems, which are solved together.
+
+    Args:
+        matrix: (entities, features) float32 or float64, finite.
+        problems: Their `rows` point into the matrix; ids differ.
+        probe: What is fitted.
+        protocol: The rules around it.
+        device: Where the engine computes, as torch names it.
+        threads: Threads of the engine and of the intervals; all cores if not given.
+        memory_bytes: What the engine may take.
+        precision: See `probes.linear.Settings`.
+        predictions: Also give the held-out predictions.
+        intervals: Also give bootstrap intervals, as the protocol's `uncertainty` says.
+        progress: Called with the number of fits done and of all fits.
+
+    Yields:
+        One evaluation a problem, as soon as it is known: first those that are not applicable, then
+        the others as their group is solved.
+
+    Raises:
+        ValueError: The matrix is not finite, a row lies outside it, or ids repeat.
+
+    Example:
+        >>> folds = assign_folds("binary", ids, entities, targets, protocol)      # doctest: +SKIP
+        >>> problem = Problem("task", "binary", rows, targets, ("yes",), split_of(folds))
+        >>> [e.scores for e in evaluate(matrix, [problem], probe, protocol)]
+    """
+    _check(matrix, problems)
+    applicable = []
+    for problem in problems:
+        if reason := find_obstacle(problem):
+            yield _without_scores(problem, matrix, protocol, "not_applicable", reason)
+        else:
+            applicable.append(problem)
+    if not applicable:
+        return
+    total = sum(p.n_folds * (p.n_columns if p.kind == "multilabel" else 1) for p in applicable)
+    done = 0
+
+    def advance(n_fits: int) -> None:
+        nonlocal done
+        done += n_fits
+        if progress is not None:
+            progress(done, total)
+
+    outputs: Iterator[HeldOut]
+    if probe.engine == "linear":
+        from genebench.probes.linear import solve_problems
+        from genebench.probes.linear.solver_settings import SolverSettings
+        from genebench.probes.linear.threads import use_threads
+
+        settings = SolverSettings(device=device, memory_bytes=memory_bytes, precision=precision)
+        outputs = use_threads(
+            threads, solve_problems(matrix, applicable, probe, protocol, settings, advance)
+        )
+    elif probe.engine == "incidence":
+        from genebench.probes import incidence
+
+        outputs = incidence.fit_problems(applicable, probe, advance)
+    else:
+        from genebench.probes.scikit_learn import fit_problems
+
+        outputs = fit_problems(matrix, applicable, probe, protocol, advance)
+    cores = threads or os.cpu_count() or 1
+    by_id = {problem.id: problem for problem in applicable}
+    for held_out in outputs:
+        problem = by_id[held_out.problem_id]
+        yield _score(problem, held_out, matrix, protocol, predictions, intervals, cores)
+
+
+def _check(matrix: npt.NDArray[Any], problems: Sequence[Problem]) -> None:
+    if not np.isfinite(matrix).all():
+        raise ValueError("the embedding matrix holds NaN or infinite values; no fit could use them")
+    ids = [problem.id for problem in problems]
+    if len(set(ids)) != len(ids):
+        raise ValueError("problem ids repeat; their scores could not be told apart")
+    for problem in problems:
+        if problem.n_samples and not 0 <= problem.rows.min() <= problem.rows.max() < len(matrix):
+            raise ValueError(f"problem {problem.id!r} has rows outside the {len(matrix)} entities")
+
+
+def find_obstacle(problem: Problem) -> str:
+    """Why a problem cannot be scored as it is dealt; empty if it can.
+
+    A fold of a binary task without both classes in both parts, of a multiclass task with a class
+    that is not in training, or of a regression with held-out numbers all equal has no score; nor
+    has a task whose folds held out nothing. A label of a multi-label task is judged by itself.
+    """
+    for fold in range(problem.n_folds):
+        train = problem.targets[problem.split[:, fold] == TRAIN]
+        test = problem.targets[problem.split[:, fold] == TEST]
+        if not len(train) or not len(test):
+            return f"fold {fold} has {len(train)} training and {len(test)} held-out samples"
+        if problem.kind == "binary":
+            for part, targets in (("training", train), ("held-out", test)):
+                if (found := int(targets.sum())) in (0, len(targets)):
+                    return f"fold {fold}: {found} of {len(targets)} {part} samples are positive"
+        elif problem.kind == "multiclass":
+            counts = np.bincount(train, minlength=problem.n_columns)
+            if not counts.all():
+                missing = problem.labels[int(np.argmin(counts))]
+                return f"fold {fold}: class {missing!r} has no training sample"
+            if len(np.unique(test)) < 2:
+                return f"fold {fold}: all held-out samples are of one class"
+        elif problem.kind == "regression" and len(np.unique(test)) < 2:
+            return f"fold {fold}: all held-out numbers are equal"
+    return "" if problem.n_folds else "no folds"
+
+
+def _without_scores(
+    problem: Problem,
+    matrix: npt.NDArray[Any],
+    protocol: Protocol,
+    status: Status,
+    reason: str,
+    held_out: HeldOut | None = None,
+) -> Evaluation:
+    return Evaluation(
+        problem.id,
+        status,
+        reason,
+        held_out.seconds if held_out else 0.0,
+        problem.n_samples,
+        _n_features(problem, matrix, protocol),
+        problem.n_columns,
+        held_out.solver if held_out else "",
+        0.0,
+        SCORES_SCHEMA.to_frame(),
+        None,
+        None,
+    )
+
+
+def _n_features(problem: Problem, matrix: npt.NDArray[Any], protocol: Protocol) -> int:
+    times = problem.rows.shape[1] if protocol.pair_join == "concat" else 1
+    return int(matrix.shape[1] * times)
+
+
+def _score(
+    problem: Problem,
+    held_out: HeldOut,
+    matrix: npt.NDArray[Any],
+    protocol: Protocol,
+    predictions: bool,
+    intervals: bool,
+    threads: int,
+) -> Evaluation:
+    if held_out.failure:
+        return _without_scores(problem, matrix, protocol, "failed", held_out.failure, held_out)
+    rows: list[tuple[str, str, int, float, int, int]] = []
+    notes: dict[str, list[int]] = {}
+    counted: list[npt.NDArray[np.bool_]] = []
+    for fold, output in enumerate(held_out.folds):
+        truth = problem.targets[output.rows]
+        usable = output.fitted.copy()
+        why = dict(output.reasons)
+        if problem.kind == "multilabel":
+            found = truth.sum(axis=0)
+            constant = (found == 0) | (found == len(truth))
+            for column in np.flatnonzero(usable & constant):
+                which = "absent" if found[column] == 0 else "present"
+                why[problem.labels[column]] = f"{which} in all held-out samples"
+            usable &= ~constant
+        needed = usable.any() if problem.kind == "multilabel" else usable.all()
+        if not needed:
+            reason = "; ".join(sorted(set(why.values())))
+            status: Status = (
+                "not_applicable"
+                if problem.kind == "multilabel" and output.fitted.any()
+                else "failed"
+            )
+            return _without_scores(
+                problem, matrix, protocol, status, f"fold {fold}: {reason}", held_out
+            )
+        for label, reason in why.items():
+            notes.setdefault(f"{label}: {reason}", []).append(fold)
+        counted.append(usable)
+        n_train = int((problem.split[:, fold] == TRAIN).sum())
+        for (label, metric), value in score_fold(problem, output, usable, protocol).items():
+            if not math.isfinite(value):
+                raise ArithmeticError(
+                    f"problem {problem.id!r}, fold {fold}: {metric} of {label!r} is {value}"
+                )
+            rows.append((label, metric, fold, value, n_train, len(output.rows)))
+    reason = "; ".join(
+        f"left out of fold {', '.join(map(str, folds))}: {note}" for note, folds in notes.items()
+    )
+    n_features = _n_features(problem, matrix, protocol)
+    norms = [output.gradient_norm[output.fitted] for output in held_out.folds]
+    scores = pl.DataFrame(rows, schema=SCORES_SCHEMA, orient="row")
+    return Evaluation(
+        problem.id,
+        "ok",
+        reason,
+        held_out.seconds,
+        problem.n_samples,
+        n_features,
+        problem.n_columns,
+        held_out.solver,
+        float(np.concatenate(norms).max(initial=0.0)),
+        scores,
+        frame_predictions(problem, held_out) if predictions else None,
+        score_intervals(problem, held_out.folds, counted, protocol, scores, n_features, threads)
+        if intervals
+        else None,
+    )

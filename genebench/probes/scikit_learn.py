@@ -1,0 +1,177 @@
+"""Any scikit-learn estimator by name, fitted one label and fold at a time.
+
+Same folds and rows as the engine. Probabilities become log odds, so that every probe's scores are
+read alike. Only estimators below `sklearn` can be named: a declaration is no way to run other code.
+"""
+
+import importlib
+import re
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from genebench.errors import RegistryError
+from genebench.evaluation.metrics import EPSILON
+from genebench.probes.declaration import TEST, TRAIN, Estimator, FoldOutput, HeldOut, Probe, Problem
+from genebench.protocols.declaration import Protocol
+
+Floats = npt.NDArray[np.float64]
+NAME = re.compile(r"^[a-z][a-z_]*(\.[a-z][a-z_]*)*\.[A-Z][A-Za-z0-9]*$")
+
+
+def fit_problems(
+    matrix: npt.NDArray[Any],
+    problems: Sequence[Problem],
+    probe: Probe,
+    protocol: Protocol,
+    progress: Callable[[int], None] | None = None,
+) -> Iterator[HeldOut]:
+    """Fit all problems on one embedding matrix.
+
+    Args:
+        matrix: (entities, features), finite.
+        problems: Any kinds, rows and folds.
+        probe: Names the estimators.
+        protocol: Scaling and the join of pairs. Its penalty is the engine's alone.
+        progress: Called with the number of fits done since the last call.
+
+    Yields:
+        One output a problem, in order.
+
+    Raises:
+        RegistryError: The probe names no scikit-learn estimator, or parameters it does not take.
+    """
+    from threadpoolctl import threadpool_limits
+
+    for problem in problems:
+        started = time.perf_counter()
+        build_estimator(probe.estimator(problem.kind), probe.id)
+        folds = []
+        # Two BLAS threads make small scikit-learn fits several times slower than one.
+        with threadpool_limits(1, user_api="blas"):
+            for fold in range(problem.n_folds):
+                folds.append(_fit_fold(matrix, problem, fold, probe, protocol))
+                if progress is not None:
+                    progress(problem.n_columns if problem.kind == "multilabel" else 1)
+        seconds = time.perf_counter() - started
+        name = f"scikit-learn {probe.estimator(problem.kind).name}"
+        yield HeldOut(problem.id, tuple(folds), "", seconds, name)
+
+
+def build_estimator(declared: Estimator, probe_id: str) -> Any:
+    """An estimator that is not yet fitted.
+
+    Raises:
+        RegistryError: There is no such estimator below `sklearn`, or it does not take a parameter.
+    """
+    if not NAME.match(declared.name):
+        raise RegistryError(
+            [f"probe {probe_id!r}: {declared.name!r} is no path below sklearn such as svm.SVC"]
+        )
+    module_name, class_name = f"sklearn.{declared.name}".rsplit(".", 1)
+    try:
+        estimator_class = getattr(importlib.import_module(module_name), class_name)
+        estimator = estimator_class(**declared.parameters)
+    except (ImportError, AttributeError, TypeError) as error:
+        raise RegistryError([f"probe {probe_id!r}: {declared.name}: {error}"]) from error
+    if not hasattr(estimator, "fit"):
+        raise RegistryError([f"probe {probe_id!r}: {declared.name} cannot be fitted"])
+    return estimator
+
+
+def join_vectors(
+    matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], join: str
+) -> npt.NDArray[Any]:
+    """(n, features) of the vectors of (n, positions) entities joined into one.
+
+    Raises:
+        ValueError: The join is unknown, or does not take this number of positions.
+    """
+    positions = rows.shape[1]
+    if positions == 1:
+        return np.asarray(matrix[rows[:, 0]])
+    if join == "concat":
+        return np.asarray(matrix[rows].reshape(len(rows), -1))
+    if join == "mean":
+        return np.asarray(matrix[rows].mean(axis=1))
+    if positions == 2 and join == "product":
+        return np.asarray(matrix[rows[:, 0]] * matrix[rows[:, 1]])
+    if positions == 2 and join == "difference":
+        return np.asarray(np.abs(matrix[rows[:, 0]] - matrix[rows[:, 1]]))
+    raise ValueError(f"cannot join {positions} vectors by {join!r}")
+
+
+def _fit_fold(
+    matrix: npt.NDArray[Any], problem: Problem, fold: int, probe: Probe, protocol: Protocol
+) -> FoldOutput:
+    train = np.flatnonzero(problem.split[:, fold] == TRAIN)
+    test = np.flatnonzero(problem.split[:, fold] == TEST)
+    columns = problem.n_columns
+    scores = np.full((len(test), columns), np.nan)
+    fitted = np.zeros(columns, dtype=bool)
+    iterations = np.zeros(columns, dtype=np.int64)
+    reasons: dict[str, str] = {}
+    known = join_vectors(matrix, problem.rows[train], protocol.pair_join)
+    new = join_vectors(matrix, problem.rows[test], protocol.pair_join)
+    if protocol.standardise and len(train):
+        center, scale = known.mean(axis=0, dtype=np.float64), known.std(axis=0, dtype=np.float64)
+        scale[scale <= 1e-7 * np.abs(center)] = 1.0
+        known, new = (
+            ((part - center) / np.where(scale > 0, scale, 1.0)).astype(matrix.dtype)
+            for part in (known, new)
+        )
+    each = range(columns) if problem.kind == "multilabel" else [slice(None)]
+    for column in each:
+        targets = problem.targets[:, column] if problem.kind == "multilabel" else problem.targets
+        wide = slice(column, column + 1) if isinstance(column, int) else column
+        reason = _missing(problem, targets[train])
+        if not reason and len(test):
+            estimator = build_estimator(probe.estimator(problem.kind), probe.id)
+            with warnings.catch_warnings():
+                # An MLP that used up its iterations is as declared; a failed fit raises.
+                warnings.simplefilter("ignore")
+                try:
+                    estimator.fit(known, targets[train])
+                    scores[:, wide] = _read_scores(estimator, problem, new)
+                    iterations[wide] = int(np.max(getattr(estimator, "n_iter_", 0)))
+                except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
+                    reason = f"{type(estimator).__name__}: {str(error).splitlines()[0]}"
+        if not reason and not np.isfinite(scores[:, wide]).all():
+            reason = "the estimator's predictions are not finite"
+        fitted[wide] = not reason
+        if reason:
+            reasons |= dict.fromkeys(problem.labels[wide], reason)
+    return FoldOutput(
+        test, scores, fitted, reasons, np.zeros(columns), np.full(columns, np.nan), iterations
+    )
+
+
+def _missing(problem: Problem, targets: npt.NDArray[Any]) -> str:
+    """Why these training targets cannot be fitted; empty if they can."""
+    if not len(targets):
+        return "no training samples"
+    if problem.kind == "regression":
+        return ""
+    classes = problem.n_columns if problem.kind == "multiclass" else 2
+    if len(np.unique(targets)) < classes:
+        if problem.kind == "multiclass":
+            return "a class has no training sample"
+        return f"{int(targets.sum())} of {len(targets)} training samples are positive"
+    return ""
+
+
+def _read_scores(estimator: Any, problem: Problem, vectors: npt.NDArray[Any]) -> Floats:
+    """(n, 1 or classes) log odds, logits or numbers."""
+    if problem.kind == "regression":
+        return np.asarray(estimator.predict(vectors), dtype=np.float64).reshape(-1, 1)
+    if hasattr(estimator, "predict_proba"):
+        shares = np.clip(estimator.predict_proba(vectors).astype(np.float64), EPSILON, 1 - EPSILON)
+        if problem.kind == "multiclass":
+            return np.asarray(np.log(shares))
+        return np.asarray((np.log(shares[:, 1]) - np.log(shares[:, 0]))[:, None])
+    margins = np.asarray(estimator.decision_function(vectors), dtype=np.float64)
+    return margins.reshape(len(vectors), -1)

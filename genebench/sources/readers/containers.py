@@ -1,0 +1,138 @@
+"""Containers around a source file: gzip and zip, opened within a limit of size."""
+
+import fnmatch
+import gzip
+import io
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+DEFAULT_MAX_UNPACKED_BYTES = 4_000_000_000
+CHUNK_BYTES = 1 << 20
+MAX_LAYERS = 3
+
+GZIP_MAGIC = b"\x1f\x8b"
+ZIP_MAGIC = b"PK\x03\x04"
+EMPTY_ZIP_MAGIC = b"PK\x05\x06"
+
+
+class FileError(Exception):
+    """What is wrong with a file, and what to do; the reader adds which file it is."""
+
+    def __init__(self, what: str, remedy: str = "fetch it again") -> None:
+        super().__init__(what)
+        self.what = what
+        self.remedy = remedy
+
+
+def open_containers(
+    content: bytes,
+    limit: int = DEFAULT_MAX_UNPACKED_BYTES,
+    member: str | None = None,
+    parts: str | None = None,
+) -> list[bytes]:
+    """Open the containers around a file.
+
+    Args:
+        content: The bytes as delivered.
+        limit: Most bytes that may come out, all layers and members together.
+        member: The name of the file to take from a zip, `*` allowed; needed where it holds several.
+        parts: A pattern of the members of a zip that together make one table, in name order.
+
+    Returns:
+        The content, without its containers; one item, or one for each part.
+
+    Raises:
+        FileError: A container is cut short, corrupt, too large once open, or holds no file or
+            several.
+    """
+    contents = [content]
+    for _ in range(MAX_LAYERS):
+        if contents[0].startswith(GZIP_MAGIC):
+            contents = [_gunzip(item, limit) for item in contents]
+        elif contents[0].startswith((ZIP_MAGIC, EMPTY_ZIP_MAGIC)) and not _is_workbook(contents[0]):
+            contents = list(_unzip(contents[0], limit, member, parts))
+        else:
+            return contents
+    raise FileError(f"more than {MAX_LAYERS} containers, one in another", "unpack it by hand")
+
+
+def _gunzip(content: bytes, limit: int) -> bytes:
+    pieces = []
+    n_bytes = 0
+    try:
+        with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
+            while piece := stream.read(CHUNK_BYTES):
+                n_bytes += len(piece)
+                _check_size(n_bytes, limit)
+                pieces.append(piece)
+    except EOFError as fault:
+        raise FileError("the gzip file is cut short") from fault
+    except (gzip.BadGzipFile, zlib.error) as fault:
+        raise FileError(f"the gzip file is corrupt ({fault})") from fault
+    return b"".join(pieces)
+
+
+def _unzip(content: bytes, limit: int, member: str | None, parts: str | None) -> Iterator[bytes]:
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            n_bytes = 0
+            for entry in _wanted(archive, member, parts):
+                # The size an entry states may lie, so what comes out is counted as well.
+                _check_size(n_bytes + entry.file_size, limit)
+                pieces = []
+                with archive.open(entry) as stream:
+                    while piece := stream.read(CHUNK_BYTES):
+                        n_bytes += len(piece)
+                        _check_size(n_bytes, limit)
+                        pieces.append(piece)
+                yield b"".join(pieces)
+    except zipfile.BadZipFile as fault:
+        raise FileError(f"the zip file is cut short or corrupt ({fault})") from fault
+    except (zlib.error, EOFError) as fault:
+        raise FileError(f"the zip file is corrupt ({fault})") from fault
+    except (NotImplementedError, RuntimeError) as fault:
+        raise FileError(f"the zip file cannot be opened ({fault})", "unpack it by hand") from fault
+
+
+def _wanted(
+    archive: zipfile.ZipFile, member: str | None, parts: str | None
+) -> list[zipfile.ZipInfo]:
+    entries = [
+        entry
+        for entry in archive.infolist()
+        if not entry.is_dir() and not entry.filename.startswith("__MACOSX/")
+    ]
+    names = ", ".join(entry.filename for entry in entries[:5]) or "nothing"
+    if pattern := parts or member:
+        entries = [
+            entry for entry in entries if fnmatch.fnmatchcase(Path(entry.filename).name, pattern)
+        ]
+        if not entries:
+            raise FileError(f"the zip file holds no {pattern!r}, but {names}")
+    if parts:
+        return sorted(entries, key=lambda entry: entry.filename)
+    if len(entries) != 1:
+        raise FileError(
+            f"the zip file holds {len(entries)} files ({names}) where one is expected",
+            "name the one to read as options: member in the declaration",
+        )
+    return entries
+
+
+def _is_workbook(content: bytes) -> bool:
+    """Whether a zip file is a spreadsheet, which its own reader opens."""
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as archive:
+            return "xl/workbook.xml" in archive.namelist()
+    except zipfile.BadZipFile:
+        return False
+
+
+def _check_size(n_bytes: int, limit: int) -> None:
+    if n_bytes > limit:
+        raise FileError(
+            f"more than {limit:,} bytes come out of it",
+            "check that it is the right file; if it is, raise options: max_unpacked_bytes",
+        )

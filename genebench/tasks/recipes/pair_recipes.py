@@ -1,0 +1,216 @@
+"""Recipes whose samples are ordered pairs of entities."""
+
+from typing import Literal
+
+import polars as pl
+from pydantic import Field
+
+from genebench.errors import DegenerateTask
+from genebench.tasks.declaration import REGRESSION_LABEL, Labelled, Task
+from genebench.tasks.recipes.rows import (
+    EntityArguments,
+    HierarchyArguments,
+    RecipeArguments,
+    Resolvers,
+    Tables,
+    drop_unnamed,
+    keep,
+    pick_columns,
+    pick_entities,
+    pick_rows,
+    resolve_pairs,
+)
+from genebench.tasks.recipes.samples import pair_samples
+
+
+class PairsArguments(RecipeArguments):
+    """RecipeArguments of `pairs`.
+
+    Args:
+        first: The column that identifies the first entity.
+        second: The column that identifies the second.
+        namespace: What both columns hold, or the first where the second holds something else.
+        second_namespace: What the second column holds; without it, what the first does.
+        label: The column with the class.
+        rename: Value in the source to class name.
+        repeats: Whether a repeated pair (in either order) counts again.
+        contradictions: Whether a pair (in either order) that carries both classes is kept.
+        self_pairs: Whether a pair of an entity with itself is kept.
+    """
+
+    first: str
+    second: str
+    namespace: str
+    second_namespace: str | None = None
+    label: str
+    rename: dict[str, str] = Field(default_factory=dict)
+    repeats: Literal["keep", "drop"] = "drop"
+    contradictions: Literal["keep", "drop"] = "drop"
+    self_pairs: Literal["keep", "drop"] = "drop"
+
+
+def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
+    """Read labelled ordered pairs of entities."""
+    arguments = PairsArguments.model_validate(task.arguments)
+    wanted = [arguments.first, arguments.second, arguments.label]
+    rows, counts = pick_rows(tables, task, arguments, wanted)
+    rows = rows.select(
+        pl.col(arguments.first).alias("first"),
+        pl.col(arguments.second).alias("second"),
+        pl.col(arguments.label).replace(arguments.rename).alias("label"),
+    )
+    is_labelled = pl.col("label").is_not_null() & (pl.col("label") != "")
+    rows = keep(rows, is_labelled, "without a value", counts)
+    namespaces = (arguments.namespace, arguments.second_namespace or arguments.namespace)
+    rows = resolve_pairs(rows, task, namespaces, arguments, resolvers, counts)
+    if arguments.self_pairs == "drop":
+        rows = keep(rows, pl.col("first_id") != pl.col("second_id"), "self pairs", counts)
+    rows = rows.with_columns(
+        pl.min_horizontal("first_id", "second_id").alias("low"),
+        pl.max_horizontal("first_id", "second_id").alias("high"),
+    )
+    if arguments.contradictions == "drop":
+        agreed = pl.col("label").n_unique().over("low", "high") == 1
+        rows = keep(rows, agreed, "contradictory pairs", counts)
+    if arguments.repeats == "drop":
+        unique = rows.unique(["low", "high", "label"], keep="first", maintain_order=True)
+        counts["repeated pairs"] = rows.height - unique.height
+        rows = unique
+    return pair_samples(task, rows.with_columns(pl.lit(1.0).alias("value")), counts)
+
+
+class AssociationArguments(RecipeArguments):
+    """RecipeArguments of `association`.
+
+    Args:
+        first: The column that identifies the first entity.
+        first_namespace: What it holds.
+        second: The column that identifies the second entity.
+        second_namespace: What it holds.
+        score: The column with the number; the mean is taken over repeated pairs.
+    """
+
+    first: str
+    first_namespace: str
+    second: str
+    second_namespace: str
+    score: str
+
+
+def association(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
+    """Read a score for each ordered pair of entities."""
+    arguments = AssociationArguments.model_validate(task.arguments)
+    wanted = [arguments.first, arguments.second, arguments.score]
+    rows, counts = pick_rows(tables, task, arguments, wanted)
+    rows = rows.select(
+        pl.col(arguments.first).alias("first"),
+        pl.col(arguments.second).alias("second"),
+        pl.col(arguments.score).cast(pl.Float64, strict=False).alias("value"),
+    )
+    rows = keep(rows, pl.col("value").is_finite().fill_null(False), "without a number", counts)
+    namespaces = (arguments.first_namespace, arguments.second_namespace)
+    rows = resolve_pairs(rows, task, namespaces, arguments, resolvers, counts)
+    merged = rows.group_by("first_id", "second_id").agg(pl.col("value").mean())
+    counts["repeated pairs"] = rows.height - merged.height
+    merged = merged.with_columns(pl.lit(REGRESSION_LABEL).alias("label"))
+    return pair_samples(task, merged, counts)
+
+
+class CoMembershipArguments(EntityArguments, HierarchyArguments):
+    """RecipeArguments of `co_membership`; the task's sources are annotations and edges, in order.
+
+    Args:
+        group: The column with the group, such as a protein complex.
+        under: Groups are this node's descendants.
+        max_size: Groups with more entities are too broad to mean anything about a pair.
+        min_size: Groups with fewer entities are left out.
+        seed: Seed of the draw of negative pairs.
+    """
+
+    group: str
+    under: str
+    min_size: int = 2
+    max_size: int = 30
+    seed: int = 0
+
+
+def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
+    """Ask of two entities whether they share a group, with as many negative pairs.
+
+    Positives are all pairs within a group of a declared size. Negatives are drawn by permuting the
+    second entities of the positives until no drawn pair shares a group, so each entity is in as
+    many negative as positive pairs and how often it occurs says nothing about the label. Pairs are
+    stored with the lower entity id first.
+
+    Raises:
+        DegenerateTask: No group has a usable size.
+    """
+    arguments = CoMembershipArguments.model_validate(task.arguments)
+    annotation_file, edge_file = task.source
+    rows, counts = pick_entities(
+        tables, task, arguments, resolvers, [arguments.group], [annotation_file]
+    )
+    relation = [arguments.relation] if arguments.relation else []
+    edges = pick_columns(tables, edge_file, [arguments.child, arguments.parent, *relation])
+    groups = arguments.hierarchy(edges, arguments.relations).under(arguments.under)
+    rows = rows.rename({arguments.group: "group"})
+    is_under = pl.col("group").is_in(groups).fill_null(False)
+    members = drop_unnamed(keep(rows, is_under, "under no group", counts), counts)
+    rows = members.select("entity_id", "group").unique()
+    counts["repeated rows"] = members.height - rows.height
+    size = pl.len().over("group")
+    is_sized = (size >= arguments.min_size) & (size <= arguments.max_size)
+    small = keep(rows, is_sized, "in a group of another size", counts)
+    positives = (
+        small.join(small, on="group", suffix="_right")
+        .filter(pl.col("entity_id") < pl.col("entity_id_right"))
+        .select(pl.col("entity_id").alias("first_id"), pl.col("entity_id_right").alias("second_id"))
+        .unique()
+        .sort("first_id", "second_id")
+    )
+    if not positives.height:
+        raise DegenerateTask(
+            f"{task.id}: no group of {task.source[0]} has between {arguments.min_size} and "
+            f"{arguments.max_size} entities; widen min_size or max_size"
+        )
+    related = rows.join(rows, on="group", suffix="_right").select(
+        pl.col("entity_id").alias("first_id"), pl.col("entity_id_right").alias("second_id")
+    )
+    negatives = _permuted_negatives(positives, related.unique(), arguments.seed)
+    counts["positive pairs without a negative"] = positives.height - negatives.height
+    positive, negative = str(task.positive), f"not {task.positive}"
+    labelled = pl.concat(
+        [
+            positives.with_columns(pl.lit(positive).alias("label")),
+            negatives.with_columns(pl.lit(negative).alias("label")),
+        ]
+    ).with_columns(pl.lit(1.0).alias("value"))
+    return pair_samples(task, labelled, counts)
+
+
+def _permuted_negatives(
+    positives: pl.DataFrame, related: pl.DataFrame, seed: int, rounds: int = 50
+) -> pl.DataFrame:
+    """Deal the second entities anew until every pair is unrelated; what never fits is left out."""
+    accepted = positives.clear()
+    left = positives
+    for draw in range(rounds):
+        if not left.height:
+            break
+        dealt = left.with_columns(
+            left["second_id"].sample(fraction=1.0, shuffle=True, seed=seed + draw)
+        ).with_columns(pl.int_range(pl.len()).alias("row"))
+        ordered = dealt.with_columns(
+            pl.min_horizontal("first_id", "second_id").alias("low"),
+            pl.max_horizontal("first_id", "second_id").alias("high"),
+        )
+        fresh = (
+            ordered.filter(pl.col("low") != pl.col("high"))
+            .unique(["low", "high"], keep="first", maintain_order=True)
+            .join(related, left_on=["low", "high"], right_on=["first_id", "second_id"], how="anti")
+            .join(accepted, left_on=["low", "high"], right_on=["first_id", "second_id"], how="anti")
+        )
+        drawn = fresh.select(pl.col("low").alias("first_id"), pl.col("high").alias("second_id"))
+        accepted = pl.concat([accepted, drawn])
+        left = dealt.join(fresh.select("row"), on="row", how="anti").drop("row")
+    return accepted.sort("first_id", "second_id")

@@ -1,0 +1,101 @@
+"""The recipes: raw rows in, samples and labels out.
+
+A recipe is a pure function of the raw tables of a task's sources, the task's declaration and the
+resolvers of its entity types. It never invents an entity: an identifier that resolves to none, or
+to two, is counted and left out. What became of every row is in `Labelled.counts`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from genebench.registry.yaml_reader import validate
+from genebench.tasks.declaration import Labelled, Task
+from genebench.tasks.recipes.entity_recipes import (
+    ColumnArguments,
+    CountArguments,
+    FlagsArguments,
+    KeywordsArguments,
+    MembershipArguments,
+    SplitArguments,
+    column,
+    count,
+    flags,
+    keywords,
+    membership,
+    split,
+)
+from genebench.tasks.recipes.pair_recipes import (
+    AssociationArguments,
+    CoMembershipArguments,
+    PairsArguments,
+    association,
+    co_membership,
+    pairs,
+)
+from genebench.tasks.recipes.rows import RecipeArguments, Resolvers, Tables
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A recipe with the arguments it takes and the kinds of task it can build.
+
+    `files` says what its source files hold, in order; without it, all hold rows of one shape.
+    """
+
+    build: Callable[[Tables, Task, Resolvers], Labelled]
+    arguments: type[RecipeArguments]
+    kinds: frozenset[str]
+    files: tuple[str, ...] = ()
+
+
+RECIPES: dict[str, Recipe] = {
+    "column": Recipe(column, ColumnArguments, frozenset({"binary", "multiclass", "regression"})),
+    "split": Recipe(split, SplitArguments, frozenset({"multilabel"})),
+    "keywords": Recipe(keywords, KeywordsArguments, frozenset({"multilabel"})),
+    "membership": Recipe(
+        membership,
+        MembershipArguments,
+        frozenset({"multilabel"}),
+        files=("annotations", "edges", "names"),
+    ),
+    "flags": Recipe(flags, FlagsArguments, frozenset({"multilabel"})),
+    "count": Recipe(count, CountArguments, frozenset({"regression"})),
+    "pairs": Recipe(pairs, PairsArguments, frozenset({"binary"})),
+    "association": Recipe(association, AssociationArguments, frozenset({"regression"})),
+    "co_membership": Recipe(
+        co_membership,
+        CoMembershipArguments,
+        frozenset({"binary"}),
+        files=("annotations", "edges"),
+    ),
+}
+
+
+def build(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
+    """Build a task from the raw tables of its sources.
+
+    Args:
+        tables: File id (`hpa.proteinatlas`) to its raw rows, all columns strings.
+        task: The declaration.
+        resolvers: Entity type to its resolver.
+
+    Raises:
+        DegenerateTask: The sources lack what the task needs, or leave no row.
+    """
+    return RECIPES[task.recipe].build(tables, task, resolvers)
+
+
+def check_arguments(task: Task) -> list[str]:
+    """Say what is wrong with a task's recipe and arguments; empty when nothing is."""
+    recipe = RECIPES[task.recipe]
+    mistakes: list[str] = []
+    if task.kind not in recipe.kinds:
+        kinds = ", ".join(sorted(recipe.kinds))
+        mistakes.append(f"recipe {task.recipe!r} builds {kinds} tasks, not {task.kind}")
+    if recipe.files and len(task.source) != len(recipe.files):
+        mistakes.append(
+            f"recipe {task.recipe!r} reads {len(recipe.files)} source files "
+            f"({', '.join(recipe.files)}), the task has {len(task.source)}"
+        )
+    mistakes.extend(validate(recipe.arguments, task.arguments, "with")[1])
+    return mistakes

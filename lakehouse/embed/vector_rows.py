@@ -1,0 +1,81 @@
+"""Converts vectors to rows of silver.embeddings, and entities to the input of a loader."""
+
+import datetime as dt
+
+import polars as pl
+
+from genebench.digest import digest_vectors
+from genebench.encoders.loader import LoaderInput, Vectors
+from lakehouse.embed.pending import WHO, PendingEmbedding, oracle_labels
+from lakehouse.embed.stored_vectors import read_vectors
+from lakehouse.tables.delta import Delta
+from lakehouse.tables.vectors import to_vectors
+
+
+def loader_input(delta: Delta, material: PendingEmbedding, chunk: pl.DataFrame) -> LoaderInput:
+    """What the encoder may read of a chunk of entities of one type."""
+    entity_type = chunk["entity_type"][0]
+    encoder = material.encoder
+    xrefs = labels = None
+    known_ids: list[str] = []
+    if encoder.reads == "identifiers":
+        of_type = pl.col("entity_type") == entity_type
+        xrefs = delta.scan("silver.xrefs").filter(of_type).collect()
+        entities = delta.scan("silver.entities").filter(of_type).select("entity_id").collect()
+        known_ids = entities["entity_id"].to_list()
+    if encoder.reads == "labels":
+        labels = oracle_labels(delta).filter(pl.col("entity_type") == entity_type)
+    return LoaderInput(
+        entity_type,
+        chunk["entity_id"].to_list(),
+        [tuple(contents) for contents in chunk["contents"].to_list()],
+        xrefs,
+        lambda encoder_id: read_vectors(delta, encoder_id, entity_type),
+        labels,
+        known_ids,
+    )
+
+
+def embedding_rows(
+    material: PendingEmbedding, chunk: pl.DataFrame, vectors: Vectors, run_id: str
+) -> pl.DataFrame:
+    """Vectors as rows of `silver.embeddings`; entities without one (tables) have no row."""
+    entity_type = chunk["entity_type"][0]
+    digests = dict(chunk.select("entity_id", "input_digest").iter_rows())
+    kept = [i for i, entity_id in enumerate(vectors.entity_ids) if entity_id in digests]
+    matrix = vectors.matrix[kept] if len(kept) < len(vectors.entity_ids) else vectors.matrix
+    ids = [vectors.entity_ids[i] for i in kept]
+    return pl.DataFrame(
+        {
+            "entity_id": ids,
+            "input_digest": [digests[entity_id] for entity_id in ids],
+            "vector_digest": digest_vectors(matrix),
+            "n_parts": vectors.n_parts[kept],
+        },
+        schema_overrides={"entity_id": pl.String, "input_digest": pl.String},
+    ).select(
+        pl.lit(material.encoder.id).alias("encoder_id"),
+        pl.lit(material.encoder_digest).alias("encoder_digest"),
+        pl.lit(entity_type).alias("entity_type"),
+        "entity_id",
+        to_vectors(matrix),
+        pl.lit(matrix.shape[1]).cast(pl.Int32).alias("dimension"),
+        "vector_digest",
+        "input_digest",
+        "n_parts",
+        pl.lit(run_id).alias("run_id"),
+        pl.lit(dt.datetime.now(dt.UTC)).alias("embedded_at"),
+    )
+
+
+def kept_rows(delta: Delta, material: PendingEmbedding) -> pl.DataFrame:
+    """The stored rows that are still good, to replace the partition with."""
+    return (
+        delta.scan("silver.embeddings")
+        .filter(
+            (pl.col("encoder_id") == material.encoder.id)
+            & (pl.col("encoder_digest") == material.encoder_digest)
+        )
+        .collect()
+        .join(material.wanted, on=[*WHO, "input_digest"], how="semi")
+    )

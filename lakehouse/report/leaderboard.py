@@ -1,0 +1,88 @@
+"""The leaderboard of a release, computed from its scores."""
+
+import polars as pl
+
+from genebench.errors import LakeError
+from genebench.evaluation.metrics import METRICS
+from genebench.evaluation.statistics.means import OVERALL, rank_encoders, task_means, weigh_tasks
+from genebench.tasks.declaration import is_subtask
+from lakehouse.score.scores import read_release, read_scores
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.names import hint, require_known
+from lakehouse.tables.time_travel import Tables
+
+
+def leaderboard_rows(lake: Tables, release: str) -> pl.DataFrame:
+    """Rows of `gold.leaderboard` of a release, from its leaf tasks; sub-tasks are left out.
+
+    Raises:
+        LakeError: The release does not exist.
+    """
+    items = read_release(lake, release)
+    leaves = items.filter(~is_subtask())
+    scores = read_scores(lake, release=release).filter(pl.col("label") == "")
+    mine = scores.join(leaves.lazy(), on="task_id", how="semi").collect()
+    # Sums of floats depend on their order; equal scores give equal rows.
+    means = task_means(mine.sort("evaluation_key", "metric", "fold"))
+    ranked = rank_encoders(leaves.join(weigh_tasks(items), on="task_id"), means)
+    schema = table("gold.leaderboard").schema
+    return ranked.select(
+        [
+            (pl.lit(release).alias(name) if name == "release_id" else pl.col(name)).cast(dtype)
+            for name, dtype in schema.items()
+        ]
+    ).sort("protocol_id", "probe_id", "metric", "scope", "rank", "encoder_id")
+
+
+def stored_leaderboard(lake: Tables, release: str = "current") -> pl.DataFrame:
+    """A release's rows of `gold.leaderboard`, in long form and in order."""
+    rows = lake.table("gold.leaderboard").filter(pl.col("release_id") == release)
+    return rows.sort("protocol_id", "probe_id", "metric", "scope", "rank", "encoder_id").collect()
+
+
+def read_leaderboard(
+    lake: Tables, release: str = "current", by: str = "family", metric: str = "roc_auc"
+) -> pl.DataFrame:
+    """Encoders by their mean score, best first.
+
+    Args:
+        lake: The tables.
+        release: The release.
+        by: `family` for a column each and the overall mean; `task` for a column a task, in the
+            order of the encoders' means over the tasks that each was scored on.
+        metric: The metric that is averaged.
+
+    Returns:
+        encoder_id, modality (`control` marks a known result), probe_id and one f64 column for
+        each family or task, in the metric's unit; null where nothing was scored.
+
+    Raises:
+        LakeError: The release has no leaderboard, or none by this metric.
+    """
+    require_known(metric, METRICS, "metric")
+    if by == "task":
+        scores = read_scores(lake, release=release, metric=metric, label="")
+        encoder = ["encoder_id", "modality", "probe_id"]
+        wide = task_means(scores.collect()).pivot(on="task_id", index=encoder, values="mean")
+        return wide.sort(
+            pl.mean_horizontal(pl.exclude(encoder)),
+            "encoder_id",
+            "probe_id",
+            descending=[METRICS[metric].is_greater_better, False, False],
+        )
+    if by != "family":
+        raise LakeError(f"by={by!r}: choose family or task{hint(by, ['family', 'task'])}")
+    rows = stored_leaderboard(lake, release)
+    if not rows.height:
+        read_release(lake, release)
+        raise LakeError(f"release {release!r} has no leaderboard yet; run `genebench report`")
+    chosen = rows.filter(pl.col("metric") == metric)
+    if not chosen.height:
+        raise LakeError(
+            f"release {release!r} has no scores by {metric!r}; it has "
+            + ", ".join(rows["metric"].unique().sort())
+        )
+    wide = chosen.sort(pl.col("scope") == OVERALL, "scope").pivot(
+        on="scope", index=["encoder_id", "modality", "probe_id"], values="mean"
+    )
+    return wide.sort(OVERALL, descending=METRICS[metric].is_greater_better)

@@ -1,0 +1,350 @@
+"""The catalogue: every table of the lake, declared once.
+
+The Delta schemas, the base expectations and the README's table are generated from this module.
+Column types are Delta's: `str i8 i32 i64 f32 f64 bool ts` (`ts` is UTC), `?` marks nullable.
+"""
+
+import difflib
+import re
+
+from genebench.errors import LakeError
+from lakehouse.tables.schema import Mode, Table, parse_columns
+
+MODALITIES = ("text", "expression", "dna", "protein", "classical", "control")
+KINDS = ("binary", "multiclass", "multilabel", "regression")
+STATUSES = ("ok", "failed", "not_applicable")
+SEVERITIES = ("critical", "warning")
+VERDICTS = (
+    "solved by a control",
+    "at chance",
+    "encoders differ",
+    "encoders tie",
+    "one encoder",
+    "not compared",
+    "no encoder",
+)
+
+
+def _table(
+    name: str,
+    row: str,
+    key: str,
+    partition: str,
+    mode: Mode,
+    sentence: str,
+    columns: str,
+    vocabularies: dict[str, tuple[str, ...]] | None = None,
+    is_open: bool = False,
+) -> Table:
+    return Table(
+        name=name,
+        row=row,
+        key=tuple(key.split()),
+        partition=tuple(partition.split()),
+        mode=mode,
+        sentence=sentence,
+        columns=parse_columns(columns),
+        vocabularies=vocabularies or {},
+        is_open=is_open,
+    )
+
+
+_DECLARED = (
+    _table(
+        "bronze.snapshots",
+        "one retrieval of one file of one source version",
+        "snapshot_id retrieved_at",
+        "",
+        "append-only",
+        "What was fetched, from where, when, and the hash of its bytes.",
+        "snapshot_id str, source str, version str, file str, url str, sha256 str, size_bytes i64,"
+        "retrieved_at ts, published_on str?, etag str?, license str, is_complete bool,"
+        "is_composite bool, run_id str",
+    ),
+    _table(
+        "silver.entities",
+        "one entity",
+        "entity_type entity_id",
+        "entity_type",
+        "replace partition",
+        "The things that can be embedded, by CURIE, with the names people read.",
+        "entity_type str, entity_id str, symbol str, name str, locus_group str?, snapshot_id str",
+    ),
+    _table(
+        "silver.xrefs",
+        "one outside identifier of an entity",
+        "entity_type namespace identifier entity_id",
+        "entity_type",
+        "replace partition",
+        "Every symbol and outside identifier, and the entity it leads to.",
+        "entity_type str, namespace str, identifier str, entity_id str, status str,"
+        "is_ambiguous bool, snapshot_id str",
+        {"status": ("approved", "previous", "alias")},
+    ),
+    _table(
+        "silver.inputs",
+        "one text or sequence of an entity",
+        "entity_type entity_id modality field part",
+        "modality",
+        "replace partition",
+        "What an encoder may read of an entity: text fields, DNA, proteins.",
+        "entity_type str, entity_id str, modality str, field str, part i32, content str,"
+        "n_chars i32, input_digest str, snapshot_id str",
+        {"modality": ("text", "dna", "protein")},
+    ),
+    _table(
+        "silver.tasks",
+        "one task with its statistics",
+        "task_id",
+        "",
+        "replace",
+        "The prediction problems, where they come from and how large they are.",
+        "task_id str, profile_id str, family str, title str, kind str, entity_types str,"
+        "source str, snapshot_id str, recipe str, parent_task_id str?, label_names list<str>,"
+        "positive str?, n_samples i64, n_entities i64, n_labels i32, label_density f64,"
+        "n_smallest_class i64?, counts str, label_digest str, description str, superseded_by str?",
+        {"kind": KINDS},
+    ),
+    _table(
+        "silver.samples",
+        "one entity slot of one sample",
+        "task_id sample_id position",
+        "family",
+        "replace partition",
+        "The rows of every task: one entity, or an ordered pair.",
+        "family str, task_id str, sample_id str, position i8, entity_type str, entity_id str",
+    ),
+    _table(
+        "silver.labels",
+        "one non-zero label of one sample",
+        "task_id sample_id label",
+        "family",
+        "replace partition",
+        "The outcomes of every task, in long form.",
+        "family str, task_id str, sample_id str, label str, value f64",
+    ),
+    _table(
+        "silver.encoders",
+        "one encoder that has embedded",
+        "encoder_id",
+        "encoder_id",
+        "replace partition",
+        "What each encoder is, and whether all of its vectors are there.",
+        "encoder_id str, title str, modality str, is_control bool, encoder_digest str,"
+        "declaration str, wanted_digest str, n_wanted i64, n_entities i64, dimension i32,"
+        "is_complete bool, run_id str, embedded_at ts",
+        {"modality": MODALITIES},
+    ),
+    _table(
+        "silver.embeddings",
+        "one vector",
+        "encoder_id entity_type entity_id",
+        "encoder_id",
+        "replace partition",
+        "The vector of every entity by every encoder, kept as evidence.",
+        "encoder_id str, encoder_digest str, entity_type str, entity_id str, vector list<f32>,"
+        "dimension i32, vector_digest str, input_digest str, n_parts i32, run_id str,"
+        "embedded_at ts",
+    ),
+    _table(
+        "gold.universes",
+        "one entity of a release's universe",
+        "release_id entity_type entity_id",
+        "release_id",
+        "replace partition",
+        "The entities that a release compares encoders on.",
+        "release_id str, entity_type str, entity_id str",
+    ),
+    _table(
+        "gold.releases",
+        "one (task, encoder, probe) and its key",
+        "release_id task_id encoder_id probe_id protocol_id",
+        "release_id",
+        "replace partition",
+        "Named references from tasks, encoders and probes to evaluations.",
+        "release_id str, family str, task_id str, kind str, encoder_id str, modality str,"
+        "probe_id str, protocol_id str, label_digest str, feature_digest str, probe_digest str,"
+        "evaluation_key str, task_group str?",
+        {"kind": KINDS, "modality": MODALITIES},
+    ),
+    _table(
+        "gold.evaluations",
+        "one attempt",
+        "evaluation_key run_id",
+        "family encoder_id",
+        "append-only",
+        "Every evaluation that was tried, with its outcome and the reason of a failure.",
+        "evaluation_key str, family str, task_id str, encoder_id str, probe_id str,"
+        "protocol_id str, status str, reason str?, n_samples i64, n_features i32, n_labels i32,"
+        "solver str?, gradient_norm f64?, seconds f64, revision i32, packages str, run_id str,"
+        "evaluated_at ts",
+        {"status": STATUSES},
+    ),
+    _table(
+        "gold.scores",
+        "one number",
+        "evaluation_key label fold metric",
+        "family encoder_id",
+        "append-only",
+        "Every score of every fold, readable without any other table.",
+        "evaluation_key str, family str, task_id str, kind str, encoder_id str, modality str,"
+        "probe_id str, protocol_id str, label str, metric str, fold i8, value f64, n_train i32,"
+        "n_test i32, run_id str, evaluated_at ts",
+        {"kind": KINDS, "modality": MODALITIES},
+    ),
+    _table(
+        "gold.folds",
+        "one slot of one sample in a task's split",
+        "split_key task_id sample_id position repeat",
+        "family",
+        "append-only",
+        "Which samples were held out together, so that any score can be computed again.",
+        "split_key str, family str, task_id str, sample_id str, position i8, repeat i8, fold i8",
+    ),
+    _table(
+        "gold.predictions",
+        "one held-out output",
+        "evaluation_key sample_id label fold",
+        "family encoder_id",
+        "append-only",
+        "The held-out outputs of chosen evaluations, for curves and scores not thought of yet.",
+        "evaluation_key str, family str, encoder_id str, task_id str, sample_id str, label str,"
+        "fold i8, value f32, truth f32, run_id str",
+    ),
+    _table(
+        "gold.intervals",
+        "one score over all folds, with its interval",
+        "evaluation_key metric",
+        "family encoder_id",
+        "append-only",
+        "Bootstrap intervals of every whole task's scores, and the draws that differences need.",
+        "evaluation_key str, family str, encoder_id str, task_id str, metric str, value f64,"
+        "low f64, high f64, standard_error f64, level f64, n_units i64, replicates list<f32>,"
+        "run_id str",
+    ),
+    _table(
+        "gold.comparisons",
+        "one pair of encoders on one task",
+        "release_id task_id encoder_a encoder_b probe_id protocol_id metric",
+        "release_id",
+        "replace partition",
+        "Differences of encoders on the same rows and folds, with intervals and paired tests.",
+        "release_id str, family str, task_id str, kind str, encoder_a str, encoder_b str,"
+        "probe_id str, protocol_id str, metric str, difference f64, low f64, high f64,"
+        "p_rows f64, p_folds f64, p_adjusted f64, is_established bool",
+        {"kind": KINDS},
+    ),
+    _table(
+        "gold.verdicts",
+        "one task of a release",
+        "release_id task_id probe_id protocol_id metric",
+        "release_id",
+        "replace partition",
+        "What a task can tell: whether a control solves it, and how far noise reaches.",
+        "release_id str, family str, task_id str, kind str, probe_id str, protocol_id str,"
+        "metric str, best_encoder_id str?, best_value f64?, control_id str?, control_value f64?,"
+        "noise f64?, spread f64?, n_pairs i64, n_established i64, solved_by str?, verdict str",
+        {"kind": KINDS, "verdict": VERDICTS},
+    ),
+    _table(
+        "gold.leaderboard",
+        "one encoder in one scope by one metric",
+        "release_id scope encoder_id probe_id protocol_id metric",
+        "release_id",
+        "replace partition",
+        "Means, deviations and ranks of a release.",
+        "release_id str, scope str, encoder_id str, modality str, probe_id str, protocol_id str,"
+        "metric str, mean f64, sd f64, n_tasks i32, n_missing i32, rank i32",
+        {"modality": MODALITIES},
+    ),
+    _table(
+        "gold.foreign_scores",
+        "one number that others published",
+        "release_id task_name label encoder_name probe_name metric statistic fold",
+        "release_id",
+        "replace partition",
+        "Imported results, under their own names; shown and compared, never mixed into ours.",
+        "release_id str, task_name str, label str, task_id str?, encoder_name str,"
+        "encoder_id str?, probe_name str, metric str, statistic str, fold i8, value f64,"
+        "n_samples i64?,"
+        "file_name str, file_digest str, run_id str, imported_at ts",
+        {"statistic": ("fold", "mean", "sd")},
+    ),
+    _table(
+        "audit.validations",
+        "one expectation's outcome",
+        "run_id table_name expectation_id validated_at",
+        "table_name",
+        "append-only",
+        "What was expected of each written frame, and what was found.",
+        "table_name str, expectation_id str, severity str, is_met bool, has_raised bool,"
+        "observed str?, n_unexpected i64?, examples list<str>, run_id str, validated_at ts",
+        {"severity": SEVERITIES},
+    ),
+    _table(
+        "audit.quarantine",
+        "one row of a refused frame",
+        "run_id table_name expectation_id quarantined_at row_number",
+        "table_name",
+        "append-only",
+        "Rows that a critical expectation kept out of their table, as JSON with the reason.",
+        "table_name str, run_id str, expectation_id str, row_number i64, row_json str,"
+        "quarantined_at ts",
+    ),
+)
+
+TABLES: dict[str, Table] = {declared.name: declared for declared in _DECLARED}
+
+_BRONZE = re.compile(r"bronze\.[a-z][a-z0-9]*_[a-z0-9_]+")
+
+
+def bronze_table(source_id: str, file_id: str) -> Table:
+    """The table of one file of a source: its own columns as strings, as delivered.
+
+    >>> bronze_table("hpa", "proteinatlas").name
+    'bronze.hpa_proteinatlas'
+    """
+    return _bronze(f"bronze.{source_id}_{file_id}")
+
+
+def _bronze(name: str) -> Table:
+    return _table(
+        name,
+        "one row as delivered",
+        "snapshot_id row_number",
+        "snapshot_id",
+        "replace partition",
+        "One file of a source: its own columns, all strings.",
+        "row_number i64, snapshot_id str",
+        is_open=True,
+    )
+
+
+def table(name: str) -> Table:
+    """The declaration of a table by its name, `layer.noun`.
+
+    Raises:
+        LakeError: No table has this name; suggests the nearest.
+    """
+    if name in TABLES:
+        return TABLES[name]
+    if _BRONZE.fullmatch(name) and not difflib.get_close_matches(name, TABLES, cutoff=0.9):
+        return _bronze(name)
+    near = difflib.get_close_matches(name, TABLES, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}?" if near else f"tables: {', '.join(TABLES)}"
+    raise LakeError(f"no table {name!r}; {hint}")
+
+
+def render_tables() -> str:
+    """The README's table of tables, in Markdown."""
+    lines = ["| table | one row is | key | partition | mode |", "|---|---|---|---|---|"]
+    for declared in (
+        TABLES["bronze.snapshots"],
+        _bronze("bronze.{source}_{file}"),
+        *(declared for declared in _DECLARED if declared.name != "bronze.snapshots"),
+    ):
+        lines.append(
+            f"| `{declared.name}` | {declared.row} | {', '.join(declared.key)} "
+            f"| {', '.join(declared.partition) or '–'} | {declared.mode} |"
+        )
+    return "\n".join(lines) + "\n"
