@@ -8,49 +8,66 @@ GPU ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup run up down test check lint bench clean
+.PHONY: help setup run up down test test-fast soak screenshot check lint bench clean
 
-help: ## show this help
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+help: ## list these targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-setup: $(VENV)/.installed ## make .venv with the genebench command in it
+setup: $(VENV)/.installed ## install genebench and its dependencies into .venv
+
+# pip and the build backend write to $(LOG), which is printed only when pip fails.
+LOG := $(VENV)/setup.log
+PIP_INSTALL := $(BIN)/python -m pip install --quiet
 
 $(VENV)/.installed: pyproject.toml constraints.txt
-	$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
-	  || { echo "genebench needs Python 3.11, 3.12 or 3.13; name one with PYTHON=python3.12"; exit 1; }
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] < (3, 14))' \
+	  || { echo "genebench needs Python 3.11, 3.12 or 3.13; choose one: make setup PYTHON=python3.12"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+	@echo "installing genebench and its dependencies into $(VENV) (a few minutes; log: $(LOG))"
+	@$(PIP_INSTALL) --upgrade pip > $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 ifeq ($(GPU),)
-	$(BIN)/python -m pip install --quiet --no-deps --index-url $(TORCH_CPU_INDEX) --timeout 5 --retries 0 $(TORCH) \
-	  || $(BIN)/python -m pip install --quiet --no-deps $(TORCH)
+	@$(PIP_INSTALL) --no-deps --index-url $(TORCH_CPU_INDEX) --timeout 5 --retries 0 $(TORCH) >> $(LOG) 2>&1 \
+	  || $(PIP_INSTALL) --no-deps $(TORCH) >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 endif
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]' >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@touch $@
 
-run: setup ## run the benchmark on the facts that genebench carries, and print the leaderboard
+run: setup ## run the benchmark on the data that ship with genebench; print the leaderboard
 	$(BIN)/genebench benchmark
 
-up: setup ## start a Prefect server with its UI, deployments and workers; prints the address
+up: setup ## start a Prefect server with its UI, deployments and workers; print its address
 	$(BIN)/genebench up
 
-down: setup ## stop what `make up` started
+down: setup ## stop the server and the workers that `make up` started
 	$(BIN)/genebench down
 
-test: setup ## run all tests
-	$(BIN)/python -m pytest
+# Many tests wait for a server or another process, so three workers keep two cores busy.
+PYTEST := $(BIN)/python -m pytest -n 3
 
-check: setup ## format, lint, types and import contracts
+test: setup ## run the tests
+	$(PYTEST) -m "not soak"
+
+test-fast: setup ## run the tests that need neither Prefect nor a browser
+	$(PYTEST) -m "not soak and not prefect and not browser"
+
+soak: setup ## run the long tests: kills, real data, large simulations
+	$(BIN)/python -m pytest -m soak
+
+check: setup ## check formatting, lint rules, types and import contracts
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-lint: setup ## format and mend what can be mended
+lint: setup ## format the code and apply automatic lint fixes
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## measure, side by side with the alternatives; writes benchmarks/results.json
+screenshot: setup ## take the picture of the report page that README shows (needs chromium and `make run`)
+	$(BIN)/python docs/screenshot.py
+
+bench: setup ## run the benchmarks against scikit-learn; write benchmarks/results.json
 	$(BIN)/python -m benchmarks
 
-clean: ## remove the environment, the lake and all caches
+clean: ## delete the environment, the lake, the report and all caches
 	rm -rf $(VENV) lake report .prefect .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache test-output

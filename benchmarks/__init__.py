@@ -1,5 +1,5 @@
-"""Measurements of the probe engine, side by side with scikit-learn on the same rows.
+"""Benchmarks: time, memory and accuracy of genebench, compared with scikit-learn and others.
 
-`python -m benchmarks` prints tables and writes `benchmarks/results.json`. Each case runs in a
-process of its own, so that its peak memory is its own too.
+`python -m benchmarks` prints tables and writes `benchmarks/results.json`. Each case runs in its own
+process, so that peak memory is measured per case.
 """

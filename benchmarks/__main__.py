@@ -1,12 +1,12 @@
-"""`python -m benchmarks`: run cases, print a table, keep the results.
+"""Benchmarks the linear engine: runs cases, prints a table and saves the results.
 
 Usage:
-    python -m benchmarks                 every case against every baseline
-    python -m benchmarks --quick         small shapes, in a minute
-    python -m benchmarks --suite 1024    the whole suite at a width, both protocols
+    python -m benchmarks                 all cases with all baselines
+    python -m benchmarks --quick         small cases, in a minute
+    python -m benchmarks --suite 1024    all tasks of the paper at one width, both protocols
 
-Modules of their own beside it: curate, encoders, orchestration, published, queries, road,
-uncertainty, vectors.
+Other benchmarks are run as `python -m benchmarks.NAME`: curate, encoders, orchestration, published,
+queries, road, uncertainty, vectors.
 """
 
 import argparse
@@ -28,7 +28,7 @@ SHOWN = ("ours_s", "baseline_s", "ratio", "floor", "metric_difference", "share_o
 
 
 def _run_apart(arguments: list[str]) -> list[dict[str, Any]]:
-    """Run one case in a process of its own."""
+    """Run one case in a new process."""
     command = [sys.executable, "-m", "benchmarks", *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     rows: list[dict[str, Any]] = json.loads(done.stdout.splitlines()[-1])
@@ -36,7 +36,7 @@ def _run_apart(arguments: list[str]) -> list[dict[str, Any]]:
 
 
 def keep(rows: list[dict[str, Any]]) -> None:
-    """Write results and the processor, replacing those of the same name and case."""
+    """Save results with the processor's name; replaces results of the same name and case."""
     old = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
     fresh = {(row["name"], row["case"]) for row in rows}
     kept = [row for row in old if (row["name"], row["case"]) not in fresh]
@@ -46,7 +46,7 @@ def keep(rows: list[dict[str, Any]]) -> None:
 
 
 def _processor() -> str:
-    """The name that the processor gives itself; empty where the system does not tell."""
+    """Model name of the processor; empty where /proc/cpuinfo has none."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
     return next((line.partition(": ")[2] for line in lines if line.startswith("model name")), "")
@@ -62,14 +62,26 @@ def show(rows: list[dict[str, Any]]) -> None:
 
 
 def main() -> None:
-    """Parse the command line and run what it asks for."""
+    """Parse the command line and run the benchmark."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="small shapes, results not kept")
-    parser.add_argument("--case", type=int, help="run one case here and print it as JSON")
-    parser.add_argument("--baselines", default="default,tight,cholesky", help="which to run")
-    parser.add_argument("--only", default="", help="cases whose name holds this text")
-    parser.add_argument("--suite", type=int, choices=sorted(FLOORS), help="width of the suite")
-    parser.add_argument("--protocols", default="paper,standard", help="protocols of the suite")
+    parser.add_argument(
+        "--quick", action="store_true", help="run small cases, without saving results"
+    )
+    parser.add_argument(
+        "--case", type=int, help="run one case, by number, in this process and print JSON"
+    )
+    parser.add_argument(
+        "--baselines",
+        default="default,tight,cholesky",
+        help="baselines to run, separated by commas",
+    )
+    parser.add_argument("--only", default="", help="run only cases whose name contains this text")
+    parser.add_argument(
+        "--suite", type=int, choices=sorted(FLOORS), help="run all tasks of the paper at this width"
+    )
+    parser.add_argument(
+        "--protocols", default="paper,standard", help="protocols of the suite, separated by commas"
+    )
     parser.add_argument("--apart", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     cases = QUICK if given.quick else CASES

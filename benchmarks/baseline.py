@@ -1,7 +1,7 @@
-"""scikit-learn at its best on this machine: float32, one BLAS thread a process, a process a core.
+"""scikit-learn baseline in its fastest setup: float32, one process per core, one BLAS thread each.
 
-With two BLAS threads in one process it runs several times slower, and a handicapped baseline is a
-lie. Where all fits would take hours, a sample of them is run, and its time scaled up.
+Two BLAS threads in one process are several times slower, which would be an unfair comparison. Where
+all fits would take hours, a sample of them is timed and the time is scaled up.
 """
 
 import os

@@ -1,8 +1,8 @@
-"""How long the paper's tables take: ingest of the largest source file, and the whole of curate.
+"""Benchmarks curate on the paper's sources: ingest of the largest file, and the whole step.
 
-Both run on the real source files, in a new lake, without a Prefect server: what is measured is
-reading, checking and writing. CPU seconds are shown beside wall seconds, because other work on
-the machine moves the latter. The targets are for two cores.
+Runs on the real source files, in a new lake, without a Prefect server, so it measures reading,
+checking and writing. Reports wall and CPU seconds, because other load changes wall time. The
+targets are for two cores.
 
     python -m benchmarks.curate
 """
@@ -26,7 +26,7 @@ TARGET_GB = 4.0
 def measure(name: str, case: str, step: Callable[[], str]) -> dict[str, Any]:
     """Run a step once: wall and CPU seconds, and the most memory the process has held so far."""
     cpu, wall = time.process_time(), time.perf_counter()
-    words = step()
+    outcome = step()
     row = {
         "name": name,
         "case": case,
@@ -36,7 +36,7 @@ def measure(name: str, case: str, step: Callable[[], str]) -> dict[str, Any]:
         "peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6, 2),
         "target_gb": TARGET_GB,
         "load": round(os.getloadavg()[0], 1),
-        "what": words,
+        "what": outcome,
     }
     print(json.dumps(row))
     return row
@@ -76,7 +76,9 @@ def run(version: str) -> list[dict[str, Any]]:
 def main() -> None:
     """Measure in a lake of its own, and keep the results."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.curate", description=__doc__)
-    parser.add_argument("--version", default="23.0-composite", help="of the Human Protein Atlas")
+    parser.add_argument(
+        "--version", default="23.0-composite", help="version of the Human Protein Atlas"
+    )
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         os.environ |= {"GENEBENCH_LAKE": f"{folder}/lake", "GENEBENCH_SOURCES": str(SHARED)}

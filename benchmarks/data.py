@@ -1,4 +1,4 @@
-"""Synthetic embeddings and outcomes that behave like real ones."""
+"""Synthetic embeddings with a power-law spectrum, and outcomes that depend on them."""
 
 from dataclasses import dataclass
 from typing import Any

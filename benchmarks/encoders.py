@@ -1,14 +1,13 @@
-"""Throughput of the encoders against the plain ways of computing the same vectors.
+"""Benchmarks encoder throughput against the reference implementations of the same models.
 
-Every contestant runs in a process of its own, in turn, several rounds in one run, on the same
-texts and proteins; models are loaded and warmed before the clock starts. CPU seconds are shown
-beside wall seconds, because other work on the machine moves the latter. With several threads
-on a busy machine the threads also wait for each other, which counts as CPU time; `--threads 1`
-is the fair comparison there.
+Implementations run in turn, each in its own process, for several rounds on the same texts and
+proteins. Models are loaded and warmed up before timing. Reports wall and CPU seconds, because other
+load changes wall time. On a busy machine threads wait for each other, which counts as CPU time; use
+`--threads 1` there.
 
     python -m benchmarks.encoders --texts 300 --proteins 60 --rounds 3
 
-Where bfloat16 is slow, `--ways float32` leaves it out.
+`--ways float32` skips bfloat16 where it is slow.
 """
 
 import argparse
@@ -27,10 +26,10 @@ import polars as pl
 
 from benchmarks.__main__ import keep
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.files import read_encoder
-from genebench.encoders.inference.batching import batches, useful_share
+from genebench.encoders.encoder_reader import read_encoder
+from genebench.encoders.inference.batching import make_batches, padding_efficiency
 from genebench.encoders.loader import LoaderContext, LoaderInput, load_encoder
-from genebench.encoders.templates import render
+from genebench.encoders.templates import render_template
 from genebench.registry.loading import declarations_folder
 
 SHARED = Path(os.environ.get("GENEBENCH_SHARED", "../shared")) / "data"
@@ -56,7 +55,7 @@ def real_texts(n: int) -> list[str]:
     ).rename({"ncbi_summary": "summary"}).drop_nulls(["symbol", "name", "summary"])  # fmt: skip
     template = read_encoder(DECLARED / "minilm.yaml").templates("gene")[0]
     rows = genes.select("symbol", "name", "summary").sample(n, seed=0).iter_rows(named=True)
-    return [text for row in rows if (text := render(template, row)) is not None]
+    return [text for row in rows if (text := render_template(template, row)) is not None]
 
 
 def real_proteins(n: int) -> list[str]:
@@ -121,10 +120,10 @@ def plain_protein() -> Callable[[list[str]], np.ndarray]:
 
 def fair_state() -> dict:
     """The seeded weights of our network under fair-esm's names."""
-    from genebench.encoders.weights.transformer_models import build_untrained
+    from genebench.encoders.weights.transformer_models import build_untrained_esm2
 
     untrained = declare("protein", "float32")
-    model = build_untrained(untrained, PROTEIN_LAYERS, PROTEIN_HEADS, seed=0)
+    model = build_untrained_esm2(untrained, PROTEIN_LAYERS, PROTEIN_HEADS, seed=0)
     inner = {
         "attention.self.query": "self_attn.q_proj", "attention.self.key": "self_attn.k_proj",
         "attention.self.value": "self_attn.v_proj", "attention.output.dense": "self_attn.out_proj",
@@ -238,11 +237,11 @@ def padding(n_texts: int, n_proteins: int) -> list[dict]:
     return [
         {
             "input": f"{len(own)} {name}",
-            "as they come, by 16": useful_share(
+            "as they come, by 16": padding_efficiency(
                 own, [np.arange(i, min(i + 16, len(own))) for i in range(0, len(own), 16)]
             ),
-            f"budget {CPU_TOKENS} (CPU)": useful_share(own, batches(own, CPU_TOKENS)),
-            f"budget {GPU_TOKENS} (GPU)": useful_share(own, batches(own, GPU_TOKENS)),
+            f"budget {CPU_TOKENS} (CPU)": padding_efficiency(own, make_batches(own, CPU_TOKENS)),
+            f"budget {GPU_TOKENS} (GPU)": padding_efficiency(own, make_batches(own, GPU_TOKENS)),
         }
         for name, own in lengths.items()
     ]

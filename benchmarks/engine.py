@@ -1,4 +1,4 @@
-"""The engine against scikit-learn: time, optimum, memory, and how near the machine's peak."""
+"""Benchmarks the linear engine against scikit-learn: time, optimum, memory, share of peak speed."""
 
 import os
 import resource
@@ -17,7 +17,7 @@ from benchmarks.baseline import SOLVERS, Fitted, count_fits, run_baseline, sampl
 from benchmarks.data import Case, draw_case
 from benchmarks.optimum import fit_by_engine, measure
 from genebench.evaluation.ranks import rank_columns
-from genebench.matmul import quick_products
+from genebench.matmul import fastest_matmul
 from genebench.probes.declaration import TEST, HeldOut, Probe, Problem
 from genebench.probes.linear import solve_problems
 from genebench.probes.linear.solver_settings import SolverSettings
@@ -79,7 +79,7 @@ def measure_peak(dtype: torch.dtype) -> float:
     left, right = torch.ones(4096, 1024, dtype=dtype), torch.ones(1024, 512, dtype=dtype)
     multiply = torch._int_mm if dtype == torch.int8 else torch.matmul
     times = []
-    with quick_products():
+    with fastest_matmul():
         for _ in range(51):
             start = time.perf_counter()
             float(multiply(left, right)[0, 0])

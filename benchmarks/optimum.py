@@ -1,11 +1,11 @@
-"""How near an optimum is: objective and gradient, in float64, in the features as they are."""
+"""Distance of a fit from the optimum: objective and gradient in float64, on unscaled features."""
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from benchmarks.baseline import Fit, Fitted
-from genebench.matmul import quick_products
+from genebench.matmul import fastest_matmul
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import newton
 from genebench.probes.linear.batches import Batch, find_start
@@ -41,7 +41,7 @@ def fit_by_engine(
 ) -> list[Fitted]:
     """The engine's coefficients of some logistic fits on single entities, by its own steps."""
     device = torch.device(settings.device)
-    with quick_products():
+    with fastest_matmul():
         space = Space(vectors, standardise=False, device=device, precision=settings.steering)
         design = space.prepare(torch.from_numpy(problem.rows[:, 0])).design
     targets = problem.targets if problem.targets.ndim == 2 else problem.targets[:, None]
@@ -62,7 +62,7 @@ def fit_by_engine(
         tolerance=settings.tolerance,
         runs=Runs.of((slice(0, design.n_rows),), masks),
     )
-    with quick_products():
+    with fastest_matmul():
         solution = newton.solve(batch, find_start(batch))
     coefficients = design.to_features(solution.coefficients).double().numpy().T
     means = vectors[problem.rows[:, 0]].mean(axis=0, dtype=np.float64)

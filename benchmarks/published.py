@@ -1,7 +1,7 @@
-"""The `paper` protocol on real data, beside the published numbers of the binary tasks.
+"""Compares scores of the `paper` protocol with the published scores of the binary tasks.
 
-`python -m benchmarks.published` needs the folder of source files that GENEBENCH_SHARED names. Fewer
-genes have a summary there (12,758) than the authors had, so sizes differ; both are printed.
+`python -m benchmarks.published` needs the source files in the folder GENEBENCH_SHARED. They have
+summaries of fewer genes (12,758) than the authors had, so task sizes differ; both are printed.
 """
 
 import os
@@ -18,7 +18,7 @@ from rich.table import Table
 
 from benchmarks.engine import load_linear
 from genebench.evaluation.evaluate import evaluate
-from genebench.evaluation.folds import assign_folds, split_of
+from genebench.evaluation.folds import assign_folds, make_split
 from genebench.probes.declaration import Problem
 from genebench.protocols.declaration import positive_class
 
@@ -89,7 +89,7 @@ def compare(shared: Path) -> list[dict[str, Any]]:
             _, positive = positive_class(sorted({*classes.values()}), None, protocol)
             targets = np.array([classes[gene] == positive for gene in genes], dtype=np.uint8)
             entities = np.array(genes)[:, None]
-            split = split_of(assign_folds("binary", genes, entities, targets, protocol))
+            split = make_split(assign_folds("binary", genes, entities, targets, protocol))
             index = np.array([rows[gene] for gene in genes])[:, None]
             problems.append(Problem(task, "binary", index, targets, (positive,), split))
         for evaluation in evaluate(vectors, problems, probe, protocol):

@@ -1,7 +1,7 @@
-"""How fast a large lake answers, and how long its report page takes.
+"""Benchmarks queries and the report page of a lake with two million score rows.
 
-Makes a lake of two million score rows by code alone, asks it what people ask, builds the page, and
-prints times and sizes. Every number in it is drawn from a seeded generator and means nothing.
+Generates a synthetic lake from a seed, runs typical queries, builds the page, and prints times and
+sizes.
 
     python -m benchmarks.queries [--rows 2000000] [--lake FOLDER] [--page FOLDER]
 """

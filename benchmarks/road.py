@@ -1,9 +1,9 @@
-"""The scoring of a lake by the engine and by scikit-learn: the same rows, labels and folds.
+"""Benchmarks scoring of a lake against scikit-learn, on the same rows, labels and folds.
 
-The baseline is what one would write: for each label and fold a LogisticRegression, or under a
-protocol that chooses C a StandardScaler and a LogisticRegressionCV over the same path and as many
-inner folds. It runs on some labels and folds of each task, and its time is scaled up. It only fits
-and predicts; ours computes metrics and intervals too.
+The baseline fits a LogisticRegression for each label and fold; under a protocol that chooses C, a
+StandardScaler and a LogisticRegressionCV over the same path and number of inner folds. It runs on a
+sample of labels and folds of each task, and its time is scaled up. It only fits and predicts; our
+time includes metrics and intervals.
 
     python -m benchmarks.road --lake lake --encoder minilm --protocol standard
 """
@@ -22,8 +22,8 @@ from genebench.evaluation.evaluate import evaluate
 from genebench.protocols.declaration import Protocol
 from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
-from lakehouse.score.run import read_matrix
-from lakehouse.score.universes import lay_out
+from lakehouse.score.encoder_evaluation import read_universe_matrix
+from lakehouse.score.plan_inputs import read_plan_inputs
 
 # Fits of each task that the baseline runs.
 SAMPLE = 4
@@ -32,16 +32,16 @@ SAMPLE = 4
 def main() -> None:
     """Time both and keep the result."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--lake", default="lake", help="of a run of `genebench benchmark`")
+    parser.add_argument("--lake", default="lake", help="lake of a run of `genebench benchmark`")
     parser.add_argument("--encoder", default="minilm")
     parser.add_argument("--protocol", default="standard", choices=["paper", "standard"])
     given = parser.parse_args()
     file = declarations_folder("protocols") / f"{given.protocol}.yaml"
     protocol = Protocol.model_validate(yaml.safe_load(file.read_text()))
     delta = open_lake(given.lake).delta
-    layout = lay_out(delta, protocol, "shared", frozenset())
-    universe = next(one for one in layout.universes if given.encoder in one.encoder_ids)
-    vectors = read_matrix(delta, given.encoder, universe.entity_ids)
+    inputs = read_plan_inputs(delta, protocol, "shared", frozenset())
+    universe = next(one for one in inputs.universes if given.encoder in one.encoder_ids)
+    vectors = read_universe_matrix(delta, given.encoder, universe.entity_ids)
     problems = [task.problem(name, protocol) for name, task in universe.prepared.items()]
     probe, _ = load_linear()
     load_before, started = os.getloadavg()[0], time.perf_counter()

@@ -1,4 +1,4 @@
-"""Embeddings with a known area under the curve, and the probes that are fitted on them."""
+"""Simulated embeddings with known ROC AUC, and linear discriminants fitted to them."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The whole suite of the paper: all tasks and sub-tasks for one embedding, metrics and all."""
+"""Benchmarks one embedding on all tasks and sub-tasks of the paper, including metrics."""
 
 import csv
 import os
@@ -16,7 +16,7 @@ import yaml
 from benchmarks.data import draw_signals, draw_vectors, threshold
 from benchmarks.engine import compare_with_peak, count_products, load_linear
 from genebench.evaluation.evaluate import evaluate
-from genebench.evaluation.folds import assign_folds, split_of
+from genebench.evaluation.folds import assign_folds, make_split
 from genebench.probes.declaration import Kind, Probe, Problem
 from genebench.protocols.declaration import Protocol
 from genebench.registry.loading import declarations_folder
@@ -68,7 +68,7 @@ def draw_suite(
         targets, labels = _outcome(rng, kind, signals)
         entities = genes[rows]
         ids = [f"{'|'.join(slots)}#{i}" for i, slots in enumerate(entities)]
-        split = split_of(assign_folds(kind, ids, entities, targets, protocol))
+        split = make_split(assign_folds(kind, ids, entities, targets, protocol))
         problems.append(Problem(f"task_{number}", kind, rows, targets, labels, split))
     return vectors, problems
 

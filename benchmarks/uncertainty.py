@@ -1,8 +1,8 @@
-"""`python -m benchmarks.uncertainty`: how well intervals cover and paired tests keep their level.
+"""Simulates the coverage of intervals and the level of paired tests.
 
-Simulated embeddings with known areas under the curve, a linear discriminant, five folds. Settings
-run from a handful of columns, where fitted probes hardly differ, to as many columns as rows of a
-class, where they do. Rows are kept in `results.json` under the name `uncertainty`.
+Uses simulated embeddings with known ROC AUC, a linear discriminant and five folds. Settings range
+from a few columns, where fitted probes hardly differ, to as many columns as rows of a class.
+`python -m benchmarks.uncertainty` saves rows in `results.json` under the name `uncertainty`.
 """
 
 import argparse
@@ -16,8 +16,8 @@ from rich.table import Table
 
 from benchmarks.__main__ import keep
 from benchmarks.simulations import N_FOLDS, simulate
-from genebench.evaluation.statistics.bootstrap import find_interval, replicate_scores
-from genebench.evaluation.statistics.paired_tests import compare_folds, compare_replicates
+from genebench.evaluation.statistics.bootstrap import confidence_interval, replicate_scores
+from genebench.evaluation.statistics.paired_tests import corrected_t_test, paired_bootstrap_test
 from genebench.protocols.declaration import Protocol
 from genebench.registry.loading import declarations_folder
 
@@ -71,14 +71,14 @@ def measure(n: int, d: int, shift: float, runs: int, seed: int = 0) -> dict[str,
                 ("covers_expected_fixed", expected, fixed),
                 ("covers_expected", expected, whole),
             ):
-                ends = find_interval("roc_auc", found.mean(), replicates)
+                ends = confidence_interval("roc_auc", found.mean(), replicates)
                 hits[name].append(ends.low <= truth <= ends.high)
         (*first, _, left), (*second, _, right) = run
         value = float(left.mean() - right.mean())
         for place, name in enumerate(("level_fixed", "level")):
-            test = compare_replicates(value, first[place], second[place])
+            test = paired_bootstrap_test(value, first[place], second[place])
             hits[name].append(test.p_value < 0.05)
-        hits["level_folds"].append(compare_folds(left - right, 4.0, 1.0).p_value < 0.05)
+        hits["level_folds"].append(corrected_t_test(left - right, 4.0, 1.0).p_value < 0.05)
     return {
         "name": "uncertainty",
         "case": f"{n} rows x {d} columns, shift {shift:g}, {runs} runs",

@@ -1,4 +1,4 @@
-"""An embedding table read into a matrix, beside the same numbers read from a raw .npy file.
+"""Benchmarks reading an embedding table into a matrix, compared with a raw .npy file.
 
 python -m benchmarks.vectors --rows 20000 --width 1024
 """
@@ -15,7 +15,7 @@ import numpy as np
 import polars as pl
 
 from benchmarks.__main__ import keep, show
-from lakehouse.embed.stored_vectors import read_stored
+from lakehouse.embed.stored_vectors import read_stored_matrix
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
@@ -63,7 +63,7 @@ def main() -> None:
         os.sync()
         for _ in range(ROUNDS):
             started = time.perf_counter()
-            rows, found = read_stored(delta, "drawn", "gene")
+            rows, found = read_stored_matrix(delta, "drawn", "gene")
             times["table"].append(time.perf_counter() - started)
             started = time.perf_counter()
             same = np.load(raw)

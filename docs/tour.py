@@ -168,7 +168,7 @@ def _(mo):
 @app.cell
 def _(lake, release):
     from lakehouse.report.page.contents import read_contents
-    from lakehouse.report.page.figures import draw_figures
+    from lakehouse.report.page.figures.release_figures import draw_figures
 
     figure = next(draw_figures(read_contents(lake, release)))
     figure.chart

@@ -1,22 +1,30 @@
-"""What must be true of each table before a frame may enter it.
+"""Validates frames with Great Expectations before they are written to a table.
 
-The suites are data (`suites/*.yaml`); what a table's declaration implies is added to them. Great
-Expectations judges, the severity of what it does not pass decides: a critical expectation keeps
-the frame out, a warning is reported.
+A suite of expectations per table is declared in `suites/*.yaml`; expectations on columns, keys and
+vocabularies follow from the table's declaration in `lakehouse.tables.catalogue`. A critical
+expectation that is not met rejects the frame, a warning is logged.
+
+In the order in which data passes them:
+
+- `declared`: the expectations of each table, from the suites and from its declaration
+- `check_context`: a frame and the tables it is compared with, queried in polars
+- `engine`: evaluates expectations with Great Expectations
+- `outcomes`: the validation report: audit rows, error message and Markdown
+- `validation_page`: the latest validations as an HTML page
 """
 
 from collections.abc import Mapping
 
 import polars as pl
 
-from expectations.declared import Expectation, expectations_of, needs_of
-from expectations.engine import Verdict, judge
-from expectations.findings import N_ROWS, Findings
-from expectations.outcomes import N_QUARANTINED, Outcome, Report
+from expectations.check_context import N_ROWS, CheckContext
+from expectations.declared import Expectation, expectations_of, related_tables
+from expectations.engine import EngineResult, evaluate_expectations
+from expectations.outcomes import N_QUARANTINED, Outcome, ValidationReport
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.schema import N_EXAMPLES
 
-__all__ = ["Outcome", "Report", "check", "needs_of"]
+__all__ = ["Outcome", "ValidationReport", "check_frame", "related_tables"]
 
 MAX_EXAMPLE_CHARS = 200
 
@@ -26,29 +34,30 @@ def check_frame(
     frame: pl.DataFrame,
     previous: pl.DataFrame | None = None,
     related: Mapping[str, pl.DataFrame] | None = None,
-) -> Report:
-    """Check a frame against everything that is expected of its table.
+) -> ValidationReport:
+    """Check a frame against all expectations of its table.
 
     Args:
         table_name: A declared table, or a bronze table.
-        frame: The rows to be written: a table, a partition, or rows to append.
-        previous: The rows that they replace; without them drift is not looked for.
-        related: The tables that `needs_of(table_name)` names, as they will be after this write.
+        frame: The rows to be written: a whole table, a partition, or rows to append.
+        previous: The rows that they replace; without them, expectations on drift are skipped.
+        related: The tables that `related_tables(table_name)` lists, as they will be after this
+            write; expectations that need a table not given are skipped.
 
     Returns:
-        One outcome for each expectation; what lacks a table to compare is listed as skipped.
+        A report with one outcome for each expectation, and the ids of those that were skipped.
 
     Raises:
-        LakeError: No such table.
-        RegistryError: A suite is wrong.
+        LakeError: There is no such table.
+        RegistryError: A suite contains mistakes.
 
-    >>> check("gold.universes", table("gold.universes").empty()).is_met
+    >>> check_frame("gold.universes", table("gold.universes").empty()).is_met
     True
     """
-    findings = Findings(table(table_name), frame, previous, related or {})
+    context = CheckContext(table(table_name), frame, previous, related or {})
     chosen, skipped = {}, []
     for expectation in expectations_of(table_name):
-        if set(expectation.needs) <= findings.given:
+        if set(expectation.needs) <= context.available:
             chosen[expectation.id] = expectation
         else:
             skipped.append(expectation.id)
@@ -58,45 +67,45 @@ def check_frame(
     for id_, expectation in chosen.items():
         try:
             if expectation.rows is None:
-                values[id_] = findings.find_values(expectation)
+                values[id_] = context.find_values(expectation)
             else:
-                found[id_] = findings.find_rows(expectation.rows)
+                found[id_] = context.find_rows(expectation.rows)
                 values[id_] = pl.Series([count_rows(found[id_])])
         except pl.exceptions.PolarsError as error:
             errors[id_] = str(error).partition("\n")[0]
-    verdicts = judge(chosen, values)
+    results = evaluate_expectations(chosen, values)
     outcomes = []
     for id_, expectation in chosen.items():
-        verdict = verdicts.get(id_) or Verdict(False, errors.get(id_, "no verdict"))
+        result = results.get(id_) or EngineResult(False, errors.get(id_, "no result"))
         rows = found.get(id_, pl.DataFrame())
-        if expectation.rows is None and verdict.unexpected:
+        if expectation.rows is None and result.unexpected:
             try:
-                rows = findings.find_rows_with(expectation, verdict.unexpected)
+                rows = context.find_rows_with(expectation, result.unexpected)
             except pl.exceptions.PolarsError as error:
-                verdict = Verdict(False, str(error).partition("\n")[0])
-        outcomes.append(_outcome(expectation, verdict, rows, frame.height))
-    return Report(table_name, frame.height, tuple(outcomes), tuple(skipped))
+                result = EngineResult(False, str(error).partition("\n")[0])
+        outcomes.append(_outcome(expectation, result, rows, frame.height))
+    return ValidationReport(table_name, frame.height, tuple(outcomes), tuple(skipped))
 
 
 def count_rows(found: pl.DataFrame) -> int:
-    """How many rows a query stands for: the sum of `n_rows` where it gives one."""
+    """Count the rows that a query found; a column `n_rows` counts several for each row."""
     return int(found[N_ROWS].sum()) if N_ROWS in found.columns else found.height
 
 
 def _outcome(
-    expectation: Expectation, verdict: Verdict, rows: pl.DataFrame, n_rows: int
+    expectation: Expectation, result: EngineResult, rows: pl.DataFrame, n_rows: int
 ) -> Outcome:
-    n_unexpected = None if verdict.error else count_rows(rows)
-    observed = verdict.error or f"{n_unexpected} of {n_rows} rows"
+    n_unexpected = None if result.error else count_rows(rows)
+    observed = result.error or f"{n_unexpected} of {n_rows} rows"
     shown = rows
-    if expectation.column and not verdict.error and rows.width:
+    if expectation.column and not result.error and rows.width:
         shown = rows.select(expectation.column).unique(maintain_order=True)
     return Outcome(
         expectation_id=expectation.id,
         severity=expectation.severity,
         because=expectation.because,
-        is_met=verdict.is_met,
-        has_raised=verdict.error is not None,
+        is_met=result.is_met,
+        has_raised=result.error is not None,
         observed=observed,
         n_unexpected=n_unexpected,
         examples=tuple(_show(row) for row in shown.head(N_EXAMPLES).iter_rows()),

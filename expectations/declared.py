@@ -1,4 +1,4 @@
-"""What is expected of each table: the suites' entries, and those that its declaration implies."""
+"""The expectations of each table: read from its suite, and derived from its declaration."""
 
 from functools import cache
 from pathlib import Path
@@ -19,24 +19,28 @@ ROUNDING = 1e-9
 
 
 class Expectation(BaseModel):
-    """One thing that must be true of a table.
+    """An expectation on a table: one entry of a suite.
 
-    Either of a column: an expectation of Great Expectations by its name, of the values that are
-    not null, where a condition holds. Or of rows: a query that finds the rows that should not be.
-    A query reads `frame` (the rows to be written), `columns` and `vectors` (facts on them),
-    `previous` and `previous_columns` (what they replace) and the tables it `needs`, whose names
-    have `_` for the dot. Rows that it finds count once, or as often as their column `n_rows` says.
+    An expectation on a column (`column`, `expect`) is one of Great Expectations. It applies to the
+    values that are not null, in the rows that satisfy `where`.
+
+    An expectation on rows (`rows`) is an SQL query that selects the rows that violate it. The query
+    can read `frame` (the rows to be written), `columns` and `vectors` (statistics of them, see
+    `expectations.check_context`), `previous` and `previous_columns` (the rows that they replace)
+    and the tables in `needs`, with `_` instead of the dot. Each row found counts once, or as many
+    times as its column `n_rows` says.
 
     Attributes:
-        id: Its name within the table.
-        severity: A critical one keeps the frame out of the table; a warning is reported.
-        because: What goes wrong where it is not met.
+        id: Id, unique within the table.
+        severity: `critical` rejects the frame, `warning` is logged.
+        because: Why the expectation must hold, or what goes wrong if it does not.
         column: The column.
         expect: `expect_column_values_to_…`.
         with: Arguments of the expectation.
-        where: An SQL condition on the rows.
-        rows: The SQL query.
-        needs: Tables that the query reads, `previous` among them; without one it is not checked.
+        where: SQL condition that selects the rows to check.
+        rows: SQL query for violating rows.
+        needs: Tables that the query reads besides the frame, among them `previous`. If one is not
+            given, the expectation is skipped.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,10 +67,13 @@ class Expectation(BaseModel):
 
 @cache
 def read_suites(folder: Path = SUITES) -> dict[str, tuple[Expectation, ...]]:
-    """Read all suites: expectations by table.
+    """Read all suites.
+
+    Returns:
+        Table name to its expectations.
 
     Raises:
-        RegistryError: An entry is wrong; all mistakes are listed.
+        RegistryError: Suites contain mistakes; all are listed.
     """
     suites: dict[str, tuple[Expectation, ...]] = {}
     mistakes: list[str] = []
@@ -97,41 +104,41 @@ def read_suites(folder: Path = SUITES) -> dict[str, tuple[Expectation, ...]]:
 
 
 def expectations_of(name: str) -> tuple[Expectation, ...]:
-    """All expectations of a table: implied by its declaration first, then those of its suite.
+    """List the expectations of a table: those that its declaration implies, then its suite.
 
     Raises:
-        LakeError: No such table.
-        RegistryError: A suite is wrong.
+        LakeError: There is no such table.
+        RegistryError: A suite contains mistakes.
     """
     declared = table(name)
     suites = read_suites()
-    own = suites.get(BRONZE_FILES if declared.is_open else name, ())
+    own = suites.get(BRONZE_FILES if declared.allows_extra_columns else name, ())
     return (*implied_expectations(declared), *own)
 
 
-def needs_of(name: str) -> tuple[str, ...]:
-    """The tables that the expectations of a table read beside it, `previous` left out."""
+def related_tables(name: str) -> tuple[str, ...]:
+    """List the other tables that the expectations of a table read, without `previous`."""
     needed = {one for expectation in expectations_of(name) for one in expectation.needs}
     return tuple(sorted(needed - {PREVIOUS}))
 
 
 def implied_expectations(declared: Table) -> tuple[Expectation, ...]:
-    """What the declaration of a table in `lakehouse.tables.catalogue` says by itself."""
+    """Derive expectations from the declaration of a table in `lakehouse.tables.catalogue`."""
     key = ", ".join(declared.key)
     found = [
         _critical(
             "columns_are_as_declared",
-            "the table holds these columns of these types and no others",
+            "readers rely on the declared columns and types; no others are allowed",
             rows="SELECT name, declared, delivered FROM columns WHERE NOT is_fitting",
         ),
         _critical(
             "values_are_present",
-            "only columns marked nullable may lack a value",
+            "only columns declared nullable may contain nulls",
             rows="SELECT name, n_null AS n_rows FROM columns WHERE NOT is_nullable AND n_null > 0",
         ),
         _critical(
             "key_is_unique",
-            f"({key}) names one row",
+            f"({key}) is the key of the table and identifies one row",
             rows=f"SELECT {key}, COUNT(*) AS n_rows FROM frame "  # noqa: S608 (our own names)
             f"GROUP BY {key} HAVING COUNT(*) > 1",
         ),
@@ -140,7 +147,7 @@ def implied_expectations(declared: Table) -> tuple[Expectation, ...]:
         found.append(
             _critical(
                 "numbers_are_finite",
-                "a number that could not be computed is a row with a reason, never NaN",
+                "a number that cannot be computed is recorded as a row with a reason, not as NaN",
                 rows="SELECT name, n_unreal AS n_rows FROM columns WHERE n_unreal > 0",
             )
         )
@@ -151,7 +158,7 @@ def implied_expectations(declared: Table) -> tuple[Expectation, ...]:
         found.append(
             _critical(
                 f"{column}_is_known",
-                "the column draws from a closed set of words",
+                "the column has a closed vocabulary",
                 column=column,
                 expect="expect_column_values_to_be_in_set",
                 arguments={"value_set": list(words)},
@@ -171,7 +178,7 @@ def _in_range(metric_id: str, column: str) -> Expectation:
     }
     return _critical(
         f"{metric_id}_is_in_range",
-        f"{metric.title} cannot be elsewhere",
+        f"{metric.title} cannot lie outside this range",
         column=column,
         where=f"metric = '{metric_id}'",
         expect="expect_column_values_to_be_between",

@@ -1,8 +1,7 @@
-"""Polars, then pandas, then Great Expectations; the only module that imports the last two.
+"""Evaluates expectations with Great Expectations; the only module that imports it and pandas.
 
-Great Expectations hashes every row of a batch, 1.5 s for 800,000 of them, so it is given what
-decides and no more: for a column its distinct values, for a query the number of rows it found.
-Nothing here knows any table.
+Great Expectations hashes every row of a batch, which takes 1.5 s for 800,000 rows. It therefore
+gets only the distinct values of a column, or the number of rows that a query found.
 """
 
 import logging
@@ -20,13 +19,13 @@ _LOCK = threading.Lock()
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What Great Expectations says.
+class EngineResult:
+    """The result of one expectation.
 
-    Args:
+    Attributes:
         is_met: Whether the expectation holds.
-        error: Why it could not be computed, if so.
-        unexpected: The values that break it.
+        error: The error message if it could not be evaluated, else None.
+        unexpected: The values that violate it.
     """
 
     is_met: bool
@@ -34,30 +33,32 @@ class Verdict:
     unexpected: tuple[Any, ...] = ()
 
 
-def judge(
+def evaluate_expectations(
     expectations: Mapping[str, Expectation], values: Mapping[str, pl.Series]
-) -> dict[str, Verdict]:
-    """Let Great Expectations decide on all expectations of a table in one batch.
+) -> dict[str, EngineResult]:
+    """Evaluate all expectations of a table in one batch.
 
     Args:
-        expectations: By id; of a column, or of the number of rows that a query found.
-        values: By the same id: the distinct values of the column, or that number.
+        expectations: Id to expectation.
+        values: Id to the distinct values of the expectation's column, or to a single value, the
+            number of rows that its query found.
 
     Returns:
-        A verdict by id, for each expectation whose values are given.
+        Id to result, for each expectation whose values are given.
     """
     import great_expectations as gx
     import great_expectations.expectations as gxe
 
-    # Without values there is no fault; a judgement costs 12 ms, and most metrics do not occur.
+    # An expectation on no values is met. Evaluating one takes 12 ms, and most metrics do not occur.
     empty = {
-        id_: Verdict(True, None) for id_ in expectations if id_ in values and values[id_].is_empty()
+        id_: EngineResult(True, None)
+        for id_ in expectations
+        if id_ in values and values[id_].is_empty()
     }
     given = {id_: one for id_, one in expectations.items() if id_ in values and id_ not in empty}
     if not given:
         return empty
-    # Columns of different lengths stand side by side, padded with nulls, which all expectations
-    # of values pass over.
+    # Columns of different lengths are padded with nulls, which expectations on values ignore.
     frame = pl.concat(
         [values[id_].rename(id_).to_frame() for id_ in given], how="horizontal_extend"
     ).to_pandas()
@@ -67,31 +68,31 @@ def judge(
         arguments = one.with_ if one.expect else {"min_value": 0, "max_value": 0}
         rule = getattr(gxe, _class_name(kind))
         rules.append(rule(column=id_, severity=one.severity, **arguments))
-    # Its context is one for the process, and not made for threads.
+    # The context is shared by the process and is not thread-safe.
     with _LOCK:
         batch = _batch_definition().get_batch(batch_parameters={"dataframe": frame})
         suite = gx.ExpectationSuite(name="table", expectations=rules)
         found = batch.validate(suite, result_format={"result_format": "COMPLETE"})
     return empty | {
-        result.expectation_config.kwargs["column"]: _verdict(result) for result in found.results
+        result.expectation_config.kwargs["column"]: _to_result(result) for result in found.results
     }
 
 
-def is_known(kind: str) -> bool:
-    """Whether Great Expectations has an expectation of this name."""
+def is_supported(kind: str) -> bool:
+    """Whether Great Expectations has an expectation with this name."""
     import great_expectations.expectations as gxe
 
     return hasattr(gxe, _class_name(kind))
 
 
-def _verdict(result: Any) -> Verdict:
+def _to_result(result: Any) -> EngineResult:
     error = _error(result.exception_info or {})
     unexpected = () if error else tuple(result.result.get("unexpected_list") or ())
-    return Verdict(bool(result.success) and error is None, error, unexpected)
+    return EngineResult(bool(result.success) and error is None, error, unexpected)
 
 
 def _error(info: Mapping[str, Any]) -> str | None:
-    """The message of whatever raised; one entry, or one for each metric that failed."""
+    """Return the message of the first exception; `info` is one entry, or one per failed metric."""
     entries = [info] if "raised_exception" in info else list(info.values())
     for entry in entries:
         if entry.get("raised_exception"):
@@ -105,7 +106,7 @@ def _class_name(kind: str) -> str:
 
 @cache
 def _batch_definition() -> Any:
-    """One context for the life of the process: making one costs 0.1 s."""
+    """Create the context and batch definition once per process, because it takes 0.1 s."""
     import great_expectations as gx
     from great_expectations.data_context.types.base import ProgressBarsConfig
 

@@ -1,4 +1,4 @@
-"""What a check found, as rows for the audit tables and as text for people."""
+"""The report of a validation: audit rows, error message and Markdown."""
 
 import datetime as dt
 from dataclasses import dataclass, field
@@ -14,18 +14,18 @@ N_QUARANTINED = 1000
 
 @dataclass(frozen=True)
 class Outcome:
-    """What came of one expectation.
+    """The outcome of one expectation for one frame.
 
-    Args:
-        expectation_id: Its name within the table.
+    Attributes:
+        expectation_id: Id of the expectation, unique within the table.
         severity: `critical` or `warning`.
-        because: What goes wrong where it is not met.
-        is_met: Whether it holds; never where it raised.
-        has_raised: Whether it could not be computed, say because a column is missing.
-        observed: What was seen, in words.
-        n_unexpected: How many rows break it; None where it raised.
-        examples: Some of them, as text.
-        rows: The rows that break it, at most `N_QUARANTINED`.
+        because: Why the expectation must hold.
+        is_met: Whether it holds; False if it raised.
+        has_raised: Whether it could not be evaluated, for example because a column is missing.
+        observed: The number of violating rows, or the error message, as text.
+        n_unexpected: Number of violating rows; None if it raised.
+        examples: Some violating rows or values, as text.
+        rows: The violating rows, at most `N_QUARANTINED`.
     """
 
     expectation_id: str
@@ -40,14 +40,14 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class Report:
-    """All outcomes for one frame.
+class ValidationReport:
+    """The outcomes of all expectations for one frame.
 
-    Args:
-        table_name: The table that the frame is for.
-        n_rows: Its number of rows.
-        outcomes: One for each expectation that was checked.
-        skipped: Expectations that were not, because a table they need was not given.
+    Attributes:
+        table_name: The table that the frame is written to.
+        n_rows: Number of rows of the frame.
+        outcomes: One for each expectation that was evaluated.
+        skipped: Ids of expectations that were skipped, because a table they need was not given.
     """
 
     table_name: str
@@ -57,25 +57,26 @@ class Report:
 
     @property
     def is_met(self) -> bool:
-        """Whether every critical expectation is met: the gate into the table."""
+        """Whether all critical expectations are met, so that the frame may be written."""
         return not any(outcome.severity == "critical" for outcome in self.failures)
 
     @property
     def failures(self) -> tuple[Outcome, ...]:
-        """What is not met, critical first."""
+        """The outcomes that are not met, critical ones first."""
         failed = [outcome for outcome in self.outcomes if not outcome.is_met]
         return tuple(sorted(failed, key=lambda outcome: outcome.severity))
 
     @property
     def raised(self) -> tuple[Outcome, ...]:
-        """What could not be computed."""
+        """The outcomes of expectations that could not be evaluated."""
         return tuple(outcome for outcome in self.outcomes if outcome.has_raised)
 
     def require(self) -> None:
-        """Do nothing where the gate is open.
+        """Raise an error unless all critical expectations are met.
 
         Raises:
-            ExpectationFailed: A critical expectation is not met; names each with examples.
+            ExpectationFailed: A critical expectation is not met. The message lists each with
+                examples.
         """
         if self.is_met:
             return
@@ -86,13 +87,14 @@ class Report:
         ]
         raise ExpectationFailed(
             f"{self.table_name}: {len(lines)} critical expectations are not met; the "
-            f"{self.n_rows} new rows are kept out, the table stays as it was:\n"
+            f"{self.n_rows} new rows were not written, and the table is unchanged:\n"
             + "\n".join(lines)
-            + "\nlook at audit.validations and audit.quarantine, mend the source or its recipe"
+            + "\nThe violating rows are in audit.quarantine, the outcomes in audit.validations "
+            "(`genebench validations`). Correct the source or the task's recipe, then run again"
         )
 
     def to_frame(self, run_id: str) -> pl.DataFrame:
-        """The rows of `audit.validations`."""
+        """Build the rows of `audit.validations`."""
         declared = table("audit.validations")
         now = dt.datetime.now(dt.UTC)
         rows = [
@@ -113,7 +115,7 @@ class Report:
         return conform(declared, pl.DataFrame(rows, schema=declared.schema))
 
     def to_quarantine(self, run_id: str) -> pl.DataFrame:
-        """The rows of `audit.quarantine`: what each unmet critical expectation found."""
+        """Build the rows of `audit.quarantine`: the violating rows of each critical expectation."""
         declared = table("audit.quarantine")
         now = dt.datetime.now(dt.UTC)
         rows = [
@@ -132,13 +134,15 @@ class Report:
         return conform(declared, pl.DataFrame(rows, schema=declared.schema))
 
     def to_markdown(self) -> str:
-        """A table of what is not met, after one line that says how much is."""
+        """Render one summary line, and a Markdown table of the expectations that are not met."""
         n_met = sum(outcome.is_met for outcome in self.outcomes)
-        verdict = "accepted" if self.is_met else "REFUSED"
+        state = "accepted" if self.is_met else "REJECTED"
         met = f"{n_met} of {len(self.outcomes)} expectations met on {self.n_rows} rows"
-        lines = [f"**{self.table_name}**: {met}; {verdict}"]
+        lines = [f"**{self.table_name}**: {met}; {state}"]
         if self.skipped:
-            lines.append(f"\nNot checked, for want of tables to compare: {', '.join(self.skipped)}")
+            lines.append(
+                f"\nSkipped, because a table they need was not given: {', '.join(self.skipped)}"
+            )
         if self.failures:
             lines += ["", "| expectation | severity | found | because |", "|---|---|---|---|"]
         for outcome in self.failures:
@@ -151,6 +155,6 @@ class Report:
 
 def _describe(outcome: Outcome) -> str:
     if outcome.has_raised:
-        return f"could not be checked: {outcome.observed}"
+        return f"could not be evaluated: {outcome.observed}"
     shown = "; ".join(outcome.examples)
     return f"{outcome.observed}, such as {shown}" if shown else str(outcome.observed)

@@ -1,4 +1,4 @@
-"""What was expected of each table and what was found, as one HTML file that needs no other."""
+"""The validation page: the latest validation of each table as one self-contained HTML file."""
 
 import html
 from collections.abc import Mapping
@@ -15,19 +15,19 @@ h1{font-size:1.6rem}h2{font-size:1.15rem;margin:2rem 0 .4rem}code{font-size:.9em
 table{border-collapse:collapse;width:100%}
 td,th{padding:.3rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #e4e7eb}
 th{font-weight:600}small{color:#57606a}
-.met{color:#1a7f37}.unmet{color:#b35900}.refused{color:#b42318;font-weight:600}.raised{color:#6e40c9}
+.met{color:#1a7f37}.unmet{color:#b35900}.rejected{color:#b42318;font-weight:600}.raised{color:#6e40c9}
 details{margin:.2rem 0}summary{cursor:pointer}
 @media(prefers-color-scheme:dark){
 body{background:#0f1419;color:#d8dee6}td,th{border-color:#2a313a}
-small{color:#8b949e}.met{color:#4ac26b}.unmet{color:#e0a458}.refused{color:#ff7b72}.raised{color:#b392f0}}
+small{color:#8b949e}.met{color:#4ac26b}.unmet{color:#e0a458}.rejected{color:#ff7b72}.raised{color:#b392f0}}
 """
 
 
 def newest_validations(validations: pl.DataFrame) -> pl.DataFrame:
-    """The rows of `audit.validations` of the newest run that checked each table.
+    """Select the rows of `audit.validations` of the latest run that wrote to each table.
 
-    A run may check a table many times, each time the rows of one family or of some entities; an
-    expectation is shown as met where it was every time.
+    A run can write to a table several times, such as once per family. An expectation counts as met
+    if it was met each time.
     """
     newest = pl.col("run_id").sort_by("validated_at").last().over("table_name")
     return (
@@ -40,8 +40,8 @@ def newest_validations(validations: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def summarise(validations: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
-    """Head and rows of a table with a line for each table, and one for each thing not met."""
+def summarise_validations(validations: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
+    """Build head and rows of a text table: a line per table, and one per expectation not met."""
     rows = []
     for (name,), found in _by_table(validations):
         states = [_state(row) for row in found.iter_rows(named=True)]
@@ -55,19 +55,19 @@ def summarise(validations: pl.DataFrame) -> tuple[list[str], list[list[str]]]:
 
 
 def render_validations(validations: pl.DataFrame) -> str:
-    """Render the newest run's validation of each table; what is not met stands first.
+    """Render the latest validation of each table; expectations that are not met come first.
 
     Args:
         validations: Rows of `audit.validations`.
 
     Returns:
-        A whole HTML document without scripts and without references to other files.
+        An HTML document without scripts and without references to other files.
     """
     newest = newest_validations(validations)
     parts = [_table(name, rows) for (name,), rows in _by_table(newest)]
     states = [_state(row) for row in newest.iter_rows(named=True)]
     counted = ", ".join(
-        f"{states.count(state):,} {words}" for state, words in _STATES.items() if state in states
+        f"{states.count(state):,} {label}" for state, label in _STATES.items() if state in states
     )
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -79,9 +79,9 @@ def render_validations(validations: pl.DataFrame) -> str:
 
 
 _STATES = {
-    "refused": "kept a frame out",
-    "raised": "could not be computed",
-    "unmet": "warn",
+    "rejected": "rejected a frame",
+    "raised": "could not be evaluated",
+    "unmet": "warning",
     "met": "met",
 }
 
@@ -91,7 +91,7 @@ def _state(row: Mapping[str, Any]) -> str:
         return "met"
     if row["has_raised"]:
         return "raised"
-    return "refused" if row["severity"] == "critical" else "unmet"
+    return "rejected" if row["severity"] == "critical" else "unmet"
 
 
 def _by_table(rows: pl.DataFrame) -> list[tuple[tuple[Any, ...], pl.DataFrame]]:
@@ -112,11 +112,11 @@ def _table(name: str, rows: pl.DataFrame) -> str:
     lines = "".join(_line(row, because.get(row["expectation_id"], "")) for row in found)
     when = max(row["validated_at"] for row in found)
     n_unmet = sum(_state(row) != "met" for row in found)
-    words = "all met" if not n_unmet else f"{n_unmet} not met"
+    summary = "all met" if not n_unmet else f"{n_unmet} not met"
     head = "<tr><th>state</th><th>expectation</th><th>severity</th><th>found</th></tr>"
     return (
         f"<h2><code>{html.escape(name)}</code></h2>"
-        f"<details{' open' if n_unmet else ''}><summary>{len(found)} expectations, {words} "
+        f"<details{' open' if n_unmet else ''}><summary>{len(found)} expectations, {summary} "
         f"<small>({when:%Y-%m-%d %H:%M} UTC, run {html.escape(found[0]['run_id'])})</small>"
         f"</summary><table>{head}{lines}</table></details>"
     )

@@ -1,54 +1,60 @@
-"""Inputs into embeddings."""
+"""The embed flow: encode inputs to vectors, one task run per encoder."""
 
 from collections.abc import Mapping
 
 from prefect import allow_failure, flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, close, replace
-from flows.run.parameters import UNCHOSEN, EncoderId, FilePath, ProfileId, Unset
+from flows.run.gate import append, finish_run, replace
+from flows.run.parameters import NO_SELECTION, EncoderId, FilePath, ProfileId, Unset
 from flows.run.progress import track
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
-from flows.run.task_runners import ChosenRunner, result_of
-from flows.run.writer_lock import one_writer
+from flows.run.task_runners import TASK_RUNNER, task_result
+from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.encoder_digest import digest as encoder_digest
+from genebench.encoders.encoder_digest import digest_encoder as encoder_digest
 from genebench.encoders.loader import check_dimension, load_encoder
 from genebench.encoders.weights.locations import weight_digests
 from genebench.errors import EncoderUnavailable
-from lakehouse.curate.state import refuse_half_curated
-from lakehouse.embed.encoder_records import encoder_row, is_recorded, lineage, stored_size
+from lakehouse.curate.state import require_curated
+from lakehouse.embed.encoder_records import (
+    encoder_row,
+    is_declaration_stored,
+    stored_size,
+    weights_lineage,
+)
 from lakehouse.embed.pending import PendingEmbedding, plan_embedding
-from lakehouse.embed.vector_rows import embedding_rows, kept_rows, loader_input
+from lakehouse.embed.vector_rows import embedding_rows, loader_input, reusable_rows
 
 
-@flow(name="embed", flow_run_name=run_name, task_runner=ChosenRunner(), **HOOKS)
-@one_writer
+@flow(name="embed", flow_run_name=run_name, task_runner=TASK_RUNNER, **HOOKS)
+@with_writer_lock
 def embed(
-    encoders: list[EncoderId] | Unset = UNCHOSEN,
+    encoders: list[EncoderId] | Unset = NO_SELECTION,
     profile: ProfileId | None = None,
-    encoder_files: list[FilePath] | Unset = UNCHOSEN,
-) -> RunSummary:
-    """Encode every entity that has no vector yet of the digests at hand.
+    encoder_files: list[FilePath] | Unset = NO_SELECTION,
+) -> "State[RunSummary]":
+    """Encode every entity whose vector is missing or outdated.
 
-    An encoder whose weights or inputs are not here is refused with the reason; asked for by name,
-    it fails the run.
+    A vector is outdated if its input or its encoder has changed. An encoder whose weights or
+    inputs are missing is refused with the reason; if it was selected by name, the run fails.
 
     Args:
-        encoders: Encoders; those of the profile by default. From Python, globs too.
-        profile: embedded or paper; the setting by default.
-        encoder_files: Encoder declarations of your own (YAML files).
+        encoders: Encoders. Default: those of the profile. Python calls may pass globs.
+        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        encoder_files: YAML files with your own encoders.
     """
     files = tuple(encoder_files or ())
     context = open_context(profile, files)
-    refuse_half_curated(context.lake)
-    outcome = RunSummary("embed")
+    require_curated(context.lake)
+    summary = RunSummary("embed")
     failures: dict[str, str] = {}
-    named = {*(encoders or []), *context.registry.own_encoders}
+    named = {*(encoders or []), *context.registry.user_encoders}
     runs: dict[str, PrefectFuture[tuple[int, str]]] = {}
     for encoder in context.choose_encoders(encoders or [], files):
         runs[encoder.id] = embed_encoder.with_options(
@@ -60,46 +66,49 @@ def embed(
             files,
             context.lake.delta.storage.root,
             wait_for=[allow_failure(runs[base]) for base in encoder.bases()],
+            return_state=False,
         )
     for encoder_id, run in runs.items():
-        result = result_of(run)
+        result = task_result(run)
         if isinstance(result, EncoderUnavailable) and encoder_id not in named:
-            outcome.refused[encoder_id] = str(result)
+            summary.refused[encoder_id] = str(result)
             continue
         if isinstance(result, BaseException):
             failures[encoder_id] = str(result)
             continue
-        n_encoded, words = result
-        (outcome.done if n_encoded else outcome.skipped)[encoder_id] = words
-    return close(outcome, failures)
+        n_encoded, text = result
+        (summary.done if n_encoded else summary.skipped)[encoder_id] = text
+    return finish_run(summary, failures)
 
 
 @task(name="embed encoder", cache_policy=NO_CACHE)
 def embed_encoder(
     encoder_id: str, profile: str, files: tuple[str, ...], lake: str
 ) -> tuple[int, str]:
-    """Encode what is pending for one encoder, chunk by chunk, each committed as it is done.
+    """Encode the pending entities of one encoder, and commit the vectors chunk by chunk.
 
     Args:
         encoder_id: The encoder.
         profile: The profile.
-        files: Encoder declarations of the user's own.
-        lake: The lake of the flow run, which a worker elsewhere must write to as well.
+        files: User encoders (YAML files).
+        lake: The root of the flow run's lake; a worker with another lake refuses to write.
 
     Returns:
-        How many entities were encoded, and a line about it.
+        The number of entities encoded, and a line of text for the run summary.
     """
     context = open_context(profile, files, lake_root=lake)
     encoder = context.registry.encoders[encoder_id]
     declared = context.registry.encoders
-    digest = encoder_digest(encoder, context.place, declared)
-    bases = {b: encoder_digest(declared[b], context.place, declared) for b in encoder.bases()}
-    material = plan_embedding(context.lake.delta, encoder, digest, bases)
-    if material.is_done:
-        if not is_recorded(context.lake.delta, encoder):
-            _tell_state(context, material, is_complete=True)
-        return 0, f"{material.wanted.height:,} vectors of the same digests are there"
-    n_encoded, counts = _materialise(context, encoder, material)
+    digest = encoder_digest(encoder, context.loader_context, declared)
+    bases = {
+        b: encoder_digest(declared[b], context.loader_context, declared) for b in encoder.bases()
+    }
+    pending = plan_embedding(context.lake.delta, encoder, digest, bases)
+    if pending.is_done:
+        if not is_declaration_stored(context.lake.delta, encoder):
+            _record_encoder(context, pending, is_complete=True)
+        return 0, f"{pending.wanted.height:,} vectors are up to date"
+    n_encoded, counts = _encode_pending(context, encoder, pending)
     size = stored_size(context.lake.delta, encoder_id)
     notes = "".join(f", {name} {n:,}" for name, n in counts.items() if n)
     return n_encoded, (
@@ -108,51 +117,51 @@ def embed_encoder(
     )
 
 
-def _materialise(
-    context: Context, encoder: Encoder, material: PendingEmbedding
+def _encode_pending(
+    context: Context, encoder: Encoder, pending: PendingEmbedding
 ) -> tuple[int, dict[str, int]]:
     commit = context.commit()
-    loader = load_encoder(encoder, context.place)
+    loader = load_encoder(encoder, context.loader_context)
     n_encoded = 0
     counts: dict[str, int] = {}
-    chunks = list(material.chunks())
+    chunks = list(pending.chunks())
     if not chunks:
-        _begin(context, encoder, material)
+        _start_encoding(context, encoder, pending)
     with track(f"embed {encoder.id}", sum(c.height for c in chunks), "entities") as advance:
         for chunk in chunks:
-            reading = loader_input(context.lake.delta, material, chunk)
-            vectors = check_dimension(encoder, loader.encode(reading, advance))
+            inputs = loader_input(context.lake.delta, pending, chunk)
+            vectors = check_dimension(encoder, loader.encode(inputs, advance))
             if chunk is chunks[0]:
-                # Only now: weights that are missing or wrong leave every table as it was.
-                _begin(context, encoder, material)
-            rows = embedding_rows(material, chunk, vectors, context.run_id)
+                # Not before the first vectors exist: missing or wrong weights change no table.
+                _start_encoding(context, encoder, pending)
+            rows = embedding_rows(pending, chunk, vectors, context.run_id)
             append(context, "silver.embeddings", rows, commit)
             n_encoded += rows.height
             for name, n in vectors.counts.items():
                 counts[name] = counts.get(name, 0) + n
-    weights = weight_digests(encoder, context.place) if chunks else {}
-    _tell_state(context, material, is_complete=True, weights=weights)
+    weights = weight_digests(encoder, context.loader_context) if chunks else {}
+    _record_encoder(context, pending, is_complete=True, weights=weights)
     return n_encoded, counts
 
 
-def _begin(context: Context, encoder: Encoder, material: PendingEmbedding) -> None:
-    """Say that an encoder is at work, and remove the vectors that are no longer its own."""
-    _tell_state(context, material, is_complete=False)
-    if material.has_stale or encoder.is_fitted:
-        kept = kept_rows(context.lake.delta, material)
+def _start_encoding(context: Context, encoder: Encoder, pending: PendingEmbedding) -> None:
+    """Record that an encoder is incomplete, and delete its outdated vectors."""
+    _record_encoder(context, pending, is_complete=False)
+    if pending.has_stale or encoder.is_fitted:
+        kept = reusable_rows(context.lake.delta, pending)
         kept = kept.clear() if encoder.is_fitted else kept
         partition = {"encoder_id": encoder.id}
         replace(context, "silver.embeddings", kept, context.commit(), partition)
 
 
-def _tell_state(
+def _record_encoder(
     context: Context,
-    material: PendingEmbedding,
+    pending: PendingEmbedding,
     is_complete: bool,
     weights: Mapping[str, str] | None = None,
 ) -> None:
-    size = stored_size(context.lake.delta, material.encoder.id)
-    row = encoder_row(material, is_complete, size, context.run_id)
-    partition = {"encoder_id": material.encoder.id}
-    commit = context.commit(**lineage(material.encoder, weights or {}))
+    size = stored_size(context.lake.delta, pending.encoder.id)
+    row = encoder_row(pending, is_complete, size, context.run_id)
+    partition = {"encoder_id": pending.encoder.id}
+    commit = context.commit(None, **weights_lineage(pending.encoder, weights or {}))
     replace(context, "silver.encoders", row, commit, partition)

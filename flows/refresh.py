@@ -1,4 +1,4 @@
-"""Sources into snapshots and raw tables."""
+"""The refresh flow: fetch source files, and write them as snapshots and bronze tables."""
 
 import dataclasses
 import time
@@ -6,75 +6,80 @@ import warnings
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, close, replace
-from flows.run.parameters import UNCHOSEN, ProfileId, SourceId, Unset
+from flows.run.gate import append, finish_run, replace
+from flows.run.parameters import NO_SELECTION, ProfileId, SourceId, Unset
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
-from flows.run.writer_lock import one_writer
+from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
 from genebench.cancellation import raise_if_cancelled
 from genebench.errors import GenebenchError, SnapshotDrift, SourceError
 from genebench.sources.readers.dispatch import read_source_file
 from lakehouse.curate.state import reader_digest
 from lakehouse.refresh.http import Unreachable
-from lakehouse.refresh.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
+from lakehouse.refresh.pins import lock_snapshots
+from lakehouse.refresh.snapshot_rows import Snapshot, to_bronze_rows, to_snapshot_rows
+from lakehouse.refresh.snapshots import Snapshots
 
-# Pauses before a scheduled run asks an unreachable server again; a person asks again himself.
+# Pauses before a scheduled run retries unreachable servers. Other runs do not retry.
 RETRY_PAUSES_SECONDS = [60.0, 600.0, 3600.0]
 
 
 @flow(name="refresh", flow_run_name=run_name, **HOOKS)
-@one_writer
+@with_writer_lock
 def refresh(
-    sources: list[SourceId] | Unset = UNCHOSEN,
+    sources: list[SourceId] | Unset = NO_SELECTION,
     profile: ProfileId | None = None,
     pinned: bool = False,
     lock: bool = False,
     version: str | None = None,
-) -> RunSummary:
-    """Fetch source files, keep their bytes, and write what is new as raw tables.
+) -> "State[RunSummary]":
+    """Fetch source files, store them as snapshots, and write new ones to the bronze tables.
 
     Args:
-        sources: Sources (hpa) or files (hpa.proteinatlas); all of the profile by default.
-        profile: embedded or paper; the setting by default.
-        pinned: Take exactly the versions and bytes of the lock.
-        lock: Write what was found into the lock; for a person to do, never for a schedule.
-        version: The version of the named sources, instead of the newest; curate takes the version
-            that was fetched last, or the one that the setting GENEBENCH_VERSIONS names.
+        sources: Sources (hpa) or single files (hpa.proteinatlas). Default: all of the profile.
+        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        pinned: Fetch exactly the versions and bytes that the lock file pins.
+        lock: Pin the fetched versions and hashes in the lock file. Do not use it in a schedule.
+        version: The version of the named sources. Default: the newest. Later, curate uses the
+            version that was fetched last, or the one that the setting GENEBENCH_VERSIONS names.
     """
     if version and not sources:
-        raise GenebenchError("name the source that the version is of: refresh hpa --version 23.0")
+        raise GenebenchError(
+            "no source for the version; name the source: `genebench refresh hpa --version 23.0`"
+        )
     context = open_context(profile)
-    outcome = RunSummary("refresh")
+    summary = RunSummary("refresh")
     failures: dict[str, str] = {}
     snapshots: list[Snapshot] = []
     for file_id, found in refresh_files(context, sources or [], pinned, version).items():
         if isinstance(found, BaseException):
             is_optional = file_id in context.registry.profile.optional and not sources
-            (outcome.refused if is_optional else failures)[file_id] = str(found)
+            (summary.refused if is_optional else failures)[file_id] = str(found)
             continue
         snapshots.append(found)
-        place = outcome.done if found.is_new else outcome.skipped
-        place[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
+        entries = summary.done if found.is_new else summary.skipped
+        entries[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
     if lock and not failures:
         lock_snapshots(snapshots)
-    return close(outcome, failures)
+    return finish_run(summary, failures)
 
 
 def refresh_files(
     context: Context, sources: list[str], pinned: bool, version: str | None
 ) -> dict[str, Snapshot | BaseException]:
-    """Fetch each file, then those again whose servers did not answer, after a pause for all.
+    """Fetch files; in a scheduled run, retry those whose servers did not answer.
 
-    A scheduled run pauses a few times; were it to pause for every file by itself, a morning without
-    a network would keep the lake from all other runs for a day.
+    All such files share the same pauses. With a pause for each file, a run without a network would
+    hold the writer lock for a day.
 
     Returns:
-        Each file's snapshot, or why there is none.
+        File id to its snapshot, or to the exception that prevented it.
     """
     pauses = RETRY_PAUSES_SECONDS if deployment.id else []
     files = context.registry.select_files(sources)
@@ -88,19 +93,21 @@ def refresh_files(
         files = [file_id for file_id in files if is_unreachable(found[file_id])]
         if not files or pause is None:
             break
-        get_run_logger().warning("%s: no answer; asked again in %s s", ", ".join(files), pause)
+        get_run_logger().warning(
+            "%s: the server did not answer; next attempt in %s s", ", ".join(files), pause
+        )
         time.sleep(pause)
     return found
 
 
 def is_unreachable(found: Snapshot | BaseException) -> bool:
-    """Whether a file failed for a reason that may pass by itself."""
+    """Whether a file failed because its server did not answer."""
     return isinstance(found, SourceError) and isinstance(found.__cause__, Unreachable)
 
 
 @task(name="refresh file", cache_policy=NO_CACHE)
 def refresh_file(file_id: str, profile: str, pinned: bool, version: str | None = None) -> Snapshot:
-    """Fetch one file; parse, check and commit it where its bytes are new."""
+    """Fetch one file; if its bytes are new, parse, check and commit it."""
     context = open_context(profile)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", SnapshotDrift)
@@ -113,49 +120,53 @@ def refresh_file(file_id: str, profile: str, pinned: bool, version: str | None =
 def fetch_and_commit(
     context: Context, file_id: str, pinned: bool = False, version: str | None = None
 ) -> Snapshot:
-    """Fetch one file; where its bytes are new, parse, check and commit it.
+    """Fetch one file; if its bytes are new, parse, check and commit it.
 
-    Bytes that the lake has are read again where they would give other rows than they did.
+    A stored snapshot is parsed again if the declaration of its reader has changed.
 
     Args:
-        context: The run.
+        context: The context of the flow run.
         file_id: The file, such as `hpa.proteinatlas`.
-        pinned: Take exactly the version and bytes of the lock.
-        version: A version; what the settings or the profile name, or the newest, by default.
+        pinned: Fetch exactly the version and bytes that the lock file pins.
+        version: The version. Default: the one that the settings or the profile name, else the
+            newest.
+
+    Returns:
+        The snapshot. Its `is_new` is true if rows were written.
 
     Raises:
-        SourceError: It cannot be had or read; every table is as it was.
-        ExpectationFailed: A critical expectation is not met; every table is as it was.
+        SourceError: The file cannot be fetched or parsed. All tables are unchanged.
+        ExpectationFailed: A critical expectation is not met. All tables are unchanged.
     """
     source_id, _, name = file_id.partition(".")
     source = context.registry.sources[source_id]
     delta = context.lake.delta
-    keeper = Snapshots(
+    snapshots = Snapshots(
         delta.storage,
         known=context.lake.table("bronze.snapshots").collect(),
-        place=context.settings.sources,
+        mirror=context.settings.sources,
     )
     version = version or context.registry.wanted_versions.get(file_id)
-    found = keeper.fetch(source, name, version, is_pinned=pinned)
+    found = snapshots.fetch(source, name, version, is_pinned=pinned)
     table = f"bronze.{source.table_of(name)}"
-    reading = source.files[name].reading()
+    reading = source.files[name].parsing_digest()
     if not found.is_new and reader_digest(context.lake, context.registry, file_id) == reading:
         return found
-    companions = {role: keeper.path(one) for role, one in found.companions.items()}
+    companions = {role: snapshots.path(one) for role, one in found.companions.items()}
     rows = read_source_file(
-        keeper.path(found), source.files[name], source, found.version, companions
+        snapshots.path(found), source.files[name], source, found.version, companions
     )
     commit = context.commit({file_id: found.snapshot_id}, reading=reading)
     last = context.lake.current_snapshots([file_id]).get(file_id)
     replace(
         context,
         table,
-        to_rows(rows, found),
+        to_bronze_rows(rows, found),
         commit,
         {"snapshot_id": found.snapshot_id},
         previous=context.lake.raw(file_id, last) if last else None,
     )
     if not found.is_new:
         return dataclasses.replace(found, is_new=True)
-    append(context, "bronze.snapshots", to_frame([found], context.run_id), commit)
+    append(context, "bronze.snapshots", to_snapshot_rows([found], context.run_id), commit)
     return found

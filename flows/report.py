@@ -1,26 +1,27 @@
-"""A release into its leaderboard, its page and its files."""
+"""The report flow: rank the encoders of a release, and write its page and files."""
 
 from pathlib import Path
 
 from prefect import flow
+from prefect.client.schemas.objects import State
 
 from flows.run.context import Context, code_version, open_context
-from flows.run.gate import close, replace, tell
+from flows.run.gate import finish_run, replace, save_artifact
 from flows.run.parameters import CsvForm, FilePath, ProfileId, ReleaseId
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
-from flows.run.writer_lock import one_writer
+from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
 from lakehouse.report.exports import csv_rows
 from lakehouse.report.leaderboard import leaderboard_rows
 from lakehouse.report.leaderboard_table import leaderboard_markdown
 from lakehouse.report.significance import comparison_rows, stored_rows, verdict_rows
-from lakehouse.score.plan import release_of
+from lakehouse.score.plan import current_release
 from lakehouse.tables.catalogue import table
 
 
 @flow(name="report", flow_run_name=run_name, **HOOKS)
-@one_writer
+@with_writer_lock
 def report(
     release: ReleaseId | None = None,
     profile: ProfileId | None = None,
@@ -28,49 +29,54 @@ def report(
     csv_form: CsvForm = "long",
     folder: FilePath | None = None,
     figures: bool = True,
-) -> RunSummary:
-    """Rank the encoders of a release by family and overall; write its page where asked.
+) -> "State[RunSummary]":
+    """Rank the encoders of a release, by family and overall, and optionally write its page.
 
     Args:
-        release: The release; by default the one that score writes under the setting's protocol.
-        profile: embedded or paper; the setting by default.
-        csv: File to write the scores to.
-        csv_form: long (a row a score), report (the published package's form) or leaderboard.
-        folder: Where the page and its figures go; no page is written if empty.
-        figures: Write each figure as SVG and PNG too.
+        release: The release. Default: the one that score writes with the setting
+            GENEBENCH_PROTOCOL.
+        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        csv: A CSV file to write the scores to.
+        csv_form: Columns of the CSV file: long (one row per score), report (the format of the
+            published package) or leaderboard.
+        folder: A folder to write the HTML page and its figures to. Default: no page.
+        figures: Also write each figure as SVG and PNG.
     """
     context = open_context(profile)
-    release = release or release_of(context.settings.protocol)
-    outcome = RunSummary("report")
+    release = release or current_release(context.settings.protocol)
+    summary = RunSummary("report")
     _compact(context)
     rows = leaderboard_rows(context.lake, release)
     before = context.lake.leaderboard_rows(release)
     if rows.equals(before):
-        outcome.skipped["gold.leaderboard"] = f"release {release} is as it was"
+        summary.skipped["gold.leaderboard"] = f"release {release} is unchanged"
     else:
         commit = context.commit({"gold.scores": context.lake.delta.version("gold.scores")})
         replace(context, "gold.leaderboard", rows, commit, {"release_id": release})
-        outcome.done["gold.leaderboard"] = f"{rows.height:,} rows of release {release}"
-    outcome.done |= _write_evidence(context, release)
+        summary.done["gold.leaderboard"] = f"{rows.height:,} rows of release {release}"
+    summary.done |= _write_comparisons(context, release)
     if csv is not None:
         written = csv_rows(context.lake, release, csv_form)
         written.write_csv(Path(csv))
-        outcome.done[csv] = f"{written.height:,} rows in {csv_form} form"
+        summary.done[csv] = f"{written.height:,} rows in {csv_form} form"
     if folder:
-        _write_page(context, release, Path(folder), outcome, has_figures=figures)
-    tell("leaderboard", leaderboard_markdown(context.lake, release))
-    return close(outcome)
+        _write_page(context, release, Path(folder), summary, has_figures=figures)
+    save_artifact("leaderboard", leaderboard_markdown(context.lake, release))
+    return finish_run(summary)
 
 
 def _compact(context: Context) -> None:
-    """Join the small files of evidence; before anything is read, for it makes a new version."""
+    """Compact the small files of append-only tables.
+
+    This comes before any table is read, because it creates new versions.
+    """
     for name in context.lake.delta.list_tables():
         if table(name).mode == "append-only":
             context.lake.delta.compact(name, context.commit())
 
 
-def _write_evidence(context: Context, release: str) -> dict[str, str]:
-    """Replace the comparisons and verdicts of a release where they moved."""
+def _write_comparisons(context: Context, release: str) -> dict[str, str]:
+    """Replace the comparisons and verdicts of a release if they have changed."""
     lake, done = context.lake, {}
     comparisons = comparison_rows(lake, release)
     for name, rows in (
@@ -85,15 +91,15 @@ def _write_evidence(context: Context, release: str) -> dict[str, str]:
 
 
 def _write_page(
-    context: Context, release: str, folder: Path, outcome: RunSummary, *, has_figures: bool
+    context: Context, release: str, folder: Path, summary: RunSummary, *, has_figures: bool
 ) -> None:
-    """Write the page, unless the one that is there shows the lake as it is."""
+    """Write the page, unless the one in the folder is up to date."""
     from lakehouse.report.page.write import is_current, write_report
 
     code = code_version()
     if is_current(context.lake, release, folder, code, with_files=has_figures):
-        outcome.skipped[str(folder)] = f"page of release {release} is as it was"
+        summary.skipped[str(folder)] = f"page of release {release} is up to date"
         return
     page = write_report(context.lake, release, folder, code=code, with_files=has_figures)
-    words = f"page of release {release}, {page.stat().st_size / 1e6:.1f} MB"
-    outcome.done[str(page)] = words
+    text = f"page of release {release}, {page.stat().st_size / 1e6:.1f} MB"
+    summary.done[str(page)] = text

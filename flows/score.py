@@ -1,15 +1,18 @@
-"""The plan, and the evaluation of what is pending."""
+"""The score flow: plan the release, and evaluate what is pending, one task run per encoder."""
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, close, replace
+from flows.run.gate import append, finish_run, replace
 from flows.run.parameters import (
-    UNCHOSEN,
+    NO_SELECTION,
     EncoderId,
     FamilyId,
     FilePath,
@@ -23,31 +26,34 @@ from flows.run.parameters import (
 from flows.run.progress import track
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
-from flows.run.task_runners import ChosenRunner, result_of
-from flows.run.writer_lock import one_writer
+from flows.run.task_runners import TASK_RUNNER, task_result
+from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
 from genebench.errors import LakeError
-from lakehouse.curate.state import refuse_half_curated
+from lakehouse.curate.state import require_curated
 from lakehouse.curate.task_selection import select_tasks
-from lakehouse.embed.encoder_records import own_probes
+from lakehouse.embed.encoder_records import encoder_probes
 from lakehouse.report.significance import stored_rows
-from lakehouse.score.plan import Plan, plan_release, release_of
+from lakehouse.score.encoder_evaluation import FamilyResult, evaluate_encoder
+from lakehouse.score.plan import ReleasePlan, current_release, plan_release
 from lakehouse.score.result_rows import (
     evaluation_rows,
     fold_rows,
     interval_rows,
-    missing_folds,
     prediction_rows,
     remove_orphans,
     score_rows,
+    tasks_without_folds,
 )
-from lakehouse.score.run import FamilyResult, evaluate_encoder
 from lakehouse.tables.commits import Commit
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @dataclass(frozen=True)
-class Request:
-    """What a score run was asked for; plain values, so that it travels to any worker."""
+class ScoreRequest:
+    """The parameters of a score run, as plain values that can be sent to any worker."""
 
     profile: str
     protocol: str
@@ -59,43 +65,53 @@ class Request:
     encoders: tuple[str, ...]
     keeps_predictions: bool = False
 
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> "ScoreRequest":
+        """Rebuild a request from its fields; lists become tuples."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in fields.items()
+        }
+        return cls(**values)
 
-@flow(name="score", flow_run_name=run_name, task_runner=ChosenRunner(), **HOOKS)
-@one_writer
+
+@flow(name="score", flow_run_name=run_name, task_runner=TASK_RUNNER, **HOOKS)
+@with_writer_lock
 def score(
-    encoders: list[EncoderId] | Unset = UNCHOSEN,
-    tasks: list[TaskPattern] | Unset = UNCHOSEN,
-    families: list[FamilyId] | Unset = UNCHOSEN,
-    probes: list[ProbeId] | Unset = UNCHOSEN,
+    encoders: list[EncoderId] | Unset = NO_SELECTION,
+    tasks: list[TaskPattern] | Unset = NO_SELECTION,
+    families: list[FamilyId] | Unset = NO_SELECTION,
+    probes: list[ProbeId] | Unset = NO_SELECTION,
     protocol: ProtocolId | None = None,
     universe: UniverseId = "shared",
     profile: ProfileId | None = None,
     dry_run: bool = False,
-    encoder_files: list[FilePath] | Unset = UNCHOSEN,
+    encoder_files: list[FilePath] | Unset = NO_SELECTION,
     keep_predictions: bool = False,
-) -> RunSummary:
-    """Evaluate what is pending, and let the release name it.
+) -> "State[RunSummary]":
+    """Evaluate pending encoder and task pairs, and add them to the release of the protocol.
 
-    An encoder without vectors, or with too few, is refused with the reason; asked for by name, it
-    fails the run.
+    An encoder without vectors, or with too few, is refused with the reason; if it was selected by
+    name, the run fails.
 
     Args:
-        encoders: Encoders; all that have embedded by default. From Python, globs too.
-        tasks: Tasks, globs allowed (rna_*); all by default, save those that another supersedes,
-            which must be named in full.
-        families: Families of tasks; all by default.
-        probes: Probes; linear by default.
-        protocol: standard or paper; the setting by default.
-        universe: shared (entities that every encoder covers) or full (each on all it covers).
-        profile: embedded or paper; the setting by default.
-        dry_run: Say what is pending and why, and compute nothing.
-        encoder_files: Encoder declarations of your own (YAML files).
-        keep_predictions: Store the held-out outputs of what is evaluated, in gold.predictions.
+        encoders: Encoders. Default: all with vectors in the lake. Python calls may pass globs.
+        tasks: Tasks or globs (rna_*). Default: all, except superseded tasks, which must be named
+            in full.
+        families: Families of tasks. Default: all.
+        probes: Probes. Default: linear.
+        protocol: standard or paper. Default: the setting GENEBENCH_PROTOCOL.
+        universe: shared (entities that every encoder covers) or full (for each encoder, all
+            entities that it covers).
+        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        dry_run: List what is pending and why, without computing anything.
+        encoder_files: YAML files with your own encoders.
+        keep_predictions: Store the held-out predictions in the table gold.predictions.
     """
     files = tuple(encoder_files or ())
     context = open_context(profile, files)
-    refuse_half_curated(context.lake)
-    request = Request(
+    require_curated(context.lake)
+    request = ScoreRequest(
         context.registry.profile.id,
         protocol or context.settings.protocol,
         tuple(probes or ["linear"]),
@@ -106,57 +122,63 @@ def score(
         tuple(e.id for e in context.choose_encoders(encoders, files)) if encoders else (),
         keep_predictions,
     )
-    outcome = RunSummary("score")
+    summary = RunSummary("score")
     plan = make_plan(context, request)
-    wanted = _wanted(plan, request)
+    wanted = _encoders_to_score(plan, request)
     pending = plan.select(request.tasks, wanted)
-    outcome.refused |= plan.refused
-    outcome.refused |= {
+    summary.refused |= plan.excluded
+    summary.refused |= {
         name: f"it has no vectors in the lake; `genebench embed {name}` makes them"
         for name in request.encoders
-        if name not in wanted and name not in plan.refused
+        if name not in wanted and name not in plan.excluded
     }
     if dry_run:
-        outcome.done |= describe_pending(pending)
-        return close(outcome)
+        summary.done |= describe_pending(pending)
+        return finish_run(summary)
     remove_orphans(context.lake.delta, context.commit())
     _save_folds(context, request, plan)
-    failures = {name: why for name, why in outcome.refused.items() if name in (encoders or [])}
+    failures = {name: why for name, why in summary.refused.items() if name in (encoders or [])}
     runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
     for encoder_id in sorted(wanted):
-        n_pending = count_of(pending, encoder_id)
+        n_pending = count_evaluations(pending, encoder_id)
         if not n_pending:
-            outcome.skipped[encoder_id] = f"{count_of(plan.items, encoder_id):,} evaluations"
+            summary.skipped[encoder_id] = (
+                f"{count_evaluations(plan.items, encoder_id):,} evaluations"
+            )
             continue
         runs[encoder_id] = score_encoder.with_options(
             task_run_name=f"score {encoder_id}", tags=[f"encoder:{encoder_id}"]
         ).submit(encoder_id, asdict(request))
     for encoder_id, run in runs.items():
-        result = result_of(run)
+        result = task_result(run)
         if isinstance(result, BaseException):
             failures[encoder_id] = str(result)
             continue
-        outcome.done[encoder_id], failed = result
+        summary.done[encoder_id], failed = result
         failures |= failed
-    replace_release(context, request)
-    return close(outcome, failures)
+    update_release(context, request)
+    return finish_run(summary, failures)
 
 
 @task(name="score encoder", cache_policy=NO_CACHE)
-def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:  # type: ignore[type-arg]
-    """Evaluate what is pending for one encoder; each family is committed as it is done.
+def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[str, str]]:
+    """Evaluate the pending tasks of one encoder, and commit the results family by family.
+
+    Args:
+        encoder_id: The encoder.
+        fields: The fields of a `ScoreRequest`.
 
     Returns:
-        A line about it, and the evaluations that failed with their reasons.
+        A line of text for the run summary, and the failed evaluations with their reasons.
     """
-    asked = Request(**{k: tuple(v) if isinstance(v, list) else v for k, v in request.items()})
-    context = open_context(asked.profile, asked.encoder_files, lake_root=asked.lake)
-    plan = make_plan(context, asked)
-    # Chosen among all encoders asked for: another worker has what it shares with this one.
-    chosen = plan.select(asked.tasks, _wanted(plan, asked))
+    request = ScoreRequest.from_dict(fields)
+    context = open_context(request.profile, request.encoder_files, lake_root=request.lake)
+    plan = make_plan(context, request)
+    # Selected for all encoders of the run: evaluations that encoders share go to one task run only.
+    chosen = plan.select(request.tasks, _encoders_to_score(plan, request))
     pending = chosen.filter(encoder_id=encoder_id)
     commit = context.commit({"silver.tasks": context.lake.delta.version("silver.tasks")})
-    # A worker that was lost midway leaves some, and Dask gives its task to another.
+    # A lost worker leaves scores without evaluations; Dask repeats its task run on another worker.
     remove_orphans(context.lake.delta, commit, encoder_id)
     states: dict[str, int] = {}
     failed: dict[str, str] = {}
@@ -167,15 +189,15 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
             encoder_id,
             pending,
             context.registry.probes,
-            context.registry.protocols[asked.protocol],
+            context.registry.protocols[request.protocol],
             context.settings,
             advance,
-            predictions=asked.keeps_predictions,
-            own=own_probes(context.lake.delta, context.registry).get(encoder_id),
+            predictions=request.keeps_predictions,
+            encoder_probe=encoder_probes(context.lake.delta, context.registry).get(encoder_id),
         ):
             scores = score_rows(batch.items, batch.evaluations, context.run_id)
             rows = evaluation_rows(batch.items, batch.evaluations, context.run_id)
-            # Scores first: an evaluation on record is finished, whatever happens in between.
+            # Scores first, so that every stored evaluation is complete even if the run is killed.
             related = {"gold.evaluations": rows}
             append(context, "gold.scores", scores, commit, related=related)
             _append_extras(context, plan, encoder_id, batch, commit)
@@ -189,9 +211,9 @@ def score_encoder(encoder_id: str, request: dict) -> tuple[str, dict[str, str]]:
 
 
 def _append_extras(
-    context: Context, plan: Plan, encoder_id: str, batch: FamilyResult, commit: Commit
+    context: Context, plan: ReleasePlan, encoder_id: str, batch: FamilyResult, commit: Commit
 ) -> None:
-    """Append the intervals and predictions of a batch, if there are any."""
+    """Append the intervals and predictions of a batch, where it has some."""
     prepared = plan.universe_of(encoder_id).prepared
     ids = {name: task.sample_ids.tolist() for name, task in prepared.items()}
     for table, rows in (
@@ -205,41 +227,41 @@ def _append_extras(
             append(context, table, rows, commit)
 
 
-def _wanted(plan: Plan, request: Request) -> set[str]:
-    """The encoders to score: all in the lake by default, those whose files are not given too."""
-    embedded = {*plan.items["encoder_id"]}
-    return embedded & {*request.encoders} if request.encoders else embedded
+def _encoders_to_score(plan: ReleasePlan, request: ScoreRequest) -> set[str]:
+    """Return the encoders of the plan that the request selects; all of them by default."""
+    planned = {*plan.items["encoder_id"]}
+    return planned & {*request.encoders} if request.encoders else planned
 
 
-def make_plan(context: Context, request: Request) -> Plan:
-    """Plan the release that a request is about.
+def make_plan(context: Context, request: ScoreRequest) -> ReleasePlan:
+    """Plan the release of the request's protocol: which evaluations belong to it.
 
     Raises:
-        LakeError: No encoder has embedded anything that a task samples.
+        LakeError: No encoder has vectors of entities that a task samples.
     """
     protocol = context.registry.choose_protocol(request.protocol)
     plan = plan_release(
         context.lake.delta,
         protocol,
         [context.registry.choose_probe(name) for name in request.probes],
-        release_of(protocol.id),
+        current_release(protocol.id),
         request.universe,
-        own_probes(context.lake.delta, context.registry),
+        encoder_probes(context.lake.delta, context.registry),
         request.tasks,
     )
     if not plan.universes:
-        reasons = "".join(f"\n  {name}: {why}" for name, why in plan.refused.items())
+        reasons = "".join(f"\n  {name}: {why}" for name, why in plan.excluded.items())
         raise LakeError(f"no encoder can be scored; run `genebench embed` first{reasons}")
     return plan
 
 
-def replace_release(context: Context, request: Request) -> None:
-    """Let the release of the protocol name the evaluations that the plan asks for.
+def update_release(context: Context, request: ScoreRequest) -> None:
+    """Update the rows of a release in `gold.universes` and `gold.releases` to the current plan.
 
-    Nothing is written where it does already: a new version would say that something changed.
+    A table whose rows are the same gets no new version.
     """
     plan = make_plan(context, request)
-    commit = context.commit({name: context.lake.delta.version(name) for name in _READ})
+    commit = context.commit({name: context.lake.delta.version(name) for name in _RELEASE_INPUTS})
     partition = {"release_id": plan.release_id}
     for name, rows in (("gold.universes", plan.universe_rows()), ("gold.releases", plan.items)):
         stored = stored_rows(context.lake, name, plan.release_id).select(rows.columns)
@@ -247,24 +269,32 @@ def replace_release(context: Context, request: Request) -> None:
             replace(context, name, rows, commit, partition)
 
 
-_READ = ("silver.tasks", "silver.samples", "silver.labels", "gold.evaluations", "gold.scores")
+_RELEASE_INPUTS = (
+    "silver.tasks",
+    "silver.samples",
+    "silver.labels",
+    "gold.evaluations",
+    "gold.scores",
+)
 
 
-def _save_folds(context: Context, request: Request, plan: Plan) -> None:
+def _save_folds(context: Context, request: ScoreRequest, plan: ReleasePlan) -> None:
     protocol = context.registry.choose_protocol(request.protocol)
     for universe in plan.universes:
-        missing = missing_folds(context.lake.delta, list(universe.prepared.values()), protocol)
+        missing = tasks_without_folds(
+            context.lake.delta, list(universe.prepared.values()), protocol
+        )
         if missing:
             append(context, "gold.folds", fold_rows(missing, protocol), context.commit())
 
 
-def count_of(items, encoder_id: str) -> int:  # type: ignore[no-untyped-def] # noqa: ANN001
-    """How many of some plan rows are an encoder's."""
+def count_evaluations(items: "pl.DataFrame", encoder_id: str) -> int:
+    """Return the number of plan rows of an encoder."""
     return int((items["encoder_id"] == encoder_id).sum())
 
 
-def describe_pending(pending) -> dict[str, str]:  # type: ignore[no-untyped-def] # noqa: ANN001
-    """Each reason with the number of evaluations pending for it, by encoder."""
+def describe_pending(pending: "pl.DataFrame") -> dict[str, str]:
+    """Return the number of pending evaluations for each encoder and reason."""
     counts = pending.group_by("encoder_id", "why").len().sort("encoder_id", "why")
     return {
         f"{encoder_id}: {why}": f"{n:,} evaluations" for encoder_id, why, n in counts.iter_rows()

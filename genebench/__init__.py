@@ -1,7 +1,18 @@
 """The domain of genebench: sources, tasks, encoders, probes, metrics and digests.
 
-Pure Python on frames and matrices; nothing here knows Prefect, Delta or Great Expectations, and
-importing it loads no model library.
+Pure Python on frames and matrices, without Prefect, Delta or Great Expectations; importing it
+loads no model library. Rooms in the order in which data passes them:
+
+- `registry`: loads all declarations.
+- `sources`: declarations of source files, and their readers.
+- `entities`: the catalogue of genes and diseases, identifier resolution, encoder inputs.
+- `tasks`: declarations of tasks, and the recipes that build samples and labels.
+- `encoders`: declarations of encoders, and the loaders that compute vectors.
+- `protocols`, `probes`: how vectors are scored, and the models that are fitted to them.
+- `evaluation`: problems, folds, metrics and statistics.
+
+Modules used by all rooms: `errors`, `settings`, `digest` (content digests), `cancellation` (polling
+for termination), `matmul` (library of float32 products) and `map` (prints the module map).
 """
 
 from importlib import import_module
@@ -17,7 +28,7 @@ __all__ = ["METRICS", "GenebenchError", "load_registry"]
 
 
 def __getattr__(name: str) -> Any:
-    """Give the public names; each module is loaded when it is first asked for."""
+    """Import a public name when it is first used."""
     if name not in _PUBLIC:
         raise AttributeError(f"module 'genebench' has no attribute {name!r}")
     return getattr(import_module(_PUBLIC[name]), name)

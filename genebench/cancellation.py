@@ -1,8 +1,8 @@
-"""A wish to stop, for work in threads: signals reach the main thread only.
+"""Process-wide cancellation: a termination signal or `cancel_while` sets it, long work polls it.
 
-What a signal raises there may be lost besides: Python drops exceptions in destructors and in the
-callbacks of weak references, imports among them. So a signal is remembered apart from what it
-raises.
+Python delivers signals to the main thread only, and the exception that a handler raises can be
+lost: Python drops exceptions in destructors and in weak-reference callbacks, including those of
+imports. So signals are also recorded through a wake-up pipe, which any thread can read.
 """
 
 import os
@@ -11,55 +11,57 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from threading import Event
 
-# A terminal that is closed, Ctrl-C, and what supervisors send.
-ENDING = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
+# Closed terminal, Ctrl-C, and the signal of process supervisors.
+TERMINATION_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
-_wish = Event()
-_ears: list[int] = []
-_heard: list[int] = []
+_cancelled = Event()
+# The read end of the wake-up pipe, once `watch_signals` has opened it.
+_signal_pipes: list[int] = []
+_received_signals: list[int] = []
 
 
 def watch_signals() -> None:
-    """Take signals that ask a process to end as a wish to stop, for good.
+    """Record termination signals until the process ends. Call it in the main thread.
 
-    Their handlers are as before; a signal that is ignored stays so. For the main thread.
+    Installed signal handlers stay in place; a signal that the process ignores is not recorded.
     """
-    if _ears:
+    if _signal_pipes:
         return
-    ear, mouth = os.pipe()
-    os.set_blocking(ear, False)
-    os.set_blocking(mouth, False)
-    signal.set_wakeup_fd(mouth, warn_on_full_buffer=False)
-    # A forked child would tell its parent of its own signals.
+    reader, writer = os.pipe()
+    os.set_blocking(reader, False)
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    # A forked child would write its own signals into its parent's pipe.
     os.register_at_fork(after_in_child=lambda: signal.set_wakeup_fd(-1))
-    _ears.append(ear)
+    _signal_pipes.append(reader)
 
 
 def received_signal() -> int | None:
-    """The first signal that asked this process to end since `watch_signals`."""
-    for ear in _ears:
+    """Return the first termination signal since `watch_signals`, or None."""
+    for reader in _signal_pipes:
         with suppress(BlockingIOError):
-            _heard.extend(number for number in os.read(ear, 4096) if number in ENDING)
-    return _heard[0] if _heard else None
+            numbers = os.read(reader, 4096)
+            _received_signals.extend(n for n in numbers if n in TERMINATION_SIGNALS)
+    return _received_signals[0] if _received_signals else None
 
 
 @contextmanager
 def cancel_while() -> Iterator[None]:
-    """Let long work end that meets `raise_if_cancelled` while the block runs."""
-    was_asked = _wish.is_set()
-    _wish.set()
+    """Cancel work in all threads that polls `raise_if_cancelled` while the block runs."""
+    was_cancelled = _cancelled.is_set()
+    _cancelled.set()
     try:
         yield
     finally:
-        if not was_asked:
-            _wish.clear()
+        if not was_cancelled:
+            _cancelled.clear()
 
 
 def raise_if_cancelled() -> None:
-    """Called between the steps of long work.
+    """Stop long work that calls this between its steps.
 
     Raises:
-        KeyboardInterrupt: The process was asked to stop.
+        KeyboardInterrupt: The process received a termination signal, or `cancel_while` is active.
     """
-    if _wish.is_set() or received_signal() is not None:
+    if _cancelled.is_set() or received_signal() is not None:
         raise KeyboardInterrupt

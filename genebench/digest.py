@@ -1,8 +1,8 @@
-"""Canonical digests: equal content gives equal digests, whatever its order, chunks or place.
+"""Content digests of frames, JSON values, strings and vectors: BLAKE2b, 128 bits, 32 hex digits.
 
-Digests are BLAKE2b with 128 bits, in lower-case hexadecimal (32 characters). A frame is digested
-column by column after its rows are sorted, so neither row order, column order nor chunking counts;
-every value, null and column name does.
+Equal content gives equal digests. A frame is digested column by column after its rows are sorted:
+its digest depends on every value, null and column name, but not on row order, column order or
+chunking.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ DIGEST_BYTES = 16
 
 
 def digest_bytes(*parts: bytes) -> str:
-    """Digest byte strings; their boundaries count."""
+    """Digest byte strings; the digest depends on where one ends and the next begins."""
     state = hashlib.blake2b(digest_size=DIGEST_BYTES)
     for part in parts:
         state.update(len(part).to_bytes(8, "little"))
@@ -32,7 +32,7 @@ def digest_json(value: Any) -> str:
     """Digest a JSON-like value by its canonical text: sorted keys, no white space, UTF-8.
 
     Raises:
-        ValueError: The value holds a NaN or an infinity, which JSON cannot say.
+        ValueError: The value contains NaN or an infinity, which JSON cannot represent.
     """
     text = json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
@@ -41,12 +41,12 @@ def digest_json(value: Any) -> str:
 
 
 def digest_strings(values: Iterable[str]) -> str:
-    """Digest a collection of strings without regard to order; repeats count."""
+    """Digest a collection of strings, independent of their order; repeats change the digest."""
     return digest_bytes(*(value.encode() for value in sorted(values)))
 
 
 def digest_frame(frame: pl.DataFrame) -> str:
-    """Digest the rows of a frame without regard to their order.
+    """Digest the rows of a frame, independent of their order.
 
     Args:
         frame: Any number of columns of strings, booleans, integers or floats, nulls allowed.
@@ -56,7 +56,7 @@ def digest_frame(frame: pl.DataFrame) -> str:
     """
     ordered = frame.select(sorted(frame.columns))
     ordered = ordered.with_columns(
-        # A cast first: the sort below must see one order however the strings were encoded.
+        # Cast first: categoricals would sort by their codes, not by their text.
         pl.col(pl.Categorical, pl.Enum).cast(pl.String)
     )
     if ordered.height and ordered.width:
@@ -82,7 +82,7 @@ def _column_bytes(column: pl.Series) -> list[bytes]:
         return [b"float", np.where(np.isnan(numbers), np.nan, numbers).tobytes()]
     raise GenebenchError(
         f"column {column.name!r} of type {dtype} has no canonical bytes; "
-        "digest strings, booleans, integers and floats, or digest the vectors apart"
+        "digest_frame takes strings, booleans, integers and floats; use digest_vectors for vectors"
     )
 
 

@@ -1,17 +1,17 @@
-"""The errors a user can meet. Each message says what happened, where, and what to do next."""
+"""Error and warning classes; each message says what happened, where, and how to fix it."""
 
 from typing import Self
 
 
 class GenebenchError(Exception):
-    """Any failure that genebench foresees; the command line prints it and exits with 1."""
+    """Base class of all expected failures; the command line prints the message and exits with 1."""
 
 
 class RegistryError(GenebenchError):
-    """A declaration is wrong. Carries every mistake found, not the first one.
+    """Declarations are invalid. The error lists all mistakes, not only the first.
 
     Args:
-        mistakes: One line each: file, entry, what is wrong and, where one is near, a suggestion.
+        mistakes: One line each: file, entry, what is wrong, and a suggestion for a misspelt name.
     """
 
     def __init__(self, mistakes: list[str]) -> None:
@@ -23,48 +23,48 @@ class RegistryError(GenebenchError):
         return type(self), (self.mistakes,)
 
 
-class WrongSettings(GenebenchError):
-    """A setting of the environment or of `genebench.toml` is unknown or cannot be read."""
+class InvalidSettings(GenebenchError):
+    """A setting in the environment or in `genebench.toml` is unknown or has an invalid value."""
 
 
 class SourceError(GenebenchError):
-    """A source file is missing, moved, unreadable or not what its declaration says."""
+    """A source file is missing, moved, unreadable, or differs from its declaration."""
 
 
 class ChecksumMismatch(SourceError):
-    """The bytes of a pinned source file differ from the lock."""
+    """The bytes of a source file differ from its pinned hash."""
 
 
 class SnapshotDrift(UserWarning):
-    """The same version of a source file has new bytes; both snapshots are kept."""
+    """A source file changed without a new version; both snapshots are kept."""
 
 
 class ExpectationFailed(GenebenchError):
-    """A critical expectation is not met; the frame is quarantined, the table untouched."""
+    """A critical expectation failed: the frame is quarantined and the table stays unchanged."""
 
 
 class UnresolvedEntities(GenebenchError):
-    """Too large a share of a source's identifiers names no entity of the catalogue."""
+    """Too many identifiers of a source match no entity of the catalogue."""
 
 
 class CoverageError(GenebenchError):
-    """An encoder covers too few of the entities that a release compares on."""
+    """An encoder covers too few of the entities that a release compares."""
 
 
 class DegenerateTask(GenebenchError):
-    """A task cannot be scored as it stands: a constant label, or a fold without a class."""
+    """A task cannot be scored: its label is constant, or a fold lacks a class."""
 
 
 class EncoderError(GenebenchError):
-    """An encoder cannot be loaded or gave vectors of the wrong shape or value."""
+    """An encoder cannot be loaded, or its vectors have the wrong shape or invalid values."""
 
 
 class EncoderUnavailable(EncoderError):
-    """What an encoder needs is not here: weights, a package, a file, an input, another encoder.
+    """An encoder lacks something it needs: weights, a package, a file, an input or a base encoder.
 
-    Nothing is wrong with the encoder; a run that did not ask for it by name goes on without it.
+    A run that did not name this encoder skips it and continues.
     """
 
 
 class LakeError(GenebenchError):
-    """The lake cannot be opened, read or written as asked."""
+    """The lake cannot be opened, read or written."""

@@ -1,7 +1,7 @@
-"""Prints the map of the project: each folder and module with one line and its lines of code.
+"""Prints the module map: each folder and module with its number of lines and its summary.
 
-Run `python -m genebench.map` in a checkout or an installation. The text is read from the
-docstrings, so it always shows the modules that are there.
+Run `python -m genebench.map` in a checkout or an installation. The summaries are the first lines
+of the docstrings.
 """
 
 import ast

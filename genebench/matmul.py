@@ -1,9 +1,9 @@
-"""Matrix products of float32 on a CPU, by the quicker of torch's two libraries.
+"""Selects the faster CPU library (MKL or oneDNN) for float32 matrix products in torch.
 
-torch multiplies float32 by MKL, which takes narrow instructions on processors of other makers than
-its own; on an AMD EPYC with AVX512, oneDNN is twice as fast. torch leaves float32 to oneDNN only
-under a setting that lets it round to bfloat16, which oneDNN does on processors with AMX only: so
-both are tried, and oneDNN is taken where it is quicker and as exact.
+torch uses MKL, which is slow on processors that are not Intel's: on an AMD EPYC with AVX-512,
+oneDNN is 2× faster. torch uses oneDNN for float32 only if it may round to bfloat16, and oneDNN
+rounds only on processors with AMX. Both libraries are timed once per process, and oneDNN is
+selected where it is faster and its results are as exact.
 """
 
 import time
@@ -16,19 +16,19 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# oneDNN must be this much quicker: its kernels are made anew for each shape.
-WORTHWHILE = 1.25
-# Rounding to bfloat16 is wrong by a thousand times as much.
-EXACT = 1e-5
-ROUNDS = 12
-# What torch calls a setting that nobody has made.
-NOT_SET = "none"
-# Its types do not know its settings.
+# Required speed-up of oneDNN, which compiles its kernels again for each shape.
+MIN_SPEEDUP = 1.25
+# Largest accepted relative error. Rounding to bfloat16 gives about 1e-2.
+MAX_RELATIVE_ERROR = 1e-5
+N_REPEATS = 12
+# torch's value of a precision setting that nobody has changed.
+PRECISION_NOT_SET = "none"
+# torch's type stubs lack these settings.
 ONEDNN: Any = torch.backends.mkldnn
 
 
-class _Blocks:
-    """How many blocks of the process are entered and not yet left."""
+class _ActiveBlocks:
+    """Counts the active `fastest_matmul` blocks of the process."""
 
     def __init__(self) -> None:
         self._count = 0
@@ -38,72 +38,73 @@ class _Blocks:
         with self._lock:
             if _prefer_onednn():
                 self._count += change
-                _let_round("bf16" if self._count else NOT_SET)
+                _set_precision("bf16" if self._count else PRECISION_NOT_SET)
 
 
-_blocks = _Blocks()
+_active_blocks = _ActiveBlocks()
 
 
 @contextmanager
-def quick_products() -> Iterator[None]:
-    """Multiply float32 matrices of a CPU by the quicker library inside the block.
+def fastest_matmul() -> Iterator[None]:
+    """Use the faster library for float32 matrix products on the CPU inside the block.
 
-    The setting is of the whole process: threads may be inside at the same time, and the last one
-    that leaves puts it back.
+    The setting is process-wide. Several threads may be inside at the same time; the last one to
+    leave restores the previous setting.
     """
-    _blocks.add(1)
+    _active_blocks.add(1)
     try:
         yield
     finally:
-        _blocks.add(-1)
+        _active_blocks.add(-1)
 
 
-def _let_round(precision: str) -> None:
+def _set_precision(precision: str) -> None:
     ONEDNN.matmul.fp32_precision = precision
 
 
 @cache
 def _prefer_onednn() -> bool:
-    """Whether oneDNN's products of float32 are quicker on this processor, and no less exact.
+    """Return whether oneDNN multiplies float32 faster on this processor and as exactly as MKL.
 
-    Where somebody has set what they may be rounded to, that stands.
+    False if the user has set a precision, which then stays as it is.
     """
-    if ONEDNN.matmul.fp32_precision != NOT_SET:
+    if ONEDNN.matmul.fp32_precision != PRECISION_NOT_SET:
         return False
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(2048, 1024, generator=generator)
     right = torch.randn(1024, 256, generator=generator)
     exact = left.double() @ right.double()
 
-    def by_onednn() -> Tensor:
-        _let_round("bf16")
+    def multiply_by_onednn() -> Tensor:
+        _set_precision("bf16")
         try:
             return left @ right
         finally:
-            _let_round(NOT_SET)
+            _set_precision(PRECISION_NOT_SET)
 
-    plain, other = best_times([lambda: left @ right, by_onednn])
-    error = (by_onednn() - exact).abs().max() / exact.abs().max()
-    return plain > WORTHWHILE * other and float(error) < EXACT
+    mkl_time, onednn_time = kernel_times([lambda: left @ right, multiply_by_onednn])
+    error = (multiply_by_onednn() - exact).abs().max() / exact.abs().max()
+    return mkl_time > MIN_SPEEDUP * onednn_time and float(error) < MAX_RELATIVE_ERROR
 
 
-def best_times(products: Sequence[Callable[[], Tensor]], *, on_cpu: bool = True) -> list[float]:
-    """Seconds that each product takes at its best, measured in turn: machines waver.
+def kernel_times(products: Sequence[Callable[[], Tensor]], *, on_cpu: bool = True) -> list[float]:
+    """Return the shortest time in seconds of each product over repeated, interleaved runs.
 
-    On a CPU they are those that one thread computes. Threads that share a product wait for each
-    other, and where other work wants the cores, all products seem to take as long as the wait.
+    On a CPU this is the CPU time of a single thread, so that other load cannot distort the
+    comparison: threads that share a product wait for each other on a busy machine, and all
+    products then seem to take as long as the wait.
     """
     clock = time.thread_time if on_cpu else time.perf_counter
     threads = torch.get_num_threads()
     times: list[list[float]] = [[] for _ in products]
     torch.set_num_threads(1)
     try:
-        for _ in range(ROUNDS):
-            for product, found in zip(products, times, strict=True):
+        for _ in range(N_REPEATS):
+            for product, measured in zip(products, times, strict=True):
                 start = clock()
-                # Reading a number back waits for a device that works asynchronously.
+                # Reading a number back waits for an asynchronous device to finish.
                 float(product()[0, 0])
-                found.append(clock() - start)
+                measured.append(clock() - start)
     finally:
         torch.set_num_threads(threads)
-    return [min(found) for found in times]
+    return [min(measured) for measured in times]

@@ -1,4 +1,4 @@
-"""Where things are and how work runs: from the environment (`GENEBENCH_*`) or `genebench.toml`."""
+"""Settings, read from environment variables (`GENEBENCH_*`) and the file `genebench.toml`."""
 
 import tomllib
 from functools import lru_cache
@@ -14,15 +14,15 @@ from pydantic_settings import (
     TomlConfigSettingsSource,
 )
 
-from genebench.errors import WrongSettings
-from genebench.registry.yaml_reader import mistakes_of
+from genebench.errors import InvalidSettings
+from genebench.registry.yaml_reader import validation_messages
 
 FILE = "genebench.toml"
 Precision = Literal["auto", "float32", "bfloat16", "int8"]
 
 
 class Settings(BaseSettings):
-    """All settings. The environment wins over the file `genebench.toml` in the working folder."""
+    """All settings; the environment takes precedence over the file `genebench.toml`."""
 
     model_config = SettingsConfigDict(
         env_prefix="GENEBENCH_", toml_file=FILE, extra="forbid", frozen=True
@@ -33,14 +33,14 @@ class Settings(BaseSettings):
         default_factory=dict, description="credentials and endpoint of an object store"
     )
     sources: str | None = Field(
-        default=None, description="folder or mirror that source files come from, not their URLs"
+        default=None, description="folder or mirror to read source files from, not their URLs"
     )
     versions: dict[str, str] = Field(
         default_factory=dict,
-        description="source (hpa) or source file to the version wanted; the last fetched otherwise",
+        description="source (hpa) or source file to its version; by default the last one fetched",
     )
     own_tasks: list[Path] = Field(
-        default_factory=list, description="folders and YAML files with tasks of your own"
+        default_factory=list, description="folders and YAML files with user tasks"
     )
     shared: Path = Field(
         default=Path("../shared"), description="folder with real source data, for the tests"
@@ -48,19 +48,24 @@ class Settings(BaseSettings):
     profile: str = Field(default="embedded", description="embedded or paper")
     protocol: str = Field(default="standard", description="standard or paper")
     device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(default=None, ge=1, description="threads of the probes; all cores")
-    memory_gb: float = Field(default=4.0, gt=0, description="memory the probe engine may plan with")
+    threads: int | None = Field(
+        default=None, ge=1, description="threads of the probes; by default one for each core"
+    )
+    memory_gb: float = Field(default=4.0, gt=0, description="memory budget of the linear solver")
     precision: Precision = Field(
-        default="auto", description="of products that only steer the probe engine"
+        default="auto",
+        description="precision of the solver's internal products; the optimum stays the same",
     )
     weights: Path = Field(
         default=Path("./weights"), description="folder with the checkpoints of the encoders"
     )
     runner: Literal["threads", "dask"] = "threads"
     dask_address: str | None = Field(
-        default=None, description="address of a Dask scheduler; a cluster of its own by default"
+        default=None, description="address of a Dask scheduler; by default a local cluster"
     )
-    workers: int = Field(default=1, ge=1, description="encoders at work at once in one place")
+    workers: int = Field(
+        default=1, ge=1, description="encoders that run at the same time on one machine"
+    )
 
     @classmethod
     def settings_customise_sources(
@@ -71,25 +76,25 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - the signature is pydantic's
         file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """What was passed, then the environment, then the file."""
+        """Return the sources of settings by precedence: arguments, environment, file."""
         return init_settings, env_settings, TomlConfigSettingsSource(settings_cls)
 
 
 @lru_cache
 def get_settings() -> Settings:
-    """Read the settings once a process.
+    """Read the settings, once per process.
 
     Raises:
-        WrongSettings: One is unknown or has a value that it cannot have; lists every mistake.
+        InvalidSettings: A setting is unknown or its value is invalid; lists every mistake.
     """
     try:
         return Settings()
     except ValidationError as error:
-        mistakes = list(mistakes_of(Settings, error))
+        mistakes = list(validation_messages(Settings, error))
     except (SettingsError, tomllib.TOMLDecodeError) as error:
         mistakes = [str(error)]
-    # Chained to nothing: what pydantic raised shows values, credentials among them.
-    raise WrongSettings(
+    # Not chained: pydantic's error shows the values, which may be credentials.
+    raise InvalidSettings(
         f"the settings (GENEBENCH_* in the environment, or {FILE}) cannot be read:\n"
         + "\n".join(f"  {mistake}" for mistake in mistakes)
     )

@@ -24,6 +24,27 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark tests by what they need, and keep those that share an expensive fixture in one
+    worker of pytest-xdist, longest first.
+
+    The deployed stack serves several files; every other file of flow and report tests has a lake
+    of its own. All other tests go to whichever worker is free.
+    """
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "browser" in fixtures:
+            item.add_marker(pytest.mark.browser)
+        if "prefect" in fixtures or item.path.parent.name == "flows":
+            item.add_marker(pytest.mark.prefect)
+        if "stack" in fixtures:
+            item.add_marker(pytest.mark.xdist_group("stack"))
+        elif item.path.parent.name == "flows" or item.path.stem.startswith("test_report"):
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+    items.sort(key=lambda item: item.path.parent.name != "flows")
+
+
 @pytest.fixture(scope="session")
 def shared() -> Path:
     """The folder with real source data; tests that need it are skipped where it is absent."""
@@ -95,7 +116,7 @@ def bucket():
     """Options of an object store that speaks S3, with a bucket named lakes."""
     pytest.importorskip("moto.server", reason="the S3 double is not installed")
     import boto3
-    from sites import until
+    from local_stacks import until
 
     from flows.server.local_server import free_port, is_free
 

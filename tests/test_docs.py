@@ -13,13 +13,20 @@ from typer.testing import CliRunner
 
 from flows.cli.app import app
 from genebench.registry.loading import load_registry
+from genebench.settings import Settings
 from lakehouse.query.lake import Lake
 from lakehouse.tables.catalogue import render_tables
 from lakehouse.tables.commits import Commit
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()
-DOCUMENTS = ["README.md", "CONTRIBUTING.md", "deployments/README.md"]
+DOCUMENTS = [
+    "README.md",
+    "CONTRIBUTING.md",
+    "deployments/README.md",
+    "docs/results.md",
+    "docs/reference.md",
+]
 COMMANDS = typer.main.get_command(app).commands
 
 
@@ -54,8 +61,14 @@ def test_the_help_of_every_verb_has_an_example(name):
     assert f"Example: genebench {name}" in shown.output
 
 
-def test_the_readme_shows_the_tables_as_they_are_declared():
-    assert render_tables() in README
+def test_the_reference_shows_the_tables_as_they_are_declared():
+    assert render_tables() in (ROOT / "docs" / "reference.md").read_text()
+
+
+def test_the_reference_names_every_setting_that_the_readme_reader_may_set():
+    text = (ROOT / "docs" / "reference.md").read_text()
+    named = set(re.findall(r"`GENEBENCH_([A-Z_]+)`", text))
+    assert named == {name.upper() for name in Settings.model_fields}
 
 
 def test_the_query_of_the_readme_is_of_the_current_release_alone(
@@ -88,7 +101,7 @@ def test_the_contributed_task_builds(tmp_path):
     entry = re.search(r"```yaml\n(gene_type:.*?)```", text, re.DOTALL).group(1)
     assert len(entry.strip().splitlines()) < 10
     root = copy_declarations(tmp_path)
-    with (root / "tasks" / "embedded" / "genomic.yaml").open("a") as file:
+    with (root / "tasks" / "declared" / "embedded" / "genomic.yaml").open("a") as file:
         file.write("\n" + entry)
     assert "gene_type" in load_registry("embedded", root).tasks
 

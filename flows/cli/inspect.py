@@ -1,46 +1,53 @@
-"""What can be asked of the registry and the lake without running anything."""
+"""Prints what the registry and the lake contain: ls, show, check, status, cards, validations."""
 
 import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from flows.cli.render import print_imported
-from flows.cli.tables import print_leaderboard, print_rows, print_task_scores
+from flows.cli.render import (
+    print_imported,
+    print_leaderboard,
+    print_line,
+    print_rows,
+    print_task_scores,
+)
 from genebench.errors import GenebenchError, LakeError, RegistryError
 from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import DECLARATIONS, Registry, load_registry, profile_ids
+from genebench.registry.loading import DECLARATIONS, load_registry, profile_ids
+from genebench.registry.registry import Registry
 from genebench.registry.yaml_reader import suggest
 from genebench.settings import get_settings
 from lakehouse import open_lake
 from lakehouse.curate.changes import changes_since_release, describe_changes
 from lakehouse.curate.state import (
-    add_own_tasks,
     choose_snapshots,
     curation_key,
     failed_tasks,
     is_curated,
+    merge_user_task_paths,
     missing_files,
-    own_task_paths,
+    user_task_paths,
 )
-from lakehouse.embed.encoder_records import own_probes, weights_of
+from lakehouse.embed.encoder_records import encoder_probes, recorded_weights
 from lakehouse.query.lake import Lake
 from lakehouse.report.imports import imported_means
-from lakehouse.report.significance import verdict_words
-from lakehouse.report.task_cards import card_rows, read_cards, render_task_cards
-from lakehouse.score.plan import plan_release, release_of
+from lakehouse.report.significance import describe_verdicts
+from lakehouse.report.task_cards import card_rows, read_task_cards, render_task_cards
+from lakehouse.score.plan import current_release, plan_release
 from lakehouse.tables.catalogue import TABLES
 
 
 def open_registry(profile: str | None) -> Registry:
-    """The declarations of a profile, the setting's by default."""
+    """Load the declarations of a profile; by default that of the setting `GENEBENCH_PROFILE`."""
     settings = get_settings()
-    there = [name for name in own_task_paths(open_lake()) if Path(name).exists()]
+    existing = [name for name in user_task_paths(open_lake()) if Path(name).exists()]
     return load_registry(
         profile or settings.profile,
-        task_paths=[*settings.own_tasks, *map(Path, add_own_tasks(there, (), settings.own_tasks))],
+        task_paths=[
+            *settings.own_tasks,
+            *map(Path, merge_user_task_paths(existing, (), settings.own_tasks)),
+        ],
         versions=settings.versions,
     )
 
@@ -52,21 +59,21 @@ def print_list(what: str, families: list[str], profile: str | None) -> None:
         "encoders": lambda: _list_encoders(open_registry(profile)),
         "sources": lambda: _list_sources(open_registry(profile)),
         "tables": lambda: (
-            ["table", "one row is", "key", "what for"],
-            [[t.name, t.row, ", ".join(t.key), t.sentence] for t in TABLES.values()],
+            ["table", "one row is", "key", "content"],
+            [[t.name, t.row, ", ".join(t.key), t.description] for t in TABLES.values()],
         ),
         "probes": lambda: (
-            ["probe", "title", "what it is"],
+            ["probe", "title", "description"],
             [[p.id, p.title, p.description] for p in open_registry(profile).probes.values()],
         ),
         "protocols": lambda: (
-            ["protocol", "title", "what it is"],
+            ["protocol", "title", "description"],
             [[p.id, p.title, p.description] for p in open_registry(profile).protocols.values()],
         ),
         "releases": lambda: (
-            ["release", "tasks", "encoders", "evaluations", "whose"],
+            ["release", "tasks", "encoders", "evaluations", "origin"],
             [
-                [*row[:4], "imported" if row[4] else "ours"]
+                [*row[:4], "imported" if row[4] else "computed"]
                 for row in open_lake().releases().iter_rows()
             ],
         ),
@@ -78,7 +85,7 @@ def print_list(what: str, families: list[str], profile: str | None) -> None:
 def _list_tasks(registry: Registry, families: list[str]) -> tuple[list[str], list[list[Any]]]:
     chosen = registry.select_tasks((), families)
     sizes = _sizes()
-    verdicts = verdict_words(open_lake(), release_of(get_settings().protocol))
+    verdicts = describe_verdicts(open_lake(), current_release(get_settings().protocol))
     rows = []
     for task_id in chosen:
         task = registry.tasks[task_id]
@@ -128,13 +135,12 @@ def _list_sources(registry: Registry) -> tuple[list[str], list[list[Any]]]:
 
 
 def print_card(name: str, profile: str | None) -> None:
-    """Print all that is known of one declared thing or table.
+    """Print one task, encoder, source, probe, protocol, table or release.
 
     Raises:
-        RegistryError: Nothing has this name; suggests the nearest.
+        RegistryError: Nothing has this name; suggests the nearest one.
     """
     registry = open_registry(profile)
-    console = Console()
     kinds: Mapping[str, Mapping[str, Any]] = {
         "task": registry.tasks,
         "encoder": registry.encoders,
@@ -144,19 +150,19 @@ def print_card(name: str, profile: str | None) -> None:
     }
     for noun, entries in kinds.items():
         if noun == "task" and name in entries:
-            card = next(c for c in read_cards(open_lake(), registry) if c.task.id == name)
+            card = next(c for c in read_task_cards(open_lake(), registry) if c.task.id == name)
             print_rows(f"task {name}", ["", ""], card_rows(card))
-            print_task_scores(open_lake(), release_of(get_settings().protocol), name)
+            print_task_scores(open_lake(), current_release(get_settings().protocol), name)
             return
         if name in entries:
             declared = entries[name].model_dump(mode="json", by_alias=True, exclude_defaults=True)
             print_rows(f"{noun} {name}", ["", ""], _flatten(declared))
             if noun == "encoder":
-                _print_embedded(open_lake(), name)
+                _print_encoder_record(open_lake(), name)
             return
     if name in TABLES:
         table = TABLES[name]
-        console.print(f"{table.name}: one row is {table.row}. {table.sentence}")
+        print_line(f"{table.name}: one row is {table.row}. {table.description}")
         print_rows(
             f"key: {', '.join(table.key)}; partition: {', '.join(table.partition) or 'none'}; "
             f"mode: {table.mode}",
@@ -175,22 +181,22 @@ def print_card(name: str, profile: str | None) -> None:
     raise RegistryError([f"nothing is named {name!r}{suggest(name, known)}; see `genebench ls`"])
 
 
-def _print_embedded(lake: Lake, encoder_id: str) -> None:
-    """Print what the lake has of an encoder, and the weights that it was made from."""
+def _print_encoder_record(lake: Lake, encoder_id: str) -> None:
+    """Print the lake's record of an encoder and the digests of its weights."""
     rows = lake.encoders().filter(encoder_id=encoder_id).to_dicts()
     if not rows:
         return
     names = ("n_wanted", "n_entities", "dimension", "is_complete", "encoder_digest", "embedded_at")
     print_rows("in the lake", ["", ""], [[name, rows[0][name]] for name in names])
-    if weights := weights_of(lake.delta, encoder_id):
-        print_rows("made from", ["file", "sha256"], weights.items())
+    if weights := recorded_weights(lake.delta, encoder_id):
+        print_rows("weights", ["file", "sha256"], weights.items())
 
 
 def _print_release(lake: Lake, name: str) -> None:
-    """Print what a release of ours names, or the numbers of an imported one."""
+    """Print the counts and leaderboard of a release, or the means of an imported one."""
     row = next(row for row in lake.releases().iter_rows(named=True) if row["release_id"] == name)
     if row.pop("is_foreign"):
-        print_imported(imported_means(lake.foreign(name)), name)
+        print_imported(imported_means(lake.imported_scores(name)), name)
         return
     print_rows(f"release {name}", ["", ""], row.items())
     print_leaderboard(lake, name)
@@ -205,29 +211,35 @@ def _flatten(declared: Mapping[str, Any]) -> list[list[str]]:
 
 
 def write_cards(path: Path, profile: str | None) -> None:
-    """Write the page of all task cards."""
+    """Write the cards of all tasks to a Markdown file."""
     path.write_text(
-        render_task_cards(read_cards(open_lake(), open_registry(profile))), encoding="utf-8"
+        render_task_cards(read_task_cards(open_lake(), open_registry(profile))), encoding="utf-8"
     )
-    Console().print(f"wrote {path}", highlight=False, markup=False)
+    print_line(f"wrote {path}")
 
 
 def print_validations(html: Path | None) -> None:
-    """Print the newest validation of each table, or write all of it as one page.
+    """Print the newest validation of each table, or write all validations as an HTML page.
 
     Raises:
-        LakeError: Nothing was validated yet.
+        LakeError: The lake has no validations yet.
     """
-    from expectations.validation_page import newest_validations, render_validations, summarise
+    from expectations.validation_page import (
+        newest_validations,
+        render_validations,
+        summarise_validations,
+    )
 
     found = open_lake().table("audit.validations").collect()
     if found.is_empty():
-        raise LakeError("nothing was validated yet; `genebench refresh` and `curate` validate")
+        raise LakeError(
+            "the lake has no validations yet; `genebench refresh` validates the first tables"
+        )
     if html is not None:
         html.write_text(render_validations(found), encoding="utf-8")
-        Console().print(f"wrote {html}", highlight=False, markup=False)
+        print_line(f"wrote {html}")
         return
-    head, rows = summarise(newest_validations(found))
+    head, rows = summarise_validations(newest_validations(found))
     print_rows("validations", head, rows)
 
 
@@ -236,14 +248,14 @@ def _print_task_state(lake: Lake, task_id: str) -> None:
     shown = {key: value for key, value in row.items() if value is not None}
     names = shown.pop("label_names")
     shown["label_names"] = ", ".join(names[:12]) + (" …" if len(names) > 12 else "")
-    print_rows("in the lake, before any universe", ["", ""], shown.items())
+    print_rows("in the lake, before restriction to a universe", ["", ""], shown.items())
 
 
 def print_check(profile: str | None) -> None:
-    """Read the declarations of one profile, or of all, and say that they hold.
+    """Validate the declarations of one profile, or of all profiles.
 
     Raises:
-        RegistryError: They do not; lists every mistake.
+        RegistryError: A declaration is wrong; lists every mistake.
     """
     mistakes: list[str] = []
     for profile_id in [profile] if profile else profile_ids():
@@ -252,31 +264,28 @@ def print_check(profile: str | None) -> None:
         except RegistryError as error:
             mistakes += [mistake for mistake in error.mistakes if mistake not in mistakes]
             continue
-        Console().print(
+        print_line(
             f"{profile_id}: {len(registry.sources)} sources, {len(registry.tasks)} tasks, "
             f"{len(registry.encoders)} encoders, {len(registry.probes)} probes, "
-            f"{len(registry.protocols)} protocols",
-            highlight=False,
+            f"{len(registry.protocols)} protocols"
         )
     if mistakes:
         raise RegistryError(mistakes)
-    Console().print(f"every declaration below {DECLARATIONS} holds", highlight=False, markup=False)
+    print_line(f"all declarations in {DECLARATIONS} are valid")
 
 
 def print_status(protocol: str | None, profile: str | None) -> None:
-    """Print the rows of each table, then what each verb would do and why."""
+    """Print the number of rows of each table, then what each verb would do and why."""
     registry = open_registry(profile)
     rules = registry.choose_protocol(protocol or get_settings().protocol)
     lake = open_lake()
     counts = lake.counts()
     if not counts:
-        Console().print(
-            f"the lake {lake.delta.storage.root} is empty; `genebench benchmark` fills it"
-        )
+        print_line(f"the lake {lake.delta.storage.root} is empty; `genebench benchmark` fills it")
         return
     print_rows(f"lake {lake.delta.storage.root}", ["table", "rows"], _thousands(counts))
     print_rows("pending", ["verb", "what", "why"], _pending(lake, registry, rules))
-    release = release_of(rules.id)
+    release = current_release(rules.id)
     changes = describe_changes(
         changes_since_release(lake, release), lake.table("bronze.snapshots").collect()
     )
@@ -294,25 +303,28 @@ def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]
     except GenebenchError as error:
         return [["refresh", "source files", str(error)]]
     rows = [
-        ["refresh", name, f"not in the lake; {len(tasks)} tasks wait for it"]
+        ["refresh", name, f"not in the lake; {len(tasks)} tasks need it"]
         for name, tasks in missing_files(registry, snapshots).items()
     ]
     if not is_curated(lake, curation_key(lake, registry, snapshots)):
-        return [*rows, ["curate", "silver tables", "snapshots or declarations changed since"]]
+        return [
+            *rows,
+            ["curate", "silver tables", "snapshots or declarations changed since the last run"],
+        ]
     rows += [["curate", name, reason] for name, reason in failed_tasks(lake).items()]
     plan = plan_release(
         lake.delta,
         rules,
         [registry.probes["linear"]],
-        release_of(rules.id),
-        own_probes=own_probes(lake.delta, registry),
+        current_release(rules.id),
+        encoder_probes=encoder_probes(lake.delta, registry),
     )
-    rows += [["score", name, reason] for name, reason in plan.refused.items()]
+    rows += [["score", name, reason] for name, reason in plan.excluded.items()]
     counts = plan.pending.group_by("encoder_id", "why").len().sort("encoder_id", "why")
     rows += [
         ["score", encoder_id, f"{n:,} evaluations: {why}"]
         for encoder_id, why, n in counts.iter_rows()
     ]
     if plan.items.is_empty():
-        rows.append(["embed", "every encoder", "none has embedded what the tasks sample"])
-    return rows or [["–", "nothing", "every evaluation of the release is there"]]
+        rows.append(["embed", "every encoder", "no vectors of the entities that the tasks sample"])
+    return rows or [["–", "nothing", "the release has all of its evaluations"]]

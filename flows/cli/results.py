@@ -1,4 +1,4 @@
-"""The commands about results: ask them, freeze, compare, export and import them."""
+"""The commands on results: query, release, diff, compare, export and import."""
 
 import sys
 from enum import StrEnum
@@ -7,21 +7,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import Csv, Metric, Profile, Release
+
 if TYPE_CHECKING:
     import polars as pl
 
-Profile = Annotated[
-    str | None, typer.Option(help="embedded or paper; the setting GENEBENCH_PROFILE by default.")
-]
-Release = Annotated[
-    str | None, typer.Option(help="The release; by default the one that score writes.")
-]
-Metric = Annotated[str | None, typer.Option(help="A metric; the main ones by default.")]
-Csv = Annotated[Path | None, typer.Option(help="Write all rows to this file too.")]
 
-
-class Form(StrEnum):
-    """How `genebench query` prints."""
+class RowFormat(StrEnum):
+    """Format of the rows that `genebench query` prints or writes."""
 
     table = "table"
     csv = "csv"
@@ -30,18 +23,21 @@ class Form(StrEnum):
 
 
 def query(
-    sql: Annotated[str, typer.Argument(help="A select over the tables; `genebench ls tables`.")],
+    sql: Annotated[
+        str, typer.Argument(help="SELECT statement; `genebench ls tables` lists the tables.")
+    ],
     form: Annotated[
-        Form, typer.Option("--format", "-f", help="How rows are written.")
-    ] = Form.table,
+        RowFormat, typer.Option("--format", "-f", help="Format of the printed rows.")
+    ] = RowFormat.table,
     output: Annotated[
-        Path | None, typer.Option("--output", "-o", help="A file; its ending sets the format.")
+        Path | None, typer.Option("--output", "-o", help="File to write: .csv, .json or .parquet.")
     ] = None,
     at: Annotated[
-        str | None, typer.Option(help="Tables as they were: 2026-11-20 or 2026-11-20T12:00.")
+        str | None,
+        typer.Option(help="Read the tables as of a time: 2026-11-20 or 2026-11-20T12:00."),
     ] = None,
 ) -> None:
-    """Ask the tables in SQL."""
+    """Query the tables of the lake with SQL."""
     from flows.cli.render import print_frame
     from genebench.errors import LakeError
     from lakehouse import open_lake
@@ -50,87 +46,92 @@ def query(
     rows = lake.query(sql)
     if output is not None:
         ending = output.suffix.removeprefix(".")
-        if ending not in (Form.csv, Form.json, Form.parquet):
-            raise LakeError(f"{output}: end the file in .csv, .json or .parquet")
-        _write(rows, Form(ending), output)
+        if ending not in (RowFormat.csv, RowFormat.json, RowFormat.parquet):
+            raise LakeError(
+                f"{output}: unknown file format; end the file in .csv, .json or .parquet"
+            )
+        _write(rows, RowFormat(ending), output)
         typer.echo(f"{rows.height:,} rows in {output}")
-    elif form == Form.table:
+    elif form == RowFormat.table:
         print_frame(rows)
-    elif form == Form.parquet:
-        raise LakeError("parquet is no text; name a file: --output rows.parquet")
+    elif form == RowFormat.parquet:
+        raise LakeError("parquet is a binary format; name a file: --output rows.parquet")
     else:
         sys.stdout.write(_text(rows, form))
 
 
-def _text(rows: "pl.DataFrame", form: Form) -> str:
+def _text(rows: "pl.DataFrame", form: RowFormat) -> str:
     from genebench.errors import LakeError
 
-    if form == Form.json:
+    if form == RowFormat.json:
         return rows.write_json() + "\n"
     if nested := [name for name, dtype in rows.schema.items() if dtype.is_nested()]:
         raise LakeError(
-            f"{', '.join(nested)}: a list has no form in csv; select other columns, or write json "
-            "or parquet"
+            f"{', '.join(nested)}: CSV cannot hold lists; select other columns, or use "
+            "--format json or --output rows.parquet"
         )
     return rows.write_csv()
 
 
-def _write(rows: "pl.DataFrame", form: Form, output: Path) -> None:
-    if form == Form.parquet:
+def _write(rows: "pl.DataFrame", form: RowFormat, output: Path) -> None:
+    if form == RowFormat.parquet:
         rows.write_parquet(output)
     else:
         output.write_text(_text(rows, form), encoding="utf-8")
 
 
 def release(
-    name: Annotated[str, typer.Argument(help="The new release, such as 2026.1.")],
+    name: Annotated[str, typer.Argument(help="Name of the new release, such as 2026.1.")],
     source: Annotated[
-        str | None, typer.Option(help="The release frozen; by default the one that score writes.")
+        str | None, typer.Option(help="Release to freeze. Default: the one that `score` writes.")
     ] = None,
     allow_pending: Annotated[
-        bool, typer.Option("--allow-pending", help="Even where evaluations are pending.")
+        bool, typer.Option("--allow-pending", help="Freeze even if evaluations are pending.")
     ] = False,
     profile: Profile = None,
 ) -> None:
-    """Freeze a release: name its evaluations for good."""
+    """Freeze a release under a permanent name."""
     from flows.cli.run_flows import run_flows
 
     def verb() -> None:
-        from flows.cli.tables import print_outcome
+        from flows.cli.render import print_summary
         from flows.release import release as run
 
-        print_outcome(run(name, source, allow_pending, profile))
+        print_summary(run(name, source, allow_pending, profile))
 
     run_flows(verb)
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="A CSV file of published results.")],
-    name: Annotated[str, typer.Argument(help="What the release is to be called.")],
+    file: Annotated[Path, typer.Argument(help="CSV file of published results.")],
+    name: Annotated[str, typer.Argument(help="Name of the imported release.")],
     sizes: Annotated[
-        Path | None, typer.Option(help="CSV of task and n_evaluated; the one beside by default.")
+        Path | None,
+        typer.Option(
+            help="CSV file of task and n_evaluated. Default: evaluated_sizes.csv beside it."
+        ),
     ] = None,
     profile: Profile = None,
 ) -> None:
-    """Import results of others under a name of their own; they never mix with ours."""
+    """Import published results as a separate release."""
     from flows.cli.run_flows import run_flows
 
     def verb() -> None:
-        from flows.cli.tables import print_outcome
+        from flows.cli.render import print_summary
         from flows.release import import_results as run
 
-        print_outcome(run(str(file), name, str(sizes) if sizes else None, profile))
+        print_summary(run(str(file), name, str(sizes) if sizes else None, profile))
 
     run_flows(verb)
 
 
 def diff(
-    before: Annotated[str, typer.Argument(help="A release.")],
-    after: Annotated[str, typer.Argument(help="Another release.")],
+    before: Annotated[str, typer.Argument(help="First release.")],
+    after: Annotated[str, typer.Argument(help="Second release.")],
     metric: Metric = None,
     csv: Csv = None,
 ) -> None:
-    """Say which scores moved between two releases, and why."""
+    """Show which scores differ between two releases, and why."""
     from flows.cli.render import print_diff
     from lakehouse import open_lake
     from lakehouse.report.releases import diff_releases as run
@@ -142,33 +143,34 @@ def diff(
 
 def compare(
     encoders: Annotated[
-        list[str] | None, typer.Argument(help="Two encoders, compared fold by fold.")
+        list[str] | None, typer.Argument(help="Two encoders to compare fold by fold.")
     ] = None,
     published: Annotated[
         str | None,
-        typer.Option("--with", help="A CSV file of published results, or an imported release."),
+        typer.Option("--with", help="CSV file of published results, or an imported release."),
     ] = None,
     release: Release = None,
     metric: Metric = None,
-    probe: Annotated[str, typer.Option(help="The probe of ours.")] = "linear",
+    probe: Annotated[str, typer.Option(help="Probe of the computed scores.")] = "linear",
     csv: Csv = None,
     profile: Profile = None,
 ) -> None:
-    """Compare our numbers with published ones (--with), or two encoders with each other."""
+    """Compare two encoders, or a release with published results (--with)."""
     from flows.cli.render import print_comparison, print_published
     from genebench.errors import LakeError
     from genebench.settings import get_settings
     from lakehouse import open_lake
-    from lakehouse.score.plan import release_of
+    from lakehouse.score.plan import current_release
 
     lake = open_lake()
-    ours = release or release_of(get_settings().protocol)
+    ours = release or current_release(get_settings().protocol)
     if published is not None and not encoders:
-        rows = _beside_published(published, ours, metric, probe, profile)
+        rows = _compare_published(published, ours, metric, probe, profile)
         print_published(rows, ours, published)
     elif encoders and len(encoders) == 2 and published is None:
-        rows = lake.compare(*encoders, ours, metric=metric, probe=probe)
-        print_comparison(rows, *encoders)
+        encoder_a, encoder_b = encoders
+        rows = lake.compare(encoder_a, encoder_b, ours, metric=metric, probe=probe)
+        print_comparison(rows, encoder_a, encoder_b)
     else:
         raise LakeError(
             "compare takes two encoders (genebench compare minilm bag_of_words) or published "
@@ -177,7 +179,7 @@ def compare(
     _save(rows, csv)
 
 
-def _beside_published(
+def _compare_published(
     published: str, release: str, metric: str | None, probe: str, profile: str | None
 ) -> "pl.DataFrame":
     from flows.cli.inspect import open_registry
@@ -191,16 +193,16 @@ def _beside_published(
     rows = (
         read_imported(Path(published), "published", tasks, "no-run")
         if is_file
-        else lake.foreign(published)
+        else lake.imported_scores(published)
     )
     return compare_published(lake, rows, tasks, release, metric=metric, probe=probe)
 
 
 def export(
-    release: Annotated[str, typer.Argument(help="The release.")],
-    folder: Annotated[Path, typer.Argument(help="Where the parquet file and its card go.")],
+    release: Annotated[str, typer.Argument(help="Release.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the Parquet file and its data card.")],
 ) -> None:
-    """Write a release as one parquet file with a data card."""
+    """Write a release as one Parquet file with a data card."""
     from flows.run.context import code_version
     from lakehouse import open_lake
     from lakehouse.report.exports import export_release
@@ -216,7 +218,7 @@ def _save(rows: "pl.DataFrame", csv: Path | None) -> None:
 
 
 def add_result_commands(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
+    """Add the commands of this module to the command line."""
     for run, name, example in (
         (query, "query", "query 'select encoder_id, n_entities, dimension from encoders'"),
         (release, "release", "release 2026.1"),
@@ -225,4 +227,4 @@ def add_result_commands(app: typer.Typer) -> None:
         (export, "export", "export 2026.1 ./shared"),
         (import_, "import", "import task_report.csv published"),
     ):
-        app.command(name, epilog=f"Example: genebench {example}")(run)
+        app.command(name, epilog=f"Example: genebench {example}", rich_help_panel="Results")(run)

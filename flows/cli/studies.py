@@ -1,31 +1,29 @@
-"""The commands of studies beside the leaderboard: leaked words, later labels, other probes."""
+"""The commands of the studies: leakage, later (temporal hold-out) and sensitivity."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from flows.cli.options import Csv, Protocol
+
 if TYPE_CHECKING:
     import polars as pl
 
-Task = Annotated[str, typer.Argument(help="A multi-label task of single entities.")]
-EncoderId = Annotated[str, typer.Option("--encoder", "-e", help="The encoder.")]
-ProtocolId = Annotated[
-    str | None, typer.Option(help="standard or paper; the setting GENEBENCH_PROTOCOL by default.")
-]
-ProbeId = Annotated[str, typer.Option(help="The probe.")]
-Csv = Annotated[Path | None, typer.Option(help="Write all rows to this file too.")]
+Task = Annotated[str, typer.Argument(help="Multi-label task of single entities.")]
+EncoderId = Annotated[str, typer.Option("--encoder", "-e", help="Encoder.")]
+ProbeId = Annotated[str, typer.Option(help="Probe.")]
 
 
 def leakage(
     task: Task,
     encoder: EncoderId = "tfidf",
-    labels: Annotated[int, typer.Option(min=1, help="So many of the most frequent labels.")] = 10,
+    labels: Annotated[int, typer.Option(min=1, help="Number of labels, most frequent first.")] = 10,
     probe: ProbeId = "linear",
-    protocol: ProtocolId = None,
+    protocol: Protocol = None,
     csv: Csv = None,
 ) -> None:
-    """Take a label's own words out of the texts, and score again."""
+    """Mask the words of a label in the texts and score again."""
     from genebench.encoders.loader import LoaderContext, load_encoder
     from genebench.errors import RegistryError
     from genebench.registry.loading import load_registry
@@ -38,7 +36,7 @@ def leakage(
     chosen = registry.select_encoders([encoder])
     if len(chosen) > 1:
         raise RegistryError(
-            [f"leakage reads one encoder, and {encoder!r} is {len(chosen)}: {', '.join(chosen)}"]
+            [f"leakage takes one encoder; {encoder!r} matches {len(chosen)}: {', '.join(chosen)}"]
         )
     declared = registry.encoders[chosen[0]]
     rows = measure_leakage(
@@ -55,22 +53,24 @@ def leakage(
 
 def later(
     task: Task,
-    as_of: Annotated[str, typer.Option(help="Train on the labels of this day: 2026-11-20.")],
+    as_of: Annotated[str, typer.Option(help="Day of the training labels, such as 2026-11-20.")],
     encoder: EncoderId = "tfidf",
     probe: ProbeId = "linear",
-    protocol: ProtocolId = None,
-    min_gained: Annotated[int, typer.Option(help="Leave out labels gained less often.")] = 10,
+    protocol: Protocol = None,
+    min_gained: Annotated[
+        int, typer.Option(help="Least number of entities that gained a label.")
+    ] = 10,
     csv: Csv = None,
 ) -> None:
-    """Train on the labels of one day, test on those gained since."""
+    """Train on the labels of one day and test on those added since (temporal hold-out)."""
     from genebench.registry.loading import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
-    from lakehouse.studies.temporal_holdout import predict_later
+    from lakehouse.studies.temporal_holdout import measure_temporal_holdout
 
     settings = get_settings()
     registry = load_registry(settings.profile)
-    rows = predict_later(
+    rows = measure_temporal_holdout(
         open_lake(),
         task,
         encoder,
@@ -84,31 +84,32 @@ def later(
 
 def sensitivity(
     task: Annotated[
-        list[str] | None, typer.Argument(help="Tasks; those that the profile names by default.")
+        list[str] | None, typer.Argument(help="Tasks. Default: those that the profile names.")
     ] = None,
     encoder: Annotated[
-        list[str] | None, typer.Option("--encoder", "-e", help="Encoder; repeatable.")
+        list[str] | None,
+        typer.Option("--encoder", "-e", help="Encoder; repeatable. Default: tfidf."),
     ] = None,
     probe: Annotated[
-        list[str] | None, typer.Option(help="Probe; repeatable. The first one's curves are drawn.")
+        list[str] | None, typer.Option(help="Probe; repeatable. The first draws the curves.")
     ] = None,
     fraction: Annotated[
-        list[float] | None, typer.Option(help="Share of the training rows; repeatable.")
+        list[float] | None, typer.Option(help="Fraction of the training rows; repeatable.")
     ] = None,
-    protocol: ProtocolId = None,
+    protocol: Protocol = None,
     csv: Csv = None,
     figure: Annotated[
-        Path | None, typer.Option(help="Draw it: an .svg, .png or .html file.")
+        Path | None, typer.Option(help="Draw the curves to this .svg, .png or .html file.")
     ] = None,
 ) -> None:
-    """Score tasks with other probes, other penalties, and fewer training rows."""
+    """Score tasks with other probes, other penalties and fewer training rows."""
     from genebench.registry.loading import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
     from lakehouse.studies.sensitivity import (
         FRACTIONS,
+        concat_tasks,
         draw_sensitivity,
-        join_tasks,
         measure_sensitivity,
     )
 
@@ -129,7 +130,7 @@ def sensitivity(
             fractions=fraction or FRACTIONS,
         )
         parts.append(part)
-    rows = join_tasks(parts)
+    rows = concat_tasks(parts)
     _show(
         rows, ("task_id", "encoder_id", "study", "setting", "value", "sd", "n_train", "reason"), csv
     )
@@ -139,12 +140,13 @@ def sensitivity(
 
 
 def add_study_commands(app: typer.Typer) -> None:
-    """Add these commands to the command line."""
-    app.command(epilog="Example: genebench leakage cellular_component --encoder tfidf")(leakage)
-    app.command(epilog="Example: genebench later biological_process --as-of 2026-11-20")(later)
-    app.command(
-        epilog="Example: genebench sensitivity hla_class -e tfidf -e minilm --figure curves.svg"
-    )(sensitivity)
+    """Add the commands of this module to the command line."""
+    for run, example in (
+        (leakage, "leakage cellular_component --encoder tfidf"),
+        (later, "later biological_process --as-of 2026-11-20"),
+        (sensitivity, "sensitivity hla_class -e tfidf -e minilm --figure curves.svg"),
+    ):
+        app.command(epilog=f"Example: genebench {example}", rich_help_panel="Studies")(run)
 
 
 def _show(rows: "pl.DataFrame", columns: tuple[str, ...], csv: Path | None) -> None:

@@ -1,8 +1,8 @@
-"""What every flow run needs: settings, declarations, the lake, and what its commits say."""
+"""The context of a flow run: settings, declarations, lake and commit metadata."""
 
 import functools
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -12,7 +12,8 @@ import prefect.runtime
 from genebench.encoders.declaration import Encoder
 from genebench.encoders.loader import LoaderContext
 from genebench.errors import LakeError
-from genebench.registry.loading import Registry, load_registry
+from genebench.registry.loading import load_registry
+from genebench.registry.registry import Registry
 from genebench.settings import Settings, get_settings
 from lakehouse import open_lake
 from lakehouse.query.lake import Lake
@@ -27,7 +28,7 @@ class Context:
         settings: All settings.
         registry: The declarations of the profile.
         lake: The tables.
-        run_id: Id of the flow run; in every row and commit that it writes.
+        run_id: The id of the flow run. Every row and commit that it writes carries it.
     """
 
     settings: Settings
@@ -36,8 +37,8 @@ class Context:
     run_id: str
 
     @property
-    def place(self) -> LoaderContext:
-        """Where weights and vectors of other people are, and what to run on."""
+    def loader_context(self) -> LoaderContext:
+        """The folders of weights and source files, and the device that encoders run on."""
         sources = self.settings.sources
         is_folder = sources is not None and "://" not in sources
         return LoaderContext(
@@ -46,24 +47,36 @@ class Context:
             self.settings.device,
         )
 
-    def commit(self, inputs: dict[str, str | int] | None = None, **extra: str) -> Commit:
-        """What a commit of this run says of itself."""
+    def commit(self, inputs: Mapping[str, str | int] | None = None, **extra: str) -> Commit:
+        """Return the metadata of a commit of this run.
+
+        Args:
+            inputs: What the rows are made from: table to version, or source file to snapshot id.
+            **extra: More metadata keys with their values.
+        """
         return Commit(
             flow_run=self.run_id,
             code=code_version(),
-            inputs=inputs or {},
+            inputs=dict(inputs or {}),
             profile=self.registry.profile.id,
             extra=extra,
         )
 
-    def choose_encoders(self, patterns: list[str], files: tuple[str, ...] = ()) -> list[Encoder]:
-        """Encoders by glob, after those that they are made from; the user's own come along.
+    def choose_encoders(
+        self, patterns: Sequence[str], files: tuple[str, ...] = ()
+    ) -> list[Encoder]:
+        """Select encoders by id or glob, each after its base encoders.
+
+        User encoders are always included. Without patterns, all encoders of the profile are
+        selected, or only the user encoders if `files` names some.
 
         Raises:
-            RegistryError: A pattern matches none; suggests what is near.
+            RegistryError: A pattern matches no encoder. The message suggests similar ids.
         """
-        chosen = self.registry.select_encoders(patterns) if patterns or not files else []
-        own = [name for name in self.registry.encoders if name in self.registry.own_encoders]
+        chosen = self.registry.select_encoders(list(patterns)) if patterns or not files else []
+        user_encoders = [
+            name for name in self.registry.encoders if name in self.registry.user_encoders
+        ]
         ordered: dict[str, Encoder] = {}
 
         def add(encoder_id: str) -> None:
@@ -72,7 +85,7 @@ class Context:
                 add(base)
             ordered[encoder_id] = encoder
 
-        for encoder_id in [*chosen, *own]:
+        for encoder_id in [*chosen, *user_encoders]:
             add(encoder_id)
         return list(ordered.values())
 
@@ -84,18 +97,19 @@ def open_context(
     versions: Mapping[str, str] | None = None,
     lake_root: str | None = None,
 ) -> Context:
-    """Open what a flow run works with.
+    """Load settings and declarations, and open the lake.
 
     Args:
-        profile: The profile; the setting `GENEBENCH_PROFILE` by default.
-        encoder_files: Encoder declarations of the user's own, beside the registry's.
-        task_paths: Tasks of the user's own, beside the registry's and the setting's.
-        versions: Source or source file to the version wanted; goes before the setting's.
-        lake_root: Where the flow run's lake is, told to a task run that may run elsewhere.
+        profile: The profile. Default: the setting `GENEBENCH_PROFILE`.
+        encoder_files: User encoders (YAML files), added to the registry's.
+        task_paths: User tasks (folders or YAML files), added to the registry's and the setting's.
+        versions: Source or source file to its version. Overrides the setting `GENEBENCH_VERSIONS`.
+        lake_root: The root of the flow run's lake. A task run passes it, because its worker may
+            have other settings.
 
     Raises:
         RegistryError: A declaration is wrong.
-        LakeError: The lake cannot be opened, serves another profile, or is not the flow run's.
+        LakeError: The lake cannot be opened, serves another profile, or differs from `lake_root`.
     """
     settings = get_settings()
     registry = load_registry(
@@ -107,8 +121,9 @@ def open_context(
     lake = open_lake()
     if lake_root not in (None, lake.delta.storage.root):
         raise LakeError(
-            f"this worker's lake is {lake.delta.storage.root}, the flow run's is {lake_root}; give "
-            "the worker the same GENEBENCH_LAKE, and a folder or store that both can reach"
+            f"the lake of this worker is {lake.delta.storage.root}, but the lake of the flow run "
+            f"is {lake_root}; set GENEBENCH_LAKE of the worker to the lake of the flow run, in a "
+            "folder or object store that both can reach"
         )
     _refuse_other_profile(lake, registry.profile.id)
     run_id = prefect.runtime.flow_run.id or "no-run"
@@ -120,14 +135,14 @@ def _refuse_other_profile(lake: Lake, profile: str) -> None:
     if found and found != profile:
         raise LakeError(
             f"the lake {lake.delta.storage.root} serves the profile {found!r}, not {profile!r}: a "
-            "lake has one gene catalogue; set GENEBENCH_LAKE to another folder, or "
+            "lake has one gene catalogue; set GENEBENCH_LAKE to another folder, or set "
             f"GENEBENCH_PROFILE={found}"
         )
 
 
 @functools.cache
 def code_version() -> str:
-    """The version of genebench, with the commit where it runs from a checkout."""
+    """The version of genebench; in a git checkout, followed by the commit."""
     here = Path(__file__).parent
     done = subprocess.run(
         ["git", "describe", "--always", "--dirty", "--exclude", "*"],

@@ -1,20 +1,28 @@
-"""Check, then commit, then say so: the one way into a silver or gold table."""
+"""The gate: rows are checked against their expectations before they are committed to a table.
+
+Flows write every bronze, silver and gold table through `append`, `replace` or `replace_together`.
+`finish_run` saves the run summary and returns the final state of a flow run.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 import prefect.runtime
 from prefect.artifacts import create_markdown_artifact
+from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.logging import get_logger
-from prefect.states import Completed, Failed, State
+from prefect.states import Completed, Failed
 
-from expectations import check_frame, needs_of
+from expectations import Outcome, check_frame, related_tables
+from expectations.declared import expectations_of
 from flows.run.context import Context
 from flows.run.summary import NOTHING_NEW, PARTLY_DONE, RunSummary, Unfinished
 from lakehouse import open_lake
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.catalogue import table as declared
+
+N_SHOWN = 3
 
 if TYPE_CHECKING:
     import polars as pl
@@ -30,12 +38,12 @@ def append(
     *,
     related: "Mapping[str, pl.DataFrame] | None" = None,
 ) -> None:
-    """Append rows that meet their expectations; see `replace` for the arguments.
+    """Check rows, then append them to a table. See `replace` for the arguments.
 
     Raises:
-        ExpectationFailed: A critical expectation is not met; the table is as it was.
+        ExpectationFailed: A critical expectation is not met. The table is unchanged.
     """
-    _gate(context, table, frame, commit, None, related or {})
+    _check(context, table, frame, commit, None, related or {})
     context.lake.delta.append(table, frame, commit)
 
 
@@ -49,22 +57,22 @@ def replace(
     previous: "pl.DataFrame | None" = None,
     related: "Mapping[str, pl.DataFrame] | None" = None,
 ) -> None:
-    """Replace a table, or a partition of it, by rows that meet their expectations.
+    """Check rows, then replace a table or one of its partitions with them.
 
     Args:
-        context: The run.
-        table: The table.
-        frame: Its new rows.
-        commit: What the commit says.
-        partition: The partition replaced; see `lakehouse.tables.delta.Delta.replace`.
-        previous: The rows before, that drift is measured against.
-        related: Tables that this one is checked against, as they will be after this run; those
-            not given are read.
+        context: The context of the flow run.
+        table: The table, such as `gold.scores`.
+        frame: The new rows.
+        commit: The metadata of the commit.
+        partition: The partition to replace; see `lakehouse.tables.delta.Delta.replace`.
+        previous: The rows before, for expectations that compare the two.
+        related: Other tables that the check needs, as they will be after this run. Those not
+            given are read from the lake.
 
     Raises:
-        ExpectationFailed: A critical expectation is not met; the table is as it was.
+        ExpectationFailed: A critical expectation is not met. The table is unchanged.
     """
-    _gate(context, table, frame, commit, previous, related or {})
+    _check(context, table, frame, commit, previous, related or {})
     context.lake.delta.replace(table, frame, commit, partition)
 
 
@@ -74,25 +82,25 @@ def replace_together(
     commit: "Commit",
     previous: "Mapping[str, pl.DataFrame | None]",
 ) -> None:
-    """Replace whole tables that belong together: all are checked before the first is written.
+    """Check several tables together, then replace each of them as a whole.
 
     Args:
-        context: The run.
+        context: The context of the flow run.
         frames: Table to its new rows, in the order of writing.
-        commit: What the commits say.
-        previous: Table to the rows before, None where it is new.
+        commit: The metadata of the commits.
+        previous: Table to the rows before, None for a new table.
 
     Raises:
-        ExpectationFailed: A critical expectation is not met; every table is as it was.
+        ExpectationFailed: A critical expectation is not met. All tables are unchanged.
     """
     for table, frame in frames.items():
-        _gate(context, table, frame, commit, previous.get(table), frames)
+        _check(context, table, frame, commit, previous.get(table), frames)
     for table, frame in frames.items():
         partition: dict[str, str] | None = {} if TABLES[table].partition else None
         context.lake.delta.replace(table, frame, commit, partition)
 
 
-def _gate(
+def _check(
     context: Context,
     table: str,
     frame: "pl.DataFrame",
@@ -100,52 +108,72 @@ def _gate(
     previous: "pl.DataFrame | None",
     related: "Mapping[str, pl.DataFrame]",
 ) -> None:
+    """Check rows, record the results in the audit tables, and raise if a critical one fails."""
     read = {
-        name: context.lake.table(name).collect() for name in needs_of(table) if name not in related
+        name: context.lake.table(name).collect()
+        for name in related_tables(table)
+        if name not in related
     }
     report = check_frame(table, frame, previous, {**read, **related})
     delta = context.lake.delta
     delta.append("audit.validations", report.to_frame(context.run_id), commit)
     if not report.is_met:
         delta.append("audit.quarantine", report.to_quarantine(context.run_id), commit)
-        tell("expectations", report.to_markdown())
+        save_artifact("expectations", report.to_markdown())
     for warning in report.failures:
         if warning.severity == "warning":
-            shown = "; ".join(warning.examples[:3])
-            get_logger("genebench").warning(
-                "%s: %s: %s (%s)", table, warning.expectation_id, warning.because, shown
-            )
+            get_logger("genebench.data").warning(describe_warning(table, warning))
     report.require()
 
 
-def tell(key: str, markdown: str) -> None:
-    """Leave a markdown artifact with the flow run; outside of one there is nobody to tell."""
+def describe_warning(table: str, outcome: Outcome) -> str:
+    """Describe an unmet expectation in one line: the number of rows, and the first by their key."""
+    columns = [one.column for one in expectations_of(table) if one.id == outcome.expectation_id]
+    names = [*declared(table).key, *filter(None, columns)]
+    shown = outcome.examples
+    if set(names) <= set(outcome.rows.columns):
+        rows = outcome.rows.select(list(dict.fromkeys(names))).iter_rows(named=True)
+        shown = tuple(", ".join(f"{name} {value}" for name, value in row.items()) for row in rows)
+    if len(shown) > N_SHOWN:
+        shown = (*shown[:N_SHOWN], f"{len(shown) - N_SHOWN} more")
+    listed = "; ".join(shown)
+    return f"{table}, {outcome.expectation_id}: {outcome.observed} ({listed}): {outcome.because}"
+
+
+def save_artifact(key: str, markdown: str) -> None:
+    """Save a Markdown artifact of the current flow run; does nothing outside of one."""
     if FlowRunContext.get() is not None:
         create_markdown_artifact(markdown, key=key)
 
 
-def close(outcome: RunSummary, failures: Mapping[str, str] | None = None) -> "State[RunSummary]":
-    """Leave the account of a run as its artifact, and say how the run ended.
+def finish_run(
+    summary: RunSummary, failures: Mapping[str, str] | None = None
+) -> "State[RunSummary]":
+    """Save the summary of a run as its artifact, and return the final state of the run.
+
+    Args:
+        summary: The summary of the run. The failures are added to its `refused`.
+        failures: What failed, with the reasons.
 
     Returns:
-        The state that the flow is to return, which gives its caller the outcome: Completed, or
-        NothingNew where all was there already, or Failed where something failed: that raises
-        `Unfinished` in the caller. PartlyDone failed too, but what is left can be worked with.
+        The state that the flow returns. Its name is `Completed`, or `NothingNew` if nothing was
+        done, with the summary as data; or `Failed`, or `PartlyDone` if only part of the work
+        failed, with `Unfinished` as data, which Prefect raises in the caller of the flow.
     """
-    outcome.refused.update(failures or {})
-    written = written_by(prefect.runtime.flow_run.id)
-    tell(outcome.verb, "\n\n".join(filter(None, [outcome.to_markdown(), written])))
+    summary.refused.update(failures or {})
+    written = tables_written_by(prefect.runtime.flow_run.id)
+    save_artifact(summary.verb, "\n\n".join(filter(None, [summary.to_markdown(), written])))
     if failures:
-        error = Unfinished(outcome, failures)
-        is_usable = bool(outcome.done or outcome.skipped)
+        error = Unfinished(summary, failures)
+        is_usable = bool(summary.done or summary.skipped)
         return Failed(message=str(error), name=PARTLY_DONE if is_usable else None, data=error)
-    if not outcome.done:
-        return Completed(message=outcome.headline, name=NOTHING_NEW, data=outcome)
-    return Completed(message=outcome.headline, data=outcome)
+    if not summary.done:
+        return Completed(message=summary.headline, name=NOTHING_NEW, data=summary)
+    return Completed(message=summary.headline, data=summary)
 
 
-def written_by(run_id: str | None) -> str:
-    """The tables that a run was the last to write, with version and address, as Markdown."""
+def tables_written_by(run_id: str | None) -> str:
+    """Return a Markdown table of the tables whose last version a run wrote."""
     delta = open_lake().delta
     lines = []
     for name in delta.list_tables():

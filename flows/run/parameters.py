@@ -1,13 +1,13 @@
-"""The types of the flows' parameters: what a form offers, with help, and what an API refuses.
+"""The types of the flow parameters: the choices in the Prefect UI and what its API validates.
 
-A choice is told to Prefect's server and its UI as a list of words. A direct call, such as the
-command line's, is not held to it: there the registry itself refuses an unknown word and suggests
-the nearest, and globs and files of the user's own are welcome.
+A choice is an `enum` of the parameter's JSON schema, so only the Prefect server enforces it. A
+direct call, such as the command line's, may pass globs and user files; there the registry refuses
+an unknown id and suggests similar ones.
 """
 
 from typing import Annotated, Any, get_args
 
-from pydantic import Field
+from pydantic import Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from genebench.registry.loading import declarations_folder, profile_ids
@@ -17,13 +17,13 @@ from lakehouse.score.universes import UNIVERSES
 
 
 def _ids(folder: str) -> list[str]:
-    """The ids declared in a folder: its file names."""
+    """The ids declared in a folder: the names of its YAML files."""
     paths = sorted(declarations_folder(folder).glob("*.yaml"))
     return [path.stem for path in paths if not path.name.endswith(".lock.yaml")]
 
 
 def _sources() -> list[str]:
-    """Sources, each followed by its files."""
+    """The sources, each followed by its files."""
     names: list[str] = []
     for source in _ids("sources"):
         entry, _ = read_yaml(declarations_folder("sources") / f"{source}.yaml")
@@ -32,8 +32,9 @@ def _sources() -> list[str]:
     return names
 
 
-def _choice(words: list[str], **more: Any) -> Any:
-    return Field(json_schema_extra={"enum": words, **more})
+def _choice(ids: list[str]) -> Any:
+    values: list[JsonValue] = [*ids]
+    return Field(json_schema_extra={"enum": values})
 
 
 ProfileId = Annotated[str, _choice(profile_ids())]
@@ -50,8 +51,8 @@ ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_le
 CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 
-# A form offers an empty choice for a list that may be left out, and sends it as an empty list; a
-# direct call may say None. A single value that is left out stays None to both: a form that hides
-# the None would send it all the same, and be refused.
+# The Prefect UI sends an optional list without a selection as an empty list; a direct call may pass
+# None. Hiding None from the JSON schema (`Unset`) makes the UI offer a plain list. An optional
+# single value keeps None in its schema: the UI sends None, and the API would refuse a hidden None.
 Unset = SkipJsonSchema[None]
-UNCHOSEN: list[str] = []
+NO_SELECTION: list[str] = []

@@ -1,9 +1,10 @@
-"""Progress of long work: a bar in a terminal, plain lines in a log, an artifact in the UI."""
+"""Progress of long-running work: a bar in a terminal, lines in a log, an artifact in the UI."""
 
 import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 from uuid import UUID
 
 from prefect.artifacts import create_progress_artifact, update_progress_artifact
@@ -21,24 +22,29 @@ from rich.progress import (
 
 from genebench.cancellation import raise_if_cancelled
 
+if TYPE_CHECKING:
+    import logging
+
+    from prefect.logging.loggers import LoggingAdapter
+
 SECONDS_BETWEEN_LINES = 10.0
 SECONDS_BETWEEN_ARTIFACTS = 3.0
 
 
 @contextmanager
-def track(what: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
+def track(description: str, total: int, unit: str = "") -> Iterator[Callable[[int], None]]:
     """Show the progress of one piece of work.
 
     Args:
-        what: What is being done, as people read it.
-        total: How many steps it takes.
-        unit: What a step is.
+        description: The work, for people.
+        total: The number of steps.
+        unit: The name of a step, in plural.
 
     Yields:
-        A function to call with the number of steps done since the last call; it raises
-        KeyboardInterrupt where the process was asked to stop.
+        A function to call with the number of steps done since the last call. It raises
+        KeyboardInterrupt if the process has been asked to stop (`genebench.cancellation`).
     """
-    report = _Report(what, total, unit)
+    report = _ProgressReport(description, total, unit)
     is_terminal = sys.stderr.isatty()
     with Progress(
         TextColumn("{task.description}"),
@@ -49,8 +55,10 @@ def track(what: str, total: int, unit: str = "") -> Iterator[Callable[[int], Non
         TimeRemainingColumn(),
         console=Console(stderr=True),
         disable=not is_terminal,
+        # A finished bar disappears: the command prints what was done.
+        transient=True,
     ) as bar:
-        line = bar.add_task(what, total=total)
+        line = bar.add_task(description, total=total)
 
         def advance(n: int) -> None:
             raise_if_cancelled()
@@ -61,11 +69,11 @@ def track(what: str, total: int, unit: str = "") -> Iterator[Callable[[int], Non
     report.finish(is_silent=is_terminal)
 
 
-class _Report:
-    """Lines and artifact, at most every few seconds."""
+class _ProgressReport:
+    """Writes log lines and the progress artifact, at most every few seconds."""
 
-    def __init__(self, what: str, total: int, unit: str) -> None:
-        self.what, self.total, self.unit = what, total, unit
+    def __init__(self, description: str, total: int, unit: str) -> None:
+        self.description, self.total, self.unit = description, total, unit
         self.done = 0
         self.started = self.last_line = self.last_artifact = time.monotonic()
         self.artifact: UUID | None = None
@@ -93,19 +101,19 @@ class _Report:
         left = (self.total - self.done) / rate if rate else 0.0
         speed = f"{rate:,.0f}" if rate >= 10 else f"{rate:.2g}"
         tail = f", {left:.0f} s left" if self.done < self.total else f" in {elapsed:.1f} s"
-        return f"{self.what}: {self.done:,} of {self.total:,} {self.unit} ({speed}/s{tail})"
+        return f"{self.description}: {self.done:,} of {self.total:,} {self.unit} ({speed}/s{tail})"
 
     def _show(self) -> None:
-        """Update the artifact of a run that a server knows of."""
+        """Create or update the progress artifact; does nothing outside of a flow or task run."""
         if FlowRunContext.get() is None and TaskRunContext.get() is None:
             return
         percent = 100.0 * self.done / max(self.total, 1)
         if self.artifact is None:
-            made = create_progress_artifact(progress=percent, description=self.what)
+            made = create_progress_artifact(progress=percent, description=self.description)
             self.artifact = made if isinstance(made, UUID) else None
         else:
             update_progress_artifact(artifact_id=self.artifact, progress=percent)
 
 
-def _logger():  # noqa: ANN202 - prefect's adapters share no public type
-    return get_logger("genebench")
+def _logger() -> "logging.Logger | LoggingAdapter":
+    return get_logger("genebench.progress")

@@ -1,10 +1,10 @@
-"""What runs are called: the verb, then what it is about."""
+"""The names of flow runs: the verb, then the parameters that were given."""
 
 from prefect.runtime import flow_run
 
-SHOWN = 4
-# In this order, with the word before each; what was not asked for is not named.
-PARTS = (
+MAX_VALUES = 4
+# The parameters in a name, in this order, each with its prefix.
+NAMED_PARAMETERS = (
     ("sources", ""),
     ("encoders", ""),
     ("tasks", "on "),
@@ -16,21 +16,21 @@ PARTS = (
 
 
 def run_name() -> str:
-    """The name of the flow run at hand, such as `score minilm, esm2 on genomic`."""
+    """Return the name of the current flow run, such as `score minilm, esm2 on genomic`."""
     return describe_run(flow_run.flow_name or "run", flow_run.parameters)
 
 
 def describe_run(verb: str, parameters: dict[str, object]) -> str:
-    """A verb with what it was asked for."""
+    """Return a verb followed by the parameters that have a value."""
     words = [verb]
-    for parameter, word in PARTS:
-        asked = parameters.get(parameter)
-        if not asked:
+    for parameter, prefix in NAMED_PARAMETERS:
+        value = parameters.get(parameter)
+        if not value:
             continue
-        names = [str(name) for name in asked] if isinstance(asked, list | tuple) else [str(asked)]
-        shown = ", ".join(names[:SHOWN])
-        more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-        words.append(f"{word}{shown}{more}")
+        values = [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
+        shown = ", ".join(values[:MAX_VALUES])
+        more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""
+        words.append(f"{prefix}{shown}{more}")
     if parameters.get("dry_run"):
         words.append("(dry run)")
     return " ".join(words)

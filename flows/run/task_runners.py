@@ -1,8 +1,8 @@
-"""Where task runs run: threads of the flow's own process, or a Dask cluster, by setting."""
+"""The task runner of the settings: threads in the flow's process, or a Dask cluster."""
 
 from contextlib import nullcontext
 from types import TracebackType
-from typing import Any
+from typing import Any, cast
 
 from prefect.futures import PrefectFuture
 from prefect.task_runners import TaskRunner, ThreadPoolTaskRunner
@@ -12,19 +12,19 @@ from genebench.cancellation import cancel_while
 from genebench.settings import get_settings
 
 
-class ChosenRunner(ThreadPoolTaskRunner[Any]):
-    """The task runner that the settings name.
+class SettingsTaskRunner(ThreadPoolTaskRunner[Any]):
+    """The task runner that the setting `GENEBENCH_RUNNER` names.
 
-    They are read when a flow starts, not when its module is imported, so one process can run the
-    same flows in several places.
+    The settings are read when a flow run starts, not at import, so one process can run the same
+    flows with different settings.
     """
 
-    def duplicate(self) -> "TaskRunner[Any]":  # type: ignore[override]
-        """A runner for one flow run: Prefect asks for it as the run starts."""
+    def duplicate(self) -> "TaskRunner[Any]":  # type: ignore[override]  # Self
+        """Return the task runner of one flow run. Prefect calls this when the run starts."""
         settings = get_settings()
         if settings.runner == "threads":
-            return _Threads(max_workers=settings.workers)
-        from prefect_dask import DaskTaskRunner
+            return _InterruptibleThreads(max_workers=settings.workers)
+        from prefect_dask.task_runners import DaskTaskRunner
 
         if settings.dask_address:
             return DaskTaskRunner(address=settings.dask_address)
@@ -36,8 +36,11 @@ class ChosenRunner(ThreadPoolTaskRunner[Any]):
         return DaskTaskRunner(cluster_kwargs=local)
 
 
-class _Threads(ThreadPoolTaskRunner[Any]):
-    """Threads that are told when their flow is interrupted: its end waits for theirs."""
+class _InterruptibleThreads(ThreadPoolTaskRunner[Any]):
+    """A thread pool that sets the cancellation flag when its flow is interrupted.
+
+    The flow waits for its threads before it ends; without the flag they would run to their end.
+    """
 
     @override
     def __exit__(
@@ -51,10 +54,14 @@ class _Threads(ThreadPoolTaskRunner[Any]):
             super().__exit__(kind, error, traceback)
 
 
-def result_of(run: "PrefectFuture[Any]") -> Any:
-    """What a task run gave: its result, or the exception that ended it or its worker."""
+# Prefect's TaskRunner is invariant in its type of futures; Prefect casts its own default likewise.
+TASK_RUNNER = cast("TaskRunner[PrefectFuture[Any]]", SettingsTaskRunner())
+
+
+def task_result(run: "PrefectFuture[Any]") -> Any:
+    """Return the result of a task run, or the exception that ended it or its worker."""
     try:
         return run.result(raise_on_failure=False)
-    # A lost worker's error is Dask's own, and what fails here must not take the others along.
+    # Dask raises errors of its own for a lost worker; one lost task run must not end the others.
     except Exception as error:  # noqa: BLE001
         return error

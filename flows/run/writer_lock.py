@@ -1,9 +1,11 @@
-"""One writer at a time: the turn that a flow run takes before it changes a lake.
+"""The writer lock of a lake: one flow run writes at a time, the others wait.
 
-Reading needs no turn; Delta gives every reader a whole version. Runs that wait show it by their
-state's name. Turns are a concurrency limit of the Prefect server, so they hold between commands,
-workers and machines that use the same server; a killed holder's turn falls free by itself, or when
-the next command finds itself alone with a server of its own (`flows.server.local_server`).
+The lock is a global concurrency limit of the Prefect server, so it works across the commands,
+workers and machines that use the same server. A run that waits has the state `WaitingForLake`.
+Readers need no lock, because a Delta reader always sees one complete version.
+
+The lock of a killed run is released when its lease expires, or earlier by the next command that
+is the only user of the local server (`flows.server.local_server`).
 """
 
 import functools
@@ -12,15 +14,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ParamSpec, TypeVar, overload
 
 import prefect.runtime
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import StateType
+from prefect.client.schemas.objects import State, StateType
 from prefect.concurrency.sync import concurrency
 from prefect.exceptions import ObjectAlreadyExists
 from prefect.logging import get_logger
-from prefect.states import State
 
 from genebench.cancellation import raise_if_cancelled
 from genebench.digest import digest_json
@@ -28,89 +29,99 @@ from genebench.settings import get_settings
 from lakehouse import open_lake
 
 WAITING = "WaitingForLake"
-# How long the turn of a killed run stays taken; the holder renews it all the while.
+# The lock of a killed run is released after this time. A live holder renews the lease.
 LEASE_SECONDS = 60.0
 
-_has_turn: ContextVar[bool] = ContextVar("has_turn", default=False)
-Body = TypeVar("Body", bound=Callable[..., Any])
+_holds_lock: ContextVar[bool] = ContextVar("holds_lock", default=False)
+P = ParamSpec("P")
+R = TypeVar("R")
 
 
-def one_writer(body: Body) -> Body:
-    """Let a flow run only while no other writes to the same lake; sub-flows share the turn.
+@overload
+def with_writer_lock(body: Callable[P, State[R]]) -> Callable[P, R]: ...
+@overload
+def with_writer_lock(body: Callable[P, R]) -> Callable[P, R]: ...
 
-    A run that computes nothing (`dry_run`) takes none.
+
+def with_writer_lock(body: Callable[P, Any]) -> Callable[P, Any]:
+    """Decorate the function of a flow so that it runs while it holds the writer lock of its lake.
+
+    A sub-flow uses the lock of its parent. A run with `dry_run=True` writes nothing and takes no
+    lock. A function that returns a state is typed with the data of the state: Prefect resolves
+    it for the caller of the flow.
     """
 
     @functools.wraps(body)
-    def run(*args: Any, **kwargs: Any) -> Any:
-        return run_in_turn(body, args, kwargs)
+    def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+        return call_with_lock(body, args, kwargs)
 
-    return run  # type: ignore[return-value]
+    return run
 
 
-def run_in_turn(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-    """Call a flow's body in its turn.
+def call_with_lock(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    """Call the function of a flow, holding the writer lock where that is needed.
 
-    Apart from the wrapper above, which travels to Dask's workers by value: a context variable
-    cannot.
+    This is not part of `with_writer_lock`, because its wrapper is pickled by value for Dask workers
+    and a context variable cannot be pickled.
     """
     raise_if_cancelled()
     given = inspect.signature(body).bind(*args, **kwargs).arguments
-    if _has_turn.get() or given.get("dry_run"):
+    if _holds_lock.get() or given.get("dry_run"):
         return body(*args, **kwargs)
-    with take_turn():
+    with hold_writer_lock():
         return body(*args, **kwargs)
 
 
 def limit_name() -> str:
-    """The name of the concurrency limit of the lake at hand."""
+    """Return the name of the concurrency limit of the current lake."""
     storage = open_lake().delta.storage
-    # A lake may be reached by several paths, by links for one.
+    # Several paths may lead to one lake, for example through symbolic links.
     root = str(Path(storage.root).resolve()) if storage.is_local else storage.root
     folder = root.rstrip("/").rpartition("/")[2]
-    kept = "".join(letter for letter in folder if letter.isalnum() or letter in "_-")[:40]
-    return f"writer of {kept or 'lake'} {digest_json([root])[:8]}"
+    cleaned = "".join(letter for letter in folder if letter.isalnum() or letter in "_-")[:40]
+    return f"writer of {cleaned or 'lake'} {digest_json([root])[:8]}"
 
 
 @contextmanager
-def take_turn() -> Iterator[None]:
-    """Hold the turn of the lake at hand."""
+def hold_writer_lock() -> Iterator[None]:
+    """Hold the writer lock of the current lake; wait while another run holds it."""
     name = limit_name()
-    is_late = _is_taken(name)
-    if is_late:
-        _tell_waiting(name)
+    must_wait = _is_taken(name)
+    if must_wait:
+        _report_waiting(name)
     with concurrency(name, occupy=1, lease_duration=LEASE_SECONDS, strict=True):
-        if is_late:
-            _tell_state("Running", f"has the turn of the lake {get_settings().lake}")
-        token = _has_turn.set(True)
+        if must_wait:
+            _name_state("Running", f"holds the writer lock of the lake {get_settings().lake}")
+        token = _holds_lock.set(True)
         try:
             yield
         finally:
-            _has_turn.reset(token)
+            _holds_lock.reset(token)
 
 
 def _is_taken(name: str) -> bool:
-    """Whether somebody holds the turn; makes the limit where it does not exist yet."""
+    """Whether a run holds the lock. Creates the concurrency limit if it does not exist."""
     with get_client(sync_client=True) as client:
         with suppress(ObjectAlreadyExists):
             client.upsert_global_concurrency_limit_by_name(name, 1)
         return client.read_global_concurrency_limit_by_name(name).active_slots > 0
 
 
-def _tell_waiting(name: str) -> None:
+def _report_waiting(name: str) -> None:
     lake = get_settings().lake
-    get_logger("genebench.turns").info(
+    get_logger("genebench.writer_lock").info(
         "waiting: another run is writing to the lake %s (limit %r)", lake, name
     )
-    _tell_state(WAITING, f"another run is writing to {lake}")
+    _name_state(WAITING, f"another run is writing to {lake}")
 
 
-def _tell_state(name: str, message: str) -> None:
-    """Name the state of the flow run at hand, which is running all the while."""
+def _name_state(name: str, message: str) -> None:
+    """Set the name and message of the current flow run's state; its type stays RUNNING."""
     run_id = prefect.runtime.flow_run.id
     if run_id is None:
         return
     state: State[Any] = State(type=StateType.RUNNING, name=name, message=message)
     with get_client(sync_client=True) as client:
-        # Not by force: a run that is being cancelled stays so, and keeps its deployment's turn.
+        # Without force: a run that is being cancelled stays in that state, and keeps the slot of
+        # its deployment's concurrency limit.
         client.set_flow_run_state(run_id, state)

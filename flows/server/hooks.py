@@ -1,46 +1,48 @@
-"""What runs tell Prefect's server of themselves that it would not know: hooks of every flow."""
+"""Hooks of every flow: they emit events and label flow runs, for the automations and recovery.
+
+`flows.server.provision` defines the automations that use the events, and reads the labels.
+"""
 
 import socket
 from typing import Any
 
 from prefect import Flow
 from prefect.client.orchestration import get_client
-from prefect.client.schemas.objects import FlowRun
+from prefect.client.schemas.objects import FlowRun, State
 from prefect.events import emit_event
-from prefect.states import State
 
-from flows.server.processes import Started, this_process
+from flows.server.processes import RecordedProcess, current_process
 
 ENDED = "genebench.flow-run.ended"
 PROCESS = "process"
 
 
-def tell_scheduled(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
-    """Emit the first event of a run that a schedule made.
+def emit_scheduled_event(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
+    """Emit the event of the `Scheduled` state of a run that a schedule created.
 
-    The server emits none (Prefect 3.8.8). Where such a run starts within five minutes of being
-    made, its other events are said to follow the one that never comes, and are held back from
-    automations for fifteen minutes: the next verb of the chain would begin as late.
+    The server does not emit it (Prefect 3.8.8). If the run starts within five minutes of its
+    creation, its later events name the missing one as the event that they follow, and the server
+    withholds them from automations for fifteen minutes. The next verb would start as late.
     """
     if not run.auto_scheduled:
         return
     with get_client(sync_client=True) as client:
         first = min(client.read_flow_run_states(run.id), key=lambda one: one.timestamp)
-    # The id of the state is what the run's next event names as the one before it.
+    # The next event of the run names this id, the id of the state, as the event that it follows.
     emit_event(f"prefect.flow-run.{first.name}", resource=_resource(run), id=first.id)
 
 
-def tell_ended(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
-    """Emit `ENDED` of a run that came to its end."""
+def emit_ended_event(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
+    """Emit `ENDED` when a run completes, fails or crashes."""
     emit_ended(run)
 
 
 def emit_ended(run: FlowRun) -> None:
-    """Emit `ENDED`: after it no heartbeat of the run is missed.
+    """Emit `ENDED`, after which the heartbeat automation no longer watches the run.
 
-    An event apart from those that triggers of the chain wait for. A server that finds SQLite locked
-    at one trigger hears the whole event again, at the triggers that have fired too (Prefect 3.8.8):
-    no event must concern two.
+    This is a separate event, because no event may match two triggers: if SQLite is locked while the
+    server evaluates one trigger, the server evaluates the event again for all triggers, also for
+    those that have fired (Prefect 3.8.8).
     """
     emit_event(ENDED, resource=_resource(run))
 
@@ -52,10 +54,10 @@ def _resource(run: FlowRun) -> dict[str, str]:
     }
 
 
-def tell_process(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
-    """Label a run with its process, so that `find_process` can tell whether it is gone."""
-    process = this_process(PROCESS)
-    labels = {
+def label_process(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
+    """Label a run with its host and process, which `find_process` reads."""
+    process = current_process(PROCESS)
+    labels: dict[str, bool | int | float | str] = {
         f"{PROCESS}.host": socket.gethostname(),
         f"{PROCESS}.pid": process.pid,
         f"{PROCESS}.started_at": process.started_at,
@@ -64,17 +66,22 @@ def tell_process(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> N
         client.update_flow_run_labels(run.id, labels)
 
 
-def find_process(run: FlowRun) -> Started | None:
-    """The process of a run, dead or alive; none where it is another machine's, or has not begun."""
+def find_process(run: FlowRun) -> RecordedProcess | None:
+    """Return the process of a run, dead or alive.
+
+    None if the run has not started, or runs on another machine.
+    """
     labels = run.labels
     if labels.get(f"{PROCESS}.host") != socket.gethostname():
         return None
-    return Started(PROCESS, int(labels[f"{PROCESS}.pid"]), float(labels[f"{PROCESS}.started_at"]))
+    return RecordedProcess(
+        PROCESS, int(labels[f"{PROCESS}.pid"]), float(labels[f"{PROCESS}.started_at"])
+    )
 
 
 HOOKS: dict[str, Any] = {
-    "on_running": [tell_scheduled, tell_process],
-    "on_completion": [tell_ended],
-    "on_failure": [tell_ended],
-    "on_crashed": [tell_ended],
+    "on_running": [emit_scheduled_event, label_process],
+    "on_completion": [emit_ended_event],
+    "on_failure": [emit_ended_event],
+    "on_crashed": [emit_ended_event],
 }

@@ -1,8 +1,8 @@
-"""The Prefect server: for the length of one command, or until `make down`.
+"""The local Prefect server: started for one command, or kept running until `make down`.
 
-A server belongs to a folder, `PREFECT_HOME`. Commands that run at once share the folder's server,
-so that its concurrency limits hold between them; the last to finish stops it, unless `make up`
-started it to stay.
+A server belongs to a folder, `PREFECT_HOME`. Commands that run at the same time share the server of
+the folder, and with it the concurrency limits. The last command stops the server, unless `make up`
+started it.
 """
 
 import fcntl
@@ -21,7 +21,7 @@ from typing import IO
 
 import httpx
 
-from flows.server.processes import Started, read_record, start, write_record
+from flows.server.processes import RecordedProcess, read_record, start_process, write_record
 from genebench.errors import GenebenchError
 
 HOST = "127.0.0.1"
@@ -30,55 +30,58 @@ START_SECONDS = 120.0
 STOP_SECONDS = 20.0
 POLL_SECONDS = 0.1
 USER = "genebench"
-# Leases in memory would be lost with the server, and their slots taken for ever.
-LEASES = "prefect.server.concurrency.lease_storage.filesystem"
+# Leases in memory are lost when the server stops, and their slots stay occupied.
+LEASE_STORAGE = "prefect.server.concurrency.lease_storage.filesystem"
 
 
 @dataclass(frozen=True)
 class Server:
-    """A server on record.
+    """A recorded Prefect server.
 
     Attributes:
-        url: Its API.
+        url: The address of its API.
         process: Its process.
-        is_kept: Whether it stays when the last command is done.
+        is_kept: Whether it keeps running after the last command.
     """
 
     url: str
-    process: Started
+    process: RecordedProcess
     is_kept: bool
 
     @property
     def ui(self) -> str:
-        """The address for a browser."""
+        """The address of the Prefect UI."""
         return self.url.removesuffix("/api")
 
 
 def prefect_home() -> Path:
-    """Where Prefect keeps its database: `PREFECT_HOME`, or `.prefect` in the working folder."""
+    """The folder of Prefect's database: `PREFECT_HOME`, or `.prefect` in the working folder."""
     return Path(os.environ.get("PREFECT_HOME", ".prefect")).resolve()
 
 
 @contextmanager
 def prefect_api(preload: Sequence[str] = ()) -> Iterator[str]:
-    """Give flows a Prefect API to record their runs in.
+    """Provide a Prefect API for the flows of a command.
 
-    A server named by `PREFECT_API_URL` is used as it is. Otherwise the one of `PREFECT_HOME` is,
-    started on loopback where it is not running. Must be entered before Prefect is imported,
-    which reads its settings once.
+    The server of `PREFECT_API_URL` is used if the variable is set. Otherwise the server of
+    `PREFECT_HOME` is used, and started on loopback if it is not running. Enter this context before
+    Prefect is imported, because Prefect reads its settings once.
 
     Args:
-        preload: Modules that the command needs, imported while a server is starting.
+        preload: Modules to import while the server starts, to save time.
+
+    Yields:
+        The address of the API.
 
     Raises:
-        GenebenchError: The server does not start, or the one named does not answer.
+        GenebenchError: The server does not start, or `PREFECT_API_URL` does not answer.
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
         if not is_healthy(named):
             raise GenebenchError(
                 f"no Prefect server answers at PREFECT_API_URL={named}; start it with `make up`, "
-                "or unset the variable and a server is started for this command"
+                "or unset the variable to start a server for this command"
             )
         yield named
         return
@@ -86,20 +89,20 @@ def prefect_api(preload: Sequence[str] = ()) -> Iterator[str]:
     home.mkdir(parents=True, exist_ok=True)
     with (home / "users.lock").open("ab") as users:
         with _locked(home):
-            is_alone = _is_alone(users)
+            is_only_user = _is_only_user(users)
             fcntl.flock(users, fcntl.LOCK_SH)
             server = find_server(home) or start_server(home, free_port(), preload=preload)
             os.environ.update(client_settings(home, server.url))
-            if is_alone and not server.is_kept:
-                _free_turns(home, server)
+            if is_only_user and not server.is_kept:
+                _release_leases(home, server)
         try:
             yield server.url
         finally:
-            _leave(home, users)
+            _stop_if_unused(home, users)
 
 
-def _is_alone(users: IO[bytes]) -> bool:
-    """Whether no other command uses the folder's server."""
+def _is_only_user(users: IO[bytes]) -> bool:
+    """Whether no other command uses the server of the folder."""
     try:
         fcntl.flock(users, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -107,8 +110,8 @@ def _is_alone(users: IO[bytes]) -> bool:
     return True
 
 
-def _free_turns(home: Path, server: Server) -> None:
-    """Give back what commands that were killed still hold; it would fall free after a minute."""
+def _release_leases(home: Path, server: Server) -> None:
+    """Release the concurrency slots of killed commands, which would expire only after a minute."""
     user, _, password = login(home).partition(":")
     for lease in (home / "concurrency_leases").glob("*-*.json"):
         httpx.post(
@@ -119,11 +122,11 @@ def _free_turns(home: Path, server: Server) -> None:
         )
 
 
-def _leave(home: Path, users: IO[bytes]) -> None:
-    """Stop the server, unless it is to stay or another command uses it."""
+def _stop_if_unused(home: Path, users: IO[bytes]) -> None:
+    """Stop the server, unless it is kept or another command uses it."""
     with _locked(home):
         fcntl.flock(users, fcntl.LOCK_UN)
-        if not _is_alone(users):
+        if not _is_only_user(users):
             return
         server = find_server(home)
         if server is not None and not server.is_kept:
@@ -136,14 +139,14 @@ def start_server(
     """Start the server of a folder and wait until it answers.
 
     Raises:
-        GenebenchError: It does not; shows the end of its log.
+        GenebenchError: The server does not answer. The message has the end of its log.
     """
     url = f"http://{HOST}:{port}/api"
     settings = client_settings(home, url) | server_settings(home)
-    words = ["server", "start", "--host", HOST, "--port", str(port)]
     log_path = home / "server.log"
-    command = [sys.executable, "-m", "prefect", *words]
-    process, child = start("server", command, settings, log_path)
+    arguments = ["server", "start", "--host", HOST, "--port", str(port)]
+    command = [sys.executable, "-m", "prefect", *arguments]
+    process, child = start_process("server", command, settings, log_path)
     server = Server(url, process, is_kept)
     try:
         os.environ.update(client_settings(home, url))
@@ -158,7 +161,7 @@ def start_server(
 
 
 def stop_server(home: Path) -> None:
-    """Stop the server on record and forget it."""
+    """Stop the recorded server of a folder, and delete the record."""
     server = find_server(home)
     if server is not None:
         server.process.stop(STOP_SECONDS)
@@ -166,19 +169,19 @@ def stop_server(home: Path) -> None:
 
 
 def find_server(home: Path) -> Server | None:
-    """The running server of a folder."""
+    """Return the running server of a folder, or None."""
     record = read_record(home / "server.json")
     if not record:
         return None
-    server = Server(**{**record, "process": Started(**record["process"])})  # type: ignore[dict-item, arg-type]
+    server = Server(**{**record, "process": RecordedProcess(**record["process"])})
     return server if server.process.is_alive and is_healthy(server.url) else None
 
 
-def keep_server(home: Path, port: int) -> tuple[Server, bool]:
-    """Have a server that stays: the running one, or a new one.
+def ensure_server(home: Path, port: int) -> tuple[Server, bool]:
+    """Return a server that keeps running after the command: the running one, or a new one.
 
     Returns:
-        The server, and whether it was started now.
+        The server, and whether this call started it.
     """
     home.mkdir(parents=True, exist_ok=True)
     with _locked(home):
@@ -192,7 +195,7 @@ def keep_server(home: Path, port: int) -> tuple[Server, bool]:
 
 
 def client_settings(home: Path, url: str) -> dict[str, str]:
-    """What a process needs in its environment to use a server."""
+    """Return the environment variables of a process that uses a server."""
     return {
         "PREFECT_HOME": str(home),
         "PREFECT_API_URL": url,
@@ -202,13 +205,14 @@ def client_settings(home: Path, url: str) -> dict[str, str]:
 
 
 def server_settings(home: Path) -> dict[str, str]:
-    """What a server needs beside them: a login, no telemetry, leases that outlive it."""
+    """Return the further environment variables of a server: login, no telemetry, stored leases."""
     return {
         "PREFECT_SERVER_API_AUTH_STRING": login(home),
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "PREFECT_SERVER_UI_SHOW_PROMOTIONAL_CONTENT": "false",
-        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASES,
-        # How long a killed run keeps its deployment's turn, and how late a waiting run may notice.
+        "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": LEASE_STORAGE,
+        # Seconds until the deployment slot of a killed run expires, and between two attempts of a
+        # waiting run.
         "PREFECT_SERVER_CONCURRENCY_INITIAL_DEPLOYMENT_LEASE_DURATION": "60",
         "PREFECT_SERVER_CONCURRENCY_MAXIMUM_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
         "PREFECT_SERVER_TASKS_TAG_CONCURRENCY_SLOT_WAIT_SECONDS": "3",
@@ -216,9 +220,10 @@ def server_settings(home: Path) -> dict[str, str]:
 
 
 def login(home: Path) -> str:
-    """The server's `user:password`: the environment's, or one made for this folder and kept in it.
+    """Return the `user:password` of the server.
 
-    The file `auth` can be read by its owner only.
+    It comes from the environment, else from the file `auth` of the folder, which is created if it
+    is missing. Only the owner can read the file.
     """
     for name in ("PREFECT_SERVER_API_AUTH_STRING", "PREFECT_API_AUTH_STRING"):
         if given := os.environ.get(name):
@@ -239,7 +244,7 @@ def login(home: Path) -> str:
 
 
 def is_healthy(url: str) -> bool:
-    """Whether a server answers."""
+    """Whether a server answers at an API address."""
     try:
         return httpx.get(f"{url}/health", timeout=5.0).status_code == httpx.codes.OK
     except httpx.HTTPError:
@@ -247,21 +252,21 @@ def is_healthy(url: str) -> bool:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
+    """Return a free port of the loopback interface."""
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
 
 
 def is_free(port: int) -> bool:
-    """Whether nobody listens on a port of loopback."""
+    """Whether no process listens on a port of the loopback interface."""
     with socket.socket() as probe:
         return probe.connect_ex((HOST, port)) != 0
 
 
 @contextmanager
 def _locked(home: Path) -> Iterator[None]:
-    """One process at a time starts or stops the server of a folder."""
+    """Hold the lock for starting and stopping the server of a folder."""
     with (home / "server.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
@@ -276,6 +281,6 @@ def _wait_until_healthy(url: str, server: "subprocess.Popen[bytes]", log_path: P
             return
         time.sleep(POLL_SECONDS)
     tail = "\n".join(log_path.read_text(errors="replace").splitlines()[-15:])
-    ended = server.poll() is not None
-    what = "stopped at once" if ended else f"did not start within {START_SECONDS:.0f} s"
+    has_ended = server.poll() is not None
+    what = "stopped at once" if has_ended else f"did not start within {START_SECONDS:.0f} s"
     raise GenebenchError(f"the Prefect server {what}; its log {log_path} ends with:\n{tail}")

@@ -1,4 +1,4 @@
-"""A site: one machine's server, deployments and workers, started and stopped together."""
+"""The local stack: Prefect server, deployments and workers, started and stopped together."""
 
 import os
 import socket
@@ -9,54 +9,64 @@ from pathlib import Path
 import flows
 from flows.server.local_server import (
     UI_PORT,
-    Server,
+    ensure_server,
     find_server,
     is_free,
-    keep_server,
     prefect_home,
     stop_server,
 )
-from flows.server.processes import Started, read_record, start, write_record
+from flows.server.processes import RecordedProcess, read_record, start_process, write_record
 from genebench.errors import GenebenchError
 
 PROJECT = Path(flows.__file__).resolve().parents[1]
 DEPLOYMENTS = PROJECT / "deployments" / "prefect.yaml"
 STOP_SECONDS = 30.0
-# Seconds between two looks for work; Prefect's own 10 make a chain of five verbs a minute longer.
+# Seconds between two polls for work. Prefect's default of 10 makes five verbs a minute longer.
 QUERY_SECONDS = "2"
 
 
-def start_site(gpus: int = 1, *, has_workers: bool = True) -> str:
-    """Start what is not running, deploy, and say where the UI is.
+def start_stack(gpus: int = 1, *, has_workers: bool = True) -> str:
+    """Start the server and workers that are not running, and create the deployments.
 
-    Settings of the flows are those of the environment that this is called in.
+    The workers inherit the environment of this call, and with it the settings of the flows.
+
+    Args:
+        gpus: The number of encoders that may use a GPU at once.
+        has_workers: Whether to start workers too.
+
+    Returns:
+        A message with the address of the UI.
 
     Raises:
         GenebenchError: The server does not start, its port is taken, or deploying fails.
     """
     if not DEPLOYMENTS.is_file():
-        raise GenebenchError(f"no {DEPLOYMENTS}: run this from a checkout of genebench")
+        raise GenebenchError(
+            f"{DEPLOYMENTS} is missing: run `genebench up` from a git checkout of genebench"
+        )
     home = prefect_home()
     port = int(os.environ.get("PREFECT_SERVER_API_PORT", UI_PORT))
     if find_server(home) is None and not is_free(port):
         raise GenebenchError(
-            f"port {port} is taken by something else; choose another with PREFECT_SERVER_API_PORT"
+            f"port {port} is taken by another program; choose another port, for example "
+            f"PREFECT_SERVER_API_PORT={port + 1}"
         )
-    server, _ = keep_server(home, port)
-    from flows.server.provision import end_orphans, set_up
+    server, _ = ensure_server(home, port)
+    from flows.server.provision import provision_server, recover_lost_runs
 
-    set_up(gpus)
-    end_orphans(_lost_workers(home))
+    provision_server(gpus)
+    recover_lost_runs(_lost_workers(home))
     _deploy()
     if has_workers:
         _start_workers(home)
     return (
-        f"Prefect is at {server.ui} (log in with the text of {home / 'auth'}); `make down` stops it"
+        f"Prefect is at {server.ui} (log in with the text of {home / 'auth'}); stop it with "
+        "`make down`"
     )
 
 
-def stop_site() -> str:
-    """Stop the workers, with what they run, then the server; say what was stopped."""
+def stop_stack() -> str:
+    """Stop the workers with their flow runs, then the server; return a message."""
     home = prefect_home()
     stopped = []
     for worker in _workers(home):
@@ -71,16 +81,11 @@ def stop_site() -> str:
     return f"stopped: {', '.join(stopped)}" if stopped else "nothing of it was running"
 
 
-def running(home: Path) -> tuple[Server | None, list[Started]]:
-    """The server and the workers of a site that are alive."""
-    return find_server(home), [worker for worker in _workers(home) if worker.is_alive]
-
-
 def _deploy() -> None:
-    words = ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
+    arguments = ["--no-prompt", "deploy", "--all", "--prefect-file", str(DEPLOYMENTS)]
     done = subprocess.run(
-        [sys.executable, "-m", "prefect", *words],
-        # Flow runs work where the settings of this call were meant: ./lake is this folder's.
+        [sys.executable, "-m", "prefect", *arguments],
+        # Flow runs use this folder as working directory, so ./lake means the same to them.
         env={**os.environ, "PWD": str(Path.cwd())},
         capture_output=True,
         text=True,
@@ -88,7 +93,7 @@ def _deploy() -> None:
     )
     if done.returncode:
         tail = "\n".join((done.stdout + done.stderr).splitlines()[-20:])
-        raise GenebenchError(f"the deployments could not be made:\n{tail}")
+        raise GenebenchError(f"`prefect deploy` failed for {DEPLOYMENTS}:\n{tail}")
 
 
 def _start_workers(home: Path) -> None:
@@ -103,9 +108,9 @@ def _start_workers(home: Path) -> None:
         name = _record_name(pool)
         if name in alive:
             continue
-        words = ["worker", "start", "--pool", pool, "--name", _worker_name(pool)]
-        command = [sys.executable, "-m", "prefect", *words]
-        alive[name], _ = start(name, command, settings, home / f"worker-{pool}.log")
+        arguments = ["worker", "start", "--pool", pool, "--name", _worker_name(pool)]
+        command = [sys.executable, "-m", "prefect", *arguments]
+        alive[name], _ = start_process(name, command, settings, home / f"worker-{pool}.log")
     write_record(home / "workers.json", alive)
 
 
@@ -114,18 +119,18 @@ def _record_name(pool: str) -> str:
 
 
 def _worker_name(pool: str) -> str:
-    """What the server calls this machine's worker of a pool; runs are labelled with it."""
+    """Return the name of this machine's worker of a pool. The server labels runs with it."""
     return f"{socket.gethostname()} {pool}"
 
 
 def _lost_workers(home: Path) -> list[str]:
-    """The names of this machine's workers that do not run."""
+    """Return the names of this machine's workers that are not running."""
     from flows.server.provision import POOLS
 
     alive = {worker.name for worker in _workers(home) if worker.is_alive}
     return [_worker_name(pool) for pool in POOLS if _record_name(pool) not in alive]
 
 
-def _workers(home: Path) -> list[Started]:
+def _workers(home: Path) -> list[RecordedProcess]:
     record = read_record(home / "workers.json")
-    return [Started(**entry) for entry in record.values()]  # type: ignore[arg-type]
+    return [RecordedProcess(**entry) for entry in record.values()]

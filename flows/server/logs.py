@@ -1,4 +1,4 @@
-"""What Prefect logs: all of it to its server, little of it to a terminal."""
+"""Logging of Prefect runs: all records go to the server, few of them to the terminal."""
 
 import logging
 from pathlib import Path
@@ -10,11 +10,18 @@ from prefect.logging.handlers import APILogHandler, PrefectConsoleHandler
 FLUSH_SECONDS = 10.0
 
 
-class OwnRecords(logging.Filter):
-    """Lets through what this package logs, and warnings of others that carry no traceback."""
+class PackageLogFilter(logging.Filter):
+    """Passes the records of `flows`, and warnings of other packages without a traceback.
+
+    Two warnings of Prefect are left out. Its task runners warn of deadlocks by the number of a
+    task's tags; tasks are submitted in the order of their dependencies, so none waits for one that
+    comes later. Its internal services warn that they are still sending logs and events.
+    """
 
     def filter(self, record: logging.LogRecord) -> bool:
-        """Whether the record is for the person at the terminal."""
+        """Whether the record is printed in the terminal."""
+        if record.name.startswith(("prefect.task_runner.", "prefect._internal")):
+            return False
         if Path(record.pathname).is_relative_to(Path(__file__).parents[1]):
             return True
         return record.levelno == logging.WARNING and not record.exc_info
@@ -23,20 +30,34 @@ class OwnRecords(logging.Filter):
 LOGGERS = ("", "prefect", "prefect.flow_runs", "prefect.task_runs", "prefect.server")
 
 
-def quiet_prefect() -> None:
-    """Keep Prefect's account of every run in its server, and out of the terminal.
+class PlainFormatter(logging.Formatter):
+    """Formats a record as its message, without time and logger; warnings are marked as such."""
 
-    Errors are raised to the command too, which prints them once and without a traceback.
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the text to print."""
+        text = super().format(record)
+        return text if record.levelno < logging.WARNING else f"{record.levelname.lower()}: {text}"
+
+
+def quiet_prefect(*filters: logging.Filter) -> None:
+    """Keep the log records of Prefect runs out of the terminal; the server stores them.
+
+    Errors are also raised to the command, which prints them once, without a traceback.
+
+    Args:
+        filters: More filters of what is printed in the terminal.
     """
-    # Prefect sets up its handlers once a process: now, so that a filter put on them stays.
+    # Prefect sets up its handlers once per process. Doing it now keeps the filters on them.
     setup_logging()
     for handler in _handlers():
         if isinstance(handler, PrefectConsoleHandler):
-            handler.addFilter(OwnRecords())
+            handler.setFormatter(PlainFormatter("%(message)s"))
+            for one in (PackageLogFilter(), *filters):
+                handler.addFilter(one)
 
 
 def flush_prefect() -> None:
-    """Send what logs and events are still on their way, before the server stops."""
+    """Send buffered log records and events to the server before it stops."""
     for handler in _handlers():
         if isinstance(handler, APILogHandler):
             handler.flush()

@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them, and ending exactly those."""
+"""Background processes: start them, record them in a file, stop exactly those."""
 
 import contextlib
 import json
@@ -9,21 +9,23 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import psutil
 
-# Two clocks of the kernel; a process id that was given out again differs by far more.
+# Tolerance between two clocks of the kernel. A reused process id differs by far more.
 SAME_START_SECONDS = 1.0
 
 
 @dataclass(frozen=True)
-class Started:
-    """A process that was started and put on record.
+class RecordedProcess:
+    """A process, identified by its id and its start time.
 
     Attributes:
-        name: What it is, for people.
-        pid: Its process id.
-        started_at: When, in seconds since the epoch: process ids are given out again.
+        name: A name for people.
+        pid: The process id.
+        started_at: The start time, in seconds since the epoch. Process ids are reused, so the id
+            alone does not identify a process.
     """
 
     name: str
@@ -32,11 +34,11 @@ class Started:
 
     @property
     def is_alive(self) -> bool:
-        """Whether this very process still runs."""
+        """Whether this process still runs."""
         return self._find() is not None
 
     def stop(self, patience_seconds: float) -> None:
-        """Ask it to end, wait, then end it and whatever it had started."""
+        """Send SIGTERM, wait, then kill the process and its children if they still run."""
         process = self._find()
         if process is None:
             return
@@ -59,10 +61,13 @@ class Started:
         return process if is_same and not is_over else None
 
 
-def start(
+def start_process(
     name: str, command: Sequence[str], environment: Mapping[str, str], log_path: Path
-) -> tuple[Started, "subprocess.Popen[bytes]"]:
-    """Start a process that Ctrl-C at the terminal does not reach; its words go to a log."""
+) -> tuple[RecordedProcess, "subprocess.Popen[bytes]"]:
+    """Start a process in a session of its own, so that Ctrl-C in the terminal does not reach it.
+
+    Its output is appended to a log file.
+    """
     log_path.parent.mkdir(parents=True, exist_ok=True)
     with log_path.open("ab") as log:
         child = subprocess.Popen(
@@ -77,23 +82,23 @@ def start(
         started_at = psutil.Process(child.pid).create_time()
     except psutil.NoSuchProcess:
         started_at = time.time()
-    return Started(name, child.pid, started_at), child
+    return RecordedProcess(name, child.pid, started_at), child
 
 
-def this_process(name: str) -> Started:
-    """The process that asks."""
-    return Started(name, os.getpid(), psutil.Process().create_time())
+def current_process(name: str) -> RecordedProcess:
+    """Return the current process."""
+    return RecordedProcess(name, os.getpid(), psutil.Process().create_time())
 
 
 def write_record(path: Path, entries: Mapping[str, object]) -> None:
-    """Write a record in one step: a reader sees the old one or the new one."""
+    """Write a JSON file atomically: a reader sees the old content or the new one."""
     part = path.with_suffix(".part")
     part.write_text(json.dumps(entries, default=_plain, indent=2), encoding="utf-8")
     part.replace(path)
 
 
-def read_record(path: Path) -> dict[str, object]:
-    """Read a record; empty where there is none, or a dying machine left it unreadable."""
+def read_record(path: Path) -> dict[str, Any]:
+    """Read a JSON file; empty if the file is missing or unreadable."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, ValueError):
@@ -102,6 +107,6 @@ def read_record(path: Path) -> dict[str, object]:
 
 
 def _plain(value: object) -> object:
-    if isinstance(value, Started):
+    if isinstance(value, RecordedProcess):
         return asdict(value)
     raise TypeError(f"cannot record {value!r}")

@@ -1,15 +1,15 @@
-"""What a Prefect server must know before it can run the deployments: pools, limits, automations.
+"""Set up a Prefect server for the deployments: work pools, concurrency limits and automations.
 
-    python -m flows.server.provision            against the server of PREFECT_API_URL
+    python -m flows.server.provision            for the server of PREFECT_API_URL
 
-Everything is found by name and updated, so doing it again changes nothing.
+Existing objects are found by name and updated, so running it again changes nothing.
 """
 
 import argparse
 import datetime as dt
 from collections.abc import Collection
 from contextlib import suppress
-from typing import Any
+from typing import Any, cast
 
 from prefect.automations import Automation
 from prefect.client.orchestration import SyncPrefectClient, get_client
@@ -19,48 +19,47 @@ from prefect.client.schemas.filters import (
     FlowRunFilterState,
     FlowRunFilterStateType,
 )
-from prefect.client.schemas.objects import FlowRun, StateType
+from prefect.client.schemas.objects import FlowRun, State, StateType
 from prefect.events.actions import ChangeFlowRunState
 from prefect.events.schemas.automations import EventTrigger, Posture
 from prefect.exceptions import ObjectAlreadyExists
-from prefect.states import State
 
 from flows.server.hooks import ENDED, emit_ended, find_process
 
 POOLS = {
-    "default": "Everything that needs no GPU",
-    "gpu": "Encoders; on a machine with a GPU",
+    "default": "Flows that need no GPU",
+    "gpu": "Encoders, on a machine with a GPU",
 }
 RUNS_AT_ONCE = 4
 HEARTBEAT_SECONDS = 30
-# Three heartbeats: a run that missed them all is gone, not slow.
-SILENCE = dt.timedelta(seconds=90)
+# Three heartbeats. A run that misses all of them has crashed.
+HEARTBEAT_TIMEOUT = dt.timedelta(seconds=90)
 N_RERUNS = 2
 RUN = {"prefect.resource.id": "prefect.flow-run.*"}
 HEARTBEAT = "prefect.flow-run.heartbeat"
 CANCELLING = "prefect.flow-run.Cancelling"
-AGAIN = "AwaitingRetry"
+AWAITING_RETRY = "AwaitingRetry"
 
 
-def set_up(gpus: int, silence: dt.timedelta = SILENCE) -> None:
-    """Make the server what the deployments expect.
+def provision_server(gpus: int, heartbeat_timeout: dt.timedelta = HEARTBEAT_TIMEOUT) -> None:
+    """Create or update the work pools, concurrency limits and automations of a server.
 
     Args:
-        gpus: Encoders that may use a GPU at once, on all machines together.
-        silence: How long after its last heartbeat a run counts as crashed.
+        gpus: The number of encoders that may use a GPU at once, on all machines together.
+        heartbeat_timeout: Time without a heartbeat after which a run counts as crashed.
     """
     with get_client(sync_client=True) as client:
         _set_up_pools(client)
-        # A task run tagged gpu waits for a slot of this limit, visibly and without a worker's help.
+        # Task runs tagged gpu wait for a slot of this limit; the server enforces it.
         client.upsert_global_concurrency_limit_by_name("tag:gpu", gpus)
-    for automation in automations(silence):
-        _put(automation)
+    for automation in automations(heartbeat_timeout):
+        _create_or_update(automation)
 
 
 def _set_up_pools(client: SyncPrefectClient) -> None:
     for name, description in POOLS.items():
-        # A limit of the pool, not of a worker: a worker that is asked to run a run again while it
-        # still counts the run's first try dies of it (Prefect 3.8.8).
+        # The limit belongs to the pool: a worker with a limit of its own crashes if a run is
+        # scheduled again while the worker still counts its first attempt (Prefect 3.8.8).
         pool = WorkPoolCreate(
             name=name, type="process", description=description, concurrency_limit=RUNS_AT_ONCE
         )
@@ -68,28 +67,28 @@ def _set_up_pools(client: SyncPrefectClient) -> None:
             client.create_work_pool(pool)
 
 
-def end_orphans(lost_workers: Collection[str] = ()) -> None:
-    """Attend to runs that claim to be at work on this machine and whose process is gone.
+def recover_lost_runs(lost_workers: Collection[str] = ()) -> None:
+    """Recover the flow runs of this machine whose process or worker no longer exists.
 
-    The automations below would find those that had begun by their silence, minutes later; a machine
-    that starts again knows at once. Runs of deployments are run again, the others have crashed.
+    Runs of deployments are scheduled again, other runs are set to crashed. The heartbeat automation
+    would find runs that had started minutes later.
 
     Args:
-        lost_workers: Names of workers of this machine that are gone. What they were about to start
-            has never had a heartbeat: nobody else would find it.
+        lost_workers: Names of this machine's workers that are not running. Their pending runs have
+            never sent a heartbeat, so the automation cannot find them.
     """
     with get_client(sync_client=True) as client:
         pending = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.PENDING]))
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=pending)):
             if run.labels.get("prefect.worker.name") in lost_workers:
-                _run_again(client, run, "its worker is gone: run again")
+                _schedule_again(client, run, "its worker is gone: run again")
         running = FlowRunFilterState(type=FlowRunFilterStateType(any_=[StateType.RUNNING]))
         for run in client.read_flow_runs(flow_run_filter=FlowRunFilter(state=running)):
             process = find_process(run)
             if process is None or process.is_alive:
                 continue
             if run.deployment_id is not None and run.run_count <= N_RERUNS:
-                _run_again(client, run, "its process is gone: run again")
+                _schedule_again(client, run, "its process is gone: run again")
             else:
                 state: State[Any] = State(
                     type=StateType.CRASHED, message="the process of this run is gone"
@@ -98,25 +97,25 @@ def end_orphans(lost_workers: Collection[str] = ()) -> None:
             emit_ended(run)
 
 
-def _run_again(client: SyncPrefectClient, run: FlowRun, why: str) -> None:
-    state: State[Any] = State(type=StateType.SCHEDULED, name=AGAIN, message=why)
+def _schedule_again(client: SyncPrefectClient, run: FlowRun, message: str) -> None:
+    state: State[Any] = State(type=StateType.SCHEDULED, name=AWAITING_RETRY, message=message)
     client.set_flow_run_state(run.id, state, force=True)
 
 
-def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
-    """What happens by itself to runs that nobody looks after."""
-    is_silent = EventTrigger(
+def automations(heartbeat_timeout: dt.timedelta = HEARTBEAT_TIMEOUT) -> list[Automation]:
+    """Return the automations: mark runs without a heartbeat as crashed, run crashed runs again."""
+    has_no_heartbeat = EventTrigger(
         match=RUN,
         for_each={"prefect.resource.id"},
         after={HEARTBEAT},
-        # A run that is being cancelled is killed without a word; it must not be run again.
+        # A cancelled run is killed and emits no `ENDED`; it must not be run again.
         expect={HEARTBEAT, ENDED, CANCELLING},
         posture=Posture.Proactive,
         threshold=1,
-        within=silence,
+        within=heartbeat_timeout,
     )
-    # Only runs of deployments: no worker would take up one that a person started by hand. And
-    # only those that had begun: what cannot begin at all would be tried for ever.
+    # Only runs of deployments, because no worker picks up a run that a person started by hand; and
+    # only runs that had started, because a run that cannot start would be tried for ever.
     has_crashed = EventTrigger(
         match={**RUN, "prefect.run-count": [str(n + 1) for n in range(N_RERUNS)]},
         match_related={
@@ -130,8 +129,8 @@ def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
     return [
         Automation(
             name="a run without heartbeat has crashed",
-            description=f"Silent for {silence.total_seconds():.0f} s: its process is gone.",
-            trigger=is_silent,
+            description=f"No heartbeat for {heartbeat_timeout.total_seconds():.0f} s.",
+            trigger=has_no_heartbeat,
             actions=[
                 ChangeFlowRunState(
                     state=StateType.CRASHED,
@@ -141,12 +140,12 @@ def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
         ),
         Automation(
             name="a crashed run is run again",
-            description=f"At most {N_RERUNS} times; it goes on where it stopped.",
+            description=f"At most {N_RERUNS} times. The run resumes where it stopped.",
             trigger=has_crashed,
             actions=[
                 ChangeFlowRunState(
                     state=StateType.SCHEDULED,
-                    name=AGAIN,
+                    name=AWAITING_RETRY,
                     message="run again after a crash",
                     force=True,
                 )
@@ -155,38 +154,41 @@ def automations(silence: dt.timedelta = SILENCE) -> list[Automation]:
     ]
 
 
-def _put(automation: Automation) -> None:
-    """Create an automation, or change it where it differs.
+def _create_or_update(automation: Automation) -> None:
+    """Create an automation, or update it if it differs.
 
-    An update starts the automation's memory anew, so a run that went silent before it would never
-    be noticed.
+    An update resets the events that the server remembers for it, so an automation that is the same
+    must not be updated: a run that lost its heartbeat before would stay unnoticed.
     """
     try:
-        found = Automation.read(name=automation.name)
+        # Prefect types its sync methods as coroutines too; outside of an event loop they are not.
+        found = cast("Automation", Automation.read(name=automation.name))
     except ValueError:
         automation.create()
         return
-    if _meaning(found) != _meaning(automation):
+    if _without_ids(found) != _without_ids(automation):
         automation.id = found.id
         automation.update()
 
 
-def _meaning(automation: Automation) -> dict[str, Any]:
-    """What an automation says, without ids."""
-    said = automation.model_dump(mode="json", exclude={"id"})
-    said["trigger"] = {
+def _without_ids(automation: Automation) -> dict[str, Any]:
+    """Return the fields of an automation without ids, in a comparable order."""
+    fields = automation.model_dump(mode="json", exclude={"id"})
+    fields["trigger"] = {
         key: sorted(value) if isinstance(value, list) else value
-        for key, value in said["trigger"].items()
+        for key, value in fields["trigger"].items()
         if key != "id"
     }
-    return said
+    return fields
 
 
 def main() -> None:
-    """Read the arguments and do it."""
+    """Parse the arguments and set up the server."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
-    parser.add_argument("--gpus", type=int, default=1, help="encoders on a GPU at once")
-    set_up(parser.parse_args().gpus)
+    parser.add_argument(
+        "--gpus", type=int, default=1, help="number of encoders that may use a GPU at once"
+    )
+    provision_server(parser.parse_args().gpus)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
-"""What an encoder may say: the paper's Table 3 as data.
+"""The pydantic model of an encoder's declaration, one YAML file for each encoder.
 
-What decides an encoder's vectors is apart from what only decides the speed: `runtime` is in no
-digest. A loader's module is imported to check its arguments; that imports no model library.
+All fields except `id`, `runtime` and the descriptive ones decide the vectors and enter the
+encoder's digest; `runtime` decides only the speed. Checking the arguments of a loader imports the
+loader's module, but no model library.
 """
 
 import difflib
@@ -21,7 +22,7 @@ from pydantic import (
 )
 
 from genebench.encoders.loader_catalogue import LOADERS, LoaderEntry, suggest_loader
-from genebench.encoders.templates import MissingRule, fields_of
+from genebench.encoders.templates import MissingRule, template_fields
 
 Modality = Literal["text", "expression", "dna", "protein", "classical", "control"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
@@ -29,18 +30,18 @@ HUB_MODEL = re.compile(r"^[A-Za-z0-9][\w.-]*/[\w.-]+$")
 COMMIT = re.compile(r"^[0-9a-f]{40}$")
 
 
-class _Declared(BaseModel):
+class _FrozenModel(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class WeightFile(_Declared):
-    """One file that a loader reads, kept under `<weights>/<encoder id>/<name>`.
+class WeightFile(_FrozenModel):
+    """A file that a loader reads, stored as `<weights>/<encoder id>/<name>`.
 
     Args:
-        name: File name; an absolute path stands for itself (a user's own file).
-        url: Where it can be had; the message about a missing file gives the command.
-            `embedded:<name>` is a file that comes with genebench.
-        sha256: Of the published bytes; a file with other bytes is refused.
+        name: File name, or an absolute path.
+        url: Download address; the error for a missing file shows the command that downloads it.
+            `embedded:<name>` is a file that is part of genebench.
+        sha256: SHA-256 of the published file; a file with another hash is refused.
     """
 
     name: str
@@ -48,13 +49,13 @@ class WeightFile(_Declared):
     sha256: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
 
-class Runtime(_Declared):
-    """What only decides the speed; in no digest.
+class Runtime(_FrozenModel):
+    """Device, batch size and memory settings; they decide only the speed and enter no digest.
 
     Args:
-        device: `auto` takes a GPU where there is one; the place's own setting goes before it.
-        tokens: Tokens of one batch, padding included; None takes the device's default.
-        keeps_memory: Tell the C library to keep freed blocks (on Linux), which saves page faults.
+        device: `auto` uses a GPU if there is one. The setting `device` overrides it.
+        tokens: Tokens per batch, padding included; None uses the default of the device.
+        keeps_memory: Make the C library keep freed memory (on Linux), which saves page faults.
     """
 
     device: str = "auto"
@@ -62,27 +63,33 @@ class Runtime(_Declared):
     keeps_memory: bool = True
 
 
-class Encoder(_Declared):
-    """One declared encoder.
+class Encoder(_FrozenModel):
+    """The declaration of an encoder.
 
     Args:
         id: Slug; never changes.
-        title: What the leaderboard shows.
-        modality: What it was made from, for grouping; `control` marks a known result.
-        loader: Which loader reads it; see `LOADERS`.
-        model: A hub id (`org/name`), `package:<module>`, or a path to a file or folder.
-        revision: The hub's 40-digit commit, or the package's version.
-        template: The text of an entity; of a list, richest first, the first counts whose fields
-            occur among the inputs at all; a mapping is by entity type.
-        missing: `skip`: no text unless every field is there. `partial`: as the published
-            package, `No available <field>` stands for an absent one. A mapping is by type.
-        field: Which kind of sequence it reads where there are several (`cdna`, `genomic`).
-        entities: Entity types it covers.
-        dimension: Width of the vectors; None where the data decide it.
-        files: Weight files by role, for the loaders that read files of their own.
-        base: Other encoders it is made from: one id, a list, or a mapping by entity type.
-        arguments: The loader's arguments, written `with:`.
-        probe: The probe that reads it, whichever is asked for; for controls that see no vector.
+        title: Name shown in the leaderboard.
+        modality: Kind of data that the vectors come from; `control` marks an encoder whose
+            result is known in advance.
+        loader: Name of the loader that computes the vectors; see `LOADERS`.
+        model: A Hugging Face id (`org/name`), `package:<module>`, or a path to a file or folder.
+        revision: The 40-digit commit of the Hugging Face model, or the version of the package.
+        template: Text of an entity, with fields such as `{symbol}`. A list gives several
+            templates, richest first; the first one whose fields all occur in the inputs is used.
+            A mapping gives templates by entity type.
+        missing: Rule for an entity that lacks a field. `skip`: it gets no text. `partial`: the
+            field becomes `No available <field>`, as in the published package. A mapping gives the
+            rule by entity type.
+        field: Kind of sequence to read if an entity has several (`cdna`, `genomic`).
+        entities: Entity types that the encoder covers.
+        dimension: Width of the vectors; None if the data decide it.
+        parameters: Number of parameters of the model.
+        files: Weight files by role, for loaders that read such files.
+        base: Encoders whose vectors it reads: one id, a list, or a mapping by entity type.
+        arguments: Arguments of the loader, declared as `with:`.
+        needs_gpu: Whether the model is too slow for a CPU.
+        probe: Probe that always scores this encoder, instead of the requested one; for controls
+            whose score does not depend on vectors.
         runtime: Device and batch size.
     """
 
@@ -111,17 +118,17 @@ class Encoder(_Declared):
 
     @field_validator("loader")
     @classmethod
-    def _loader_exists(cls, loader: str) -> str:
+    def _check_loader(cls, loader: str) -> str:
         if loader not in LOADERS:
             raise ValueError(f"unknown loader {loader!r}{suggest_loader(loader)}")
         return loader
 
     @model_validator(mode="after")
-    def _fits_its_loader(self) -> Self:
+    def _check_against_loader(self) -> Self:
         entry = self.entry
         for name in entry.needs:
             if not getattr(self, name):
-                raise ValueError(f"loader {self.loader!r} needs {name!r}")
+                raise ValueError(f"loader {self.loader!r} needs {name!r} in the declaration")
         if self.template is not None and entry.reads != "text":
             raise ValueError(f"loader {self.loader!r} reads {entry.reads}, so it takes no template")
         if self.field is not None and entry.reads not in ("dna", "protein"):
@@ -132,23 +139,25 @@ class Encoder(_Declared):
         if unused:
             takes = ", ".join(entry.files) or "none"
             raise ValueError(
-                f"loader {self.loader!r} reads no file {unused[0]!r}; it reads {takes}"
+                f"loader {self.loader!r} reads no file {unused[0]!r}; it reads these: {takes}"
             )
-        self._check_types()
-        if self.names_hub and not COMMIT.match(self.revision or ""):
+        self._check_entity_types()
+        if self.is_hub_model and not COMMIT.match(self.revision or ""):
             raise ValueError(
-                f"model {self.model!r} is on the hub: revision must be its 40-digit commit"
+                f"model {self.model!r} is on Hugging Face: set `revision` to its 40-digit commit"
             )
         parse_arguments(self)
         return self
 
-    def _check_types(self) -> None:
+    def _check_entity_types(self) -> None:
         for template in self._templates():
-            fields_of(template)
+            template_fields(template)
         for name in ("template", "missing"):
             value = getattr(self, name)
             if isinstance(value, dict) and (extra := set(value) - set(self.entities)):
-                raise ValueError(f"{name} for {min(extra)!r}, which is not in entities")
+                raise ValueError(
+                    f"{name} for {min(extra)!r}, which is not in entities; add it there"
+                )
         if isinstance(self.base, dict) and set(self.base) != set(self.entities):
             raise ValueError("base by entity type must name exactly the types in entities")
 
@@ -159,31 +168,31 @@ class Encoder(_Declared):
 
     @property
     def entry(self) -> LoaderEntry:
-        """What is known of the loader without importing it."""
+        """The catalogue entry of the loader, available without importing the loader."""
         return LOADERS[self.loader]
 
     @property
     def reads(self) -> str:
-        """`text dna protein identifiers nothing vectors labels`: what it reads of an entity."""
+        """What the loader reads of an entity; see `Reads` for the values."""
         return self.entry.reads
 
     @property
     def is_fitted(self) -> bool:
-        """Whether a vector depends on the other entities, so that a change encodes all again."""
+        """Whether a vector also depends on the other entities; a change then encodes all again."""
         return self.entry.is_fitted
 
     @property
-    def names_hub(self) -> bool:
-        """Whether `model` is a hub id, rather than a package or a path."""
-        return self.model is not None and self.loader != "precomputed" and is_hub(self.model)
+    def is_hub_model(self) -> bool:
+        """Whether `model` is a Hugging Face id, not a package or a path."""
+        return self.model is not None and self.loader != "precomputed" and is_hub_id(self.model)
 
     @property
     def is_control(self) -> bool:
-        """Whether its result is known beforehand."""
+        """Whether the result of the encoder is known in advance."""
         return self.modality == "control"
 
     def bases(self, entity_type: str | None = None) -> tuple[str, ...]:
-        """Ids of the encoders whose vectors it reads, for one entity type or for all."""
+        """Return the ids of the encoders whose vectors it reads, for one entity type or for all."""
         if self.base is None:
             return ()
         if isinstance(self.base, str):
@@ -193,7 +202,7 @@ class Encoder(_Declared):
         return self.base
 
     def templates(self, entity_type: str) -> tuple[str, ...]:
-        """The templates of an entity type, richest first; () where there is none."""
+        """Return the templates of an entity type, richest first; () if there is none."""
         value = self.template
         if isinstance(value, dict):
             value = value.get(entity_type)
@@ -202,45 +211,45 @@ class Encoder(_Declared):
         return (value,) if isinstance(value, str) else value
 
     def missing_rule(self, entity_type: str) -> MissingRule:
-        """The rule for missing fields of an entity type; `skip` where none is stated."""
+        """Return the rule for missing fields of an entity type; `skip` if none is declared."""
         if isinstance(self.missing, dict):
             return self.missing.get(entity_type, "skip")
         return self.missing
 
 
-class Arguments(_Declared):
-    """A loader's own arguments; each loader with any declares a subclass."""
+class Arguments(_FrozenModel):
+    """Base class of the arguments of a loader; a loader with arguments has a subclass."""
 
 
-def describe_near(name: str, known: Iterable[str]) -> str:
-    """A hint for an unknown name: the nearest known one, else nothing."""
+def suggest_nearest(name: str, known: Iterable[str]) -> str:
+    """Return `, did you mean '<name>'?` for a misspelt name, or '' if no known name is similar."""
     near = difflib.get_close_matches(name, list(known), n=1)
     return f", did you mean {near[0]!r}?" if near else ""
 
 
-def is_hub(model: str) -> bool:
-    """Whether a model name is a hub id rather than a package or a path."""
+def is_hub_id(model: str) -> bool:
+    """Whether a model name is a Hugging Face id, not a package or a path."""
     return bool(HUB_MODEL.match(model)) and not model.startswith(("./", "../"))
 
 
-class TakesArguments(Protocol):
-    """What a loader class declares about its own arguments."""
+class HasArguments(Protocol):
+    """A loader class, reduced to the class of its arguments."""
 
     Arguments: ClassVar[type[Arguments]]
 
 
-def loader_class(name: str) -> type[TakesArguments]:
-    """Import the module of a loader and give its class; imports no model library."""
+def loader_class(name: str) -> type[HasArguments]:
+    """Import the module of a loader and return its class; imports no model library."""
     entry = LOADERS[name]
-    found: type[TakesArguments] = getattr(importlib.import_module(entry.module), entry.name)
+    found: type[HasArguments] = getattr(importlib.import_module(entry.module), entry.name)
     return found
 
 
 def parse_arguments(encoder: Encoder) -> Arguments:
-    """Check `with:` against the loader's own model.
+    """Validate `with:` of a declaration against the arguments of its loader.
 
     Raises:
-        ValueError: An argument is unknown or has a wrong value; every mistake is named.
+        ValueError: An argument is unknown or has a wrong value; the message lists all mistakes.
     """
     try:
         return loader_class(encoder.loader).Arguments.model_validate(encoder.arguments)
@@ -251,10 +260,10 @@ def parse_arguments(encoder: Encoder) -> Arguments:
         raise ValueError(f"loader {encoder.loader!r}: {mistakes}") from None
 
 
-def anchor_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
-    """An entry whose relative paths (`./x`, `../x`) start at the folder of its file."""
+def resolve_relative_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """Return the entry with relative paths (`./x`, `../x`) resolved against the file's folder."""
 
-    def anchored(value: Any) -> Any:
+    def resolved(value: Any) -> Any:
         if isinstance(value, str) and value.startswith(("./", "../")):
             return str((folder / value).resolve())
         return value
@@ -262,21 +271,21 @@ def anchor_paths(entry: dict[str, Any], folder: Path) -> dict[str, Any]:
     files = entry.get("files")
     if isinstance(files, dict):
         files = {
-            role: {**file, "name": anchored(file.get("name"))} if isinstance(file, dict) else file
+            role: {**file, "name": resolved(file.get("name"))} if isinstance(file, dict) else file
             for role, file in files.items()
         }
-    changed = {"model": anchored(entry.get("model")), "files": files}
+    changed = {"model": resolved(entry.get("model")), "files": files}
     return entry | {key: value for key, value in changed.items() if key in entry}
 
 
-def describe_mistakes(name: str, error: ValidationError) -> list[str]:
-    """One line for each mistake of a declaration: file, place, what is wrong, a suggestion."""
+def describe_mistakes(file_name: str, error: ValidationError) -> list[str]:
+    """Return one line per mistake of a declaration: file, key, what is wrong, a suggestion."""
     known = [field.alias or key for key, field in Encoder.model_fields.items()]
     lines = []
     for mistake in error.errors():
         where = ".".join(map(str, mistake["loc"]))
         message = mistake["msg"].removeprefix("Value error, ")
         if mistake["type"] == "extra_forbidden" and len(mistake["loc"]) == 1:
-            message = f"unknown key{describe_near(where, known)}"
-        lines.append(f"{name}: {where}: {message}" if where else f"{name}: {message}")
+            message = f"unknown key{suggest_nearest(where, known)}"
+        lines.append(f"{file_name}: {where}: {message}" if where else f"{file_name}: {message}")
     return lines

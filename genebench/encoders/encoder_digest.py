@@ -1,4 +1,4 @@
-"""The digest of what decides an encoder's vectors."""
+"""Computes the digest of everything that decides the vectors of an encoder."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,50 +9,56 @@ from genebench.encoders.loader import LoaderContext
 from genebench.errors import EncoderError
 
 
-def digest(
+def digest_encoder(
     encoder: Encoder,
-    place: LoaderContext | None = None,
+    context: LoaderContext | None = None,
     encoders: Mapping[str, Encoder] | None = None,
 ) -> str:
-    """Digest what decides the vectors of an encoder.
+    """Compute the digest of everything that decides the vectors of an encoder.
 
-    In it: the loader and its revision, model and commit, template and missing rule, the loader's
-    arguments with their defaults, the width, the sha256 of local files, and the digests of the
-    encoders it is made from. Not in it: id, title, modality, licence, paths, device and batch
-    size. A weight file with a declared sha256 counts by that, and a hub model by its commit unless
-    its files lie in the weights folder, so a plan needs no weights.
+    The digest covers the loader and its revision, model and commit, template and missing rule, the
+    loader's arguments with their defaults, the width, the SHA-256 of local files, and the digests
+    of the base encoders. It does not cover id, title, modality, licence, paths, device and batch
+    size.
+
+    Weights need not be present: a weight file with a declared SHA-256 enters by that hash, and a
+    Hugging Face model by its commit unless its files are in the weights folder.
 
     Args:
         encoder: The declaration.
-        place: Where local files are; without it a file counts by its declared name.
-        encoders: All declared encoders by id; needed where `base` names some.
+        context: Folders of local files; a file that is not found enters by its declared name.
+        encoders: All declared encoders by id; needed if the encoder has a base.
 
     Raises:
-        EncoderError: A base is not declared, or is made from this encoder itself.
+        EncoderError: A base is not declared, or depends on this encoder.
     """
-    return _digest(encoder, place or LoaderContext(), encoders or {}, ())
+    return _digest(encoder, context or LoaderContext(), encoders or {}, ())
 
 
 def _digest(
     encoder: Encoder,
-    place: LoaderContext,
+    context: LoaderContext,
     encoders: Mapping[str, Encoder],
-    above: tuple[str, ...],
+    ancestors: tuple[str, ...],
 ) -> str:
-    if encoder.id in above:
-        raise EncoderError(f"{encoder.id}: is made from itself ({' -> '.join(above)})")
+    if encoder.id in ancestors:
+        raise EncoderError(
+            f"{encoder.id}: is made from itself ({' -> '.join(ancestors)}); correct `base`"
+        )
     bases = {}
     for base_id in encoder.bases():
         if base_id not in encoders:
-            raise EncoderError(f"{encoder.id}: base {base_id!r} is no declared encoder")
-        bases[base_id] = _digest(encoders[base_id], place, encoders, (*above, encoder.id))
+            raise EncoderError(
+                f"{encoder.id}: base {base_id!r} is not a declared encoder; correct `base`"
+            )
+        bases[base_id] = _digest(encoders[base_id], context, encoders, (*ancestors, encoder.id))
     base = encoder.base
     roles = [[kind, bases[b]] for kind, b in base.items()] if isinstance(base, dict) else None
     return digest_json(
         {
             "loader": encoder.loader,
             "loader_revision": encoder.entry.revision,
-            "model": _model_identity(encoder, place),
+            "model": _model_identity(encoder, context),
             "revision": encoder.revision,
             "texts": {
                 kind: [list(encoder.templates(kind)), encoder.missing_rule(kind)]
@@ -62,25 +68,25 @@ def _digest(
             "field": encoder.field,
             "arguments": parse_arguments(encoder).model_dump(mode="json"),
             "dimension": encoder.dimension,
-            "files": _file_identities(encoder, place),
+            "files": _file_identities(encoder, context),
             "base": roles or [bases[b] for b in encoder.bases()],
         }
     )
 
 
-def _model_identity(encoder: Encoder, place: LoaderContext) -> Any:
+def _model_identity(encoder: Encoder, context: LoaderContext) -> Any:
     from genebench.encoders.weights.file_digests import folder_digest, sha256_of
-    from genebench.encoders.weights.locations import expected_path, local_folder
-    from genebench.encoders.weights.mpnet_parts import is_as_unpacked
+    from genebench.encoders.weights.locations import expected_path, local_model_folder
+    from genebench.encoders.weights.mpnet_parts import is_unmodified
 
     model = encoder.model
     if model is None or model.startswith("package:"):
         return model
     if encoder.loader == "precomputed":
-        path = expected_path(encoder, place, WeightFile(name=model))
+        path = expected_path(encoder, context, WeightFile(name=model))
     else:
-        folder = local_folder(encoder, place)
-        if folder is None or (encoder.names_hub and is_as_unpacked(folder)):
+        folder = local_model_folder(encoder, context)
+        if folder is None or (encoder.is_hub_model and is_unmodified(folder)):
             return model
         path = folder
     if path.is_dir():
@@ -88,13 +94,13 @@ def _model_identity(encoder: Encoder, place: LoaderContext) -> Any:
     return sha256_of(path) if path.is_file() else path.name
 
 
-def _file_identities(encoder: Encoder, place: LoaderContext) -> dict[str, str]:
+def _file_identities(encoder: Encoder, context: LoaderContext) -> dict[str, str]:
     from genebench.encoders.weights.file_digests import sha256_of
     from genebench.encoders.weights.locations import expected_path
 
     found = {}
     for role, declared in encoder.files.items():
-        path = expected_path(encoder, place, declared)
+        path = expected_path(encoder, context, declared)
         if declared.sha256:
             found[role] = declared.sha256
         else:

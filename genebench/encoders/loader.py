@@ -1,4 +1,4 @@
-"""What an encoder may read, what it gives back, and the one method that every loader has."""
+"""The loader interface: its input, its output, and the method `encode` of every loader."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -16,12 +16,12 @@ from genebench.errors import EncoderError
 
 @dataclass(frozen=True)
 class LoaderContext:
-    """Where files are and what to run on; decides no vector.
+    """Folders of local files and the device to run on; does not influence the vectors.
 
     Args:
-        weights: Folder of weight files, one folder for each encoder id.
-        sources: Folder of source files, searched for precomputed tables; None where there is none.
-        device: `auto`, `cpu`, `cuda`, `cuda:1`, `mps`; before the encoder's own runtime device.
+        weights: Folder of weight files, with one subfolder per encoder id.
+        sources: Folder of source files, searched first for weight files; None if there is none.
+        device: `auto`, `cpu`, `cuda`, `cuda:1` or `mps`; overrides the encoder's `runtime.device`.
     """
 
     weights: Path = Path("weights")
@@ -31,18 +31,18 @@ class LoaderContext:
 
 @dataclass(frozen=True)
 class LoaderInput:
-    """What an encoder may read of the entities of one type.
+    """The entities of one type to encode, and the data that a loader may read of them.
 
     Args:
         entity_type: `gene`, `disease`, ...
-        entity_ids: n ids; of a table's loader, every id that has no vector yet.
-        contents: n tuples: one rendered text, or the parts of a sequence input; () where the
-            loader reads none of its own.
-        xrefs: Outside identifiers: namespace, identifier, entity_id, status, is_ambiguous.
-        vectors: Gives the finished vectors of another encoder by its id, for this entity type.
-        labels: Labels of single-entity tasks side by side: entity_id, column, value.
-        known_ids: Every entity of the type, asked for or not, for loaders that read identifiers:
-            a table that names only entities that were not asked for is no mistake.
+        entity_ids: The n ids to encode.
+        contents: n tuples, each with one rendered text or the sequences of an entity; () if the
+            loader reads neither.
+        xrefs: External identifiers: namespace, identifier, entity_id, status, is_ambiguous.
+        vectors: Function from the id of another encoder to its vectors of this entity type.
+        labels: Labels of single-entity tasks: entity_id, column, value.
+        known_ids: All entities of the type, requested or not, for loaders that read identifiers.
+            They separate a file about other entities from a file with the wrong identifiers.
     """
 
     entity_type: str
@@ -56,13 +56,13 @@ class LoaderInput:
 
 @dataclass(frozen=True)
 class Vectors:
-    """The vectors of entities, checked when made.
+    """The vectors of entities, validated on construction.
 
     Args:
         entity_ids: n unique ids.
         matrix: (n, d) float32, C order, finite.
-        n_parts: (n,) int32: sequences, windows' proteins or duplicates that were averaged.
-        counts: What was met on the way, such as `n_unmapped`; nothing is dropped uncounted.
+        n_parts: (n,) int32, number of sequences or file rows averaged into each vector.
+        counts: Numbers of dropped or special rows, such as `n_unmapped`.
 
     Raises:
         EncoderError: Shapes differ, an id repeats, or a value is not finite.
@@ -77,13 +77,15 @@ class Vectors:
         matrix = np.ascontiguousarray(self.matrix, dtype=np.float32)
         n = len(self.entity_ids)
         if matrix.ndim != 2 or matrix.shape[0] != n:
-            raise EncoderError(f"vectors of shape {matrix.shape} for {n} entities")
+            raise EncoderError(
+                f"the loader returned vectors of shape {matrix.shape} for {n} entities"
+            )
         if len(set(self.entity_ids)) != n:
-            raise EncoderError("an entity has more than one vector")
+            raise EncoderError("the loader returned more than one vector for an entity")
         bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
         if bad.size:
             raise EncoderError(
-                f"{bad.size} of {n} vectors hold a value that is not finite, first that of "
+                f"{bad.size} of {n} vectors contain a value that is not finite, first that of "
                 f"{self.entity_ids[bad[0]]!r}; check the weights, or use dtype float32"
             )
         n_parts = self.n_parts if self.n_parts.size or not n else np.ones(n, np.int32)
@@ -95,18 +97,21 @@ class Vectors:
 
 
 class Loader(Protocol):
-    """The one-method protocol; a loader is made from a declaration and a place."""
+    """Computes vectors; created from the declaration of an encoder and a context."""
 
     Arguments: ClassVar[type[Arguments]]
 
-    def __init__(self, encoder: Encoder, place: LoaderContext) -> None: ...
+    def __init__(self, encoder: Encoder, context: LoaderContext) -> None: ...
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Encode entities of one type.
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Compute the vectors of the entities of one type.
 
         Args:
-            reading: What may be read.
-            progress: Called with the number of entities done since the last call.
+            inputs: The entities and their data.
+            progress: Called with the number of entities encoded since the last call.
+
+        Returns:
+            The vectors; entities without a vector are left out.
         """
         ...
 
@@ -115,21 +120,21 @@ ArgumentsT = TypeVar("ArgumentsT", bound=Arguments)
 
 
 class DeclaredLoader(Generic[ArgumentsT]):
-    """A loader's state: its declaration, its checked arguments, and the place it runs in."""
+    """Base class of the loaders: keeps the declaration, its validated arguments and the context."""
 
     Arguments: ClassVar[type[Arguments]] = Arguments
 
-    def __init__(self, encoder: Encoder, place: LoaderContext) -> None:
+    def __init__(self, encoder: Encoder, context: LoaderContext) -> None:
         self.encoder = encoder
-        self.place = place
+        self.context = context
         self.arguments = cast(ArgumentsT, parse_arguments(encoder))
 
 
 def check_dimension(encoder: Encoder, vectors: Vectors) -> Vectors:
-    """Give the vectors back if they are as wide as declared.
+    """Return the vectors if their width is the declared dimension.
 
     Raises:
-        EncoderError: The declared dimension is another one.
+        EncoderError: The width is not the declared dimension.
     """
     width = vectors.matrix.shape[1]
     if encoder.dimension is not None and vectors.entity_ids and width != encoder.dimension:
@@ -140,13 +145,14 @@ def check_dimension(encoder: Encoder, vectors: Vectors) -> Vectors:
     return vectors
 
 
-def load_encoder(encoder: Encoder, place: LoaderContext | None = None) -> Loader:
-    """Make the loader of an encoder; weights are read when it first encodes.
+def load_encoder(encoder: Encoder, context: LoaderContext | None = None) -> Loader:
+    """Create the loader of an encoder; it reads the weights when it encodes for the first time.
 
     >>> encoder = Encoder(id="noise", title="Noise", modality="control", loader="random",
     ...                   dimension=4)
-    >>> load(encoder).encode(Reading("gene", ["hgnc:1100"]), lambda n: None).matrix.shape
+    >>> loader = load_encoder(encoder)
+    >>> loader.encode(LoaderInput("gene", ["hgnc:1100"]), lambda n: None).matrix.shape
     (1, 4)
     """
-    made = cast(type[Loader], loader_class(encoder.loader))
-    return made(encoder, place or LoaderContext())
+    kind = cast(type[Loader], loader_class(encoder.loader))
+    return kind(encoder, context or LoaderContext())

@@ -1,4 +1,4 @@
-"""What is known of each loader without importing it."""
+"""Catalogue of the loaders: class, inputs and requirements of each, without importing it."""
 
 import difflib
 from collections.abc import Mapping
@@ -10,16 +10,17 @@ Reads = Literal["text", "dna", "protein", "identifiers", "nothing", "vectors", "
 
 @dataclass(frozen=True)
 class LoaderEntry:
-    """One loader.
+    """Catalogue entry of a loader.
 
     Args:
-        module: Where its class is; importing it loads no model library.
-        name: Its class.
-        reads: What of an entity decides its vector.
-        is_fitted: Whether a vector depends on the other entities too.
-        needs: Fields of a declaration that it cannot do without.
-        files: Roles of the weight files it reads.
-        revision: Raised when its code gives other vectors from the same declaration.
+        module: Module of the loader's class; importing it imports no model library.
+        name: Name of the loader's class.
+        reads: What the loader reads of an entity to compute its vector.
+        is_fitted: Whether a vector also depends on the other entities.
+        needs: Fields that a declaration with this loader must have.
+        files: Roles of the weight files that the loader reads.
+        revision: Number in the encoder's digest; increase it when a change of the loader's code
+            changes the vectors of an unchanged declaration.
     """
 
     module: str
@@ -31,51 +32,57 @@ class LoaderEntry:
     revision: int = 1
 
 
-_HERE = "genebench.encoders.loaders"
+_PACKAGE = "genebench.encoders.loaders"
 
 LOADERS: Mapping[str, LoaderEntry] = {
     "sentence_transformer": LoaderEntry(
-        f"{_HERE}.text", "SentenceTransformerLoader", "text",
+        f"{_PACKAGE}.text", "SentenceTransformerLoader", "text",
         needs=("model", "template"),
     ),
     "bag_of_words": LoaderEntry(
-        f"{_HERE}.words", "BagOfWords", "text", is_fitted=True, needs=("template",)
+        f"{_PACKAGE}.bag_of_words", "BagOfWords", "text", is_fitted=True, needs=("template",)
     ),
-    "tfidf": LoaderEntry(f"{_HERE}.words", "Tfidf", "text", is_fitted=True, needs=("template",)),
-    "random": LoaderEntry(f"{_HERE}.controls", "Random", "nothing", needs=("dimension",)),
+    "tfidf": LoaderEntry(
+        f"{_PACKAGE}.bag_of_words", "Tfidf", "text", is_fitted=True, needs=("template",)
+    ),
+    "random": LoaderEntry(f"{_PACKAGE}.controls", "Random", "nothing", needs=("dimension",)),
     "shuffled": LoaderEntry(
-        f"{_HERE}.controls", "Shuffled", "vectors", is_fitted=True, needs=("base",)
+        f"{_PACKAGE}.controls", "Shuffled", "vectors", is_fitted=True, needs=("base",)
     ),
-    "oracle": LoaderEntry(f"{_HERE}.controls", "Oracle", "labels", is_fitted=True, revision=2),
+    "oracle": LoaderEntry(f"{_PACKAGE}.controls", "Oracle", "labels", is_fitted=True, revision=2),
     "token_table": LoaderEntry(
-        f"{_HERE}.expression", "TokenTable", "identifiers",
+        f"{_PACKAGE}.expression", "TokenTable", "identifiers",
         needs=("dimension", "files", "arguments"), files=("checkpoint", "vocabulary"),
     ),
     "precomputed": LoaderEntry(
-        f"{_HERE}.precomputed", "Precomputed", "identifiers", files=("vectors",)
+        f"{_PACKAGE}.precomputed", "Precomputed", "identifiers", files=("vectors",)
     ),
     "esm": LoaderEntry(
-        f"{_HERE}.protein", "ProteinTransformer", "protein", files=("checkpoint",),
+        f"{_PACKAGE}.protein", "ProteinTransformer", "protein", files=("checkpoint",),
     ),
     "dna_transformer": LoaderEntry(
-        f"{_HERE}.dna", "DnaTransformer", "dna", needs=("model",)
+        f"{_PACKAGE}.dna", "DnaTransformer", "dna", needs=("model",)
     ),
-    "composite": LoaderEntry(f"{_HERE}.derived", "Composite", "vectors", needs=("base",)),
-    "concat": LoaderEntry(f"{_HERE}.derived", "Concat", "vectors", needs=("base",)),
+    "composite": LoaderEntry(f"{_PACKAGE}.derived", "Composite", "vectors", needs=("base",)),
+    "concat": LoaderEntry(f"{_PACKAGE}.derived", "Concat", "vectors", needs=("base",)),
     "pca": LoaderEntry(
-        f"{_HERE}.derived", "Pca", "vectors", is_fitted=True, needs=("base", "arguments")
+        f"{_PACKAGE}.derived", "Pca", "vectors", is_fitted=True, needs=("base", "arguments")
     ),
     "row_count": LoaderEntry(
-        f"{_HERE}.study_bias", "RowCount", "identifiers", needs=("files", "arguments"),
+        f"{_PACKAGE}.study_bias", "RowCount", "identifiers", needs=("files", "arguments"),
         files=("table",),
     ),
     "text_length": LoaderEntry(
-        f"{_HERE}.study_bias", "TextLength", "text", needs=("template",)
+        f"{_PACKAGE}.study_bias", "TextLength", "text", needs=("template",)
     ),
 }  # fmt: skip
 
 
 def suggest_loader(name: str) -> str:
-    """A hint for an unknown loader: the nearest name, else all of them."""
+    """Return a suggestion for an unknown loader: the most similar name, or the list of all."""
     near = difflib.get_close_matches(name, LOADERS, n=1)
-    return f", did you mean {near[0]!r}?" if near else f"; there are {', '.join(sorted(LOADERS))}"
+    return (
+        f", did you mean {near[0]!r}?"
+        if near
+        else f"; the loaders are {', '.join(sorted(LOADERS))}"
+    )

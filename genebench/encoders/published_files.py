@@ -1,8 +1,8 @@
-"""Model files of the published package (`gene-benchmark`), read as encoders of ours.
+"""Converts model files of the published package (`gene-benchmark`) to encoders of genebench.
 
-Such a file names a `descriptor` (what text), an `encoder` (what vectors), perhaps a `base_model`
-(what estimator) and `post_processing` (how the vectors of a pair are joined). Where its meaning
-here differs, a note says so; nothing is guessed in silence.
+A published file has the keys `descriptor` (the text), `encoder` (the vectors), optionally
+`base_model` (the estimator) and `post_processing` (how the vectors of a pair are joined). The
+description of the encoder lists every difference from the published package.
 """
 
 import re
@@ -14,7 +14,12 @@ from typing import Any, Literal
 
 import yaml
 
-from genebench.encoders.declaration import Encoder, anchor_paths, describe_near, is_hub
+from genebench.encoders.declaration import (
+    Encoder,
+    is_hub_id,
+    resolve_relative_paths,
+    suggest_nearest,
+)
 from genebench.errors import RegistryError
 
 FULL = "Gene symbol {symbol} full name {name} with the summary {summary}"
@@ -35,7 +40,7 @@ ESTIMATORS = {
     "Multilayer_Perceptron_classifier": "MLPClassifier",
     "Multilayer_Perceptron_regressor": "MLPRegressor",
 }
-# The probe that reads a file's encoder; a linear model is what the protocol's own probe is.
+# The probe for each estimator; linear estimators use the probe of the protocol.
 PROBES = {
     "RandomForestClassifier": "random_forest",
     "RandomForestRegressor": "random_forest",
@@ -47,14 +52,14 @@ DNABERT2 = "zhihan1996/DNABERT-2-117M"
 
 @dataclass(frozen=True)
 class PublishedEncoder:
-    """What a published model file says, in our words.
+    """The content of a published model file.
 
     Args:
-        encoders: The encoder of the file first, then those it is made from.
-        pair_join: How the vectors of a pair are joined.
-        estimator: scikit-learn's name of the estimator, None for the protocol's own.
-        estimator_arguments: Its arguments as in the file.
-        notes: Where our reading differs from the published package's.
+        encoders: The encoder of the file first, then the encoders whose vectors it reads.
+        pair_join: How the file joins the vectors of a pair.
+        estimator: Name of the estimator in scikit-learn, None if the file names none.
+        estimator_arguments: Arguments of the estimator, as in the file.
+        notes: Differences from the published package.
     """
 
     encoders: tuple[Encoder, ...]
@@ -64,52 +69,57 @@ class PublishedEncoder:
     notes: tuple[str, ...] = ()
 
 
-def is_published(entry: Any) -> bool:
-    """Whether a YAML mapping is a published model file rather than one of our declarations."""
+def is_published_file(entry: Any) -> bool:
+    """Whether a YAML mapping is a published model file, not a declaration of genebench."""
     return isinstance(entry, dict) and isinstance(entry.get("encoder"), dict)
 
 
-def convert(entry: dict[str, Any], path: Path) -> PublishedEncoder:
-    """Read a published model file.
+def convert_published_file(entry: dict[str, Any], path: Path) -> PublishedEncoder:
+    """Convert a published model file.
 
     Args:
         entry: The parsed YAML.
-        path: Of the file; names the encoder where the file does not, and anchors paths.
+        path: Path of the file. Its stem is the default name of the encoder, and its folder the
+            start of relative paths.
 
     Raises:
-        RegistryError: A class or key is unknown, or a hub model has no known commit.
+        RegistryError: A class or key is unknown, or no commit of a Hugging Face model is known.
     """
     unknown = sorted(set(entry) - set(KEYS))
     if unknown:
         raise RegistryError(
-            [f"{path}: unknown key {unknown[0]!r}{describe_near(unknown[0], KEYS)}"]
+            [f"{path}: unknown key {unknown[0]!r}{suggest_nearest(unknown[0], KEYS)}"]
         )
-    reader = _Reader(entry, path)
+    converter = _Converter(entry, path)
     join = entry.get("post_processing", "average")
     if join not in {"average", "concat"}:
-        raise RegistryError([f"{path}: post_processing: {join!r} is neither average nor concat"])
+        raise RegistryError([f"{path}: post_processing: {join!r} must be 'average' or 'concat'"])
     estimator: str | None = None
     arguments: dict[str, Any] = {}
     if entry.get("base_model"):
-        name, arguments = reader.named("base_model", tuple(ESTIMATORS))
+        name, arguments = converter.class_of("base_model", tuple(ESTIMATORS))
         estimator = ESTIMATORS[name]
         if arguments:
-            reader.notes.append("the estimator's arguments are those of genebench's probe")
-    first, *others = reader.encoders()
+            converter.notes.append(
+                "the arguments of the estimator are those of the genebench probe"
+            )
+    first, *others = converter.encoders()
     if "post_processing" in entry:
-        reader.notes.append(f"the protocol joins the vectors of a pair, not this file ({join})")
-    told = {"probe": PROBES.get(estimator or ""), "description": "; ".join(reader.notes)}
+        converter.notes.append(
+            f"the protocol decides how the vectors of a pair are joined, not this file ({join})"
+        )
+    update = {"probe": PROBES.get(estimator or ""), "description": "; ".join(converter.notes)}
     return PublishedEncoder(
-        (first.model_copy(update=told), *others),
+        (first.model_copy(update=update), *others),
         "concat" if join == "concat" else "mean",
         estimator,
         arguments,
-        tuple(reader.notes),
+        tuple(converter.notes),
     )
 
 
-class _Reader:
-    """Collects what a file says and the notes about it."""
+class _Converter:
+    """Converts one file and collects notes about differences."""
 
     def __init__(self, entry: dict[str, Any], path: Path) -> None:
         self.entry = entry
@@ -119,39 +129,39 @@ class _Reader:
         self.title = label
         self.id = re.sub(r"[^a-z0-9]+", "_", label.lower()).strip("_") or "published"
 
-    def named(self, key: str, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
-        part = self.entry[key]
-        name = part.get("class_name") if isinstance(part, dict) else None
+    def class_of(self, key: str, known: tuple[str, ...]) -> tuple[str, dict[str, Any]]:
+        section = self.entry[key]
+        name = section.get("class_name") if isinstance(section, dict) else None
         if name not in known:
-            near = describe_near(str(name), known)
+            near = suggest_nearest(str(name), known)
             raise RegistryError([f"{self.path}: {key}: unknown class_name {name!r}{near}"])
-        return name, dict(part.get("class_args") or {})
+        return name, dict(section.get("class_args") or {})
 
     def encoders(self) -> tuple[Encoder, ...]:
-        name, arguments = self.named("encoder", ENCODERS)
+        name, arguments = self.class_of("encoder", ENCODERS)
         if name == "get_gene_disease_multi_encoder":
             return self._gene_and_disease(arguments)
         model = arguments.get("encoder_model_name")
         if not isinstance(model, str):
-            raise RegistryError([f"{self.path}: encoder: class_args.encoder_model_name is missing"])
+            raise self._error("encoder: class_args.encoder_model_name is missing")
         if name == "PreComputedEncoder":
             return (self._precomputed(self.id, self.title, model, arguments),)
         if name == "BERTEncoder":
-            return (self._sequence(model, arguments),)
+            return (self._dna_model(model, arguments),)
         texts = self._texts()
         return (self._make({**self._text_model(self.id, model), **texts}),)
 
-    def _refusal(self, reason: str) -> RegistryError:
+    def _error(self, reason: str) -> RegistryError:
         return RegistryError([f"{self.path}: {reason}"])
 
     def _make(self, values: dict[str, Any]) -> Encoder:
         try:
-            return Encoder.model_validate(anchor_paths(values, self.path.parent))
+            return Encoder.model_validate(resolve_relative_paths(values, self.path.parent))
         except ValueError as error:
             raise RegistryError([f"{self.path}: {error}"]) from error
 
     def _text_model(self, encoder_id: str, model: str) -> dict[str, Any]:
-        hub = model if is_hub(model) or "/" in model else f"sentence-transformers/{model}"
+        hub = model if is_hub_id(model) or "/" in model else f"sentence-transformers/{model}"
         return {
             "id": encoder_id,
             "title": self.title,
@@ -162,25 +172,27 @@ class _Reader:
         }
 
     def _revision(self, model: str) -> str | None:
-        if not is_hub(model):
+        if not is_hub_id(model):
             return None
         revision = self.entry.get("revision") or known_revisions().get(model)
         if revision is None:
-            unpinned = f"{self.path}: the published format does not pin {model!r}; add "
-            raise RegistryError([unpinned + "`revision: <its 40-digit commit>` to the file"])
+            raise self._error(
+                f"no commit of the Hugging Face model {model!r} is known; add "
+                "`revision: <its 40-digit commit>` to the file"
+            )
         return str(revision)
 
     def _texts(self) -> dict[str, Any]:
         if not self.entry.get("descriptor"):
-            self.notes.append("no descriptor: the symbol itself is the text")
+            self.notes.append("the file has no descriptor, so the text is the symbol")
             return {"template": "{symbol}"}
-        name, arguments = self.named("descriptor", DESCRIPTORS)
+        name, arguments = self.class_of("descriptor", DESCRIPTORS)
         missing = "partial" if arguments.get("allow_partial", name == "CSVDescriptions") else "skip"
         gene = FULL if arguments.get("add_summary", True) else SHORT
         if name == "NCBIDescriptor":
             return {"template": gene, "missing": missing}
         source = arguments.get("csv_file_path", "the CSV file")
-        self.notes.append(f"descriptions are those of the lake's inputs, not of {source}")
+        self.notes.append(f"descriptions come from the inputs of the lake, not from {source}")
         disease = "{description}"
         if name == "CSVDescriptions":
             return {"template": {"disease": disease}, "entities": ["disease"], "missing": "skip"}
@@ -191,16 +203,19 @@ class _Reader:
                 "entities": ["gene", "disease"],
                 "missing": {"gene": missing, "disease": "skip"},
             }
-        raise RegistryError([f"{self.path}: descriptor {name!r} gives sequences, not texts"])
+        raise self._error(
+            f"descriptor {name!r} returns sequences, but a SentenceTransformerEncoder reads texts; "
+            "use a BERTEncoder, or another descriptor"
+        )
 
     def _table(self, arguments: dict[str, Any]) -> dict[str, str]:
-        """How the published package reads its table: the column of names, and the format."""
+        """Return `key` and `format` of the `precomputed` loader for a table of vectors."""
         options = dict(arguments.get("read_csv_params") or {})
         key, separator = options.pop("index_col", "symbol"), options.pop("sep", ",")
         if options or not isinstance(key, str) or separator not in {",", "\t"}:
-            raise self._refusal(
-                "encoder: read_csv_params may name `index_col` and a `sep` of comma or tab; "
-                "declare any other table as an encoder of its own (`loader: precomputed`)"
+            raise self._error(
+                "encoder: read_csv_params supports only `index_col` and a `sep` of comma or tab; "
+                "declare the table as a genebench encoder (`loader: precomputed`) instead"
             )
         return {"key": key, "format": "csv" if separator == "," else "tsv"}
 
@@ -208,7 +223,7 @@ class _Reader:
         self, encoder_id: str, title: str, model: str, arguments: dict[str, Any]
     ) -> Encoder:
         path = Path(model).expanduser()
-        self.notes.append("symbols without a vector stay without one; none is drawn at random")
+        self.notes.append("symbols without a vector get none, and no random vector replaces it")
         return self._make(
             {
                 "id": encoder_id,
@@ -220,18 +235,21 @@ class _Reader:
             }
         )
 
-    def _sequence(self, model: str, arguments: dict[str, Any]) -> Encoder:
-        self._require_sequences()
+    def _dna_model(self, model: str, arguments: dict[str, Any]) -> Encoder:
+        self._require_dna_descriptor()
         if (tokenizer := arguments.get("tokenizer_name") or model) != model:
-            raise self._refusal(
-                f"encoder: tokenizer_name {tokenizer!r} is not the model {model!r}; a model is "
-                "read with its own tokenizer only"
+            raise self._error(
+                f"encoder: tokenizer_name {tokenizer!r} is not the model {model!r}; genebench "
+                "always uses the tokenizer of the model, so remove tokenizer_name"
             )
         if arguments.get("trust_remote_code"):
-            self.notes.append("remote code is never run; the network is genebench's own")
+            self.notes.append(
+                "remote code is never run; genebench has its own implementation of the network"
+            )
         if arguments.get("maximal_context_size"):
             self.notes.append(
-                "long genes are cut by tokens and weighted by length, not cut by characters"
+                "long genes are split into windows of tokens, weighted by length, not truncated by "
+                "characters"
             )
         is_dnabert2 = model == DNABERT2
         return self._make(
@@ -251,13 +269,13 @@ class _Reader:
             }
         )
 
-    def _require_sequences(self) -> None:
-        name = self.named("descriptor", DESCRIPTORS)[0] if self.entry.get("descriptor") else None
+    def _require_dna_descriptor(self) -> None:
+        name = self.class_of("descriptor", DESCRIPTORS)[0] if self.entry.get("descriptor") else None
         if name != "BasePairDescriptor":
-            given = f"descriptor {name!r} gives texts" if name else "without a descriptor"
-            raise self._refusal(
-                f"{given}, but a BERTEncoder is read with a BasePairDescriptor only; for texts "
-                "name a SentenceTransformerEncoder"
+            found = f"descriptor {name!r} returns texts" if name else "the file has no descriptor"
+            raise self._error(
+                f"{found}, but a BERTEncoder reads DNA sequences; use a BasePairDescriptor, or a "
+                "SentenceTransformerEncoder for texts"
             )
 
     def _gene_and_disease(self, arguments: dict[str, Any]) -> tuple[Encoder, ...]:
@@ -275,7 +293,7 @@ class _Reader:
                 "entities": ["disease"],
             }
         )
-        both = {
+        composite = {
             "id": self.id,
             "title": self.title,
             "modality": "expression",
@@ -283,12 +301,12 @@ class _Reader:
             "base": {"gene": genes.id, "disease": diseases.id},
             "entities": ["gene", "disease"],
         }
-        return self._make(both), genes, diseases
+        return self._make(composite), genes, diseases
 
 
 @lru_cache(maxsize=1)
 def known_revisions() -> dict[str, str]:
-    """Commits of the hub models that our own declarations pin."""
+    """Return the commits of the Hugging Face models in genebench's declarations, by model id."""
     found = {}
     for path in sorted((Path(__file__).parent / "declared").glob("*.yaml")):
         entry = yaml.safe_load(path.read_text())

@@ -1,4 +1,4 @@
-"""Templates: the fields of an entity become one text, by a stated rule for what is missing."""
+"""Text templates: fill the fields of an entity into one text, with a rule for missing fields."""
 
 import string
 from collections.abc import Mapping
@@ -9,11 +9,11 @@ MissingRule = Literal["skip", "partial"]
 
 
 @lru_cache(maxsize=256)
-def fields_of(template: str) -> tuple[str, ...]:
-    """Names of the fields of a template in their order.
+def template_fields(template: str) -> tuple[str, ...]:
+    """Return the field names of a template in order of appearance, without repeats.
 
     Raises:
-        ValueError: The template has no field, or one that is not a plain `{name}`.
+        ValueError: The template has no field, or a field that is not a plain `{name}`.
     """
     names = []
     for _, name, spec, conversion in string.Formatter().parse(template):
@@ -27,26 +27,30 @@ def fields_of(template: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
-def render(template: str, fields: Mapping[str, str], missing: MissingRule = "skip") -> str | None:
+def render_template(
+    template: str, fields: Mapping[str, str], missing: MissingRule = "skip"
+) -> str | None:
     """Fill a template with the fields of one entity.
 
-    A field that is absent, empty or white space is missing. `skip` gives no text where a field is
-    missing. `partial` writes `No available <field>` in its place and gives no text only where
-    all are missing, which is the rule of the published package (`allow_partial`).
+    A field is missing if it is absent, empty or only white space. With `skip`, the result is None
+    if any field is missing. With `partial`, `No available <field>` replaces a missing field and
+    the result is None only if all fields are missing; the published package calls this rule
+    `allow_partial`.
 
-    >>> render("Gene symbol {symbol} full name {name}", {"symbol": "TP53", "name": "tumor protein"})
+    >>> fields = {"symbol": "TP53", "name": "tumor protein"}
+    >>> render_template("Gene symbol {symbol} full name {name}", fields)
     'Gene symbol TP53 full name tumor protein'
-    >>> render("{symbol}: {summary}", {"symbol": "TP53"}) is None
+    >>> render_template("{symbol}: {summary}", {"symbol": "TP53"}) is None
     True
-    >>> render("{symbol}: {summary}", {"symbol": "TP53"}, "partial")
+    >>> render_template("{symbol}: {summary}", {"symbol": "TP53"}, "partial")
     'TP53: No available summary'
 
     Raises:
-        ValueError: The rule is none of the two, or the template is not one.
+        ValueError: The rule is unknown, or the template is invalid.
     """
     if missing not in ("skip", "partial"):
-        raise ValueError(f"missing is 'skip' or 'partial', not {missing!r}")
-    names = fields_of(template)
+        raise ValueError(f"missing must be 'skip' or 'partial', not {missing!r}")
+    names = template_fields(template)
     present = {name: value for name, value in fields.items() if value and not value.isspace()}
     if all(name in present for name in names):
         return template.format_map(present)

@@ -1,6 +1,6 @@
-"""Who is who: a source's catalogue becomes entities and their outside identifiers.
+"""Builds the catalogue of entities and their cross-references (xrefs) from a source file.
 
-An entity's id is a CURIE that does not change when its symbol does: `ncbigene:672`, `hgnc:1100`,
+An entity's id is a CURIE that stays the same when its symbol changes: `ncbigene:672`, `hgnc:1100`,
 `efo:0000270`.
 """
 
@@ -14,16 +14,13 @@ from genebench.entities.identifiers import (
     APPROVED,
     N_EXAMPLES,
     PREVIOUS,
-    Resolution,
-    Resolver,
     clean_identifier,
     mark_ambiguous,
 )
 from genebench.errors import SourceError
 
-__all__ = ["Catalogue", "Resolution", "Resolver", "catalogue", "disease_curies"]
-
 GENE, DISEASE = "gene", "disease"
+# Longest chain of merged HGNC entries that is followed.
 MAX_MERGES = 20
 
 ENTITY_COLUMNS = [
@@ -46,40 +43,43 @@ XREF_COLUMNS = [
 
 
 class Catalogue(NamedTuple):
-    """The rows of `silver.entities` and of `silver.xrefs` that one snapshot gives."""
+    """Rows of `silver.entities` and `silver.xrefs`."""
 
     entities: pl.DataFrame
     xrefs: pl.DataFrame
 
 
-def catalogue(
+def build_catalogue(
     frame: pl.DataFrame,
     source_file_id: str,
     snapshot_id: str = "",
     withdrawn: pl.DataFrame | None = None,
 ) -> Catalogue:
-    """Turn a catalogue as delivered into entities and xrefs.
+    """Build entities and xrefs from the rows of a catalogue file.
 
     Args:
-        frame: The rows of the file, as `read_source_file` gives them.
+        frame: The rows of the file, as `read_source_file` returns them.
         source_file_id: `bioconductor.genes`, `hgnc.complete_set` or `opentargets.diseases`.
         snapshot_id: The snapshot that the rows come from.
-        withdrawn: The rows of `hgnc.withdrawn`: an entry merged into an approved one makes its
-            symbol and id previous identifiers of that one.
+        withdrawn: The rows of `hgnc.withdrawn`. The symbol and id of an entry that was merged into
+            an approved one become previous identifiers of the approved entry.
 
     Returns:
-        Entities ordered by id, and xrefs, one for each (namespace, identifier, entity).
+        Entities sorted by id, and xrefs, one for each (namespace, identifier, entity).
 
     Raises:
-        SourceError: No such catalogue, an entity without symbol, or one that stands there twice.
+        SourceError: The file is not a catalogue, is empty, or has an entity without a symbol or
+            a duplicate entity.
     """
     if source_file_id not in _CATALOGUES:
         known = ", ".join(_CATALOGUES)
-        raise SourceError(f"{source_file_id} is no catalogue of entities; known are {known}")
+        raise SourceError(
+            f"{source_file_id} is no catalogue of entities; the catalogues are {known}"
+        )
     entities, xrefs = _CATALOGUES[source_file_id](frame)
     if withdrawn is not None:
         xrefs = pl.concat([xrefs, _merged_xrefs(withdrawn, entities)])
-    _refuse_faulty(entities, source_file_id)
+    _check_entities(entities, source_file_id)
     return Catalogue(
         entities.with_columns(
             pl.col("name").fill_null(""), pl.lit(snapshot_id).alias("snapshot_id")
@@ -142,7 +142,8 @@ def _opentargets_diseases(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFra
     if bad.height:
         raise SourceError(
             f"opentargets.diseases: {bad.height} ids are not of the form EFO_0000270, first "
-            f"{bad['id'][0]!r}; fetch it again, or extend genebench/entities/entity_catalogue.py"
+            f"{bad['id'][0]!r}; run `genebench refresh opentargets.diseases`, or extend "
+            "`disease_curies` in genebench/entities/entity_catalogue.py"
         )
     entities = rows.select(
         pl.lit(DISEASE).alias("entity_type"),
@@ -162,7 +163,7 @@ _CATALOGUES: dict[str, Callable[[pl.DataFrame], tuple[pl.DataFrame, pl.DataFrame
 
 
 def disease_curies(identifiers: pl.Series) -> pl.Series:
-    """Turn Open Targets ids into CURIEs: `EFO_0000270` into `efo:0000270`; null where malformed."""
+    """Convert Open Targets ids to CURIEs: `EFO_0000270` to `efo:0000270`; null where malformed."""
     pattern = r"^([A-Za-z]+)[_:](\w+)$"
     parts = identifiers.to_frame("identifier").select(
         pl.col("identifier").str.extract(pattern, 1).str.to_lowercase()
@@ -179,7 +180,7 @@ def _xrefs(
     status: str,
     entity_type: str = GENE,
 ) -> pl.DataFrame:
-    """The identifiers of one column, several in a cell between `|`."""
+    """Xrefs of one column, whose cells may list several identifiers separated by `|`."""
     listed = rows.select("entity_id", pl.col(column).str.split("|").alias("identifier"))
     return (
         listed.explode("identifier")
@@ -196,7 +197,7 @@ def _xrefs(
 
 
 def _merged_xrefs(withdrawn: pl.DataFrame, entities: pl.DataFrame) -> pl.DataFrame:
-    """Previous identifiers of the entities that withdrawn entries were merged into or split to."""
+    """Previous identifiers of the entities into which withdrawn entries were merged or split."""
     merged = (
         withdrawn.select(
             "HGNC_ID",
@@ -206,7 +207,7 @@ def _merged_xrefs(withdrawn: pl.DataFrame, entities: pl.DataFrame) -> pl.DataFra
         .explode("target")
         .drop_nulls("target")
     )
-    # An entry may be merged into one that was merged in turn; each round goes one step further.
+    # The target of a merge may itself have been merged; each round follows one more step.
     steps = merged.select(target="HGNC_ID", next="target")
     for _ in range(MAX_MERGES):
         if merged.join(steps, on="target", how="semi").is_empty():
@@ -227,23 +228,27 @@ def _merged_xrefs(withdrawn: pl.DataFrame, entities: pl.DataFrame) -> pl.DataFra
     )
 
 
-def _refuse_faulty(entities: pl.DataFrame, source_file_id: str) -> None:
+def _check_entities(entities: pl.DataFrame, source_file_id: str) -> None:
     if not entities.height:
-        raise SourceError(f"{source_file_id}: not one entity is in it; fetch it again")
+        raise SourceError(
+            f"{source_file_id}: the file has no entity; run `genebench refresh {source_file_id}`"
+        )
     nameless = entities.filter(pl.col("entity_id").is_null() | pl.col("symbol").is_null())
     if nameless.height:
         raise SourceError(
             f"{source_file_id}: {nameless.height} rows have no id or no symbol, first "
-            f"{nameless.row(0)}; fetch the file again or report it to its owner"
+            f"{nameless.row(0)}; run `genebench refresh {source_file_id}`, or report it to the "
+            "file's publisher"
         )
     unique = [("entity_id", entities["entity_id"])]
-    # HGNC promises that a symbol names one gene; NCBI does not (tRNA genes share theirs).
+    # HGNC guarantees that symbols are unique; NCBI does not (some tRNA genes share a symbol).
     if source_file_id.startswith("hgnc."):
         unique.append(("symbol", entities["symbol"]))
     for what, values in unique:
         repeated = values.filter(values.is_duplicated()).unique().sort()
         if len(repeated):
             raise SourceError(
-                f"{source_file_id}: {len(repeated)} values of {what} stand there more than once: "
-                f"{', '.join(repeated[:N_EXAMPLES])}; remove the repeats or fetch the file again"
+                f"{source_file_id}: {len(repeated)} values of {what} are duplicated: "
+                f"{', '.join(repeated[:N_EXAMPLES])}; remove the duplicates, or run `genebench "
+                f"refresh {source_file_id}`"
             )

@@ -1,13 +1,13 @@
-"""Which entity an outside identifier names.
+"""Resolves external identifiers, such as symbols and Ensembl ids, to entities of the catalogue.
 
-An outside identifier (`xref`) is read by these rules:
+Rules:
 
-- An approved identifier beats a previous one, which beats an alias.
-- An identifier that names several entities at its best status is ambiguous and resolves to none.
-- Identifiers are compared exactly. Only where `ignore_case` is asked for, those that name nothing
-  are compared once more in capitals, by the same two rules.
-- White space around an identifier is no part of it, nor is the version of an Ensembl identifier
-  (`ENSG00000012048.23`), the isoform of a UniProt accession (`P38398-2`) or the prefix `HGNC:`.
+- An approved identifier takes precedence over a previous one, and a previous one over an alias.
+- An identifier with several entities at its best status is ambiguous and resolves to none.
+- Identifiers are compared exactly. With `ignore_case`, identifiers without a match are compared
+  again in upper case, by the same two rules.
+- Surrounding white space, the version of an Ensembl id (`ENSG00000012048.23`), the isoform of a
+  UniProt accession (`P38398-2`) and the prefix `HGNC:` are removed first.
 """
 
 from dataclasses import dataclass, field
@@ -22,7 +22,7 @@ N_EXAMPLES = 20
 
 
 def clean_identifier(column: str, namespace: str) -> pl.Expr:
-    """A column of identifiers without what is no part of them: white space, version, prefix."""
+    """Strip white space, versions, isoforms and prefixes from a column of identifiers."""
     text = pl.col(column).str.strip_chars()
     if namespace == "ensembl":
         return text.str.replace(r"\.\d+$", "")
@@ -34,14 +34,14 @@ def clean_identifier(column: str, namespace: str) -> pl.Expr:
 
 
 def mark_ambiguous(xrefs: pl.DataFrame) -> pl.DataFrame:
-    """Keep the best status of each xref and mark identifiers with several readings at it.
+    """Keep the best status of each xref and mark ambiguous identifiers.
 
     Args:
         xrefs: entity_type, namespace, identifier, entity_id, status.
 
     Returns:
         One row for each (entity_type, namespace, identifier, entity_id), with `is_ambiguous`: the
-        identifier names more than one entity at the best status it has.
+        identifier has more than one entity at its best status.
     """
     identifier = ["entity_type", "namespace", "identifier"]
     status = pl.col("status").cast(pl.Enum(STATUSES))
@@ -50,29 +50,28 @@ def mark_ambiguous(xrefs: pl.DataFrame) -> pl.DataFrame:
         .agg(status.to_physical().min().alias("rank"))
         .with_columns(pl.col("rank").min().over(identifier).alias("best"))
     )
-    readings = (pl.col("rank") == pl.col("best")).sum().over(identifier)
+    n_candidates = (pl.col("rank") == pl.col("best")).sum().over(identifier)
     return best.with_columns(
         pl.col("rank")
         .replace_strict(dict(enumerate(STATUSES)), return_dtype=pl.String)
         .alias("status"),
-        (readings > 1).alias("is_ambiguous"),
+        (n_candidates > 1).alias("is_ambiguous"),
     ).drop("rank", "best")
 
 
 @dataclass(frozen=True)
 class Resolution:
-    """What became of a column of identifiers.
+    """The entities of a column of identifiers, with counts and examples of unresolved ones.
 
     Attributes:
-        entity_ids: (n,) aligned with the identifiers; null where none is named.
-        n: Identifiers that are there (nulls are not).
-        n_resolved: Of these, those that name one entity.
-        n_ambiguous: Those with several readings.
-        n_unresolved: Those that name nothing.
-        unresolved_examples: Up to twenty distinct identifiers that name nothing, most frequent
-            first.
-        ambiguous_examples: Up to twenty distinct ambiguous ones.
-        is_ambiguous: (n,) aligned with the identifiers; null where one names nothing at all.
+        entity_ids: (rows,) aligned with the identifiers; null where one does not resolve.
+        n: Number of identifiers, nulls excluded.
+        n_resolved: Number of identifiers that resolve to one entity.
+        n_ambiguous: Number of ambiguous identifiers.
+        n_unresolved: Number of identifiers without a match.
+        unresolved_examples: Up to 20 distinct identifiers without a match, most frequent first.
+        ambiguous_examples: Up to 20 distinct ambiguous identifiers, most frequent first.
+        is_ambiguous: (rows,) aligned with the identifiers; null where one has no match.
     """
 
     entity_ids: pl.Series
@@ -86,32 +85,36 @@ class Resolution:
 
     @property
     def lost_share(self) -> float:
-        """Share of the identifiers that do not resolve, ambiguous ones among them; 0 of none."""
+        """Share of identifiers that do not resolve, including ambiguous ones; 0 without any."""
         return (self.n - self.n_resolved) / self.n if self.n else 0.0
 
-    def require(self, max_lost_share: float, where: str) -> pl.Series:
-        """Give the entity ids if enough identifiers resolve.
+    def require_resolved(self, max_lost_share: float, where: str) -> pl.Series:
+        """Return the entity ids if enough identifiers resolve.
+
+        Args:
+            max_lost_share: Largest accepted `lost_share`.
+            where: Task, file and column; the error message begins with it.
 
         Raises:
-            UnresolvedEntities: More than the stated share do not.
+            UnresolvedEntities: `lost_share` is larger than `max_lost_share`.
         """
         if self.lost_share <= max_lost_share:
             return self.entity_ids
         examples = (self.unresolved_examples + self.ambiguous_examples)[:N_EXAMPLES]
         raise UnresolvedEntities(
-            f"{where}: {self.lost_share:.1%} of {self.n} identifiers name no entity of the "
+            f"{where}: {self.lost_share:.1%} of {self.n} identifiers match no entity of the "
             f"catalogue ({self.n_unresolved} unknown, {self.n_ambiguous} ambiguous), more than the "
             f"{max_lost_share:.1%} allowed: {', '.join(examples)}; check the namespace and the "
-            "catalogue's version, or allow a larger share"
+            "catalogue's version, or raise `max_unresolved` of the task"
         )
 
 
 class Resolver:
-    """Resolves outside identifiers of one entity type.
+    """Resolves external identifiers to entities of one type.
 
     Args:
         xrefs: Rows of `silver.xrefs`.
-        entity_type: Which of them to use.
+        entity_type: The entity type whose rows are used.
 
     Attributes:
         namespaces: The namespaces whose identifiers can be resolved.
@@ -119,18 +122,18 @@ class Resolver:
 
     def __init__(self, xrefs: pl.DataFrame, entity_type: str = "gene") -> None:
         self._xrefs = xrefs.filter(pl.col("entity_type") == entity_type)
-        self._readings: dict[tuple[str, bool], pl.DataFrame] = {}
+        self._lookup_tables: dict[tuple[str, bool], pl.DataFrame] = {}
         self.namespaces: list[str] = self._xrefs["namespace"].unique().sort().to_list()
 
     def resolve(
         self, identifiers: pl.Series, namespace: str, ignore_case: bool = False
     ) -> Resolution:
-        """Resolve a column of identifiers and count what was lost.
+        """Resolve a column of identifiers and count those that do not resolve.
 
         Args:
-            identifiers: (n,) strings, nulls allowed.
+            identifiers: (rows,) strings, nulls allowed.
             namespace: `symbol`, `ensembl`, `entrez`, `uniprot`, `hgnc`; `efo` for diseases.
-            ignore_case: Whether what names nothing as written is tried once more in capitals.
+            ignore_case: Whether identifiers without a match are tried again in upper case.
 
         Raises:
             UnresolvedEntities: The catalogue has no identifiers of this namespace.
@@ -141,24 +144,24 @@ class Resolver:
                 f"it has {', '.join(self.namespaces)}"
             )
         given = identifiers.cast(pl.String).to_frame("given")
-        asked = given.with_columns(clean_identifier("given", namespace).alias("identifier"))
-        found = asked.join(
-            self._reading(namespace), on="identifier", how="left", maintain_order="left"
+        cleaned = given.with_columns(clean_identifier("given", namespace).alias("identifier"))
+        found = cleaned.join(
+            self._lookup_table(namespace), on="identifier", how="left", maintain_order="left"
         )
         if ignore_case:
             found = (
-                found.with_columns(pl.col("identifier").str.to_uppercase().alias("capitals"))
+                found.with_columns(pl.col("identifier").str.to_uppercase().alias("upper_case"))
                 .join(
-                    self._reading(namespace, in_capitals=True),
-                    left_on="capitals",
+                    self._lookup_table(namespace, in_upper_case=True),
+                    left_on="upper_case",
                     right_on="identifier",
                     how="left",
                     maintain_order="left",
-                    suffix="_capitals",
+                    suffix="_upper_case",
                 )
                 .with_columns(
                     pl.when(pl.col("is_ambiguous").is_null())
-                    .then(f"{name}_capitals")
+                    .then(f"{name}_upper_case")
                     .otherwise(name)
                     .alias(name)
                     for name in ("entity_id", "is_ambiguous")
@@ -166,15 +169,15 @@ class Resolver:
             )
         return _resolution(found)
 
-    def _reading(self, namespace: str, in_capitals: bool = False) -> pl.DataFrame:
+    def _lookup_table(self, namespace: str, in_upper_case: bool = False) -> pl.DataFrame:
         """One row for each identifier: its entity, or null where it is ambiguous."""
-        key = (namespace, in_capitals)
-        if key not in self._readings:
+        key = (namespace, in_upper_case)
+        if key not in self._lookup_tables:
             rows = self._xrefs.filter(pl.col("namespace") == namespace)
-            if in_capitals:
+            if in_upper_case:
                 rows = mark_ambiguous(rows.with_columns(pl.col("identifier").str.to_uppercase()))
             rank = pl.col("status").cast(pl.Enum(STATUSES)).to_physical()
-            self._readings[key] = (
+            self._lookup_tables[key] = (
                 rows.sort(rank)
                 .unique("identifier", keep="first", maintain_order=True)
                 .select(
@@ -183,17 +186,17 @@ class Resolver:
                     "is_ambiguous",
                 )
             )
-        return self._readings[key]
+        return self._lookup_tables[key]
 
 
 def _resolution(found: pl.DataFrame) -> Resolution:
-    there = found.filter(pl.col("given").is_not_null())
-    unknown = there.filter(pl.col("is_ambiguous").is_null())["given"]
-    ambiguous = there.filter(pl.col("is_ambiguous"))["given"]
+    given = found.filter(pl.col("given").is_not_null())
+    unknown = given.filter(pl.col("is_ambiguous").is_null())["given"]
+    ambiguous = given.filter(pl.col("is_ambiguous"))["given"]
     return Resolution(
         entity_ids=found["entity_id"],
-        n=there.height,
-        n_resolved=there.height - len(unknown) - len(ambiguous),
+        n=given.height,
+        n_resolved=given.height - len(unknown) - len(ambiguous),
         n_ambiguous=len(ambiguous),
         n_unresolved=len(unknown),
         unresolved_examples=_most_frequent(unknown),

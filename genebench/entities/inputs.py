@@ -1,7 +1,7 @@
-"""What encoders may read of an entity: text fields, DNA and protein sequences.
+"""Inputs of encoders: text fields, DNA and protein sequences of each entity.
 
-An input is one field or one part; how fields become a text is an encoder's template, so the digest
-that decides whether an entity is embedded again is that of the rendered contents.
+An input is one text field or one sequence. An encoder's template renders fields into a text, so
+the digest that decides whether an entity is encoded again covers the rendered contents.
 """
 
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ import polars as pl
 
 from genebench.digest import digest_bytes
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.templates import fields_of, render
+from genebench.encoders.templates import render_template, template_fields
 from genebench.entities.identifiers import Resolver
 from genebench.errors import EncoderError, SourceError
 from genebench.registry.profiles import InputSource
@@ -33,13 +33,13 @@ CATALOGUE_FIELDS = ("symbol", "name")
 
 
 def catalogue_inputs(entities: pl.DataFrame) -> pl.DataFrame:
-    """The text fields that the catalogue itself gives: symbol and full name.
+    """Return the text fields of the catalogue itself: symbol and full name.
 
     Args:
         entities: Rows of `silver.entities`.
 
     Returns:
-        `INPUTS_SCHEMA`; empty fields give no row.
+        `INPUTS_SCHEMA`; empty fields have no row.
     """
     rows = entities.unpivot(
         on=list(CATALOGUE_FIELDS),
@@ -51,12 +51,12 @@ def catalogue_inputs(entities: pl.DataFrame) -> pl.DataFrame:
 
 
 class SourceInputs(NamedTuple):
-    """What a source file gives to read.
+    """Encoder inputs from a source file.
 
     Attributes:
         rows: `INPUTS_SCHEMA`.
-        n_filled: The rows of the file that have something to read.
-        n_lost: Those of them whose identifier names no entity.
+        n_filled: Number of rows of the file with a text or sequence.
+        n_lost: Number of these whose identifier does not resolve.
     """
 
     rows: pl.DataFrame
@@ -67,14 +67,14 @@ class SourceInputs(NamedTuple):
 def source_inputs(
     raw: pl.DataFrame, declared: InputSource, resolver: Resolver, snapshot_id: str
 ) -> SourceInputs:
-    """The inputs that a source file gives.
+    """Build encoder inputs from a source file.
 
-    Rows whose identifier resolves to no entity are left out and counted; repeated contents of an
-    entity count once; parts are numbered in the order of the declared part column, or of the
-    content.
+    Rows whose identifier does not resolve are left out and counted. Duplicate contents of an
+    entity are kept once. The parts of an entity are numbered in the order of the declared part
+    column, or else of the content.
 
     Raises:
-        SourceError: The file has something to read, and of no entity.
+        SourceError: The file has texts or sequences, but none of its identifiers resolves.
     """
     order = declared.part or declared.column
     filled = raw.drop_nulls([declared.column, order])
@@ -84,9 +84,10 @@ def source_inputs(
         examples = ", ".join((named.unresolved_examples + named.ambiguous_examples)[:3])
         raise SourceError(
             f"{declared.source}: none of the {n_lost:,} rows with a {declared.column} names a "
-            f"{declared.entity} of the catalogue; {declared.id} as {declared.namespace} begins "
-            f"{examples or 'with nothing'}; fetch the file again, or correct the id and namespace "
-            "of this input in genebench/registry/profiles.yaml"
+            f"{declared.entity} of the catalogue; the first values of {declared.id}, read as "
+            f"{declared.namespace}, are {examples or 'empty'}; run `genebench refresh "
+            f"{declared.source}`, or correct the id and namespace of this input in "
+            "genebench/registry/profiles.yaml"
         )
     rows = filled.select(
         named.entity_ids.alias("entity_id"),
@@ -122,24 +123,24 @@ def _finish(rows: pl.DataFrame) -> pl.DataFrame:
 def render_contents(
     inputs: pl.DataFrame, encoder: Encoder, entity_type: str, entity_ids: Iterable[str]
 ) -> pl.DataFrame:
-    """Render what an encoder reads of each entity.
+    """Render the contents that an encoder reads for each entity.
 
-    Of an encoder's templates, richest first, the first counts whose fields occur among the inputs
-    at all: a lake without summaries is read by symbol and name. The encoder's rule for missing
-    fields then decides about each entity.
+    A text encoder's templates are ordered from the most to the fewest fields; the first whose
+    fields all occur in the inputs is used. For example, a lake without summaries uses symbol and
+    name. The encoder's rule for missing fields then applies to each entity.
 
     Args:
-        inputs: Rows of `silver.inputs` of the entity type and of the modality the encoder reads.
+        inputs: Rows of `silver.inputs` of the entity type and of the encoder's modality.
         encoder: A text, DNA or protein encoder.
         entity_type: The type of the entities.
-        entity_ids: The entities wanted.
+        entity_ids: The entities to render.
 
     Returns:
         entity_id, contents (list of strings: one text, or the sequences in order) and
-        input_digest; entities of which the encoder can read nothing are left out.
+        input_digest; entities without contents are left out.
 
     Raises:
-        EncoderError: The inputs lack a field in each of the templates.
+        EncoderError: Every template has a field that the inputs lack.
     """
     wanted = pl.DataFrame({"entity_id": sorted(set(entity_ids))}, schema={"entity_id": pl.String})
     if encoder.field is not None:
@@ -155,7 +156,7 @@ def render_contents(
         template = _template(inputs, encoder, entity_type)
         for entity_id, fields, contents in grouped.iter_rows():
             known = dict(zip(fields, contents, strict=True))
-            text = render(template, known, encoder.missing_rule(entity_type))
+            text = render_template(template, known, encoder.missing_rule(entity_type))
             if text is not None:
                 rendered[entity_id] = [text]
     else:
@@ -177,10 +178,11 @@ def _template(inputs: pl.DataFrame, encoder: Encoder, entity_type: str) -> str:
     available = set(inputs["field"].unique())
     templates = encoder.templates(entity_type)
     for template in templates:
-        if available.issuperset(fields_of(template)):
+        if available.issuperset(template_fields(template)):
             return template
     raise EncoderError(
         f"{encoder.id}: the lake's {entity_type} texts have the fields "
-        f"{', '.join(sorted(available)) or 'none'}; none of its {len(templates)} templates for "
-        f"{entity_type} can be filled; declare one in encoders/{encoder.id}.yaml"
+        f"{', '.join(sorted(available)) or 'none'}, but each of the encoder's {len(templates)} "
+        f"templates for {entity_type} needs another field; declare a template in "
+        f"encoders/declared/{encoder.id}.yaml"
     )

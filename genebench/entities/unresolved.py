@@ -1,10 +1,10 @@
-"""Entities that a source names and the catalogue does not: they stand for themselves.
+"""Unresolved identifiers as entities: keeps rows whose entity the catalogue lacks.
 
-A published task may hold rows whose gene is withdrawn, unknown to the catalogue's version, or
-named by an identifier with two readings. Guessing would mislabel and dropping would lose rows
-unseen, so a task may keep them under the identifier that its source uses (`ensembl:ENSG0000…`,
-`hgnc.symbol:SPHAR`). They are listed in `silver.entities` under a locus group of their own. Most
-encoders know nothing of them, and then they are outside of every shared universe.
+A published task may contain genes that are withdrawn, missing from this version of the catalogue,
+or named by an ambiguous identifier. A task can keep such rows under the source's own identifier
+(`ensembl:ENSG0000…`, `hgnc.symbol:SPHAR`) instead of dropping them. `silver.entities` lists these
+entities with a separate locus group. Most encoders have no vector for them, so shared universes
+exclude them.
 """
 
 import polars as pl
@@ -17,7 +17,7 @@ from genebench.entities.entity_catalogue import (
 )
 from genebench.entities.identifiers import APPROVED, clean_identifier
 
-OUTSIDE = "not in the catalogue"
+NOT_IN_CATALOGUE = "not in the catalogue"
 # Prefixes of https://bioregistry.io.
 PREFIXES = {
     "ensembl": "ensembl",
@@ -29,10 +29,10 @@ PREFIXES = {
 LOCAL_ID = r"^[A-Za-z0-9_.-]+$"
 
 
-def outside_ids(identifiers: pl.Series, namespace: str, entity_type: str) -> pl.Series:
-    """The CURIE of each identifier in its own namespace; null where it cannot be part of one.
+def unresolved_ids(identifiers: pl.Series, namespace: str, entity_type: str) -> pl.Series:
+    """Return each identifier as a CURIE of its namespace; null where it has invalid characters.
 
-    >>> outside_ids(pl.Series(["SPHAR", "18S rRNA"]), "symbol", "gene").to_list()
+    >>> unresolved_ids(pl.Series(["SPHAR", "18S rRNA"]), "symbol", "gene").to_list()
     ['hgnc.symbol:SPHAR', None]
     """
     if entity_type == "disease":
@@ -43,8 +43,8 @@ def outside_ids(identifiers: pl.Series, namespace: str, entity_type: str) -> pl.
     return cleaned.select(pl.when(fits).then(curie)).to_series().alias("entity_id")
 
 
-def list_outsiders(sampled: pl.DataFrame, known: Catalogue) -> Catalogue:
-    """The entities that samples name and the catalogue does not.
+def list_unresolved_entities(sampled: pl.DataFrame, known: Catalogue) -> Catalogue:
+    """List the entities of samples that the catalogue lacks.
 
     Args:
         sampled: entity_type, entity_id and snapshot_id of every slot of every sample; rows may
@@ -52,10 +52,10 @@ def list_outsiders(sampled: pl.DataFrame, known: Catalogue) -> Catalogue:
         known: Entities and xrefs of the catalogue.
 
     Returns:
-        Rows of `silver.entities`, and of `silver.xrefs` for identifiers that the catalogue does
-        not know; one with two readings stays ambiguous and gets none.
+        Rows of `silver.entities`, and rows of `silver.xrefs` for identifiers that the catalogue
+        lacks. Ambiguous identifiers stay ambiguous and get no xref.
     """
-    outside = (
+    unresolved = (
         sampled.join(known.entities, on=["entity_type", "entity_id"], how="anti")
         .sort("entity_type", "entity_id", "snapshot_id")
         .unique(["entity_type", "entity_id"], keep="first", maintain_order=True)
@@ -63,24 +63,24 @@ def list_outsiders(sampled: pl.DataFrame, known: Catalogue) -> Catalogue:
             pl.col("entity_id").str.splitn(":", 2).struct.unnest().name.map(_part_name),
         )
     )
-    entities = outside.select(
+    entities = unresolved.select(
         "entity_type",
         "entity_id",
         pl.col("identifier").alias("symbol"),
         pl.col("identifier").alias("name"),
-        pl.lit(OUTSIDE).alias("locus_group"),
+        pl.lit(NOT_IN_CATALOGUE).alias("locus_group"),
         "snapshot_id",
     )
     namespaces = {prefix: namespace for namespace, prefix in PREFIXES.items()}
-    xrefs = outside.with_columns(
+    xrefs = unresolved.with_columns(
         pl.col("prefix")
         .replace_strict(namespaces, default=None, return_dtype=pl.String)
         .alias("namespace"),
         pl.lit(APPROVED).alias("status"),
         pl.lit(False).alias("is_ambiguous"),
     ).drop_nulls("namespace")
-    fresh = xrefs.join(known.xrefs, on=["entity_type", "namespace", "identifier"], how="anti")
-    return Catalogue(entities.select(ENTITY_COLUMNS), fresh.select(XREF_COLUMNS))
+    new = xrefs.join(known.xrefs, on=["entity_type", "namespace", "identifier"], how="anti")
+    return Catalogue(entities.select(ENTITY_COLUMNS), new.select(XREF_COLUMNS))
 
 
 def _part_name(field: str) -> str:

@@ -1,7 +1,6 @@
-"""Matrix, problems, probe and protocol in; scores out.
+"""Evaluates one embedding on many problems: fits a probe, and scores its held-out predictions.
 
-The third of the core's three functions. It asks a probe for held-out outputs and scores them fold
-by fold. It never gives a NaN: what cannot be scored becomes a status with a reason.
+Scores are finite: a problem or label that cannot be scored gets a status and a reason, never NaN.
 """
 
 import math
@@ -14,25 +13,14 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from genebench.evaluation.folds import assign_folds, frequent_labels, split_of
 from genebench.evaluation.heldout_scores import score_fold
-from genebench.evaluation.predictions import PREDICTIONS_SCHEMA, frame_predictions
+from genebench.evaluation.predictions import frame_predictions
 from genebench.evaluation.statistics.bootstrap import score_intervals
 from genebench.probes.declaration import TEST, TRAIN, HeldOut, Probe, Problem
 from genebench.protocols.declaration import Protocol
 from genebench.settings import Precision
 
-__all__ = [
-    "PREDICTIONS_SCHEMA",
-    "REVISION",
-    "Evaluation",
-    "assign_folds",
-    "evaluate",
-    "frequent_labels",
-    "split_of",
-]
-
-# Raised when a change of code may move a score; part of every evaluation's key.
+# Increase it when a change of code may change a score; part of every evaluation's key.
 REVISION = 3
 
 Status = Literal["ok", "failed", "not_applicable"]
@@ -52,25 +40,26 @@ SCORES_SCHEMA = pl.Schema(
 
 @dataclass(frozen=True)
 class Evaluation:
-    """One problem scored, or the reason why not.
+    """The scores of one problem, or the reason why it has none.
 
     Attributes:
-        problem_id: Its id.
-        status: `not_applicable` if the task cannot be scored as it is dealt (a fold lacks a class),
-            `failed` if the probe could not fit it.
-        reason: Why it is not ok; if it is, labels that were left out of a fold, or empty.
-        seconds: The problem's share of the time.
+        problem_id: Id of the problem.
+        status: `ok`; `not_applicable` if the folds do not allow scores (a fold lacks a class);
+            `failed` if the probe could not be fitted.
+        reason: Why the status is not ok. If it is ok: the labels left out of a fold, or empty.
+        seconds: Wall time of the problem; of problems solved together, its share.
         n_samples: Samples of the problem.
         n_features: Features after the vectors of a sample are joined.
         n_labels: Labels or classes.
-        solver: What did the arithmetic.
-        gradient_norm: The greatest of its fits, as the engine's tolerance measures it; 0 if direct
-            or not told.
-        scores: One row a label ("" for the whole task), metric and fold; empty unless ok.
-        predictions: One row a held-out sample, fold and label with its log odds, logit or number;
-            None unless asked for.
-        intervals: One row a metric of the whole task, `uncertainty.INTERVALS_SCHEMA`; None unless
-            asked for.
+        solver: Solver and precision, such as `newton-cg float32`.
+        gradient_norm: Greatest gradient norm of all fits, as the engine's tolerance measures it;
+            0 if the solution is direct or the estimator does not report it.
+        scores: One row per label ("" for the whole task), metric and fold: `SCORES_SCHEMA`; empty
+            unless ok.
+        predictions: One row per held-out sample, fold and label: `predictions.PREDICTIONS_SCHEMA`;
+            None unless requested.
+        intervals: One row per metric of the whole task: `bootstrap.INTERVALS_SCHEMA`; None unless
+            requested.
     """
 
     problem_id: str
@@ -101,37 +90,37 @@ def evaluate(
     intervals: bool = False,
     progress: Progress | None = None,
 ) -> Iterator[Evaluation]:
-    """Evaluate one embedding on many problems, which are solved together.
+    """Evaluate one embedding on many problems.
 
     Args:
         matrix: (entities, features) float32 or float64, finite.
-        problems: Their `rows` point into the matrix; ids differ.
-        probe: What is fitted.
-        protocol: The rules around it.
-        device: Where the engine computes, as torch names it.
-        threads: Threads of the engine and of the intervals; all cores if not given.
-        memory_bytes: What the engine may take.
-        precision: See `probes.linear.Settings`.
-        predictions: Also give the held-out predictions.
-        intervals: Also give bootstrap intervals, as the protocol's `uncertainty` says.
-        progress: Called with the number of fits done and of all fits.
+        problems: Problems with distinct ids, whose `rows` are row numbers of the matrix.
+        probe: The model to fit.
+        protocol: Folds, scaling, penalty and metrics.
+        device: torch device of the linear engine, such as `cpu` or `cuda`.
+        threads: Threads of the engine and of the intervals; all cores by default.
+        memory_bytes: Memory limit of the engine.
+        precision: Precision of the solver's internal products; see `SolverSettings`.
+        predictions: Also return the held-out predictions.
+        intervals: Also return bootstrap intervals, with the protocol's number of draws.
+        progress: Called with the number of fits done and the number of all fits.
 
     Yields:
-        One evaluation a problem, as soon as it is known: first those that are not applicable, then
-        the others as their group is solved.
+        One evaluation per problem, as soon as it is computed: first the problems that are not
+        applicable, then the others in the order in which the probe solves them.
 
     Raises:
         ValueError: The matrix is not finite, a row lies outside it, or ids repeat.
 
     Example:
         >>> folds = assign_folds("binary", ids, entities, targets, protocol)      # doctest: +SKIP
-        >>> problem = Problem("task", "binary", rows, targets, ("yes",), split_of(folds))
+        >>> problem = Problem("task", "binary", rows, targets, ("yes",), make_split(folds))
         >>> [e.scores for e in evaluate(matrix, [problem], probe, protocol)]
     """
-    _check(matrix, problems)
+    _check_inputs(matrix, problems)
     applicable = []
     for problem in problems:
-        if reason := find_obstacle(problem):
+        if reason := explain_not_applicable(problem):
             yield _without_scores(problem, matrix, protocol, "not_applicable", reason)
         else:
             applicable.append(problem)
@@ -171,23 +160,27 @@ def evaluate(
         yield _score(problem, held_out, matrix, protocol, predictions, intervals, cores)
 
 
-def _check(matrix: npt.NDArray[Any], problems: Sequence[Problem]) -> None:
+def _check_inputs(matrix: npt.NDArray[Any], problems: Sequence[Problem]) -> None:
     if not np.isfinite(matrix).all():
-        raise ValueError("the embedding matrix holds NaN or infinite values; no fit could use them")
+        raise ValueError(
+            "the embedding matrix has NaN or infinite values; every value must be finite"
+        )
     ids = [problem.id for problem in problems]
     if len(set(ids)) != len(ids):
-        raise ValueError("problem ids repeat; their scores could not be told apart")
+        raise ValueError("problem ids repeat; give each problem its own id")
     for problem in problems:
         if problem.n_samples and not 0 <= problem.rows.min() <= problem.rows.max() < len(matrix):
-            raise ValueError(f"problem {problem.id!r} has rows outside the {len(matrix)} entities")
+            raise ValueError(
+                f"problem {problem.id!r} has rows outside the matrix of {len(matrix)} rows"
+            )
 
 
-def find_obstacle(problem: Problem) -> str:
-    """Why a problem cannot be scored as it is dealt; empty if it can.
+def explain_not_applicable(problem: Problem) -> str:
+    """Return the reason why a problem cannot be scored with its split; empty if it can.
 
-    A fold of a binary task without both classes in both parts, of a multiclass task with a class
-    that is not in training, or of a regression with held-out numbers all equal has no score; nor
-    has a task whose folds held out nothing. A label of a multi-label task is judged by itself.
+    Every fold needs training and held-out samples; in a binary task both classes in both, in a
+    multiclass task every class in training and two classes held out, in a regression two different
+    held-out numbers. Labels of a multi-label task are checked one by one when they are scored.
     """
     for fold in range(problem.n_folds):
         train = problem.targets[problem.split[:, fold] == TRAIN]
@@ -235,8 +228,8 @@ def _without_scores(
 
 
 def _n_features(problem: Problem, matrix: npt.NDArray[Any], protocol: Protocol) -> int:
-    times = problem.rows.shape[1] if protocol.pair_join == "concat" else 1
-    return int(matrix.shape[1] * times)
+    n_joined = problem.rows.shape[1] if protocol.pair_join == "concat" else 1
+    return int(matrix.shape[1] * n_joined)
 
 
 def _score(
@@ -252,21 +245,21 @@ def _score(
         return _without_scores(problem, matrix, protocol, "failed", held_out.failure, held_out)
     rows: list[tuple[str, str, int, float, int, int]] = []
     notes: dict[str, list[int]] = {}
-    counted: list[npt.NDArray[np.bool_]] = []
+    usable_by_fold: list[npt.NDArray[np.bool_]] = []
     for fold, output in enumerate(held_out.folds):
         truth = problem.targets[output.rows]
         usable = output.fitted.copy()
-        why = dict(output.reasons)
+        reasons = dict(output.reasons)
         if problem.kind == "multilabel":
             found = truth.sum(axis=0)
             constant = (found == 0) | (found == len(truth))
             for column in np.flatnonzero(usable & constant):
                 which = "absent" if found[column] == 0 else "present"
-                why[problem.labels[column]] = f"{which} in all held-out samples"
+                reasons[problem.labels[column]] = f"{which} in all held-out samples"
             usable &= ~constant
-        needed = usable.any() if problem.kind == "multilabel" else usable.all()
-        if not needed:
-            reason = "; ".join(sorted(set(why.values())))
+        is_scorable = usable.any() if problem.kind == "multilabel" else usable.all()
+        if not is_scorable:
+            reason = "; ".join(sorted(set(reasons.values())))
             status: Status = (
                 "not_applicable"
                 if problem.kind == "multilabel" and output.fitted.any()
@@ -275,9 +268,9 @@ def _score(
             return _without_scores(
                 problem, matrix, protocol, status, f"fold {fold}: {reason}", held_out
             )
-        for label, reason in why.items():
+        for label, reason in reasons.items():
             notes.setdefault(f"{label}: {reason}", []).append(fold)
-        counted.append(usable)
+        usable_by_fold.append(usable)
         n_train = int((problem.split[:, fold] == TRAIN).sum())
         for (label, metric), value in score_fold(problem, output, usable, protocol).items():
             if not math.isfinite(value):
@@ -303,7 +296,9 @@ def _score(
         float(np.concatenate(norms).max(initial=0.0)),
         scores,
         frame_predictions(problem, held_out) if predictions else None,
-        score_intervals(problem, held_out.folds, counted, protocol, scores, n_features, threads)
+        score_intervals(
+            problem, held_out.folds, usable_by_fold, protocol, scores, n_features, threads
+        )
         if intervals
         else None,
     )

@@ -1,4 +1,4 @@
-"""Scores of one fold of one problem, for the whole task and for each label."""
+"""Scores the held-out predictions of one fold, for the whole task and for each label."""
 
 import numpy as np
 import numpy.typing as npt
@@ -17,13 +17,16 @@ from genebench.protocols.declaration import Protocol
 def score_fold(
     problem: Problem, output: FoldOutput, usable: npt.NDArray[np.bool_], protocol: Protocol
 ) -> dict[tuple[str, str], float]:
-    """Scores of one fold by label ("" for the whole task) and metric.
+    """Compute the metrics of one fold.
 
     Args:
         problem: The problem.
-        output: Its held-out output in this fold.
-        usable: (labels,) bool, which labels of a multi-label task count.
-        protocol: Its metrics, and what multi-label ranks are taken of.
+        output: Held-out predictions of this fold.
+        usable: (labels,) bool; labels of a multi-label task that can be scored.
+        protocol: Metrics, and whether multi-label AUC ranks hard predictions or scores.
+
+    Returns:
+        Value by label ("" for the whole task) and metric.
     """
     truth, scores = problem.targets[output.rows], output.scores
     names, by_label = protocol.metrics_of(problem.kind), protocol.metrics.per_label
@@ -41,7 +44,7 @@ def score_fold(
         each = score_labels(
             by_label,
             truth[:, None] == present,
-            one_against_rest(scores)[:, present],
+            one_vs_rest(scores)[:, present],
             hard=scores.argmax(axis=1)[:, None] == present,
         )
     else:
@@ -56,15 +59,15 @@ def score_fold(
     return result
 
 
-def one_against_rest(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-    """(n, classes) log odds of each class against all others, from logits."""
+def one_vs_rest(logits: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    """Log odds of each class against all others, (n, classes), from (n, classes) logits."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     odds = np.exp(shifted)
     top = logits.argmax(axis=1)[:, None]
     others = odds.copy()
     np.put_along_axis(others, top, 0.0, axis=1)
     others = others.sum(axis=1, keepdims=True)
-    # The sum less the greatest is exact only if the greatest was never added.
+    # Subtracting the greatest term from the sum would cancel, so it is left out of the sum.
     rest = 1.0 + others - odds
     np.put_along_axis(rest, top, others, axis=1)
     rest = np.maximum(rest, np.finfo(np.float64).tiny)

@@ -1,9 +1,9 @@
-"""Each metric with its range and direction, computed for thousands of columns at once.
+"""Metrics: their ranges and directions, and their computation for thousands of columns at once.
 
-Values equal scikit-learn's (weighted variants for multiclass and multi-label tasks, under one name
-for all kinds). Where scikit-learn would give NaN the caller must not ask: a class or label that is
-constant in the held-out rows has no ranks, and `evaluate` leaves it out with a reason. Numpy only,
-so that importing the declarations stays cheap.
+Values equal scikit-learn's; multiclass and multi-label tasks use the weighted variants, under one
+name for all kinds of task. Rank metrics are undefined for a class or label that is constant in the
+held-out rows: callers must leave it out, as `evaluate` does. Uses numpy only, so that importing
+the declarations stays cheap.
 """
 
 from collections.abc import Iterable, Mapping
@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from genebench.evaluation.ranks import correlate, mean_ranks, rank_columns
+from genebench.evaluation.ranks import mean_ranks, pearson, rank_columns
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -26,17 +26,17 @@ CLASSES = frozenset({"binary", "multiclass", "multilabel"})
 
 @dataclass(frozen=True)
 class Metric:
-    """A rule that gives a number.
+    """Definition of one metric.
 
     Attributes:
-        id: Its name in every table.
-        title: What people read.
-        low: Least value, None if unbounded.
-        high: Greatest value, None if unbounded.
-        is_greater_better: Direction.
-        chance: Value of a guess without information, None if it depends on the task.
-        kinds: Kinds of task it is defined for.
-        note: How it is averaged over classes and labels.
+        id: Name in all tables.
+        title: Display name.
+        low: Least value; None if unbounded.
+        high: Greatest value; None if unbounded.
+        is_greater_better: Direction; False for losses.
+        chance: Value of a prediction without information; None if it depends on the task.
+        kinds: Kinds of task the metric is defined for.
+        note: How the metric is averaged over classes and labels.
     """
 
     id: str
@@ -77,7 +77,7 @@ METRICS: Mapping[str, Metric] = {
     )
 }  # fmt: skip
 
-# What encoders are compared by on a task of each kind.
+# The metric by which encoders are compared, for each kind of task.
 MAIN_METRICS: Mapping[str, str] = {
     "binary": "roc_auc",
     "multiclass": "roc_auc",
@@ -99,25 +99,25 @@ def score_labels(
     hard: Bools | None = None,
     ranks_hard: bool = False,
 ) -> dict[str, Floats]:
-    """Score many binary columns, each by itself.
+    """Compute metrics of many binary columns, each on its own.
 
     Args:
-        names: Metrics, of `LABEL_METRICS`.
-        truth: (n, columns) of 0 and 1; every column has both where a rank metric is asked.
+        names: Names in `LABEL_METRICS`.
+        truth: (n, columns) of 0 and 1; for rank metrics every column needs both values.
         scores: (n, columns) log odds of 1.
-        hard: (n, columns) hard predictions; positive log odds if not given.
-        ranks_hard: Rank the hard predictions in place of the scores, as the published pipeline did
-            for multi-label tasks.
+        hard: (n, columns) hard predictions; by default 1 where the log odds are positive.
+        ranks_hard: Compute rank metrics from the hard predictions instead of the scores, as the
+            published pipeline did for multi-label tasks.
 
     Returns:
         (columns,) values by metric.
 
     Raises:
-        ValueError: A rank metric is asked of a constant column, or a name is unknown.
+        ValueError: A rank metric is requested for a constant column, or a name is unknown.
     """
     wanted = list(names)
     if unknown := set(wanted) - LABEL_METRICS:
-        raise ValueError(f"no label metric {sorted(unknown)}; there are {sorted(LABEL_METRICS)}")
+        raise ValueError(f"no label metric {sorted(unknown)}; choose from {sorted(LABEL_METRICS)}")
     truth = np.asarray(truth, dtype=bool)
     hard = scores > 0 if hard is None else hard
     result: dict[str, Floats] = {}
@@ -135,7 +135,7 @@ def score_labels(
 
 
 def score_binary(names: Iterable[str], truth: npt.NDArray[Any], scores: Floats) -> dict[str, float]:
-    """Score one binary task: (n,) truth of 0 and 1, (n,) log odds."""
+    """Compute metrics of a binary task from (n,) truth of 0 and 1 and (n,) log odds."""
     values = score_labels(names, truth[:, None], scores.reshape(-1, 1))
     return {name: float(value[0]) for name, value in values.items()}
 
@@ -143,40 +143,38 @@ def score_binary(names: Iterable[str], truth: npt.NDArray[Any], scores: Floats) 
 def score_multilabel(
     names: Iterable[str], truth: npt.NDArray[Any], scores: Floats, *, ranks_hard: bool = False
 ) -> dict[str, float]:
-    """Score one multi-label task.
+    """Compute metrics of a multi-label task.
 
     Args:
         names: Metrics of multi-label tasks.
-        truth: (n, labels) of 0 and 1, no label constant.
+        truth: (n, labels) of 0 and 1, without constant labels.
         scores: (n, labels) log odds.
         ranks_hard: See `score_labels`.
     """
     wanted = list(names)
     truth = np.asarray(truth, dtype=bool)
     right = truth == (scores > 0)
-    own = {"accuracy": float(right.all(axis=1).mean()), "hamming_loss": float((~right).mean())}
+    whole = {"accuracy": float(right.all(axis=1).mean()), "hamming_loss": float((~right).mean())}
     by_label = score_labels(
-        [name for name in wanted if name not in own], truth, scores, ranks_hard=ranks_hard
+        [name for name in wanted if name not in whole], truth, scores, ranks_hard=ranks_hard
     )
     weights = truth.sum(axis=0)
     for name, values in by_label.items():
-        own[name] = float(
+        whole[name] = float(
             values.mean() if name == "log_loss" else np.average(values, weights=weights)
         )
-    return {name: own[name] for name in wanted}
+    return {name: whole[name] for name in wanted}
 
 
 def score_multiclass(
     names: Iterable[str], codes: npt.NDArray[np.int64], logits: Floats
 ) -> dict[str, float]:
-    """Score one multiclass task.
+    """Compute metrics of a multiclass task; a class without a held-out sample has weight 0.
 
     Args:
         names: Metrics of multiclass tasks.
         codes: (n,) class codes.
         logits: (n, classes), whose softmax is the probability of each class.
-
-    A class without a held-out sample weighs nothing.
     """
     wanted = list(names)
     n, classes = logits.shape
@@ -201,16 +199,20 @@ def score_multiclass(
     whole["log_loss"] = float(
         -np.maximum(log_probabilities[np.arange(n), codes], np.log(EPSILON)).mean()
     )
-    whole["mcc"] = _gorodkin(tp, support, predicted, n)
+    whole["mcc"] = _multiclass_mcc(tp, support, predicted, n)
     return {name: whole[name] for name in wanted}
 
 
 def score_regression(names: Iterable[str], truth: Floats, predicted: Floats) -> dict[str, float]:
-    """Score one regression task: (n,) numbers, not all equal, and (n,) predictions."""
+    """Compute metrics of a regression task from (n,) numbers and (n,) predictions.
+
+    Raises:
+        ValueError: All numbers are equal.
+    """
     error = predicted - truth
     spread = float(((truth - truth.mean()) ** 2).sum())
     if spread == 0:
-        raise ValueError("a constant target has no R² and no ranks; leave it out before scoring")
+        raise ValueError("R² is undefined for a constant target; leave it out before scoring")
     values = {
         "r2": 1 - float((error**2).sum()) / spread,
         "rmse": float(np.sqrt((error**2).mean())),
@@ -218,19 +220,19 @@ def score_regression(names: Iterable[str], truth: Floats, predicted: Floats) -> 
     }
     wanted = list(names)
     if "spearman" in wanted:
-        values["spearman"] = correlate(mean_ranks(truth), mean_ranks(predicted))
+        values["spearman"] = pearson(mean_ranks(truth), mean_ranks(predicted))
     return {name: values[name] for name in wanted}
 
 
 def log_softmax(logits: Floats) -> Floats:
-    """Logarithms of the probabilities that (n, classes) logits stand for."""
+    """Log probabilities of (n, classes) logits."""
     shifted = logits - logits.max(axis=1, keepdims=True)
     result: Floats = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     return result
 
 
 def _binary_losses(truth: Bools, scores: Floats) -> Floats:
-    """-log P(truth) of each entry from log odds, without overflow, clipped as scikit-learn does."""
+    """-log P(truth) of each entry from log odds, without overflow, clipped like scikit-learn."""
     margin = np.where(truth, scores, -scores)
     losses: Floats = np.minimum(np.logaddexp(0.0, -margin), -np.log(EPSILON))
     return losses
@@ -239,7 +241,7 @@ def _binary_losses(truth: Bools, scores: Floats) -> Floats:
 def count_metrics(
     tp: npt.NDArray[Any], fp: npt.NDArray[Any], fn: npt.NDArray[Any], tn: npt.NDArray[Any]
 ) -> dict[str, Floats]:
-    """Metrics of hard predictions from counts, or sums of weights, of one shape; 0 if undefined."""
+    """Compute metrics of hard predictions from counts or sums of weights; 0 where undefined."""
     recall, specificity = _ratio(tp, tp + fn), _ratio(tn, tn + fp)
     n_rates = np.maximum(((tp + fn) > 0).astype(float) + ((tn + fp) > 0), 1)
     sizes = [np.sqrt(np.asarray(a, dtype=float)) for a in (tp + fp, tp + fn, tn + fp, tn + fn)]
@@ -254,13 +256,13 @@ def count_metrics(
     }
 
 
-def _gorodkin(
+def _multiclass_mcc(
     tp: npt.NDArray[np.int64],
     support: npt.NDArray[np.int64],
     predicted: npt.NDArray[np.int64],
     n: int,
 ) -> float:
-    """Correlation of a whole confusion matrix (Gorodkin 2004, equation 8)."""
+    """Matthews correlation of a multiclass confusion matrix (Gorodkin 2004, equation 8)."""
     support_, predicted_ = support.astype(float), predicted.astype(float)
     covariance = float(tp.sum()) * n - float(support_ @ predicted_)
     size = (float(n) ** 2 - float(support_ @ support_)) * (
@@ -270,7 +272,7 @@ def _gorodkin(
 
 
 def _ratio(above: npt.NDArray[Any], below: npt.NDArray[Any]) -> Floats:
-    """Quotients, 0 where nothing is divided by nothing."""
+    """Quotients; 0 where the denominator is 0."""
     top, bottom = np.asarray(above, dtype=float), np.asarray(below, dtype=float)
     quotients: Floats = np.divide(top, bottom, out=np.zeros_like(top), where=bottom > 0)
     return quotients

@@ -1,4 +1,4 @@
-"""Held-out outputs of a task as rows, for curves, and for scores that nobody thought of yet."""
+"""Held-out predictions as a table, for ROC and calibration curves and further metrics."""
 
 import numpy as np
 import polars as pl
@@ -17,18 +17,18 @@ PREDICTIONS_SCHEMA = pl.Schema(
 
 
 def frame_predictions(problem: Problem, held_out: HeldOut) -> pl.DataFrame:
-    """One row a held-out sample, fold and label: `PREDICTIONS_SCHEMA`."""
+    """Tabulate predictions, one row per held-out sample, fold and label: `PREDICTIONS_SCHEMA`."""
     frames = []
     for fold, output in enumerate(held_out.folds):
         truth = problem.targets[output.rows]
         for column in np.flatnonzero(output.fitted):
             match problem.kind:
                 case "multilabel":
-                    own = truth[:, column]
+                    label_truth = truth[:, column]
                 case "multiclass":
-                    own = truth == column
+                    label_truth = truth == column
                 case _:
-                    own = truth
+                    label_truth = truth
             frames.append(
                 pl.DataFrame(
                     {
@@ -36,7 +36,7 @@ def frame_predictions(problem: Problem, held_out: HeldOut) -> pl.DataFrame:
                         "fold": np.full(len(output.rows), fold, dtype=np.int8),
                         "label": [problem.labels[column]] * len(output.rows),
                         "score": output.scores[:, column],
-                        "truth": own.astype(np.float64),
+                        "truth": label_truth.astype(np.float64),
                     },
                     schema=PREDICTIONS_SCHEMA,
                 )

@@ -1,7 +1,7 @@
-"""Silver rows into arrays: a task restricted to a universe, its label filter, and its digests.
+"""Converts silver rows of a task to arrays: restricts it to a universe, filters rare labels.
 
-A `PreparedTask` task knows nothing of any encoder: its rows point into the sorted entity ids of the
-universe, and a matrix whose rows follow the same order turns it into a `Problem`.
+A `PreparedTask` does not depend on an encoder: its rows are positions in the sorted entity ids of
+the universe. A matrix whose rows are in the same order can be used with the `Problem` made of it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ import polars as pl
 
 from genebench.digest import digest_bytes, digest_frame, digest_json
 from genebench.errors import DegenerateTask
-from genebench.evaluation.folds import assign_folds, split_of
+from genebench.evaluation.folds import assign_folds, make_split
 from genebench.evaluation.ranks import normal_scores
 from genebench.probes.declaration import Problem
 from genebench.protocols.declaration import Protocol, positive_class
@@ -23,19 +23,19 @@ from genebench.tasks.declaration import Kind, subtask_id
 
 @dataclass(frozen=True)
 class PreparedTask:
-    """One task over one universe.
+    """One task over one universe, as arrays.
 
     Attributes:
-        task_id: The task.
-        parent_task_id: The multi-label task that a sub-task asks one label of.
-        family: Its family.
-        kind: Its kind.
+        task_id: Id of the task.
+        parent_task_id: The multi-label task of a sub-task; None for other tasks.
+        family: Family of the task.
+        kind: Kind of the task.
         sample_ids: (n,) strings, sorted.
-        rows: (n, positions) int64; positions in the universe's sorted entity ids.
+        rows: (n, positions) int64, positions in the universe's sorted entity ids.
         targets: As `Problem.targets`.
         labels: As `Problem.labels`.
-        label_digest: Digest of samples, labels and which class counts as positive.
-        sample_digest: Digest of the samples alone, and of their groups if there are any.
+        label_digest: Digest of the samples, their labels and the positive class.
+        sample_digest: Digest of the samples, and of their hold-out groups if there are any.
         groups: (n, positions) numbers of the groups that folds hold out whole; None without.
     """
 
@@ -53,26 +53,26 @@ class PreparedTask:
 
     @property
     def n_samples(self) -> int:
-        """How many samples the universe leaves."""
+        """Number of samples in the universe."""
         return len(self.sample_ids)
 
     def slot_folds(self, protocol: Protocol) -> npt.NDArray[np.int8]:
-        """The fold of each slot, (n, positions, repeats); see `genebench.evaluation.evaluate`."""
+        """The fold of each slot, (n, positions, repeats) int8; see `assign_folds`."""
         ids = self.sample_ids.tolist()
         return assign_folds(self.kind, ids, self.rows, self.targets, protocol, groups=self.groups)
 
     def problem(self, problem_id: str, protocol: Protocol) -> Problem:
-        """The task as the probes take it."""
-        split = split_of(self.slot_folds(protocol))
+        """The task with its folds, as the input of a probe."""
+        split = make_split(self.slot_folds(protocol))
         return Problem(problem_id, self.kind, self.rows, self.targets, self.labels, split)
 
 
 def universe_ids(entities: pl.DataFrame) -> pl.Series:
-    """The sorted entity ids of a universe, which rows of prepared tasks point into."""
+    """The sorted entity ids of a universe; `PreparedTask.rows` are positions in them."""
     return entities["entity_id"].unique().sort()
 
 
-def prepare(
+def prepare_task(
     task: Mapping[str, Any],
     samples: pl.DataFrame,
     labels: pl.DataFrame,
@@ -80,48 +80,50 @@ def prepare(
     protocol: Protocol,
     groups: npt.NDArray[np.int64] | None = None,
 ) -> PreparedTask:
-    """Restrict a task to a universe and lay it out as arrays.
+    """Restrict a task to a universe and convert it to arrays.
 
-    A sample stays when all its entities are in the universe. Classes and labels at or below the
-    protocol's shares of the samples left are dropped: a class with its samples, a label alone (the
-    paper's 1 % rule).
+    A sample is kept if all its entities are in the universe. Classes and labels whose share of the
+    kept samples is not above the protocol's minimum are dropped: a class with its samples, a label
+    alone (the paper's 1 % rule).
 
     Args:
         task: A row of `silver.tasks`.
-        samples: Its rows of `silver.samples`.
-        labels: Its rows of `silver.labels`.
+        samples: Rows of `silver.samples` of this task.
+        labels: Rows of `silver.labels` of this task.
         universe: Sorted entity ids.
-        protocol: Whose shares and positive class apply.
-        groups: (entities,) number of each entity's group, if the protocol holds groups out.
+        protocol: Minimum shares, and the rule for the positive class.
+        groups: (entities,) number of each entity's group, if the protocol holds out groups.
 
     Raises:
-        DegenerateTask: No sample, or fewer than two classes, or no label is left.
+        DegenerateTask: No sample, no label, or fewer than two classes are left.
     """
     task_id, kind = str(task["task_id"]), task["kind"]
-    places = pl.DataFrame({"entity_id": universe, "row": np.arange(len(universe), dtype=np.int64)})
-    placed = samples.join(places, on="entity_id", how="left")
+    universe_rows = pl.DataFrame(
+        {"entity_id": universe, "row": np.arange(len(universe), dtype=np.int64)}
+    )
+    slots = samples.join(universe_rows, on="entity_id", how="left")
     inside = pl.col("row").is_not_null().all().over("sample_id")
-    placed = placed.filter(inside)
-    if not placed.height:
+    slots = slots.filter(inside)
+    if not slots.height:
         raise DegenerateTask(f"{task_id}: no sample has all its entities in the universe")
-    labels = labels.join(placed.select("sample_id").unique(), on="sample_id", how="semi")
-    n_samples = placed["sample_id"].n_unique()
+    labels = labels.join(slots.select("sample_id").unique(), on="sample_id", how="semi")
+    n_samples = slots["sample_id"].n_unique()
     if kind == "multilabel":
-        labels = _common(labels, n_samples, protocol.min_share, task_id)
+        labels = _drop_rare_labels(labels, n_samples, protocol.min_share, task_id)
     if kind == "multiclass":
-        labels = _common(labels, n_samples, protocol.min_class_share, task_id)
-        placed = placed.join(labels.select("sample_id").unique(), on="sample_id", how="semi")
-    placed = placed.sort("sample_id", "position")
-    positions = placed["position"].n_unique()
-    sample_ids = placed.filter(pl.col("position") == 0)["sample_id"]
-    rows = placed["row"].to_numpy().reshape(len(sample_ids), positions)
-    names, targets = _targets(task, kind, labels, sample_ids, protocol)
-    sample_digest = digest_frame(placed.select("sample_id", "position", "entity_id"))
-    held = None if groups is None else groups[rows]
-    if held is not None:
-        # Which entities are together counts, not how their groups are numbered.
-        together = np.unique(held, return_inverse=True)[1].astype(np.int64)
-        sample_digest = digest_json([sample_digest, digest_bytes(together.tobytes())])
+        labels = _drop_rare_labels(labels, n_samples, protocol.min_class_share, task_id)
+        slots = slots.join(labels.select("sample_id").unique(), on="sample_id", how="semi")
+    slots = slots.sort("sample_id", "position")
+    positions = slots["position"].n_unique()
+    sample_ids = slots.filter(pl.col("position") == 0)["sample_id"]
+    rows = slots["row"].to_numpy().reshape(len(sample_ids), positions)
+    names, targets = _build_targets(task, kind, labels, sample_ids, protocol)
+    sample_digest = digest_frame(slots.select("sample_id", "position", "entity_id"))
+    slot_groups = None if groups is None else groups[rows]
+    if slot_groups is not None:
+        # Renumbered, so that the digest depends on the grouping and not on the group numbers.
+        renumbered = np.unique(slot_groups, return_inverse=True)[1].astype(np.int64)
+        sample_digest = digest_json([sample_digest, digest_bytes(renumbered.tobytes())])
     label_digest = digest_json(
         [
             kind,
@@ -141,21 +143,23 @@ def prepare(
         names,
         label_digest,
         sample_digest,
-        held,
+        slot_groups,
     )
 
 
-def _common(labels: pl.DataFrame, n_samples: int, min_share: float, task_id: str) -> pl.DataFrame:
+def _drop_rare_labels(
+    labels: pl.DataFrame, n_samples: int, min_share: float, task_id: str
+) -> pl.DataFrame:
     share = pl.col("sample_id").n_unique().over("label") / n_samples
-    common = labels.filter(share > min_share)
-    if not common.height:
+    kept = labels.filter(share > min_share)
+    if not kept.height:
         raise DegenerateTask(
             f"{task_id}: no class or label has more than {min_share:.0%} of its {n_samples} samples"
         )
-    return common
+    return kept
 
 
-def _targets(
+def _build_targets(
     task: Mapping[str, Any],
     kind: Kind,
     labels: pl.DataFrame,
@@ -166,32 +170,32 @@ def _targets(
     order = pl.DataFrame(
         {"sample_id": sample_ids, "sample": np.arange(len(sample_ids), dtype=np.int64)}
     )
-    placed = labels.join(order, on="sample_id").sort("sample")
+    slots = labels.join(order, on="sample_id").sort("sample")
     if kind == "regression":
-        numbers = placed["value"].to_numpy().astype(np.float64)
+        numbers = slots["value"].to_numpy().astype(np.float64)
         if protocol.numbers == "normal_scores":
             numbers = normal_scores(numbers)
         return ("value",), numbers
-    names = sorted(placed["label"].unique().to_list())
+    names = sorted(slots["label"].unique().to_list())
     if kind == "multilabel":
-        codes = placed["label"].replace_strict(names, range(len(names)), return_dtype=pl.Int64)
+        codes = slots["label"].replace_strict(names, range(len(names)), return_dtype=pl.Int64)
         targets = np.zeros((len(sample_ids), len(names)), np.uint8)
-        targets[placed["sample"].to_numpy(), codes.to_numpy()] = 1
+        targets[slots["sample"].to_numpy(), codes.to_numpy()] = 1
         return tuple(names), targets
     if len(names) < 2:
         raise DegenerateTask(f"{task_id}: only the class {names[0]!r} is left in the universe")
     if kind == "binary":
         _, positive = positive_class(names, task["positive"], protocol)
-        return (positive,), (placed["label"] == positive).to_numpy().astype(np.uint8)
-    codes = placed["label"].replace_strict(names, range(len(names)), return_dtype=pl.Int64)
+        return (positive,), (slots["label"] == positive).to_numpy().astype(np.uint8)
+    codes = slots["label"].replace_strict(names, range(len(names)), return_dtype=pl.Int64)
     return tuple(names), codes.to_numpy()
 
 
 def derive_subtasks(parent: PreparedTask, protocol: Protocol) -> Iterator[PreparedTask]:
-    """Derive the binary sub-tasks of a multi-label task, one for each label left.
+    """Derive the binary sub-tasks of a multi-label task, one for each of its labels.
 
-    Under the paper's protocol the positive class is the first in sort order of "0" and "1", which
-    is the label's absence.
+    Under the `paper` protocol the positive class is the absence of the label: of the class names
+    "0" and "1" the published pipeline takes the first in sort order.
     """
     for column, label in enumerate(parent.labels):
         present = parent.targets[:, column]
@@ -214,12 +218,15 @@ def derive_subtasks(parent: PreparedTask, protocol: Protocol) -> Iterator[Prepar
 def feature_digests(
     prepared: Sequence[PreparedTask], entity_ids: pl.Series, vector_digests: pl.Series
 ) -> list[str]:
-    """Digest what each task reads of an encoder: its entities and their vectors.
+    """Digest the entities of each task and their vectors.
 
     Args:
         prepared: Tasks over one universe.
-        entity_ids: The universe's sorted entity ids.
-        vector_digests: The digest of each entity's vector, in the same order.
+        entity_ids: Sorted entity ids of the universe.
+        vector_digests: Digest of each entity's vector, in the same order.
+
+    Returns:
+        One digest per task, in the order of `prepared`.
     """
     ids = entity_ids.to_numpy().astype("S")
     vectors = vector_digests.to_numpy().astype("S")

@@ -1,4 +1,4 @@
-"""Problems laid out to ask another question: with fewer training rows, or of what came later."""
+"""Other splits of a problem: fewer training rows (learning curve), or labels of a later time."""
 
 import numpy as np
 import numpy.typing as npt
@@ -6,22 +6,22 @@ import numpy.typing as npt
 from genebench.probes.declaration import TEST, TRAIN, UNUSED, Problem
 
 
-def thin_training(problem: Problem, share: float, seed: int = 0) -> Problem:
-    """Train on a share of each fold's training rows, and test on the same rows as before.
+def subsample_training(problem: Problem, share: float, seed: int = 0) -> Problem:
+    """Keep a share of each fold's training rows; the test rows stay the same.
 
-    The rows of a smaller share are among those of a larger one, so that a learning curve is of one
-    growing sample. Classes keep their shares in binary and multiclass tasks.
+    Subsamples are nested: a smaller share keeps a subset of the rows of a larger one. They are
+    stratified by class in binary and multiclass tasks.
 
     Args:
-        problem: Any problem.
-        share: Above 0, at most 1.
-        seed: Of the order in which rows are taken.
+        problem: The problem.
+        share: Share of the training rows to keep, above 0 and at most 1.
+        seed: Seed of the random order in which rows are taken.
 
     Raises:
-        ValueError: The share is none.
+        ValueError: The share is not above 0 and at most 1.
     """
     if not 0 < share <= 1:
-        raise ValueError(f"a share of training rows is above 0 and at most 1, not {share}")
+        raise ValueError(f"the share of training rows must be above 0 and at most 1, not {share}")
     order = np.random.default_rng(seed).permutation(problem.n_samples)
     has_classes = problem.kind in ("binary", "multiclass")
     strata = problem.targets if has_classes else np.zeros(problem.n_samples, np.int64)
@@ -34,7 +34,7 @@ def thin_training(problem: Problem, share: float, seed: int = 0) -> Problem:
     return Problem(problem.id, problem.kind, problem.rows, problem.targets, problem.labels, split)
 
 
-def ask_later(
+def make_temporal_problem(
     problem_id: str,
     rows: npt.NDArray[np.int64],
     before: npt.NDArray[np.uint8],
@@ -42,17 +42,17 @@ def ask_later(
     split: npt.NDArray[np.int8],
     label: str,
 ) -> Problem:
-    """Train on what was known at one time, test on what was learned of the rest until another.
+    """Make a temporal hold-out problem: train on earlier labels, test on later ones.
 
-    In each fold the probe sees the earlier labels of the training rows; of the held-out rows only
-    those without the label at the earlier time are tested, for whether they have it later. Each
-    sample stands twice, once with either label.
+    In each fold the probe is trained on the earlier labels of the training rows. It is tested on
+    the held-out rows that lacked the label at the earlier time, against their later label. The
+    problem holds each sample twice: once with its earlier and once with its later label.
 
     Args:
         problem_id: Id of the problem.
         rows: (n, positions), as `Problem.rows`.
         before: (n,) of 0 and 1, the label at the earlier time.
-        after: (n,) of 0 and 1, at the later one.
+        after: (n,) of 0 and 1, the label at the later time.
         split: (n, folds), as `Problem.split`.
         label: Name of the label.
     """

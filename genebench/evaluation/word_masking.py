@@ -1,14 +1,14 @@
-"""Words of a task's own labels taken out of texts, to see how much of a score was in the words.
+"""Removes the words of a label from texts, to measure leakage of labels into texts.
 
-A description that says "nucleus" gives away the label "Nucleus". The words of a label are masked,
-and as a yardstick the words of another label of the same task that occur about as often: what both
-masks cost alike is the cost of missing words, the rest is leakage.
+A text that contains "nucleus" reveals the label "Nucleus". The study removes the words of a label
+and, as a control, the words of another label of the same task that occur about as often. The loss
+of score with the control is the effect of missing words; the additional loss is leakage.
 """
 
 import re
 from collections.abc import Mapping, Sequence
 
-# Words of labels that tell nothing by themselves, and shorter ones than this, stay.
+# Words of labels that are never removed: uninformative ones, and those below MIN_LETTERS.
 STOP_WORDS = frozenset(
     {
         "activity",
@@ -37,10 +37,10 @@ MIN_LETTERS = 3
 _WORD = re.compile(r"[A-Za-z][A-Za-z0-9]+")
 
 
-def words_of(label: str) -> frozenset[str]:
-    """The telling words of a label, in lower case and without a plural's s.
+def label_words(label: str) -> frozenset[str]:
+    """The informative words of a label, in lower case and singular.
 
-    >>> sorted(words_of("Transcription factor activity"))
+    >>> sorted(label_words("Transcription factor activity"))
     ['factor', 'transcription']
     """
     found = (_stem(word) for word in _WORD.findall(label))
@@ -48,17 +48,17 @@ def words_of(label: str) -> frozenset[str]:
 
 
 def mask_words(text: str, words: frozenset[str]) -> tuple[str, int]:
-    """Take out every word that is one of some, or a longer form of one.
+    """Remove words and their longer forms from a text.
 
-    No sign is left in its place: it would tell what the word told.
+    No placeholder is left, because a model could use the placeholder as it used the word.
 
     Args:
-        text: Any text.
-        words: As `words_of` gives them; longer forms of those with six letters or more count too
-            (`transcriptional` of `transcription`).
+        text: Text to mask.
+        words: Words from `label_words`. Of words with six letters or more, longer forms are
+            removed too (`transcriptional` for `transcription`).
 
     Returns:
-        The text without them, and how many there were.
+        The text without these words, and the number of words removed.
     """
     n_masked = 0
     long = tuple(word for word in words if len(word) >= 6)
@@ -75,31 +75,33 @@ def mask_words(text: str, words: frozenset[str]) -> tuple[str, int]:
     return (" ".join(masked.split()) if n_masked else text), n_masked
 
 
-def match_label(own: str, labels: Sequence[str], counts: Mapping[str, int]) -> str | None:
-    """The label whose words are masked about as often as the own label's, and are other words.
+def match_label(label: str, labels: Sequence[str], counts: Mapping[str, int]) -> str | None:
+    """Find the control of a label: another label whose words are removed about as often.
 
     Args:
-        own: The label.
+        label: The label.
         labels: All labels of the task.
-        counts: Words masked by each label over all texts.
+        counts: Number of words removed for each label over all texts.
 
     Returns:
-        Another label, None if none shares no word, or longer form of one, with the own one and
-        masks anything.
+        The label with the nearest count among those that share no word with `label` (longer forms
+        included) and remove at least one word; None if there is none.
     """
-    words = words_of(own)
-    others = [
-        label
-        for label in labels
-        if label != own and counts[label] and not _is_shared(words, words_of(label))
+    words = label_words(label)
+    controls = [
+        other
+        for other in labels
+        if other != label and counts[other] and not _is_shared(words, label_words(other))
     ]
-    return min(others, key=lambda label: (abs(counts[label] - counts[own]), label), default=None)
+    return min(
+        controls, key=lambda other: (abs(counts[other] - counts[label]), other), default=None
+    )
 
 
-def _is_shared(own: frozenset[str], other: frozenset[str]) -> bool:
-    """Whether the mask of one label takes out a word of the other."""
-    return any(mask_words(word, own)[1] for word in other) or any(
-        mask_words(word, other)[1] for word in own
+def _is_shared(first: frozenset[str], second: frozenset[str]) -> bool:
+    """Whether masking the words of one label removes a word of the other."""
+    return any(mask_words(word, first)[1] for word in second) or any(
+        mask_words(word, second)[1] for word in first
     )
 
 

@@ -1,9 +1,8 @@
-"""What a probe may say, and the arrays that pass between `evaluate` and the probes.
+"""Model of a probe, and the arrays that pass between `evaluate` and the probes.
 
-A probe is a simple model fitted on embeddings: an estimator for each kind of task. The rules
-around it (folds, scaling, penalty, metrics) are a protocol. Behaviour is in `probes.linear`, the
-engine, and `probes.sklearn`, any scikit-learn estimator by name; both take `Problem`s and give
-`HeldOut`s, so that `evaluate` does not know which one worked.
+A probe names one estimator for each kind of task. Folds, scaling, penalty and metrics belong to the
+protocol. Each engine (`probes.linear`, `probes.scikit_learn`, `probes.incidence`) takes `Problem`s
+and returns `HeldOut`s, so `evaluate` works the same with all of them.
 """
 
 from collections.abc import Mapping
@@ -26,12 +25,12 @@ Slug = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]
 
 @dataclass(frozen=True)
 class Problem:
-    """One task as arrays: which rows of the embedding matrix, which targets, which folds.
+    """One task as arrays: rows of the embedding matrix, targets and folds.
 
     Attributes:
-        id: Unique among the problems given together.
-        kind: What the targets are.
-        rows: (n, positions) int64, the row of the embedding matrix for each slot of each sample.
+        id: Id, unique among the problems of one call.
+        kind: Kind of the task.
+        rows: (n, positions) int64, the row of the embedding matrix for each position of a sample.
         targets: binary (n,) of 0 and 1, 1 the positive class; multilabel (n, labels) of 0 and 1;
             multiclass (n,) int64 codes into `labels`; regression (n,) float64.
         labels: Names of the classes or labels; (positive,) if binary, ("value",) if regression.
@@ -62,31 +61,31 @@ class Problem:
 
     @property
     def n_folds(self) -> int:
-        """Number of folds, those of repeats included."""
+        """Number of folds, including those of repeats."""
         return int(self.split.shape[1])
 
     @property
     def n_columns(self) -> int:
-        """Number of score columns: a class or label each, one if binary or regression."""
+        """Number of score columns: one per class or label; 1 if binary or regression."""
         return len(self.labels)
 
 
 @dataclass(frozen=True)
 class FoldOutput:
-    """What a probe says about the held-out rows of one fold.
+    """Predictions of a probe for the held-out rows of one fold.
 
     Attributes:
         rows: (n_test,) int64, positions of the held-out samples in the problem.
         scores: (n_test, columns) float64. Log odds if binary or multilabel (0 is the threshold of
             the hard label), logits if multiclass (their softmax is the probability), the predicted
             value if regression.
-        fitted: (columns,) bool, False where a label could not be fitted; its scores mean nothing.
-        reasons: Why, for each label that could not be fitted.
-        gradient_norm: (columns,) float64, Euclidean norm of the objective's gradient where it
-            stopped, over the number of training rows; 0 where the solution is direct or the
-            estimator does not tell.
-        c: (columns,) float64, the inverse strength of the penalty used; inf if there is none.
-        n_iterations: (columns,) int64, Newton steps or the estimator's own count; 0 if direct.
+        fitted: (columns,) bool, False where a label could not be fitted; ignore its scores.
+        reasons: Reason by label, for labels that could not be fitted.
+        gradient_norm: (columns,) float64, Euclidean norm of the gradient of the objective at the
+            solution, divided by the number of training rows; 0 where the solution is direct or the
+            estimator does not report it.
+        c: (columns,) float64, inverse penalty strength used; inf without penalty, NaN if unknown.
+        n_iterations: (columns,) int64, Newton steps or `n_iter_` of the estimator; 0 if direct.
     """
 
     rows: npt.NDArray[np.int64]
@@ -100,14 +99,14 @@ class FoldOutput:
 
 @dataclass(frozen=True)
 class HeldOut:
-    """The held-out output of one problem, fold by fold in the order of its split.
+    """Held-out predictions of one problem, in the order of the folds of its split.
 
     Attributes:
-        problem_id: The problem's id.
-        folds: One output for each fold; empty if `failure` is set.
-        failure: Why nothing could be fitted at all; empty otherwise.
-        seconds: The problem's share of the time of the batch it was solved in.
-        solver: What did the arithmetic, such as `newton-cg float32`.
+        problem_id: Id of the problem.
+        folds: One output per fold; empty if `failure` is set.
+        failure: Why no fold could be fitted; empty otherwise.
+        seconds: Wall time of the problem; of problems solved together, its share.
+        solver: Solver and precision, such as `newton-cg float32`.
     """
 
     problem_id: str
@@ -118,12 +117,12 @@ class HeldOut:
 
 
 class Estimator(BaseModel):
-    """One estimator by name with its parameters."""
+    """An estimator: its name and its parameters."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str = Field(
-        description="`logistic`, `least_squares` or `ridge` for the engine; for scikit-learn the "
+        description="linear engine: `logistic`, `least_squares` or `ridge`; scikit-learn: import "
         "path below `sklearn`, such as `ensemble.RandomForestClassifier`",
         min_length=1,
     )
@@ -141,16 +140,16 @@ ENGINE_ESTIMATORS: dict[Kind, tuple[str, ...]] = {
 
 
 class Probe(BaseModel):
-    """A simple model fitted on embeddings: an estimator for each kind of task."""
+    """A simple model that is fitted to embeddings: one estimator for each kind of task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     id: Slug = Field(description="unique id; never changes")
-    title: str = Field(description="what people read")
+    title: str = Field(description="display name")
     description: str = Field(default="", description="one sentence, with the source")
     engine: Literal["linear", "sklearn", "incidence"] = Field(
-        description="`linear` solves all labels and folds together; `sklearn` fits one by one; "
-        "`incidence` sees which entities a pair has, and no vector"
+        description="`linear` fits all labels and folds together; `sklearn` fits them one by one; "
+        "`incidence` uses which entities a pair has, and no vectors"
     )
     binary: Estimator = Field(description="estimator of binary tasks")
     multiclass: Estimator = Field(description="estimator of multiclass tasks")
@@ -164,13 +163,13 @@ class Probe(BaseModel):
                 estimator = self.estimator(kind)
                 if estimator.name not in allowed:
                     raise ValueError(
-                        f"{kind}: the linear engine has {' or '.join(allowed)}, "
-                        f"not {estimator.name!r}"
+                        f"{kind}: no estimator {estimator.name!r} in the linear engine; "
+                        f"use {' or '.join(allowed)}"
                     )
                 if estimator.parameters:
                     raise ValueError(
-                        f"{kind}: the linear engine takes no parameters here; C and scaling are "
-                        "the protocol's"
+                        f"{kind}: the linear engine takes no parameters; set C and scaling in the "
+                        "protocol"
                     )
         return self
 
@@ -180,5 +179,5 @@ class Probe(BaseModel):
         return estimator
 
     def digest(self) -> str:
-        """Digest of what decides the scores; id, title and description do not."""
+        """Digest of all fields that affect scores: not id, title and description."""
         return digest_json(self.model_dump(mode="json", exclude={"id", "title", "description"}))

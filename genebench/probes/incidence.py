@@ -1,8 +1,8 @@
-"""Controls that see which entities a pair has, and nothing of what they are.
+"""Controls for pair tasks: models of which entities a pair has, without vectors.
 
-`incidence.rate` scores a pair by how often each of its entities is in a positive pair of training
-(a pair task that this solves asks nothing of an embedding); `incidence.identity` is the linear
-probe on one column an entity. Under folds that hold out entities both can only guess.
+`incidence.rate` scores a pair by how often each of its entities is in a positive training pair. A
+pair task that this control solves does not test embeddings. `incidence.identity` is a linear model
+with one indicator column per entity. Both score at chance under folds that hold out entities.
 """
 
 import time
@@ -16,26 +16,31 @@ from genebench.probes.declaration import TEST, TRAIN, FoldOutput, HeldOut, Probe
 
 Floats = npt.NDArray[np.float64]
 
-# Pairs of prior weight that an entity's rate is drawn to the mean by.
+# Number of pseudo-pairs with the mean outcome that shrink the rate of an entity.
 PRIOR = 5.0
 
 
 def fit_problems(
     problems: Sequence[Problem], probe: Probe, advance: Callable[[int], None]
 ) -> Iterator[HeldOut]:
-    """Fit pair problems from their rows alone.
+    """Fit an incidence control to pair problems.
 
     Args:
-        problems: Binary and regression problems of pairs; others get a failure that says so.
-        probe: Whose estimators are named `incidence.rate` or `incidence.identity`.
-        advance: Called with the number of fits done.
+        problems: Binary and regression problems of pairs; other problems yield a failure.
+        probe: Probe whose estimators are `incidence.rate` or `incidence.identity`.
+        advance: Called with the number of fits done since the last call.
+
+    Yields:
+        One output per problem, in order.
     """
     for problem in problems:
         started = time.perf_counter()
         name = probe.estimator(problem.kind).name
         if problem.rows.shape[1] < 2 or problem.kind not in ("binary", "regression"):
             advance(problem.n_folds)
-            yield HeldOut(problem.id, (), f"{name} is for pairs with one outcome", 0.0, name)
+            yield HeldOut(
+                problem.id, (), f"{name} needs a binary or regression task of pairs", 0.0, name
+            )
             continue
         folds = []
         for fold in range(problem.n_folds):
@@ -50,29 +55,30 @@ def fit_problems(
 def score_rates(
     problem: Problem, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]
 ) -> Floats:
-    """Score pairs by their entities' mean outcome in training.
+    """Score pairs by the mean outcomes of their entities in training pairs.
 
     Returns:
-        (test,) log odds, whose prior is the share of positives; for regression the number itself.
+        (test,) float64, the mean outcome plus the deviations of both entities; as log odds if the
+        task is binary.
     """
     rows, targets = problem.rows, np.asarray(problem.targets, dtype=np.float64)
-    size, mean = int(rows.max()) + 1, float(targets[train].mean())
-    places = rows[train].ravel()
-    totals = np.bincount(places, np.repeat(targets[train], rows.shape[1]), size)
-    counts = np.bincount(places, minlength=size)
+    n_entities, mean = int(rows.max()) + 1, float(targets[train].mean())
+    entities = rows[train].ravel()
+    totals = np.bincount(entities, np.repeat(targets[train], rows.shape[1]), n_entities)
+    counts = np.bincount(entities, minlength=n_entities)
     rates = (totals + PRIOR * mean) / (counts + PRIOR) - mean
-    gains = rates[rows[test]].sum(axis=1)
+    deviations = rates[rows[test]].sum(axis=1)
     if problem.kind == "regression":
-        return np.asarray(mean + gains)
-    share = np.clip(mean + gains, 1e-6, 1 - 1e-6)
-    # Clipping would tie pairs at the ends; the rates' sum breaks their ties.
-    return np.asarray(np.log(share / (1 - share)) + gains)
+        return np.asarray(mean + deviations)
+    share = np.clip(mean + deviations, 1e-6, 1 - 1e-6)
+    # Clipping ties pairs at both ends; adding the deviations breaks these ties.
+    return np.asarray(np.log(share / (1 - share)) + deviations)
 
 
 def score_identities(
     problem: Problem, train: npt.NDArray[np.int64], test: npt.NDArray[np.int64]
 ) -> Floats:
-    """Score pairs by a linear model on one column an entity, C = 1 (alpha = 1 for regression)."""
+    """Score pairs by a linear model with one indicator column per entity, C = 1 or alpha = 1."""
     from scipy.sparse import csr_matrix
     from sklearn.linear_model import LogisticRegression, Ridge
 

@@ -1,7 +1,8 @@
-"""Any scikit-learn estimator by name, fitted one label and fold at a time.
+"""Fits any scikit-learn estimator by name, one label and fold at a time.
 
-Same folds and rows as the engine. Probabilities become log odds, so that every probe's scores are
-read alike. Only estimators below `sklearn` can be named: a declaration is no way to run other code.
+Folds and rows are those of the linear engine. Probabilities are converted to log odds, so that the
+scores of all probes have the same meaning. A declaration can only name classes below `sklearn`, so
+it cannot run other code.
 """
 
 import importlib
@@ -30,20 +31,20 @@ def fit_problems(
     protocol: Protocol,
     progress: Callable[[int], None] | None = None,
 ) -> Iterator[HeldOut]:
-    """Fit all problems on one embedding matrix.
+    """Fit a scikit-learn probe to all problems on one embedding matrix.
 
     Args:
         matrix: (entities, features), finite.
-        problems: Any kinds, rows and folds.
-        probe: Names the estimators.
-        protocol: Scaling and the join of pairs. Its penalty is the engine's alone.
+        problems: Problems of any kind.
+        probe: Estimators and their parameters.
+        protocol: Scaling and the join of pairs; the penalty is not used.
         progress: Called with the number of fits done since the last call.
 
     Yields:
-        One output a problem, in order.
+        One output per problem, in order.
 
     Raises:
-        RegistryError: The probe names no scikit-learn estimator, or parameters it does not take.
+        RegistryError: scikit-learn has no such estimator, or it does not accept a parameter.
     """
     from threadpoolctl import threadpool_limits
 
@@ -63,14 +64,14 @@ def fit_problems(
 
 
 def build_estimator(declared: Estimator, probe_id: str) -> Any:
-    """An estimator that is not yet fitted.
+    """Build an unfitted estimator from its declaration.
 
     Raises:
-        RegistryError: There is no such estimator below `sklearn`, or it does not take a parameter.
+        RegistryError: There is no such estimator below `sklearn`, or it rejects a parameter.
     """
     if not NAME.match(declared.name):
         raise RegistryError(
-            [f"probe {probe_id!r}: {declared.name!r} is no path below sklearn such as svm.SVC"]
+            [f"probe {probe_id!r}: {declared.name!r} is no import path below sklearn like svm.SVC"]
         )
     module_name, class_name = f"sklearn.{declared.name}".rsplit(".", 1)
     try:
@@ -79,17 +80,17 @@ def build_estimator(declared: Estimator, probe_id: str) -> Any:
     except (ImportError, AttributeError, TypeError) as error:
         raise RegistryError([f"probe {probe_id!r}: {declared.name}: {error}"]) from error
     if not hasattr(estimator, "fit"):
-        raise RegistryError([f"probe {probe_id!r}: {declared.name} cannot be fitted"])
+        raise RegistryError([f"probe {probe_id!r}: {declared.name} has no method `fit`"])
     return estimator
 
 
 def join_vectors(
     matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], join: str
 ) -> npt.NDArray[Any]:
-    """(n, features) of the vectors of (n, positions) entities joined into one.
+    """Join the vectors of (n, positions) entities into one (n, features) vector per sample.
 
     Raises:
-        ValueError: The join is unknown, or does not take this number of positions.
+        ValueError: The join is unknown, or not defined for this number of positions.
     """
     positions = rows.shape[1]
     if positions == 1:
@@ -115,43 +116,46 @@ def _fit_fold(
     fitted = np.zeros(columns, dtype=bool)
     iterations = np.zeros(columns, dtype=np.int64)
     reasons: dict[str, str] = {}
-    known = join_vectors(matrix, problem.rows[train], protocol.pair_join)
-    new = join_vectors(matrix, problem.rows[test], protocol.pair_join)
+    train_vectors = join_vectors(matrix, problem.rows[train], protocol.pair_join)
+    test_vectors = join_vectors(matrix, problem.rows[test], protocol.pair_join)
     if protocol.standardise and len(train):
-        center, scale = known.mean(axis=0, dtype=np.float64), known.std(axis=0, dtype=np.float64)
+        center, scale = (
+            train_vectors.mean(axis=0, dtype=np.float64),
+            train_vectors.std(axis=0, dtype=np.float64),
+        )
         scale[scale <= 1e-7 * np.abs(center)] = 1.0
-        known, new = (
+        train_vectors, test_vectors = (
             ((part - center) / np.where(scale > 0, scale, 1.0)).astype(matrix.dtype)
-            for part in (known, new)
+            for part in (train_vectors, test_vectors)
         )
     each = range(columns) if problem.kind == "multilabel" else [slice(None)]
     for column in each:
         targets = problem.targets[:, column] if problem.kind == "multilabel" else problem.targets
-        wide = slice(column, column + 1) if isinstance(column, int) else column
-        reason = _missing(problem, targets[train])
+        block = slice(column, column + 1) if isinstance(column, int) else column
+        reason = _explain_unfittable(problem, targets[train])
         if not reason and len(test):
             estimator = build_estimator(probe.estimator(problem.kind), probe.id)
             with warnings.catch_warnings():
-                # An MLP that used up its iterations is as declared; a failed fit raises.
+                # Ignores convergence warnings: the declaration limits iterations on purpose.
                 warnings.simplefilter("ignore")
                 try:
-                    estimator.fit(known, targets[train])
-                    scores[:, wide] = _read_scores(estimator, problem, new)
-                    iterations[wide] = int(np.max(getattr(estimator, "n_iter_", 0)))
+                    estimator.fit(train_vectors, targets[train])
+                    scores[:, block] = _read_scores(estimator, problem, test_vectors)
+                    iterations[block] = int(np.max(getattr(estimator, "n_iter_", 0)))
                 except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
                     reason = f"{type(estimator).__name__}: {str(error).splitlines()[0]}"
-        if not reason and not np.isfinite(scores[:, wide]).all():
+        if not reason and not np.isfinite(scores[:, block]).all():
             reason = "the estimator's predictions are not finite"
-        fitted[wide] = not reason
+        fitted[block] = not reason
         if reason:
-            reasons |= dict.fromkeys(problem.labels[wide], reason)
+            reasons |= dict.fromkeys(problem.labels[block], reason)
     return FoldOutput(
         test, scores, fitted, reasons, np.zeros(columns), np.full(columns, np.nan), iterations
     )
 
 
-def _missing(problem: Problem, targets: npt.NDArray[Any]) -> str:
-    """Why these training targets cannot be fitted; empty if they can."""
+def _explain_unfittable(problem: Problem, targets: npt.NDArray[Any]) -> str:
+    """Return the reason why an estimator cannot be fitted to targets; empty if it can."""
     if not len(targets):
         return "no training samples"
     if problem.kind == "regression":
@@ -165,7 +169,7 @@ def _missing(problem: Problem, targets: npt.NDArray[Any]) -> str:
 
 
 def _read_scores(estimator: Any, problem: Problem, vectors: npt.NDArray[Any]) -> Floats:
-    """(n, 1 or classes) log odds, logits or numbers."""
+    """Predict (n, 1 or classes) log odds, logits or numbers."""
     if problem.kind == "regression":
         return np.asarray(estimator.predict(vectors), dtype=np.float64).reshape(-1, 1)
     if hasattr(estimator, "predict_proba"):

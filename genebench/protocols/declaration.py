@@ -1,8 +1,7 @@
-"""What a protocol may say: the rules around a probe.
+"""Model of a protocol: folds, scaling, penalty, positive class, metrics and the join of pairs.
 
-A protocol fixes the folds, the scaling, the penalty, the positive class, the metrics and how
-vectors of a pair are joined. It is part of every evaluation's key. Two ship: `paper`, comparable
-with what was published, faults and all, and `standard`, what one should believe.
+A protocol is part of every evaluation's key. Two are shipped: `standard` (recommended) and `paper`
+(reproduces the publication, including its errors).
 """
 
 from collections.abc import Sequence
@@ -23,7 +22,7 @@ class _Model(BaseModel):
 
 
 class Splitters(_Model):
-    """How samples are dealt to folds, by kind of task."""
+    """How samples are assigned to folds, by kind of task."""
 
     binary: Splitter = "stratified"
     multiclass: Splitter = "stratified"
@@ -32,55 +31,60 @@ class Splitters(_Model):
 
 
 class Folds(_Model):
-    """How rows are held out."""
+    """Number, seed, repeats and kind of the cross-validation folds."""
 
     n: int = Field(default=5, ge=2, le=50, description="number of folds")
-    seed: int = Field(default=0, ge=0, description="seed of the dealing")
-    repeats: int = Field(default=1, ge=1, le=25, description="dealings of each task")
+    seed: int = Field(default=0, ge=0, description="seed of the split")
+    repeats: int = Field(default=1, ge=1, le=25, description="repeats of each task")
     small_below: int = Field(default=0, ge=0, description="a task with fewer samples is small")
-    small_repeats: int = Field(default=1, ge=1, le=25, description="dealings of a small task")
+    small_repeats: int = Field(default=1, ge=1, le=25, description="repeats of a small task")
     splitters: Splitters = Splitters()
     pairs: Literal["plain", "entity_disjoint"] = Field(
         default="plain",
-        description="`entity_disjoint`: no entity of a test pair is seen in training",
+        description="`entity_disjoint`: no entity of a test pair is in a training pair",
     )
     groups: str | None = Field(
         default=None,
-        description="name of the grouping of entities that is held out whole, such as "
-        "`chromosome`; the caller brings the groups",
+        description="grouping of entities whose groups are held out whole, such as `chromosome`",
     )
 
     @model_validator(mode="after")
     def _folds_fit_int8(self) -> Self:
-        if self.n * max(self.repeats, self.small_repeats) > 125:
-            raise ValueError("more than 125 folds with repeats; a fold number must fit 8 bits")
+        n = self.n * max(self.repeats, self.small_repeats)
+        if n > 125:
+            raise ValueError(
+                f"{n} folds with repeats; at most 125 are possible, lower `n` or `repeats`"
+            )
         return self
 
     def n_repeats(self, n_samples: int) -> int:
-        """Dealings of a task of this size."""
+        """Number of repeats for a task of this size."""
         return self.small_repeats if n_samples < self.small_below else self.repeats
 
 
 class Penalty(_Model):
     """Strength of the L2 penalty.
 
-    The objective is scikit-learn's: C times the summed loss plus half the squared coefficients,
-    the intercept free. For ridge regression the loss is half the squared error, so alpha = 1 / C.
+    The objective is scikit-learn's: C * sum(loss) + |w|^2 / 2, with the intercept unpenalised. For
+    ridge regression the loss is half the squared error, so alpha = 1 / C.
     """
 
     c: tuple[Positive, ...] = Field(
         default=(1.0,),
         min_length=1,
-        description="one value is used as it is; several are a path from which inner folds choose",
+        description="inverse penalty strength; of several values (a path) inner folds choose one",
     )
     inner: int = Field(
-        default=2, ge=2, le=10, description="inner folds of each outer one that choose C on a path"
+        default=2,
+        ge=2,
+        le=10,
+        description="number of inner folds, in each outer fold, that choose C",
     )
 
     @model_validator(mode="after")
-    def _path_rises(self) -> Self:
+    def _path_increases(self) -> Self:
         if list(self.c) != sorted(set(self.c)):
-            raise ValueError("the path of C must rise, each value once")
+            raise ValueError("the values of C must rise, each given once")
         return self
 
 
@@ -92,7 +96,8 @@ class Metrics(_Model):
     multilabel: tuple[str, ...]
     regression: tuple[str, ...]
     per_label: tuple[str, ...] = Field(
-        default=(), description="also for each label, and for each class against the rest"
+        default=(),
+        description="metrics computed for each label, and for each class against the rest",
     )
 
     @model_validator(mode="after")
@@ -101,62 +106,71 @@ class Metrics(_Model):
             for name in getattr(self, kind):
                 if name not in METRICS or kind not in METRICS[name].kinds:
                     known = sorted(m.id for m in METRICS.values() if kind in m.kinds)
-                    raise ValueError(f"no metric {name!r} for {kind} tasks; there are {known}")
+                    raise ValueError(f"no metric {name!r} for {kind} tasks; choose from {known}")
         for name in self.per_label:
             if name not in LABEL_METRICS:
                 raise ValueError(
-                    f"no metric {name!r} for one label; there are {sorted(LABEL_METRICS)}"
+                    f"no metric {name!r} for one label; choose from {sorted(LABEL_METRICS)}"
                 )
         return self
 
 
 class Uncertainty(_Model):
-    """How the uncertainty of a score is stated.
+    """How confidence intervals of scores are computed.
 
-    It is in no key: a stored interval is used by every protocol that asks for the same scores.
+    Not part of the protocol's digest: protocols with the same scores share stored intervals.
     """
 
     intervals: Literal["none", "bootstrap"] = Field(
         default="none", description="`none`: mean and population SD over folds only"
     )
-    draws: int = Field(default=1000, ge=100, description="bootstrap samples of held-out rows")
+    draws: int = Field(
+        default=1000, ge=100, description="number of bootstrap samples of the held-out rows"
+    )
 
 
 class Protocol(_Model):
-    """The rules around a probe."""
+    """The rules by which a probe is fitted and scored."""
 
     id: Slug = Field(description="unique id; never changes")
-    title: str = Field(description="what people read")
+    title: str = Field(description="display name")
     description: str = Field(default="", description="one sentence, with the source")
     folds: Folds = Folds()
     standardise: bool = Field(
         default=False,
-        description="features to mean 0 and standard deviation 1 over the training rows",
+        description="scale features to mean 0 and standard deviation 1 over the training rows",
     )
     penalty: Penalty = Penalty()
     regression: Literal["as_probe", "ridge"] = Field(
         default="as_probe",
-        description="`ridge`: least squares gets the penalty too, which wide vectors need",
+        description="`ridge`: least squares is penalised too, which wide vectors need",
     )
     numbers: Literal["given", "normal_scores"] = Field(
         default="given",
-        description="what a regression predicts: the task's numbers, or their ranks' normal scores",
+        description="target of a regression: the given numbers, or normal scores of their ranks",
     )
     positive: Literal["first", "declared"] = Field(
         default="declared",
-        description="positive class of a binary task: the first in sort order, or as declared",
+        description="positive class of a binary task: the first in sort order, or the declared one",
     )
     multilabel_auc: Literal["hard", "scores"] = Field(
-        default="scores", description="ranks of hard 0/1 predictions, or of scores"
+        default="scores",
+        description="compute multi-label AUC from hard 0/1 predictions, or from scores",
     )
     min_share: float = Field(
-        default=0.01, ge=0, lt=1, description="labels strictly above this share of samples count"
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="labels with at most this share of the samples are dropped",
     )
     min_class_share: float = Field(
-        default=0.01, ge=0, lt=1, description="classes strictly above this share of samples count"
+        default=0.01,
+        ge=0,
+        lt=1,
+        description="classes with at most this share of the samples are dropped",
     )
     pair_join: Literal["concat", "mean", "product", "difference"] = Field(
-        default="concat", description="how the vectors of a pair become one"
+        default="concat", description="how the two vectors of a pair are joined to one"
     )
     metrics: Metrics
     uncertainty: Uncertainty = Uncertainty()
@@ -167,36 +181,36 @@ class Protocol(_Model):
         return names
 
     def digest(self) -> str:
-        """Digest of what decides the scores; id, title, description and intervals do not."""
-        # The shares decide which labels there are, which is in each task's own digest.
+        """Digest of all fields that affect scores: not id, title, description and intervals."""
+        # The shares select labels, and the label digest of each task covers its labels.
         shares = {"min_share", "min_class_share"}
-        decides = self.model_dump(
+        fields = self.model_dump(
             mode="json", exclude={"id", "title", "description", "uncertainty", *shares}
         )
-        # Younger than the first evaluations, which its default leaves as they are.
+        # Added later: left out at its default, so that keys of earlier evaluations stay valid.
         if self.numbers == "given":
-            del decides["numbers"]
-        return digest_json(decides)
+            del fields["numbers"]
+        return digest_json(fields)
 
 
 def positive_class(
     label_names: Sequence[str], declared: str | None, protocol: Protocol
 ) -> tuple[str, str]:
-    """Which class of a binary task counts as positive.
+    """Choose the positive class of a binary task.
 
-    The published pipeline one-hot encodes the outcome and takes the first column, so the first
-    class in sort order is positive there; for derived tasks that is the class "label absent".
+    The published pipeline one-hot encodes the outcome and takes the first column. There the first
+    class in sort order is positive; for sub-tasks it is the class "label absent".
 
     Args:
-        label_names: The two class names, as the task stores them: negative, then positive.
-        declared: The positive class the task declares; None for the second of `label_names`.
-        protocol: Its `positive` decides.
+        label_names: The two class names as stored with the task: negative, then positive.
+        declared: Positive class declared by the task; None for the second of `label_names`.
+        protocol: `protocol.positive` chooses between the first and the declared class.
 
     Returns:
         The negative and the positive class.
 
     Raises:
-        ValueError: There are not two classes, or the declared one is none of them.
+        ValueError: There are not two classes, or the declared class is not one of them.
     """
     if len(set(label_names)) != 2:
         raise ValueError(f"a binary task has two classes, not {list(label_names)}")

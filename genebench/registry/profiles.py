@@ -1,20 +1,24 @@
-"""What a profile may say: its catalogues, what encoders may read, and the encoders that run."""
+"""Declaration of a profile: its catalogues, encoder inputs, default encoders and versions."""
+
+from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field
 
+PROFILES = Path("registry", "profiles.yaml")
+
 
 class InputSource(BaseModel):
-    """Where a text field or sequence of an entity type comes from.
+    """Source file and columns of one encoder input: a text field or a kind of sequence.
 
     Args:
         entity: The entity type.
         modality: text, dna or protein.
         field: The text field (`summary`) or the kind of sequence (`cdna`).
         source: The source file.
-        id: Its column that identifies the entity.
-        namespace: What that column holds.
-        column: Its column with the text or sequence.
-        part: Its column that names the part, such as a protein id; rows of one entity are
+        id: Column that identifies the entity.
+        namespace: Namespace of the identifiers in that column.
+        column: Column with the text or sequence.
+        part: Column that names the part, such as a protein id; the parts of one entity are
             ordered by it.
     """
 
@@ -31,7 +35,7 @@ class InputSource(BaseModel):
 
 
 class Profile(BaseModel):
-    """A catalogue of entities, what may be read of them, and the encoders that run by default."""
+    """A set of entity catalogues, encoder inputs, default encoders and source versions."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -44,13 +48,13 @@ class Profile(BaseModel):
     )
     inputs: tuple[InputSource, ...] = ()
     optional: tuple[str, ...] = Field(
-        default=(), description="source files that it does without where they cannot be had"
+        default=(), description="source files that may be unavailable without an error"
     )
     encoders: tuple[str, ...] = Field(min_length=1)
     sensitivity: tuple[str, ...] = Field(
-        default=(), description="tasks whose sensitivity is studied where none is named"
+        default=(), description="default tasks of the sensitivity study"
     )
     versions: dict[str, str] = Field(
         default_factory=dict,
-        description="source, or source file, to the version wanted, where not the newest",
+        description="source, or source file, to its version; by default the newest",
     )

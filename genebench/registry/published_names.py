@@ -1,4 +1,4 @@
-"""The names of the published results, and the tasks and encoders that they mean here."""
+"""Maps names in published results to tasks, encoders, probes and metrics of genebench."""
 
 from collections.abc import Mapping
 from functools import cache
@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict
 from genebench.errors import RegistryError
 from genebench.evaluation.metrics import METRICS
 from genebench.registry.yaml_reader import read_yaml, validate
-from genebench.tasks.declaration import Task, slug
+from genebench.tasks.declaration import Task, slugify
 
 NAMES = Path(__file__).with_name("published_names.yaml")
 
@@ -18,12 +18,12 @@ _SUFFIXES = ("_ovr_weighted", "_ovr", "_weighted")
 
 
 class PublishedNames(BaseModel):
-    """Names in published results.
+    """Names in published results, as declared in `published_names.yaml`.
 
     Args:
         encoders: Model name to encoder_id.
         tasks: Task name to the name in the paper's tables.
-        causes: Task name (of the paper's tables) to why its number may not be met.
+        causes: Task name in the paper's tables to the reason why its number may not be reproduced.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -33,42 +33,42 @@ class PublishedNames(BaseModel):
     causes: Mapping[str, str]
 
     def encoder_of(self, name: str) -> str | None:
-        """The encoder that a published model name means; an encoder_id means itself."""
-        known = {slug(word): encoder_id for word, encoder_id in self.encoders.items()}
+        """Return the encoder of a published model name or encoder_id; None if unknown."""
+        known = {slugify(word): encoder_id for word, encoder_id in self.encoders.items()}
         if name in known.values():
             return name
-        return known.get(slug(name))
+        return known.get(slugify(name))
 
     def task_of(self, name: str, tasks: Mapping[str, Task]) -> str | None:
-        """The task that a published name means: by the paper's name, its title or its id."""
-        wanted = self._official(name)
-        # The paper's name goes first: two tasks may bear each other's names (N1 network, targets).
+        """Return the task with a published name: its name in the paper, its title or its id."""
+        wanted = self._paper_name(name)
+        # The paper's name first: the titles and paper names of N1 network and N1 targets cross.
         for names in (
             {task.id: task.paper.task for task in tasks.values() if task.paper},
             {task.id: task.title for task in tasks.values()},
             {task_id: task_id for task_id in tasks},
         ):
             for task_id, known in names.items():
-                if slug(known) == wanted:
+                if slugify(known) == wanted:
                     return task_id
         return None
 
     def cause_of(self, name: str) -> str | None:
-        """Why the published number of a task may not be met, where that is known."""
-        known = {slug(word): cause for word, cause in self.causes.items()}
-        return known.get(self._official(name))
+        """Return why the published number of a task may not be reproduced; None if unknown."""
+        known = {slugify(word): cause for word, cause in self.causes.items()}
+        return known.get(self._paper_name(name))
 
-    def _official(self, name: str) -> str:
-        aliases = {slug(word): slug(official) for word, official in self.tasks.items()}
-        return aliases.get(slug(name), slug(name))
+    def _paper_name(self, name: str) -> str:
+        aliases = {slugify(word): slugify(paper_name) for word, paper_name in self.tasks.items()}
+        return aliases.get(slugify(name), slugify(name))
 
 
 @cache
-def read_published() -> PublishedNames:
-    """The declared names.
+def read_published_names() -> PublishedNames:
+    """Read `published_names.yaml`.
 
     Raises:
-        RegistryError: The file is wrong.
+        RegistryError: The file is invalid.
     """
     data, mistakes = read_yaml(NAMES)
     found, wrong = validate(PublishedNames, data, NAMES.name)
@@ -78,7 +78,7 @@ def read_published() -> PublishedNames:
 
 
 def probe_of(name: str) -> str:
-    """The probe that a published base model means; one that is not said is the linear one.
+    """Return the probe of a published base model; `linear` if the model is not named.
 
     >>> probe_of("LogisticRegression(max_iter=5000)"), probe_of("MLPClassifier()"), probe_of("")
     ('linear', 'mlp', 'linear')
@@ -89,7 +89,7 @@ def probe_of(name: str) -> str:
 
 
 def metric_of(scorer: str) -> tuple[str, float] | None:
-    """The metric of a published scorer's name, with the sign to multiply its numbers by.
+    """Return the metric of a scikit-learn scorer name and the sign to multiply its numbers by.
 
     >>> metric_of("roc_auc_ovr_weighted"), metric_of("neg_mean_absolute_error")
     (('roc_auc', 1.0), ('mae', -1.0))

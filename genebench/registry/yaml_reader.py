@@ -1,4 +1,4 @@
-"""Reading declarations: YAML without surprises, and every mistake in words a person can act on."""
+"""Reads YAML declarations strictly and describes every mistake, with a suggestion if possible."""
 
 import difflib
 from collections.abc import Hashable, Iterable, Mapping
@@ -12,7 +12,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 
 class _StrictLoader(yaml.SafeLoader):
-    """YAML's safe subset, which refuses a key written twice instead of keeping the last."""
+    """Loads YAML's safe subset; rejects duplicate keys instead of keeping the last one."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
@@ -33,7 +33,7 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         The mapping (empty when unreadable) and the mistakes found.
     """
     try:
-        # An instance of SafeLoader: nothing but plain values is ever constructed.
+        # A subclass of SafeLoader constructs plain values only.
         data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506
     except FileNotFoundError:
         return {}, [f"{path}: no such file"]
@@ -54,24 +54,25 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
 def validate(
     model: type[Model], data: Mapping[str, Any], where: str
 ) -> tuple[Model | None, list[str]]:
-    """Make a model of a declaration.
+    """Validate a declaration.
 
     Args:
         model: A pydantic model that forbids unknown keys.
         data: The declaration.
-        where: File and entry, for the mistakes' beginning.
+        where: File and entry; each mistake begins with it.
 
     Returns:
-        The model, or None, and all mistakes, each with a suggestion where a known word is near.
+        The validated model, or None if it is invalid, and all mistakes, with suggestions for
+        misspelt words.
     """
     try:
         return model.model_validate(data), []
     except ValidationError as error:
-        return None, [f"{where}: {mistake}" for mistake in mistakes_of(model, error)]
+        return None, [f"{where}: {mistake}" for mistake in validation_messages(model, error)]
 
 
-def mistakes_of(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
-    """Say each mistake that pydantic found, with a suggestion where a known word is near."""
+def validation_messages(model: type[BaseModel], error: ValidationError) -> Iterable[str]:
+    """Describe each error that pydantic found, with a suggestion for a misspelt word."""
     for detail in error.errors(include_url=False):
         place = ".".join(str(part) for part in detail["loc"])
         if detail["type"] == "extra_forbidden":
@@ -91,6 +92,6 @@ def mistakes_of(model: type[BaseModel], error: ValidationError) -> Iterable[str]
 
 
 def suggest(word: str, options: Iterable[str]) -> str:
-    """Say which option was probably meant: `, did you mean 'column'?`, or nothing."""
+    """Return `, did you mean 'column'?` with the option closest to a word, or an empty string."""
     near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""

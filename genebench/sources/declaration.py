@@ -1,4 +1,4 @@
-"""What a declaration of a source may say: where its files come from and how they are read."""
+"""Declaration of a source: the addresses of its files, their formats and how to read them."""
 
 import re
 from pathlib import Path
@@ -17,13 +17,13 @@ from pydantic import (
 
 from genebench.digest import digest_json
 
-# Raised when the same bytes and declarations would be read as other rows.
-READING = 1
+# Increment it when the readers give different rows for the same bytes and declarations.
+READER_REVISION = 1
 
 EMBEDDED = "embedded:"
 EMBEDDED_FOLDER = Path(__file__).parent / "embedded"
 
-SHAPES = (
+FORMATS = (
     "tsv",
     "csv",
     "pairs",
@@ -37,7 +37,7 @@ SHAPES = (
 )
 CONTAINERS = ("gz", "zip")
 
-OPTIONS_OF_ALL = {
+COMMON_OPTIONS = {
     "aliases",
     "also",
     "max_unpacked_bytes",
@@ -46,7 +46,7 @@ OPTIONS_OF_ALL = {
     "parts",
     "where",
 }
-OPTIONS_OF_SHAPE = {
+OPTIONS_OF_FORMAT = {
     "tsv": {"encoding", "header", "quotes"},
     "csv": {"encoding", "header", "quotes"},
     "pairs": {"encoding", "header"},
@@ -63,7 +63,7 @@ Slug = Annotated[str, StringConstraints(pattern=r"^[a-z0-9_]+$")]
 
 
 class Discovery(BaseModel):
-    """A page that names the newest version, and the pattern whose first group reads it."""
+    """A page that names versions, and a pattern whose only group captures one."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -78,11 +78,11 @@ class Discovery(BaseModel):
         except re.error as fault:
             raise ValueError(f"not a regular expression: {fault}") from fault
         if n_groups != 1:
-            raise ValueError(f"needs exactly one group, around the version; it has {n_groups}")
+            raise ValueError(f"must have exactly one group, around the version; has {n_groups}")
         return pattern
 
     def find_versions(self, text: str) -> list[str]:
-        """List the versions that a page names, each once, the last in natural order last."""
+        """Return the distinct versions on a page, in natural order."""
         return sorted(set(re.findall(self.pattern, text)), key=version_order)
 
 
@@ -90,16 +90,16 @@ class SourceFile(BaseModel):
     """One file of a source.
 
     Attributes:
-        url: Where it is; `{version}` and `{major}` (the part before the first dot) are filled in.
-            `embedded:<file name>` is a file that the package carries. An address that ends in `/`
+        url: Address; `{version}` and `{major}` (the part before the first dot) are substituted.
+            `embedded:<file name>` is a file included in the package. An address that ends in `/`
             is a folder whose files matching `options.parts` make one table.
-        format: The shape, and the container it usually comes in: `tsv.zip`, `csv`, `json.gz`.
-            Containers are recognised by their bytes, so a mirror may hold another one.
-        key: Columns that together name a row.
-        columns: Columns without which the file cannot be read.
-        options: How to read it; `genebench/sources/readers/dispatch.py` explains each.
-        max_bytes: A delivery larger than this is refused.
-        companions: Further files read beside this one, by role: `labels` of a file of pairs.
+        format: Base format and usual container: `tsv.zip`, `csv`, `json.gz`. Containers are
+            detected by their bytes, so a mirror may use another one.
+        key: Columns that together identify a row.
+        columns: Further required columns.
+        options: How to read the file; documented in `genebench/sources/readers/dispatch.py`.
+        max_bytes: Largest accepted size of the file.
+        companions: Files read together with this one, by role: `labels` of a file of pairs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -113,27 +113,27 @@ class SourceFile(BaseModel):
     companions: dict[Slug, str] = {}
 
     @property
-    def shape(self) -> str:
+    def base_format(self) -> str:
         """The format without its container: `tsv` of `tsv.zip`."""
         return self.format.split(".")[0]
 
-    def reading(self) -> str:
-        """Digest of what decides the rows that bytes are read as, other than the bytes."""
-        decides = {"format", "columns", "options", "companions"}
-        return digest_json([READING, self.model_dump(mode="json", include=decides)])
+    def parsing_digest(self) -> str:
+        """Digest of everything except the bytes that determines the rows of the file."""
+        relevant = {"format", "columns", "options", "companions"}
+        return digest_json([READER_REVISION, self.model_dump(mode="json", include=relevant)])
 
     @property
     def is_embedded(self) -> bool:
-        """Whether the package itself carries the file."""
+        """Whether the file is included in the package."""
         return self.url.startswith(EMBEDDED)
 
     @property
     def is_versioned(self) -> bool:
-        """Whether the address names the version; if not it serves the newest under one name."""
+        """Whether the address contains the version; if not, it always serves the newest."""
         return "{version}" in self.url or "{major}" in self.url
 
     def url_for(self, version: str, role: str | None = None) -> str:
-        """The address of one version of the file, or of its companion in a role."""
+        """Return the address of a version of the file, or of the companion with a role."""
         template = self.url if role is None else self.companions[role]
         return template.replace("{version}", version).replace(
             "{major}", version.split(".", maxsplit=1)[0]
@@ -152,31 +152,31 @@ class SourceFile(BaseModel):
     @field_validator("format")
     @classmethod
     def _is_known(cls, value: str) -> str:
-        shape, *containers = value.split(".")
-        if shape not in SHAPES:
-            raise ValueError(f"unknown format {shape!r}; known are {', '.join(SHAPES)}")
+        base_format, *containers = value.split(".")
+        if base_format not in FORMATS:
+            raise ValueError(f"unknown format {base_format!r}; known are {', '.join(FORMATS)}")
         if unknown := [name for name in containers if name not in CONTAINERS]:
             raise ValueError(f"unknown container {unknown[0]!r}; known are {', '.join(CONTAINERS)}")
         return value
 
     @model_validator(mode="after")
     def _options_fit_the_format(self) -> "SourceFile":
-        shapes = [self.shape, *self.options.get("also", [])]
-        if unknown := [shape for shape in shapes if shape not in SHAPES]:
+        formats = [self.base_format, *self.options.get("also", [])]
+        if unknown := [name for name in formats if name not in FORMATS]:
             raise ValueError(f"options: also: unknown format {unknown[0]!r}")
-        known = OPTIONS_OF_ALL.union(*(OPTIONS_OF_SHAPE[shape] for shape in shapes))
+        known = COMMON_OPTIONS.union(*(OPTIONS_OF_FORMAT[name] for name in formats))
         if surplus := sorted(set(self.options) - known):
             raise ValueError(
                 f"options: {surplus[0]!r} is not an option of {self.format}; "
                 f"known are {', '.join(sorted(known))}"
             )
-        if self.shape == "json" and "fields" not in self.options:
+        if self.base_format == "json" and "fields" not in self.options:
             raise ValueError("options: a json file needs 'fields', the path of each column")
         return self
 
 
 class Source(BaseModel):
-    """A database or publication that is read, with the licence and citation its owner states."""
+    """Declaration of a database or publication: licence, citation, version and files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -190,25 +190,25 @@ class Source(BaseModel):
     files: dict[Slug, SourceFile]
 
     def name_of(self, file: SourceFile) -> str:
-        """The name under which one of its files is declared."""
+        """Return the name under which a file is declared."""
         return next(
             (name for name, declared in self.files.items() if declared == file),
             "(undeclared)",
         )
 
     def table_of(self, file_name: str) -> str:
-        """The bronze table of a file, without its layer: `hpa_proteinatlas`."""
+        """Return the name of a file's bronze table, without the layer: `hpa_proteinatlas`."""
         return f"{self.id}_{file_name}"
 
 
 def version_order(version: str) -> tuple[tuple[int, int, str], ...]:
-    """A sort key under which 9 comes before 10, and 23.0 before 23.0-composite."""
+    """Return a natural sort key: 9 sorts before 10, and 23.0 before 23.0-composite."""
     parts = re.findall(r"\d+|[^\d._-]+", version)
     return tuple((0, int(p), "") if p.isdigit() else (1, 0, p) for p in parts)
 
 
 def embedded_path(file: SourceFile) -> Path:
-    """The path of a file that the package carries."""
+    """Return the path of a file included in the package."""
     return EMBEDDED_FOLDER / file.url.removeprefix(EMBEDDED)
 
 
@@ -216,7 +216,7 @@ def _checked_url(url: str) -> str:
     if url.startswith(EMBEDDED):
         name = url.removeprefix(EMBEDDED)
         if not (EMBEDDED_FOLDER / name).is_file() or Path(name).name != name:
-            raise ValueError(f"the package carries no file {name!r}")
+            raise ValueError(f"the package includes no file {name!r}")
         return url
     filled = url.replace("{version}", "1").replace("{major}", "1")
     if left := re.search(r"{\w*}", filled):

@@ -1,7 +1,8 @@
-"""What a task declaration may say, and what building one gives.
+"""Declaration of a task, and `LabelledSamples`, the samples and labels of a built task.
 
-A task lives in `tasks/<profile>/<family>.yaml`, so a file is one of the paper's Tables S1 to S5.
-How raw rows become samples and labels is said by a recipe (`genebench.tasks.recipes.recipe`).
+Tasks are declared in `tasks/declared/<profile>/<family>.yaml`; the families of the profile `paper`
+are its Tables S1 to S5. A recipe (`genebench.tasks.recipes.recipe`) turns raw rows into samples
+and labels.
 """
 
 import re
@@ -20,7 +21,7 @@ FAMILY_TITLES: dict[str, str] = {
     "localization": "Localization",
     "biological": "Biological processes",
     "protein": "Protein properties",
-    "own": "Own tasks",
+    "own": "User tasks",
 }
 
 REGRESSION_LABEL = "value"
@@ -37,13 +38,13 @@ LABELS_SCHEMA = pl.Schema({"sample_id": pl.String, "label": pl.String, "value": 
 
 
 class PaperTask(BaseModel):
-    """Where the task stands in the paper.
+    """The task as published in the paper.
 
     Args:
         task: The published name (Tables S1 to S5).
         size: The published number of rows; None where the paper leaves it blank.
-        reason: Why the published number differs where the same file is read.
-        figure_family: The family of the paper's Table 1 and figures where it differs.
+        reason: Why the published number of rows differs although the same file is read.
+        figure_family: The family in the paper's Table 1 and figures, where it differs.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -55,7 +56,7 @@ class PaperTask(BaseModel):
 
 
 class Task(BaseModel):
-    """One declared prediction problem."""
+    """Declaration of one prediction task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -85,26 +86,24 @@ class Task(BaseModel):
     @model_validator(mode="after")
     def _kind_fits(self) -> "Task":
         if self.expand and self.kind != "multilabel":
-            raise ValueError(
-                f"expand: binary derives a sub-task per label, which a {self.kind} task lacks"
-            )
+            raise ValueError(f"`expand: binary` is for multilabel tasks, this one is {self.kind}")
         if self.kind == "binary" and not self.positive:
-            raise ValueError("a binary task declares its positive class: `positive: <class>`")
+            raise ValueError("a binary task must declare its positive class: `positive: <class>`")
         if self.kind != "binary" and self.positive:
-            raise ValueError(f"`positive` belongs to binary tasks, this one is {self.kind}")
+            raise ValueError(f"`positive` is for binary tasks, this one is {self.kind}")
         return self
 
 
 @dataclass(frozen=True)
-class Labelled:
-    """The samples and labels of one task, before any universe.
+class LabelledSamples:
+    """The samples and labels of one task, before any restriction to a universe.
 
     Attributes:
         samples: `SAMPLES_SCHEMA`; one row for each slot of each sample.
-        labels: `LABELS_SCHEMA`; binary and multiclass: one row per sample; multilabel: one per
-            label present; regression: one per sample under the label "value".
+        labels: `LABELS_SCHEMA`; binary and multiclass: one row per sample; multilabel: one for
+            each label of a sample; regression: one per sample under the label "value".
         label_names: All classes or labels; binary: negative, then positive.
-        counts: What became of the source's rows, by reason: rows, unresolved, ambiguous, ...
+        counts: Numbers of source rows used and dropped, by reason: rows, unresolved, ambiguous, ...
     """
 
     samples: pl.DataFrame
@@ -113,29 +112,29 @@ class Labelled:
     counts: dict[str, int] = field(default_factory=dict)
 
 
-def slug(text: str) -> str:
-    """Write a name as a slug: lower case, runs of anything but letters and digits as one `_`."""
+def slugify(text: str) -> str:
+    """Convert a name to a slug: lower case, every run of other characters replaced by one `_`."""
     return re.sub(r"[^a-z0-9]+", "_", text.lower()).strip("_")
 
 
 def subtask_id(task_id: str, label: str) -> str:
-    """Name the binary sub-task that asks for one label of a multi-label task."""
-    return f"{task_id}__{slug(label)}"
+    """Return the id of the binary sub-task for one label of a multi-label task."""
+    return f"{task_id}__{slugify(label)}"
 
 
-def whole_task(task_id: str) -> str:
-    """The task that a sub-task is of; any other task is itself.
+def parent_task_id(task_id: str) -> str:
+    """Return the multi-label task of a sub-task; other ids are returned unchanged.
 
-    No declared task has two underscores side by side.
+    The separator `__` occurs in no declared id.
     """
     return task_id.partition("__")[0]
 
 
 def is_subtask() -> pl.Expr:
-    """Whether `task_id` names a sub-task."""
+    """Expression: whether the column `task_id` is a sub-task."""
     return pl.col("task_id").str.contains("__", literal=True)
 
 
-def parent_task() -> pl.Expr:
-    """`whole_task` of a column `task_id`."""
+def parent_task_expr() -> pl.Expr:
+    """Expression: `parent_task_id` of the column `task_id`."""
     return pl.col("task_id").str.split("__").list.first()

@@ -1,4 +1,4 @@
-"""What a built task looks like: one row for it, and one for each sub-task it derives."""
+"""Describes built tasks as rows of `silver.tasks`: one for a task, one for each sub-task."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -7,7 +7,7 @@ import polars as pl
 
 from genebench.digest import digest_frame, digest_json
 from genebench.errors import GenebenchError
-from genebench.tasks.declaration import Labelled, Task, subtask_id
+from genebench.tasks.declaration import LabelledSamples, Task, subtask_id
 
 TASKS_SCHEMA = pl.Schema(
     {
@@ -36,24 +36,26 @@ TASKS_SCHEMA = pl.Schema(
 )
 
 
-def describe_task(task: Task, labelled: Labelled, snapshots: Mapping[str, str]) -> pl.DataFrame:
-    """Describe a task before any universe, as rows of `silver.tasks`.
+def describe_task(
+    task: Task, labelled: LabelledSamples, snapshots: Mapping[str, str]
+) -> pl.DataFrame:
+    """Describe a task as rows of `silver.tasks`, before any restriction to a universe.
 
-    A multi-label task with `expand: binary` adds a row for each of its labels: a binary task of
-    the same samples, which a release scores where the label is common enough in its universe.
+    A multi-label task with `expand: binary` adds a row for each label: a binary task with the same
+    samples. A release scores it if the label is frequent enough in its universe.
 
     Args:
         task: The declaration.
-        labelled: What its recipe built.
-        snapshots: Source file to the snapshot that it was built from.
+        labelled: The samples and labels that its recipe built.
+        snapshots: Source file to the snapshot that was read.
 
     Returns:
-        `TASKS_SCHEMA`. label_density is the share of cells that hold a label: of samples times
-        labels if multi-label, of samples with the positive class if binary, otherwise 1. counts is
-        a JSON object: what became of the source's rows.
+        `TASKS_SCHEMA`. label_density is, for multi-label tasks, the share of (sample, label) cells
+        that are set; for binary tasks, the share of positive samples; otherwise 1. counts is a
+        JSON object: numbers of source rows used and dropped, by reason.
 
     Raises:
-        GenebenchError: The sub-tasks of two labels would have one name.
+        GenebenchError: The sub-tasks of two labels would have the same id.
     """
     n_samples = labelled.samples["sample_id"].n_unique()
     n_entities = labelled.samples.select("entity_type", "entity_id").n_unique()
@@ -88,7 +90,7 @@ def describe_task(task: Task, labelled: Labelled, snapshots: Mapping[str, str]) 
         }
     ]
     if task.expand == "binary":
-        _refuse_shared_names(task, labelled.label_names)
+        _check_subtask_ids(task, labelled.label_names)
         rows += [
             {
                 **shared,
@@ -111,15 +113,15 @@ def describe_task(task: Task, labelled: Labelled, snapshots: Mapping[str, str]) 
     return pl.DataFrame(rows, schema=TASKS_SCHEMA)
 
 
-def _refuse_shared_names(task: Task, label_names: Sequence[str]) -> None:
-    named: dict[str, str] = {}
+def _check_subtask_ids(task: Task, label_names: Sequence[str]) -> None:
+    label_of_id: dict[str, str] = {}
     for label in label_names:
-        first = named.setdefault(subtask_id(task.id, label), label)
+        first = label_of_id.setdefault(subtask_id(task.id, label), label)
         if first != label:
             raise GenebenchError(
-                f"{task.id}: its labels {first!r} and {label!r} would both be the sub-task "
-                f"{subtask_id(task.id, label)}; name one otherwise, with other letters or digits, "
-                "or leave out `expand: binary`"
+                f"{task.id}: the labels {first!r} and {label!r} give the same sub-task id "
+                f"{subtask_id(task.id, label)}; rename one so that its letters or digits differ, "
+                "or remove `expand: binary`"
             )
 
 
@@ -132,7 +134,7 @@ def _density(task: Task, sizes: Mapping[str, int], n_samples: int) -> float:
 
 
 def label_columns(tasks: pl.DataFrame, samples: pl.DataFrame, labels: pl.DataFrame) -> pl.DataFrame:
-    """Lay the labels of all single-entity tasks side by side, for the oracle.
+    """Collect the labels of all single-entity tasks by entity, for the `oracle` encoder.
 
     Args:
         tasks: Rows of `silver.tasks`.
@@ -145,10 +147,10 @@ def label_columns(tasks: pl.DataFrame, samples: pl.DataFrame, labels: pl.DataFra
     single = tasks.filter(
         pl.col("parent_task_id").is_null() & ~pl.col("entity_types").str.contains(",")
     )
-    alone = (
+    one_slot = (
         samples.group_by("task_id").agg(pl.col("position").max()).filter(pl.col("position") == 0)
     )
-    wanted = single.join(alone, on="task_id", how="semi").select("task_id")
+    wanted = single.join(one_slot, on="task_id", how="semi").select("task_id")
     return (
         labels.join(wanted, on="task_id", how="semi")
         .join(

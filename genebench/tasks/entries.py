@@ -1,4 +1,4 @@
-"""Task entries of YAML files: defaults, `foreach`, and every mistake in words."""
+"""Reads task entries from YAML files: applies defaults, expands `foreach`, reports all mistakes."""
 
 import itertools
 from collections.abc import Iterator, Mapping
@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from genebench.registry.yaml_reader import read_yaml, suggest, validate
-from genebench.tasks.declaration import Task, slug
+from genebench.tasks.declaration import Task, slugify
 from genebench.tasks.recipes.recipe import RECIPES, check_arguments
 
 TASK_KEYS = {"title", "kind", "entity", "source", "recipe", "with", "expand"} | {
@@ -20,7 +20,7 @@ def load_tasks(root: Path, profile: str, mistakes: list[str]) -> dict[str, Task]
     Args:
         root: The folder of all declarations.
         profile: Id of the profile.
-        mistakes: Grows by what is wrong: file, entry, what, and a suggestion where one is near.
+        mistakes: List to which a message is appended for each mistake.
     """
     tasks: dict[str, Task] = {}
     for path in sorted((root / "tasks" / "declared" / profile).glob("*.yaml")):
@@ -38,13 +38,13 @@ def load_tasks(root: Path, profile: str, mistakes: list[str]) -> dict[str, Task]
 def read_entries(
     data: Mapping[str, Any], where: str, fixed: Mapping[str, Any], mistakes: list[str]
 ) -> Iterator[Task]:
-    """Make tasks of the entries of one file.
+    """Read the tasks of one file.
 
     Args:
-        data: The entries by task id; `defaults` is none of them.
-        where: How mistakes name the file.
-        fixed: What every task has whatever its entry says, such as its profile.
-        mistakes: Grows by what is wrong.
+        data: Entries by task id, and optionally `defaults` for all of them.
+        where: The file's name in messages.
+        fixed: Keys that every task gets regardless of its entry, such as its profile.
+        mistakes: List to which a message is appended for each mistake.
     """
     entries = dict(data)
     defaults = entries.pop("defaults", {})
@@ -69,9 +69,9 @@ def read_entries(
 
 
 def _merge(defaults: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, Any]:
-    """An entry over its file's defaults.
+    """Merge an entry into its file's defaults.
 
-    Defaults that name a source speak of it, so an entry with a source of its own takes none.
+    Defaults with a source apply only to entries without a source.
     """
     if "source" in defaults and "source" in entry:
         return dict(entry)
@@ -84,9 +84,9 @@ def _merge(defaults: Mapping[str, Any], entry: Mapping[str, Any]) -> dict[str, A
 def _expand(
     entries: Mapping[str, Any], where: str, mistakes: list[str]
 ) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Write out `foreach`, its `{name}`s filled in.
+    """Expand `foreach` into entries with every `{name}` substituted.
 
-    A mapping of lists gives an entry for each combination, a list of mappings one for each of them.
+    A mapping of lists yields an entry for each combination, a list of mappings one for each item.
     """
     for task_id, entry in entries.items():
         if not isinstance(entry, dict):
@@ -101,12 +101,12 @@ def _expand(
         if problem:
             mistakes.append(f"{where}: {task_id}: {problem}")
             continue
-        for filled in _rounds(loops):
-            slugs = {name: slug(str(value)) for name, value in filled.items()}
-            yield _fill(task_id, slugs), _fill(body, filled)
+        for values in _combinations(loops):
+            slugs = {name: slugify(str(value)) for name, value in values.items()}
+            yield _substitute(task_id, slugs), _substitute(body, values)
 
 
-def _rounds(loops: Any) -> Iterator[dict[str, Any]]:
+def _combinations(loops: Any) -> Iterator[dict[str, Any]]:
     if isinstance(loops, list):
         yield from loops
         return
@@ -115,14 +115,14 @@ def _rounds(loops: Any) -> Iterator[dict[str, Any]]:
 
 
 def _loop_problem(task_id: str, loops: Any) -> str | None:
-    """What is wrong with a `foreach`; None when nothing is."""
+    """Describe the mistake in a `foreach`; None if it is valid."""
     if isinstance(loops, dict) and loops:
         if not all(isinstance(values, list) and values for values in loops.values()):
             return "foreach: each name needs a list of values"
         unused = [name for name in loops if f"{{{name}}}" not in task_id]
         return f"the id does not use {{{unused[0]}}} of foreach" if unused else None
-    if isinstance(loops, list) and loops and all(isinstance(one, dict) for one in loops):
-        if len({frozenset(one) for one in loops}) > 1:
+    if isinstance(loops, list) and loops and all(isinstance(item, dict) for item in loops):
+        if len({frozenset(item) for item in loops}) > 1:
             return "foreach: every entry of the list needs the same names"
         if not any(f"{{{name}}}" in task_id for name in loops[0]):
             return "the id uses no name of foreach"
@@ -130,13 +130,13 @@ def _loop_problem(task_id: str, loops: Any) -> str | None:
     return "foreach: expected lists by name, or a list of mappings"
 
 
-def _fill(value: Any, names: Mapping[str, Any]) -> Any:
+def _substitute(value: Any, names: Mapping[str, Any]) -> Any:
     if isinstance(value, str):
         for name, text in names.items():
             value = value.replace(f"{{{name}}}", str(text))
         return value
     if isinstance(value, dict):
-        return {key: _fill(item, names) for key, item in value.items()}
+        return {key: _substitute(item, names) for key, item in value.items()}
     if isinstance(value, list):
-        return [_fill(item, names) for item in value]
+        return [_substitute(item, names) for item in value]
     return value

@@ -1,13 +1,15 @@
-"""Tasks of the user's own: a folder in the published package's format, or a YAML entry with a file.
+"""Reads user tasks: folders in the published package's format, and YAML entries with a file.
 
-A folder holds, at any depth, an `outcomes.csv` for each task, and an `entities.csv` beside it or in
-a folder above. Their rows correspond. `symbol` is a gene's column, `diseaseId` a disease's; two
-columns make pairs. A `task.yaml` beside the outcomes may say what they do not: title, kind,
-family, positive, description, max_unresolved. An outcome that is empty, NA, N/A, #N/A, NaN, nan,
-NULL or null is missing, and its row is left out and counted; of labels, an empty cell is a no, and
-the words are refused. Identifiers are read as they stand: NA is a gene.
+A folder contains, at any depth, an `outcomes.csv` for each task and an `entities.csv` beside it or
+in a folder above. The rows of the two files correspond. The column `symbol` identifies genes,
+`diseaseId` diseases; two columns make pairs. An optional `task.yaml` beside the outcomes sets
+title, kind, family, positive, description and max_unresolved.
 
-A YAML file holds entries as those of the registry, with `file` (and `family`, if any) in place of
+An outcome that is empty, NA, N/A, #N/A, NaN, nan, NULL or null is missing; its row is left out and
+counted. In multi-label tasks an empty cell means that the label is absent, and the other missing
+values are an error. Identifiers are read unchanged: NA is a gene.
+
+A YAML file contains entries as in the registry, with `file` (and optionally `family`) instead of
 `source`.
 """
 
@@ -22,13 +24,13 @@ from pydantic import BaseModel, ConfigDict
 
 from genebench.digest import digest_bytes
 from genebench.registry.yaml_reader import read_yaml, suggest, validate
-from genebench.tasks.declaration import Kind, Task, slug
+from genebench.tasks.declaration import Kind, Task, slugify
 from genebench.tasks.entries import read_entries
 
-OWN = "own"
+USER_FAMILY = "own"
 ENTITIES, OUTCOMES, SETTINGS = "entities.csv", "outcomes.csv", "task.yaml"
 MISSING = ["NA", "N/A", "#N/A", "NaN", "nan", "NULL", "null"]
-# What an entity column of the folder format holds: entity type and namespace.
+# Entity column of the folder format to its entity type and namespace.
 ENTITY_COLUMNS = {
     "symbol": ("gene", "symbol"),
     "ensembl_gene_id": ("gene", "ensembl"),
@@ -41,13 +43,13 @@ ENTITY_COLUMNS = {
 
 @dataclass(frozen=True)
 class UserTask:
-    """A task of the user's own, with its rows.
+    """A user task, with its rows.
 
     Attributes:
         task: The declaration; its only source is `own.<task id>`.
-        table: The rows as written, all columns strings, empty cells null.
+        table: The rows of the file, all columns strings, empty cells null.
         path: The file or folder that it was read from.
-        snapshot_id: Names the content, as a snapshot of a source would.
+        snapshot_id: Identifies the content, like the snapshot of a source.
     """
 
     task: Task
@@ -57,13 +59,13 @@ class UserTask:
 
 
 class FolderSettings(BaseModel):
-    """What a `task.yaml` may say."""
+    """The keys of a `task.yaml`."""
 
     model_config = ConfigDict(extra="forbid")
 
     title: str | None = None
     kind: Kind | None = None
-    family: str = OWN
+    family: str = USER_FAMILY
     positive: str | None = None
     description: str = ""
     max_unresolved: float = 0.2
@@ -74,19 +76,19 @@ def read_user_tasks(path: Path, profile: str, mistakes: list[str]) -> Iterator[U
 
     Args:
         path: A folder with `outcomes.csv` files below it, or a `.yaml` file.
-        profile: The profile that they join.
-        mistakes: Grows by what is wrong.
+        profile: The profile to which the tasks are added.
+        mistakes: List to which a message is appended for each mistake.
     """
     if path.is_dir():
         outcomes = sorted(path.rglob(OUTCOMES))
         if not outcomes:
             mistakes.append(f"{path}: no {OUTCOMES} in this folder or below it")
-        for one in outcomes:
-            yield from _read_folder(path, one.parent, profile, mistakes)
+        for outcomes_path in outcomes:
+            yield from _read_folder(path, outcomes_path.parent, profile, mistakes)
     elif path.suffix in (".yaml", ".yml"):
         yield from _read_file(path, profile, mistakes)
     else:
-        mistakes.append(f"{path}: no such folder, and not a .yaml file")
+        mistakes.append(f"{path}: no such folder, and no .yaml file")
 
 
 def _read_file(path: Path, profile: str, mistakes: list[str]) -> Iterator[UserTask]:
@@ -97,28 +99,30 @@ def _read_file(path: Path, profile: str, mistakes: list[str]) -> Iterator[UserTa
     for task_id, entry in data.items():
         where = f"{path}: {task_id}"
         if not isinstance(entry, dict) or not isinstance(entry.get("file"), str):
-            mistakes.append(f"{where}: the key 'file' is missing: the CSV or TSV with the rows")
+            mistakes.append(
+                f"{where}: the key 'file' is missing; name the CSV or TSV with the rows"
+            )
             continue
         rows_path = path.parent / entry.pop("file")
         fixed = {
             "profile": profile,
-            "family": entry.pop("family", OWN),
-            "source": f"{OWN}.{task_id}",
+            "family": entry.pop("family", USER_FAMILY),
+            "source": f"{USER_FAMILY}.{task_id}",
         }
         columns, rows = _read_rows(rows_path, mistakes)
-        repeated = _repeated(rows_path, columns)
-        mistakes += repeated
+        duplicates = _duplicate_columns(rows_path, columns)
+        mistakes += duplicates
         for task in read_entries({task_id: entry}, str(path), fixed, mistakes):
-            if columns and not repeated:
-                yield _own_task(task, _table(columns, rows), rows_path)
+            if columns and not duplicates:
+                yield _user_task(task, _table(columns, rows), rows_path)
 
 
 def _read_folder(root: Path, folder: Path, profile: str, mistakes: list[str]) -> Iterator[UserTask]:
     name = folder.relative_to(root).as_posix()
-    task_id = slug(root.name if name == "." else name)
-    entities_path = _nearest(folder, root)
+    task_id = slugify(root.name if name == "." else name)
+    entities_path = _find_entities_file(folder, root)
     if entities_path is None:
-        mistakes.append(f"{folder}: no {ENTITIES} beside {OUTCOMES}, nor in a folder above")
+        mistakes.append(f"{folder}: no {ENTITIES} beside {OUTCOMES} or in a folder above")
         return
     found: list[str] = []
     entity_columns, entities = _read_rows(entities_path, found)
@@ -132,47 +136,47 @@ def _read_folder(root: Path, folder: Path, profile: str, mistakes: list[str]) ->
     if len(entity_columns) > 2:
         found.append(
             f"{entities_path}: {len(entity_columns)} columns ({', '.join(entity_columns)}); a "
-            "sample is one entity or a pair, so keep one column or two"
+            "sample is one entity or a pair of entities, so keep one column or two"
         )
     if entities and outcomes and len(entities) != len(outcomes):
         found.append(
             f"{folder}: {len(entities)} rows of entities ({entities_path}) but {len(outcomes)} of "
-            "outcomes; they correspond row by row. In a file of one column a blank line is an "
-            "empty cell, except at its end; in others it does not count"
+            "outcomes; they must correspond row by row. A blank line is an empty cell in a file "
+            "with one column, except at its end; in other files it is ignored"
         )
     slots = [f"entity_{number}" for number in range(len(entity_columns))]
-    found += _repeated(folder / OUTCOMES, [*slots, *outcome_columns])
+    found += _duplicate_columns(folder / OUTCOMES, [*slots, *outcome_columns])
     if found or settings is None:
         mistakes += found
         return
     table = _table(
         [*slots, *outcome_columns], [[*e, *o] for e, o in zip(entities, outcomes, strict=True)]
     )
-    if (settings.kind or guess_kind(table, outcome_columns)) != "multilabel":
+    if (settings.kind or infer_kind(table, outcome_columns)) != "multilabel":
         table = table.with_columns(pl.col(outcome_columns).replace(MISSING, None))
         if table[outcome_columns[0]].null_count() == table.height:
             mistakes.append(f"{folder / OUTCOMES}: no row has an outcome")
             return
-    data = _declare(table, entity_columns, slots, outcome_columns, settings) | {
+    data = _infer_entry(table, entity_columns, slots, outcome_columns, settings) | {
         "title": settings.title or name,
         "description": settings.description,
-        "source": f"{OWN}.{task_id}",
+        "source": f"{USER_FAMILY}.{task_id}",
     }
     fixed = {"profile": profile, "family": settings.family}
     for task in read_entries({task_id: data}, str(folder), fixed, mistakes):
-        yield _own_task(task, table, folder)
+        yield _user_task(task, table, folder)
 
 
-def _declare(
+def _infer_entry(
     table: pl.DataFrame,
     entity_columns: list[str],
     slots: list[str],
     outcome_columns: list[str],
     settings: FolderSettings,
 ) -> dict[str, Any]:
-    """The entry that the columns of a folder's two files amount to."""
+    """Infer the task entry from the columns of a folder's two files."""
     types = [ENTITY_COLUMNS[column] for column in entity_columns]
-    kind = settings.kind or guess_kind(table, outcome_columns)
+    kind = settings.kind or infer_kind(table, outcome_columns)
     entry: dict[str, Any] = {"kind": kind, "entity": [entity_type for entity_type, _ in types]}
     outcome = outcome_columns[0]
     if kind == "binary":
@@ -180,22 +184,24 @@ def _declare(
         entry["positive"] = settings.positive or classes[-1]
     limit = {"max_unresolved": settings.max_unresolved}
     if len(slots) == 1:
-        who = {"id": slots[0], "namespace": types[0][1], **limit}
+        arguments = {"id": slots[0], "namespace": types[0][1], **limit}
         if kind == "multilabel":
-            return entry | {"recipe": "flags", "with": {**who, "columns": outcome_columns}}
-        return entry | {"recipe": "column", "with": {**who, "column": outcome}}
+            return entry | {"recipe": "flags", "with": {**arguments, "columns": outcome_columns}}
+        return entry | {"recipe": "column", "with": {**arguments, "column": outcome}}
     first, second = slots
-    who = {"first": first, "second": second, "second_namespace": types[1][1], **limit}
+    arguments = {"first": first, "second": second, "second_namespace": types[1][1], **limit}
     if kind == "regression":
-        who |= {"first_namespace": types[0][1], "score": outcome}
-        return entry | {"recipe": "association", "with": who}
-    return entry | {"recipe": "pairs", "with": {**who, "namespace": types[0][1], "label": outcome}}
+        arguments |= {"first_namespace": types[0][1], "score": outcome}
+        return entry | {"recipe": "association", "with": arguments}
+    arguments |= {"namespace": types[0][1], "label": outcome}
+    return entry | {"recipe": "pairs", "with": arguments}
 
 
-def guess_kind(table: pl.DataFrame, columns: list[str]) -> Kind:
-    """The kind that outcomes look like, where nobody says it.
+def infer_kind(table: pl.DataFrame, columns: list[str]) -> Kind:
+    """Infer the kind of a task from its outcomes.
 
-    Several columns are labels, two different values classes, more that are all numbers numbers.
+    Several columns: multilabel. One column: binary if it has two different values, regression if
+    all values are numbers, otherwise multiclass.
     """
     if len(columns) > 1:
         return "multilabel"
@@ -206,8 +212,8 @@ def guess_kind(table: pl.DataFrame, columns: list[str]) -> Kind:
     return "regression" if is_number else "multiclass"
 
 
-def _nearest(folder: Path, root: Path) -> Path | None:
-    """The `entities.csv` of a folder, or of the lowest folder above it up to the root."""
+def _find_entities_file(folder: Path, root: Path) -> Path | None:
+    """Return the `entities.csv` of a folder or of its nearest parent, up to the root."""
     for place in [folder, *folder.parents]:
         if (place / ENTITIES).is_file():
             return place / ENTITIES
@@ -227,7 +233,7 @@ def _read_settings(folder: Path, mistakes: list[str]) -> FolderSettings | None:
 
 
 def _read_rows(path: Path, mistakes: list[str]) -> tuple[list[str], list[list[str]]]:
-    """Header and rows of a CSV or TSV file; nothing is interpreted, so the gene NA survives."""
+    """Read header and rows of a CSV or TSV file as text, so that the gene NA is not missing."""
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = "\t" if path.suffix in (".tsv", ".txt") else ","
@@ -240,19 +246,19 @@ def _read_rows(path: Path, mistakes: list[str]) -> tuple[list[str], list[list[st
         mistakes.append(f"{path}: a header and at least one row are needed")
         return [], []
     header, *rows = lines[filled[0] : filled[-1] + 1]
-    # The only cell of a row may be empty; dropped, it would shift outcomes against entities.
+    # Blank lines of a file with one column are empty cells; dropping them would shift the rows.
     rows = [row or [""] for row in rows] if len(header) == 1 else [row for row in rows if row]
     ragged = next((n for n, row in enumerate(rows, start=2) if len(row) != len(header)), None)
     if ragged is not None:
-        mistakes.append(f"{path}: line {ragged} has not {len(header)} cells as the header has")
+        mistakes.append(f"{path}: line {ragged} does not have {len(header)} cells like the header")
         return [], []
     return [name.strip() for name in header], rows
 
 
-def _repeated(path: Path, columns: list[str]) -> list[str]:
-    """The column names of a file that are taken already, by another column or by an entity."""
+def _duplicate_columns(path: Path, columns: list[str]) -> list[str]:
+    """Return a message for each column name that another column or an entity slot already has."""
     return [
-        f"{path}: the column name {name!r} is taken already; rename this column"
+        f"{path}: the column name {name!r} is already used; rename this column"
         for position, name in enumerate(columns)
         if name in columns[:position]
     ]
@@ -264,6 +270,6 @@ def _table(columns: list[str], rows: list[list[str]]) -> pl.DataFrame:
     return pl.DataFrame(cells, schema=schema, orient="row")
 
 
-def _own_task(task: Task, table: pl.DataFrame, path: Path) -> UserTask:
+def _user_task(task: Task, table: pl.DataFrame, path: Path) -> UserTask:
     content = digest_bytes(table.write_csv().encode())
-    return UserTask(task, table, path, f"{OWN}_{task.id}_{content[:8]}")
+    return UserTask(task, table, path, f"{USER_FAMILY}_{task.id}_{content[:8]}")

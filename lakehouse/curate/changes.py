@@ -1,4 +1,4 @@
-"""What became of samples between two states of the silver tables: added, gone, labelled anew."""
+"""Counts added, removed and relabelled samples between two curations."""
 
 import datetime as dt
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import polars as pl
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.time_travel import Tables
 
-SCHEMA = pl.Schema(
+CHANGES_SCHEMA = pl.Schema(
     {
         "task_id": pl.String,
         "n_before": pl.Int64,
@@ -26,16 +26,16 @@ _READ = ("silver.samples", "silver.labels", "silver.tasks")
 def changed_samples(
     before: Mapping[str, pl.DataFrame | None], now: Mapping[str, pl.DataFrame | None]
 ) -> pl.DataFrame:
-    """Count what changed in each task that both states have.
+    """Count the changed samples of each task that both curations have.
 
     Args:
-        before: `silver.samples`, `silver.labels` and `silver.tasks` of the earlier state.
-        now: The same of the later one.
+        before: `silver.samples`, `silver.labels` and `silver.tasks` of the earlier curation.
+        now: The same tables of the later curation.
 
     Returns:
-        `SCHEMA`, one row for each task with a change; tasks of one state alone are left out.
+        `CHANGES_SCHEMA`, one row for each changed task.
     """
-    old, new = ({name: _known(state, name) for name in _READ} for state in (before, now))
+    old, new = ({name: _frame(state, name) for name in _READ} for state in (before, now))
     digests = ["task_id", "label_digest", "snapshot_id"]
     both = (
         new["silver.tasks"]
@@ -45,45 +45,45 @@ def changed_samples(
         .filter(pl.col("label_digest") != pl.col("label_digest_before"))
     )
     if not both.height:
-        return pl.DataFrame(schema=SCHEMA)
-    joined = _outcomes(new, both).join(
-        _outcomes(old, both), on=["task_id", "sample_id"], how="full", coalesce=True, suffix="_old"
+        return pl.DataFrame(schema=CHANGES_SCHEMA)
+    joined = _labels(new, both).join(
+        _labels(old, both), on=["task_id", "sample_id"], how="full", coalesce=True, suffix="_old"
     )
-    is_new, is_old = pl.col("outcome").is_not_null(), pl.col("outcome_old").is_not_null()
+    is_new, is_old = pl.col("labels").is_not_null(), pl.col("labels_old").is_not_null()
     counts = joined.group_by("task_id").agg(
         is_old.sum().alias("n_before"),
         is_new.sum().alias("n_now"),
         (is_new & ~is_old).sum().alias("n_added"),
         (is_old & ~is_new).sum().alias("n_gone"),
-        (pl.col("outcome") != pl.col("outcome_old")).sum().alias("n_relabelled"),
+        (pl.col("labels") != pl.col("labels_old")).sum().alias("n_relabelled"),
     )
     named = both.select(
         "task_id",
         pl.col("snapshot_id_before").alias("snapshot_before"),
         pl.col("snapshot_id").alias("snapshot_now"),
     )
-    found = counts.join(named, on="task_id").select(SCHEMA.names())
-    return found.cast(SCHEMA).sort("task_id")
+    found = counts.join(named, on="task_id").select(CHANGES_SCHEMA.names())
+    return found.cast(CHANGES_SCHEMA).sort("task_id")
 
 
 def changes_since_release(lake: Tables, release: str) -> pl.DataFrame:
-    """What changed in the tasks of a lake since a release was last written; see `changed_samples`.
+    """Count the changed samples since a release was last written; see `changed_samples`.
 
-    The tables of that time are read by Delta's time travel. Where they are vacuumed, or there is
-    no such release, nothing can be said and no row is given.
+    The earlier tables are read by Delta's time travel. Without such a release, or after a vacuum
+    of the earlier tables, the result has no rows.
     """
     written = _written_at(lake, release)
     if written is None:
-        return pl.DataFrame(schema=SCHEMA)
+        return pl.DataFrame(schema=CHANGES_SCHEMA)
     try:
         before = {name: lake.table(name, at=written).collect() for name in _READ}
     except (OSError, pl.exceptions.PolarsError):
-        return pl.DataFrame(schema=SCHEMA)
+        return pl.DataFrame(schema=CHANGES_SCHEMA)
     return changed_samples(before, {name: lake.table(name).collect() for name in _READ})
 
 
 def _written_at(lake: Tables, release: str) -> dt.datetime | None:
-    """When a release was last written; None where it never was."""
+    """The time at which a release was last written; None where it never was."""
     for entry in lake.delta.history("gold.releases"):
         predicate = str(entry.get("operationParameters", {}).get("predicate", ""))
         if f"'{release}'" in predicate:
@@ -92,10 +92,10 @@ def _written_at(lake: Tables, release: str) -> dt.datetime | None:
 
 
 def describe_changes(changes: pl.DataFrame, snapshots: pl.DataFrame) -> dict[str, str]:
-    """A line for each changed task: how many samples, and between which versions.
+    """Describe the changes of each task in one line: counts, and the source versions compared.
 
     Args:
-        changes: As `changed_samples` gives them.
+        changes: The result of `changed_samples`.
         snapshots: Rows of `bronze.snapshots`.
     """
     versions = {
@@ -105,45 +105,45 @@ def describe_changes(changes: pl.DataFrame, snapshots: pl.DataFrame) -> dict[str
     lines = {}
     for row in changes.iter_rows(named=True):
         n_changed = row["n_relabelled"] + row["n_added"] + row["n_gone"]
-        step = _step(row["snapshot_before"], row["snapshot_now"], versions)
+        step = _version_change(row["snapshot_before"], row["snapshot_now"], versions)
         lines[row["task_id"]] = (
-            f"{n_changed:,} samples changed ({step}): {row['n_relabelled']:,} labelled anew, "
-            f"{row['n_added']:,} added, {row['n_gone']:,} gone; {row['n_now']:,} now"
+            f"{n_changed:,} samples changed ({step}): {row['n_relabelled']:,} relabelled, "
+            f"{row['n_added']:,} added, {row['n_gone']:,} removed; {row['n_now']:,} now"
         )
     return lines
 
 
-def _step(before: str, now: str, versions: Mapping[str, tuple[str, str]]) -> str:
-    """From which version to which, of the sources that changed: `hpa 23.0 → 24.0`."""
+def _version_change(before: str, now: str, versions: Mapping[str, tuple[str, str]]) -> str:
+    """The old and new version of each changed source: `hpa 23.0 → 24.0`."""
     steps = []
     for old, new in zip(before.split(","), now.split(","), strict=False):
         if old != new and old in versions and new in versions:
             (source, version), (_, version_now) = versions[old], versions[new]
             is_drift = version == version_now
             steps.append(f"{source} {version}{', new bytes' if is_drift else f' → {version_now}'}")
-    return ", ".join(dict.fromkeys(steps)) or "declared or resolved otherwise"
+    return ", ".join(dict.fromkeys(steps)) or "declarations or entity catalogue changed"
 
 
-def _known(state: Mapping[str, pl.DataFrame | None], name: str) -> pl.DataFrame:
+def _frame(state: Mapping[str, pl.DataFrame | None], name: str) -> pl.DataFrame:
     frame = state.get(name)
     return table(name).empty() if frame is None else frame
 
 
-def _outcomes(state: Mapping[str, pl.DataFrame], chosen: pl.DataFrame) -> pl.DataFrame:
-    """task_id, sample_id and outcome: what is said of each sample of the chosen tasks, as text."""
-    said = pl.concat_str("label", "value", separator="=")
-    outcomes = (
+def _labels(state: Mapping[str, pl.DataFrame], chosen: pl.DataFrame) -> pl.DataFrame:
+    """task_id, sample_id and labels: the labels of each sample of some tasks, as one string."""
+    label = pl.concat_str("label", "value", separator="=")
+    labels = (
         state["silver.labels"]
         .join(chosen, on="task_id", how="semi")
         .sort("label")
         .group_by("task_id", "sample_id")
-        .agg(said.alias("outcome"))
-        .with_columns(pl.col("outcome").list.join("; "))
+        .agg(label.alias("labels"))
+        .with_columns(pl.col("labels").list.join("; "))
     )
     samples = state["silver.samples"].join(chosen, on="task_id", how="semi")
     return (
         samples.select("task_id", "sample_id")
         .unique()
-        .join(outcomes, on=["task_id", "sample_id"], how="left")
-        .with_columns(pl.col("outcome").fill_null(""))
+        .join(labels, on=["task_id", "sample_id"], how="left")
+        .with_columns(pl.col("labels").fill_null(""))
     )

@@ -1,4 +1,4 @@
-"""Whether the silver tables are those of the bytes and declarations at hand."""
+"""The state of the curation: the key that decides the silver tables, and whether they match it."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -6,12 +6,12 @@ from pathlib import Path
 
 from genebench.digest import digest_json
 from genebench.errors import LakeError
-from genebench.registry.loading import Registry
+from genebench.registry.registry import Registry
 from lakehouse.tables.time_travel import Tables
 
-# Raised when the same bytes and declarations would give other silver tables.
+# Increase it when the code builds other silver tables from the same snapshots and declarations.
 REVISION = 3
-CURATED = (
+CURATED_TABLES = (
     "silver.entities",
     "silver.xrefs",
     "silver.inputs",
@@ -22,12 +22,12 @@ CURATED = (
 
 
 def choose_snapshots(lake: Tables, registry: Registry) -> dict[str, str]:
-    """The snapshot of each source file that the profile reads and the lake has.
+    """Choose the snapshot to read of each source file of the profile that the lake has.
 
-    A version that the settings or the profile name goes before the last one fetched.
+    It is the version named by the settings or the profile, else the one fetched last.
 
     Raises:
-        LakeError: A catalogue was never refreshed; without it nothing can be built.
+        LakeError: The lake has no snapshot of an entity catalogue.
     """
     found = lake.current_snapshots(registry.source_files, registry.wanted_versions)
     missing = [name for name in registry.profile.catalogues.values() if name not in found]
@@ -41,7 +41,7 @@ def choose_snapshots(lake: Tables, registry: Registry) -> dict[str, str]:
 
 
 def missing_files(registry: Registry, snapshots: Mapping[str, str]) -> dict[str, list[str]]:
-    """The source files that the lake has no snapshot of, with the tasks that wait for each."""
+    """The source files that the lake has no snapshot of, with the tasks that need each."""
     return {
         _with_version(registry, name): [t.id for t in registry.tasks.values() if name in t.source]
         for name in registry.source_files
@@ -55,71 +55,72 @@ def _with_version(registry: Registry, file_id: str) -> str:
 
 
 def reader_digest(lake: Tables, registry: Registry, file_id: str) -> str | None:
-    """The digest of how a file's raw table was read last; None where that is not on record."""
+    """The digest of the reader that last wrote a file's bronze table; None where unrecorded."""
     source_id, _, name = file_id.partition(".")
     table = registry.sources[source_id].table_of(name)
     return lake.delta.last_write(f"bronze.{table}").get("reading")
 
 
 def curation_key(lake: Tables, registry: Registry, snapshots: Mapping[str, str]) -> str:
-    """Digest of all that decides the silver tables: raw tables, declarations, code's revision."""
+    """Digest of everything that decides the silver tables: snapshots, declarations, `REVISION`."""
     tasks = [task.model_dump(mode="json") for task in registry.tasks.values()]
     profile = registry.profile.model_dump(mode="json", include={"id", "catalogues", "inputs"})
-    own = {name: one.snapshot_id for name, one in registry.own_tasks.items()}
+    user_tasks = {name: one.snapshot_id for name, one in registry.user_tasks.items()}
     readings = {name: reader_digest(lake, registry, name) for name in snapshots}
-    return digest_json([REVISION, dict(snapshots), readings, profile, tasks, own])
+    return digest_json([REVISION, dict(snapshots), readings, profile, tasks, user_tasks])
 
 
-def own_task_paths(lake: Tables) -> list[str]:
-    """The folders and files of the user's own tasks that the lake was last curated with."""
+def user_task_paths(lake: Tables) -> list[str]:
+    """The folders and files of user tasks of the last curation."""
     for commit in lake.delta.history("silver.tasks"):
         if "curation_key" in commit:
             return list(json.loads(commit.get("own_tasks", "[]")))
     return []
 
 
-def add_own_tasks(
-    remembered: Iterable[str], given: Iterable[str], settings: Iterable[Path]
+def merge_user_task_paths(
+    previous: Iterable[str], given: Iterable[str], settings: Iterable[Path]
 ) -> list[str]:
-    """The folders and files of own tasks to curate with: those remembered, then those given.
+    """Merge the folders and files of user tasks of the last curation with those given now.
 
     Args:
-        remembered: Of the last curation; absolute.
-        given: Of this one.
-        settings: Those that the settings name, which are read anyhow.
+        previous: Absolute paths of the last curation.
+        given: Paths given for this curation.
+        settings: Paths in the settings; left out of the result, since they are always read.
 
     Raises:
-        LakeError: One that is remembered is gone; says how its tasks leave.
+        LakeError: A path of the last curation does not exist any more.
     """
-    gone = [name for name in remembered if not Path(name).exists()]
-    if gone:
+    missing = [name for name in previous if not Path(name).exists()]
+    if missing:
         raise LakeError(
-            f"{gone[0]} is gone, whose tasks are in this lake; put it back, or run `genebench "
-            "curate --forget-own-tasks` with the --task-folder and --task-file that shall stay"
+            f"{missing[0]} is missing, but its tasks are in this lake; restore it, or run "
+            "`genebench curate --forget-own-tasks`, with --task-folder and --task-file for the "
+            "tasks to keep"
         )
     known = {str(path.resolve()) for path in settings}
-    wanted = [*remembered, *(str(Path(name).resolve()) for name in given)]
+    wanted = [*previous, *(str(Path(name).resolve()) for name in given)]
     return [name for name in dict.fromkeys(wanted) if name not in known]
 
 
 def is_curated(lake: Tables, key: str) -> bool:
-    """Whether every silver table was last written for this key; an interrupted run's were not."""
-    return all(lake.delta.last_write(name).get("curation_key") == key for name in CURATED)
+    """Whether the last write of every silver table has this curation key."""
+    return all(lake.delta.last_write(name).get("curation_key") == key for name in CURATED_TABLES)
 
 
 def failed_tasks(lake: Tables) -> dict[str, str]:
-    """The tasks that went wrong in the last curation and are not in the lake, with the reasons."""
+    """The tasks that could not be built in the last curation, with the reasons."""
     found = lake.delta.last_write("silver.tasks").get("failed_tasks", "{}")
     return dict(json.loads(found))
 
 
-def refuse_half_curated(lake: Tables) -> None:
-    """Stop before work on silver tables that an interrupted curate left disagreeing.
+def require_curated(lake: Tables) -> None:
+    """Check that all silver tables were written by one curation.
 
     Raises:
-        LakeError: They are of different curations, or there are none.
+        LakeError: They were written by different curations, or the lake has none.
     """
-    keys = {lake.delta.last_write(name).get("curation_key") for name in CURATED}
+    keys = {lake.delta.last_write(name).get("curation_key") for name in CURATED_TABLES}
     if keys == {None}:
         raise LakeError(
             f"the lake {lake.delta.storage.root} has no tasks yet; run `genebench refresh`, then "
@@ -127,6 +128,6 @@ def refuse_half_curated(lake: Tables) -> None:
         )
     if len(keys) > 1:
         raise LakeError(
-            "the silver tables are of different curations, one was interrupted; "
+            "the silver tables were written by different curations, because one was interrupted; "
             "run `genebench curate` again"
         )

@@ -6,17 +6,17 @@ from typing import Any
 import polars as pl
 
 from genebench.errors import LakeError
-from genebench.registry.loading import Registry
+from genebench.registry.registry import Registry
 from lakehouse.tables.delta import Delta
-from lakehouse.tables.names import hint
+from lakehouse.tables.names import did_you_mean
 from lakehouse.tables.time_travel import Tables
 
 
 def read_task(lake: Tables, task_id: str) -> dict[str, Any]:
-    """A task's row of `silver.tasks`.
+    """Read the row of a task in `silver.tasks`.
 
     Raises:
-        LakeError: The lake has no such task; suggests the nearest.
+        LakeError: The lake has no such task; the message suggests the nearest.
     """
     tasks = lake.table("silver.tasks").collect()
     found = tasks.filter(pl.col("task_id") == task_id)
@@ -26,12 +26,14 @@ def read_task(lake: Tables, task_id: str) -> dict[str, Any]:
             "then `genebench curate`"
         )
     if not found.height:
-        raise LakeError(f"the lake has no task {task_id!r}{hint(task_id, tasks['task_id'])}")
+        raise LakeError(
+            f"the lake has no task {task_id!r}{did_you_mean(task_id, tasks['task_id'])}"
+        )
     return found.row(0, named=True)
 
 
 def superseded_tasks(delta: Delta) -> dict[str, str]:
-    """The tasks of the lake that another one of the lake supersedes, with that one."""
+    """The tasks that another task of the lake supersedes, each with its successor."""
     rows = delta.scan("silver.tasks").select("task_id", "superseded_by").collect()
     found = rows.filter(pl.col("superseded_by").is_in(rows["task_id"].implode()))
     return dict(found.iter_rows())
@@ -40,12 +42,13 @@ def superseded_tasks(delta: Delta) -> dict[str, str]:
 def select_tasks(
     lake: Tables, registry: Registry, patterns: Iterable[str], families: Iterable[str]
 ) -> list[str]:
-    """Name tasks of the registry, and of the lake: a user's own may be curated and not declared.
+    """Select tasks of the registry and of the lake by globs and families.
 
-    A task that another one of the lake supersedes must be named in full; no glob finds it.
+    The lake may have user tasks that are not declared now. A task that another task of the lake
+    supersedes is selected only by its full name, not by a glob.
 
     Raises:
-        RegistryError: A pattern or a family matches nothing in either.
+        RegistryError: A pattern or a family matches no task.
     """
     patterns = list(patterns)
     tasks = lake.table("silver.tasks").filter(pl.col("parent_task_id").is_null())

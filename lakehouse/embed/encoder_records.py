@@ -1,4 +1,4 @@
-"""What an encoder is that has embedded: its row, its probe, and the weights of its vectors."""
+"""Records of the encoders in a lake: their rows, fixed probes, weight files and coverage."""
 
 import datetime as dt
 import json
@@ -8,7 +8,7 @@ import polars as pl
 
 from genebench.encoders.declaration import Encoder
 from genebench.probes.declaration import Probe
-from genebench.registry.loading import Registry
+from genebench.registry.registry import Registry
 from lakehouse.embed.pending import PendingEmbedding
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.names import require_known
@@ -16,27 +16,27 @@ from lakehouse.tables.time_travel import Tables
 
 
 def encoder_row(
-    material: PendingEmbedding, is_complete: bool, stored: Mapping[str, int], run_id: str
+    plan: PendingEmbedding, is_complete: bool, stored: Mapping[str, int], run_id: str
 ) -> pl.DataFrame:
-    """The row of `silver.encoders` that says what an encoder is and whether it is finished.
+    """Build the row of `silver.encoders` of one encoder.
 
     Args:
-        material: The encoder's work.
-        is_complete: False while it is at work.
-        stored: n_entities and dimension, of what is stored.
+        plan: The encoder's planned embedding.
+        is_complete: Whether all its vectors are stored; False while they are being computed.
+        stored: n_entities and dimension of its stored vectors; see `stored_size`.
         run_id: The flow run.
     """
-    encoder = material.encoder
+    encoder = plan.encoder
     return pl.DataFrame(
         {
             "encoder_id": [encoder.id],
             "title": [encoder.title],
             "modality": [encoder.modality],
             "is_control": [encoder.is_control],
-            "encoder_digest": [material.encoder_digest],
+            "encoder_digest": [plan.encoder_digest],
             "declaration": [_declaration(encoder)],
-            "wanted_digest": [material.wanted_digest],
-            "n_wanted": [material.wanted.height],
+            "wanted_digest": [plan.wanted_digest],
+            "n_wanted": [plan.wanted.height],
             "n_entities": [stored["n_entities"]],
             "dimension": [stored["dimension"]],
             "is_complete": [is_complete],
@@ -46,10 +46,16 @@ def encoder_row(
     )
 
 
-def is_recorded(delta: Delta, encoder: Encoder) -> bool:
-    """Whether the row of an encoder has its declaration, of which much is in no digest."""
-    mine = (pl.col("encoder_id") == encoder.id) & (pl.col("declaration") == _declaration(encoder))
-    return not delta.scan("silver.encoders").filter(mine).collect().is_empty()
+def is_declaration_stored(delta: Delta, encoder: Encoder) -> bool:
+    """Whether the stored row of an encoder holds its current declaration.
+
+    Parts of a declaration, such as its title, are in no digest; they can change while the vectors
+    stay valid.
+    """
+    matching = (pl.col("encoder_id") == encoder.id) & (
+        pl.col("declaration") == _declaration(encoder)
+    )
+    return not delta.scan("silver.encoders").filter(matching).collect().is_empty()
 
 
 def _declaration(encoder: Encoder) -> str:
@@ -57,7 +63,7 @@ def _declaration(encoder: Encoder) -> str:
 
 
 def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
-    """How many entities an encoder has vectors of, and how wide the widest is."""
+    """Return n_entities and dimension (of the widest vector) of an encoder's stored vectors."""
     row = (
         delta.scan("silver.embeddings")
         .filter(pl.col("encoder_id") == encoder_id)
@@ -67,40 +73,42 @@ def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
     return {name: int(row[name][0]) for name in ("n_entities", "dimension")}
 
 
-def own_probes(delta: Delta, registry: Registry) -> dict[str, Probe]:
-    """Encoder to the probe that always reads it, for the encoders that name one.
+def encoder_probes(delta: Delta, registry: Registry) -> dict[str, Probe]:
+    """Map each encoder whose declaration fixes a probe to that probe.
 
-    Of an encoder of the user's own whose file is not given now, what it declared when it embedded
-    counts.
+    Declarations of the registry take precedence. A user encoder whose file is not given to this run
+    counts with the declaration stored when it was encoded.
 
     Raises:
-        LakeError: An encoder of the lake names a probe that there is none of.
+        LakeError: A stored declaration names a probe that the registry does not have.
     """
-    found = registry.own_probes()
+    found = registry.declared_probes()
     rows = delta.scan("silver.encoders").select("encoder_id", "declaration").collect()
     for encoder_id, declaration in rows.iter_rows():
         probe = json.loads(declaration).get("probe")
-        if probe and encoder_id not in {*found, *registry.own_encoders}:
+        if probe and encoder_id not in {*found, *registry.user_encoders}:
             found[encoder_id] = registry.probes[require_known(probe, registry.probes, "probe")]
     return found
 
 
-def lineage(encoder: Encoder, weights: Mapping[str, str]) -> dict[str, str]:
-    """What the commit of an encoder's row says of its weights.
+def weights_lineage(encoder: Encoder, weights: Mapping[str, str]) -> dict[str, str]:
+    """Build the commit metadata that records which weights an encoder's vectors come from.
 
     Args:
         encoder: The encoder.
-        weights: File to its sha256; {} where none was read.
+        weights: Weight file to its sha256; {} if none was read.
     """
     revision = {"revision": encoder.revision} if encoder.revision else {}
     files = {"weights": json.dumps(dict(weights), sort_keys=True)} if weights else {}
     return {"encoder_id": encoder.id, **revision, **files}
 
 
-def weights_of(delta: Delta, encoder_id: str) -> dict[str, str]:
-    """The weight files that an encoder last read, with their sha256; {} where none is on record.
+def recorded_weights(delta: Delta, encoder_id: str) -> dict[str, str]:
+    """Read the weight files that an encoder last used from the commits of `silver.encoders`.
 
-    A model with a pinned revision has that too, under `revision`.
+    Returns:
+        File to its sha256, and `revision` to the pinned revision of a model that has one; {} if
+        nothing is recorded.
     """
     for commit in delta.history("silver.encoders"):
         if commit.get("encoder_id") == encoder_id and "weights" in commit:
@@ -109,21 +117,16 @@ def weights_of(delta: Delta, encoder_id: str) -> dict[str, str]:
     return {}
 
 
-def list_encoders(lake: Tables) -> pl.DataFrame:
-    """The encoders that have embedded: their rows of `silver.encoders`."""
-    return lake.table("silver.encoders").collect().sort("encoder_id")
+def list_encoders(tables: Tables) -> pl.DataFrame:
+    """List the encoders that have vectors; see `lakehouse.query.lake.Lake.encoders`."""
+    return tables.table("silver.encoders").collect().sort("encoder_id")
 
 
-def read_coverage(lake: Tables) -> pl.DataFrame:
-    """How much of what tasks sample each encoder covers.
-
-    Returns:
-        encoder_id, entity_type (those that it has embedded any of), n_entities, n_needed
-        (sampled by some task), share (0 to 1).
-    """
-    needed = lake.table("silver.samples").select("entity_type", "entity_id").unique().collect()
+def read_coverage(tables: Tables) -> pl.DataFrame:
+    """Compute the coverage of each encoder; see `lakehouse.query.lake.Lake.coverage`."""
+    needed = tables.table("silver.samples").select("entity_type", "entity_id").unique().collect()
     found = (
-        lake.table("silver.embeddings")
+        tables.table("silver.embeddings")
         .select("encoder_id", "entity_type", "entity_id")
         .collect()
         .join(needed, on=["entity_type", "entity_id"], how="semi")

@@ -1,7 +1,7 @@
-"""What is left to embed, and vectors as rows of `silver.embeddings`.
+"""Plans the embedding of an encoder: which entities need a vector and have none yet.
 
-An entity is embedded once for each digest of its encoder and of what the encoder reads of it.
-Only entities that some task samples are embedded: vectors that nothing is scored on cost disk.
+A stored vector is valid while the digest of its encoder and the digest of its input are unchanged.
+Only entities that a task samples are embedded, because no other vectors are ever scored.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -17,40 +17,42 @@ from genebench.tasks.description import label_columns
 from lakehouse.tables.delta import Delta
 
 CHUNK_ENTITIES = 2048
-WHO = ["entity_type", "entity_id"]
+ENTITY_KEY = ["entity_type", "entity_id"]
 
 
 @dataclass(frozen=True)
 class PendingEmbedding:
-    """The work of one encoder.
+    """The embedding of one encoder as planned, and what of it is still missing.
 
     Attributes:
         encoder: The encoder.
-        encoder_digest: Of what decides its vectors, weights included.
-        wanted: entity_type, entity_id, contents, input_digest: all that should have a vector.
-        pending: The rows of `wanted` without one.
-        has_stale: Whether vectors are stored that should no longer be there.
-        is_done: Whether an earlier run finished exactly this work and its vectors are there.
+        encoder_digest: Digest of everything its vectors depend on, weights included.
+        wanted: entity_type, entity_id, contents and input_digest of all entities that should have
+            a vector.
+        missing: The rows of `wanted` without a valid vector.
+        has_stale: Whether stored vectors are outdated and must be removed.
+        is_done: Whether the encoder is recorded as complete with exactly these vectors.
     """
 
     encoder: Encoder
     encoder_digest: str
     wanted: pl.DataFrame
-    pending: pl.DataFrame
+    missing: pl.DataFrame
     has_stale: bool
     is_done: bool
 
     @property
     def wanted_digest(self) -> str:
-        """Digest of what should have a vector, and of what is read of it."""
-        return digest_frame(self.wanted.select(*WHO, "input_digest"))
+        """Digest of the entities that should have a vector, and of their inputs."""
+        return digest_frame(self.wanted.select(*ENTITY_KEY, "input_digest"))
 
     def chunks(self) -> Iterator[pl.DataFrame]:
-        """The pending entities in pieces of one type, longest contents first.
+        """Split the missing entities into chunks of one entity type, longest contents first.
 
-        A fitted encoder sees all of its entities at once, and a table of vectors is read once.
+        A fitted encoder (such as TF-IDF) gets all its entities in one chunk, with those that have a
+        vector already. So does an encoder that reads a file of vectors, to read it only once.
         """
-        rows = self.wanted if self.encoder.is_fitted else self.pending
+        rows = self.wanted if self.encoder.is_fitted else self.missing
         is_whole = self.encoder.is_fitted or self.encoder.reads in ("identifiers", "nothing")
         size = max(rows.height, 1) if is_whole else CHUNK_ENTITIES
         length = pl.col("contents").list.eval(pl.element().str.len_chars()).list.sum()
@@ -62,68 +64,68 @@ class PendingEmbedding:
 def plan_embedding(
     delta: Delta, encoder: Encoder, encoder_digest: str, base_digests: Mapping[str, str]
 ) -> PendingEmbedding:
-    """Compare what an encoder should have embedded with what is stored.
+    """Compare the vectors that an encoder should have with those that are stored.
 
     Args:
-        delta: The lake.
+        delta: The tables of the lake.
         encoder: The encoder.
-        encoder_digest: Of what decides its vectors.
-        base_digests: The encoders that it is made from, with the digests that they have now.
+        encoder_digest: Digest of everything its vectors depend on, weights included.
+        base_digests: Base encoder (one whose vectors this encoder reads) to its current digest.
 
     Raises:
-        EncoderUnavailable: The lake has nothing that the encoder reads, or not all vectors of a
-            base, or those of another digest.
+        EncoderUnavailable: The lake has no input that the encoder reads, or the vectors of a base
+            encoder are missing, incomplete or outdated.
     """
-    _refuse_unfinished_bases(delta, encoder, base_digests)
+    _require_complete_bases(delta, encoder, base_digests)
     needed = (
         delta.scan("silver.samples")
         .filter(pl.col("entity_type").is_in(list(encoder.entities)))
-        .select(WHO)
+        .select(ENTITY_KEY)
         .unique()
         .collect()
     )
     wanted = pl.concat(
         [
-            _wanted(
+            _wanted_rows(
                 delta, encoder, entity_type, needed.filter(pl.col("entity_type") == entity_type)
             )
             for entity_type in encoder.entities
         ]
     )
     if not wanted.height:
-        raise EncoderUnavailable(_nothing_to_read(encoder))
+        raise EncoderUnavailable(_describe_missing_input(encoder))
     stored = (
         delta.scan("silver.embeddings")
         .filter(pl.col("encoder_id") == encoder.id)
-        .select(*WHO, "encoder_digest", "input_digest")
+        .select(*ENTITY_KEY, "encoder_digest", "input_digest")
         .collect()
     )
-    good = stored.filter(pl.col("encoder_digest") == encoder_digest).join(
-        wanted, on=[*WHO, "input_digest"], how="semi"
+    valid = stored.filter(pl.col("encoder_digest") == encoder_digest).join(
+        wanted, on=[*ENTITY_KEY, "input_digest"], how="semi"
     )
-    finished = (
+    complete = (
         delta.scan("silver.encoders")
         .filter(
             (pl.col("encoder_id") == encoder.id)
             & (pl.col("encoder_digest") == encoder_digest)
-            & (pl.col("wanted_digest") == digest_frame(wanted.select(*WHO, "input_digest")))
-            & (pl.col("n_entities") == good.height)
+            & (pl.col("wanted_digest") == digest_frame(wanted.select(*ENTITY_KEY, "input_digest")))
+            & (pl.col("n_entities") == valid.height)
             & pl.col("is_complete")
         )
         .collect()
     )
-    has_stale = stored.height > good.height
+    has_stale = stored.height > valid.height
     return PendingEmbedding(
         encoder,
         encoder_digest,
         wanted,
-        wanted.join(good, on=WHO, how="anti"),
+        wanted.join(valid, on=ENTITY_KEY, how="anti"),
         has_stale,
-        bool(finished.height) and not has_stale,
+        bool(complete.height) and not has_stale,
     )
 
 
-def _refuse_unfinished_bases(
+def _require_complete_bases(
     delta: Delta, encoder: Encoder, base_digests: Mapping[str, str]
 ) -> None:
     rows = delta.scan("silver.encoders").select("encoder_id", "encoder_digest", "is_complete")
@@ -135,25 +137,27 @@ def _refuse_unfinished_bases(
         if stored is None:
             reason = "has no vectors"
         elif stored != digest:
-            reason = "has vectors of another declaration or of other weights"
+            reason = "has vectors of an earlier declaration or of other weights"
         else:
-            reason = "was interrupted while it embedded"
+            reason = "was interrupted and has no complete vectors"
         raise EncoderUnavailable(
-            f"{encoder.id}: its base {base!r} {reason}; run `genebench embed {base}` first"
+            f"{encoder.id}: its base encoder {base!r} {reason}; run `genebench embed {base}` first"
         )
 
 
-def _nothing_to_read(encoder: Encoder) -> str:
+def _describe_missing_input(encoder: Encoder) -> str:
     if encoder.bases():
-        return f"{encoder.id}: no entity has a vector by {' and '.join(encoder.bases())}"
+        return f"{encoder.id}: no entity has vectors of {' and '.join(encoder.bases())}"
     return (
         f"{encoder.id}: the lake has no {encoder.reads} input for any entity that a task samples; "
         "run `genebench curate`, or check that the profile declares such inputs"
     )
 
 
-def _wanted(delta: Delta, encoder: Encoder, entity_type: str, needed: pl.DataFrame) -> pl.DataFrame:
-    """entity_type, entity_id, contents and input_digest of what should have a vector."""
+def _wanted_rows(
+    delta: Delta, encoder: Encoder, entity_type: str, needed: pl.DataFrame
+) -> pl.DataFrame:
+    """Return entity_type, entity_id, contents and input_digest of what should have a vector."""
     if encoder.reads in ("text", "dna", "protein"):
         inputs = (
             delta.scan("silver.inputs")
@@ -163,27 +167,29 @@ def _wanted(delta: Delta, encoder: Encoder, entity_type: str, needed: pl.DataFra
         rendered = (
             render_contents(inputs, encoder, entity_type, needed["entity_id"])
             if inputs.height
-            else _plain(needed.clear(), "")
+            else _rows_without_contents(needed.clear(), "")
         )
     elif encoder.reads == "vectors":
         bases = encoder.bases(entity_type)
-        read = _digests_of(delta, bases, entity_type)
+        read = _vector_digests(delta, bases, entity_type)
         covered = [set(rows["entity_id"]) for rows in read.values()]
-        both = set.intersection(*covered) if covered else set()
+        in_all_bases = set.intersection(*covered) if covered else set()
         digest = digest_json({base: digest_frame(rows) for base, rows in read.items()})
-        rendered = _plain(needed.filter(pl.col("entity_id").is_in(list(both))), digest)
+        rendered = _rows_without_contents(
+            needed.filter(pl.col("entity_id").is_in(list(in_all_bases))), digest
+        )
     elif encoder.reads == "labels":
-        rendered = _plain(needed, digest_frame(oracle_labels(delta)))
+        rendered = _rows_without_contents(needed, digest_frame(oracle_labels(delta)))
     elif encoder.reads == "identifiers":
-        rendered = _plain(needed, _identifiers_digest(delta, encoder, entity_type))
+        rendered = _rows_without_contents(needed, _identifiers_digest(delta, encoder, entity_type))
     else:
-        rendered = _plain(needed, "")
+        rendered = _rows_without_contents(needed, "")
     return rendered.select(
         pl.lit(entity_type).alias("entity_type"), "entity_id", "contents", "input_digest"
     )
 
 
-def _plain(needed: pl.DataFrame, input_digest: str) -> pl.DataFrame:
+def _rows_without_contents(needed: pl.DataFrame, input_digest: str) -> pl.DataFrame:
     return needed.select(
         "entity_id",
         pl.lit([], dtype=pl.List(pl.String)).alias("contents"),
@@ -192,7 +198,7 @@ def _plain(needed: pl.DataFrame, input_digest: str) -> pl.DataFrame:
 
 
 def _identifiers_digest(delta: Delta, encoder: Encoder, entity_type: str) -> str:
-    """Digest of the identifiers by which an encoder finds entities in its table."""
+    """Digest of the cross-references by which an encoder finds entities in its vector file."""
     namespace = parse_arguments(encoder).model_dump()["namespace"]
     read = delta.scan("silver.xrefs").filter(
         (pl.col("entity_type") == entity_type) & (pl.col("namespace") == namespace)
@@ -200,7 +206,7 @@ def _identifiers_digest(delta: Delta, encoder: Encoder, entity_type: str) -> str
     return digest_frame(read.select("identifier", "entity_id", "status").collect())
 
 
-def _digests_of(
+def _vector_digests(
     delta: Delta, encoder_ids: Sequence[str], entity_type: str
 ) -> dict[str, pl.DataFrame]:
     rows = (
@@ -218,7 +224,7 @@ def _digests_of(
 
 
 def oracle_labels(delta: Delta) -> pl.DataFrame:
-    """The labels of all single-entity tasks side by side."""
+    """Read the labels of all single-entity tasks, one column each, for the `oracle` control."""
     return label_columns(
         delta.scan("silver.tasks").collect(),
         delta.scan("silver.samples").collect(),

@@ -14,43 +14,44 @@ from lakehouse.tables.vectors import to_matrix
 
 
 def read_vectors(delta: Delta, encoder_id: str, entity_type: str | None = None) -> Vectors:
-    """The stored vectors of an encoder, in the order of the entity ids; see `read_stored`."""
-    rows, matrix = read_stored(delta, encoder_id, entity_type)
+    """Read the stored vectors of an encoder, sorted by entity id; see `read_stored_matrix`."""
+    rows, matrix = read_stored_matrix(delta, encoder_id, entity_type)
     order = rows["entity_id"].arg_sort().to_numpy()
     ids = rows["entity_id"].gather(order).to_list()
     return Vectors(ids, matrix[order], rows["n_parts"].to_numpy()[order])
 
 
-def read_finished(delta: Delta, encoder_id: str) -> Vectors:
-    """The stored vectors of an encoder that has all of them; see `read_vectors`.
+def read_complete_vectors(delta: Delta, encoder_id: str) -> Vectors:
+    """Read the stored vectors of an encoder, and require that they are complete.
 
     Raises:
-        LakeError: The lake holds none, or only those that an interrupted run had made.
+        LakeError: The lake holds no vectors of the encoder, or its embedding was interrupted.
     """
-    mine = (pl.col("encoder_id") == encoder_id) & ~pl.col("is_complete")
-    if not delta.scan("silver.encoders").filter(mine).collect().is_empty():
-        raise LakeError(f"{encoder_id}: {interrupted(encoder_id)}")
+    incomplete = (pl.col("encoder_id") == encoder_id) & ~pl.col("is_complete")
+    if not delta.scan("silver.encoders").filter(incomplete).collect().is_empty():
+        raise LakeError(f"{encoder_id}: {describe_interrupted(encoder_id)}")
     return read_vectors(delta, encoder_id)
 
 
-def interrupted(encoder_id: str) -> str:
-    """Why an encoder that is not complete is not read."""
-    return f"its embedding was interrupted; `genebench embed {encoder_id}` resumes it"
+def describe_interrupted(encoder_id: str) -> str:
+    """Describe why an incomplete encoder is not used, and the command that completes it."""
+    return f"its embedding was interrupted; run `genebench embed {encoder_id}` to resume it"
 
 
-def read_stored(
+def read_stored_matrix(
     delta: Delta, encoder_id: str, entity_type: str | None = None
 ) -> tuple[pl.DataFrame, npt.NDArray[np.float32]]:
-    """The stored vectors of an encoder as a matrix, in the order in which they are stored.
+    """Read the stored vectors of an encoder as a matrix, in the order in which they are stored.
 
-    Where entity types have vectors of different width, the narrower ones are filled with zeros,
-    which a linear probe does not see.
+    If entity types have vectors of different length, shorter vectors are padded with zeros, which
+    does not change the predictions of a linear probe.
 
     Returns:
-        entity_id, entity_type and n_parts; beside them (entities, features) float32.
+        A frame with entity_id, entity_type and n_parts, and the (entities, features) float32
+        matrix of the same rows.
 
     Raises:
-        LakeError: The lake holds no vector of the encoder at all.
+        LakeError: The lake holds no vectors of the encoder.
     """
     found = _read_pages(delta, encoder_id)
     if found is None:
@@ -62,19 +63,19 @@ def read_stored(
     return rows.filter(of_type), matrix[of_type.to_numpy()]
 
 
-_BESIDE = ["entity_id", "entity_type", "n_parts"]
+_ID_COLUMNS = ["entity_id", "entity_type", "n_parts"]
 
 
 def _read_pages(
     delta: Delta, encoder_id: str
 ) -> tuple[pl.DataFrame, npt.NDArray[np.float32]] | None:
-    """Vectors of one width whose files lie at hand as the lake wrote them; None for all others."""
-    files = delta.plain_files("silver.embeddings", {"encoder_id": encoder_id})
+    """Read the vectors from the data pages of local files; None if the files do not allow it."""
+    files = delta.partition_files("silver.embeddings", {"encoder_id": encoder_id})
     if not files:
         return None
-    with ThreadPoolExecutor(1) as aside:
-        reading = aside.submit(
-            pl.read_parquet, files, columns=_BESIDE, glob=False, hive_partitioning=False
+    with ThreadPoolExecutor(1) as executor:
+        reading = executor.submit(
+            pl.read_parquet, files, columns=_ID_COLUMNS, glob=False, hive_partitioning=False
         )
         matrix = read_lists(files, "vector")
     return None if matrix is None else (reading.result(), matrix)
@@ -83,11 +84,11 @@ def _read_pages(
 def _read_rows(
     delta: Delta, encoder_id: str, entity_type: str | None
 ) -> tuple[pl.DataFrame, npt.NDArray[np.float32]]:
-    """Vectors of all widths, wherever they are and whoever wrote them."""
+    """Read the vectors with polars: any storage, any writer, any mix of lengths."""
     rows = delta.scan("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
     if entity_type is not None:
         rows = rows.filter(pl.col("entity_type") == entity_type)
-    frame = rows.select(*_BESIDE, "vector", "dimension").collect()
+    frame = rows.select(*_ID_COLUMNS, "vector", "dimension").collect()
     if entity_type is None and frame.is_empty():
         raise LakeError(
             f"the lake {delta.storage.root} holds no vectors of {encoder_id!r}; run "
@@ -100,4 +101,4 @@ def _read_rows(
                 "vector", pl.lit(0.0, pl.Float32).repeat_by(width - pl.col("dimension"))
             ).alias("vector")
         )
-    return frame.select(_BESIDE), to_matrix(frame["vector"])
+    return frame.select(_ID_COLUMNS), to_matrix(frame["vector"])

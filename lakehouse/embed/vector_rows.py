@@ -1,4 +1,4 @@
-"""Converts vectors to rows of silver.embeddings, and entities to the input of a loader."""
+"""Builds the input of an encoder's loader, and the rows of `silver.embeddings` from its output."""
 
 import datetime as dt
 
@@ -6,16 +6,16 @@ import polars as pl
 
 from genebench.digest import digest_vectors
 from genebench.encoders.loader import LoaderInput, Vectors
-from lakehouse.embed.pending import WHO, PendingEmbedding, oracle_labels
+from lakehouse.embed.pending import ENTITY_KEY, PendingEmbedding, oracle_labels
 from lakehouse.embed.stored_vectors import read_vectors
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.vectors import to_vectors
 
 
-def loader_input(delta: Delta, material: PendingEmbedding, chunk: pl.DataFrame) -> LoaderInput:
-    """What the encoder may read of a chunk of entities of one type."""
+def loader_input(delta: Delta, plan: PendingEmbedding, chunk: pl.DataFrame) -> LoaderInput:
+    """Build the input of an encoder's loader for a chunk of entities of one type."""
     entity_type = chunk["entity_type"][0]
-    encoder = material.encoder
+    encoder = plan.encoder
     xrefs = labels = None
     known_ids: list[str] = []
     if encoder.reads == "identifiers":
@@ -37,9 +37,9 @@ def loader_input(delta: Delta, material: PendingEmbedding, chunk: pl.DataFrame) 
 
 
 def embedding_rows(
-    material: PendingEmbedding, chunk: pl.DataFrame, vectors: Vectors, run_id: str
+    plan: PendingEmbedding, chunk: pl.DataFrame, vectors: Vectors, run_id: str
 ) -> pl.DataFrame:
-    """Vectors as rows of `silver.embeddings`; entities without one (tables) have no row."""
+    """Build the rows of `silver.embeddings`; entities that the loader left out have no row."""
     entity_type = chunk["entity_type"][0]
     digests = dict(chunk.select("entity_id", "input_digest").iter_rows())
     kept = [i for i, entity_id in enumerate(vectors.entity_ids) if entity_id in digests]
@@ -54,8 +54,8 @@ def embedding_rows(
         },
         schema_overrides={"entity_id": pl.String, "input_digest": pl.String},
     ).select(
-        pl.lit(material.encoder.id).alias("encoder_id"),
-        pl.lit(material.encoder_digest).alias("encoder_digest"),
+        pl.lit(plan.encoder.id).alias("encoder_id"),
+        pl.lit(plan.encoder_digest).alias("encoder_digest"),
         pl.lit(entity_type).alias("entity_type"),
         "entity_id",
         to_vectors(matrix),
@@ -68,14 +68,14 @@ def embedding_rows(
     )
 
 
-def kept_rows(delta: Delta, material: PendingEmbedding) -> pl.DataFrame:
-    """The stored rows that are still good, to replace the partition with."""
+def reusable_rows(delta: Delta, plan: PendingEmbedding) -> pl.DataFrame:
+    """Read the stored rows of `silver.embeddings` that are still valid for a planned embedding."""
     return (
         delta.scan("silver.embeddings")
         .filter(
-            (pl.col("encoder_id") == material.encoder.id)
-            & (pl.col("encoder_digest") == material.encoder_digest)
+            (pl.col("encoder_id") == plan.encoder.id)
+            & (pl.col("encoder_digest") == plan.encoder_digest)
         )
         .collect()
-        .join(material.wanted, on=[*WHO, "input_digest"], how="semi")
+        .join(plan.wanted, on=[*ENTITY_KEY, "input_digest"], how="semi")
     )

@@ -1,20 +1,17 @@
-"""SQL over the tables of a lake, in the dialect of polars.
+"""Runs SQL queries over the tables of a lake, in the dialect of polars.
 
-A table is named as it is declared (`gold.scores`) or by its noun alone (`scores`), also the raw
-ones (`bronze.hpa_proteinatlas`). Only reading is possible.
+A table is named in full (`gold.scores`, `bronze.hpa_proteinatlas`) or by its noun alone (`scores`).
+Only `select` queries are possible; nothing is written.
 """
 
 import re
-from typing import TYPE_CHECKING
 
 import polars as pl
 
 from genebench.errors import LakeError
 from lakehouse.tables.catalogue import TABLES
-from lakehouse.tables.names import hint
-
-if TYPE_CHECKING:
-    from lakehouse.tables.time_travel import Tables
+from lakehouse.tables.names import did_you_mean
+from lakehouse.tables.time_travel import Tables
 
 _LINE = re.compile(r"\s+")
 _READS = re.compile(r"^\s*(?:\(\s*)*(?:select|with|from|show|explain)\b", re.IGNORECASE)
@@ -22,60 +19,51 @@ _COLUMN = re.compile(r"unable to find column \"([^\"]+)\"; valid columns: \[(.*?
 _RELATION = re.compile(r"relation '([^']+)' was not found")
 
 
-def run_query(lake: "Tables", sql: str) -> pl.DataFrame:
-    """Run one query.
-
-    Args:
-        lake: The tables.
-        sql: One `select`, with joins, grouping, windows and common table expressions as wanted.
-
-    Returns:
-        The rows; columns as selected.
-
-    Raises:
-        LakeError: It is no query, a table or column does not exist (suggests the nearest), or the
-            lake is empty.
-    """
-    present = lake.delta.list_tables()
+def run_query(tables: Tables, sql: str) -> pl.DataFrame:
+    """Run one query; see `lakehouse.query.lake.Lake.query`."""
+    present = tables.delta.list_tables()
     if not present:
         raise LakeError(
-            f"the lake {lake.delta.storage.root} is empty; run `genebench benchmark`, or set "
+            f"the lake {tables.delta.storage.root} is empty; run `genebench benchmark`, or set "
             "GENEBENCH_LAKE to another lake"
         )
     if not _READS.match(sql):
         word = sql.split(maxsplit=1)[0] if sql.strip() else ""
-        raise LakeError(
-            f"a query starts with select or with, not {word!r}{hint(word, ['select', 'with'])}"
-            if word
-            else "an empty query; try: select task_id, n_samples from tasks"
-        )
-    names = _names(present)
+        if not word:
+            raise LakeError("an empty query; try: select task_id, n_samples from tasks")
+        suggestion = did_you_mean(word, ["select", "with"])
+        raise LakeError(f"a query starts with select or with, not {word!r}{suggestion}")
+    names = _queryable_names(present)
     context = pl.SQLContext()
-    asks_for_names = sql.split(maxsplit=1)[0].lower() == "show"
-    for word, table in names.items():
-        if asks_for_names or re.search(rf"(?<![\w.]){re.escape(word)}\b", sql, re.IGNORECASE):
-            context.register(word, lake.table(table))
+    is_show = sql.split(maxsplit=1)[0].lower() == "show"
+    for word, name in names.items():
+        if is_show or re.search(rf"(?<![\w.]){re.escape(word)}\b", sql, re.IGNORECASE):
+            context.register(word, tables.table(name))
     try:
         return context.execute(sql, eager=True)
     except pl.exceptions.PolarsError as error:
         raise LakeError(_explain(str(error), names)) from error
 
 
-def _names(present: list[str]) -> dict[str, str]:
-    """What a query may call the tables: in full, or by the noun where that is one table's."""
-    tables = sorted({*present, *TABLES})
-    nouns = [name.partition(".")[2] for name in tables]
-    short = {noun: name for noun, name in zip(nouns, tables, strict=True) if nouns.count(noun) == 1}
-    return {**{name: name for name in tables}, **short}
+def _queryable_names(present: list[str]) -> dict[str, str]:
+    """Map full names, and nouns that only one table has, to table names."""
+    full_names = sorted({*present, *TABLES})
+    nouns = [name.partition(".")[2] for name in full_names]
+    short = {
+        noun: name for noun, name in zip(nouns, full_names, strict=True) if nouns.count(noun) == 1
+    }
+    return {**{name: name for name in full_names}, **short}
 
 
 def _explain(message: str, names: dict[str, str]) -> str:
+    """Turn an error of polars into one line that suggests the nearest table or column."""
     first = _LINE.sub(" ", re.split(r"\n\n(?:Resolved plan|Did you mean)", message)[0])
     if found := _RELATION.search(message):
         word = found[1]
         listed = ", ".join(sorted({name for name in names if "." not in name}))
-        return f"there is no table {word!r}{hint(word, names)}; tables: {listed}"
+        return f"there is no table {word!r}{did_you_mean(word, names)}; tables: {listed}"
     if found := _COLUMN.search(message):
         word, columns = found[1], re.findall(r'"([^"]+)"', found[2])
-        return f"there is no column {word!r}{hint(word, columns)}; columns: {', '.join(columns)}"
+        listed = ", ".join(columns)
+        return f"there is no column {word!r}{did_you_mean(word, columns)}; columns: {listed}"
     return f"the query cannot be run: {first.strip()}; tables: `genebench ls tables`"

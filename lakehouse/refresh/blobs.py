@@ -1,4 +1,4 @@
-"""Bytes under their own hash: `<lake>/snapshots/<sha256>`, whole or not counted as kept."""
+"""Content-addressed storage of source files: `<lake>/snapshots/<sha256>`."""
 
 import hashlib
 import os
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow.fs as pafs
 
 from genebench.errors import ChecksumMismatch, LakeError, SourceError
-from lakehouse.refresh.http import CHUNK_BYTES, Fault, refuse_content
+from lakehouse.refresh.http import CHUNK_BYTES, FetchError, check_content
 from lakehouse.tables.storage import Storage
 
 FOLDER = "snapshots"
@@ -25,22 +25,22 @@ class Blobs:
     """The content-addressed files of a lake.
 
     Args:
-        storage: Where the lake is.
+        storage: The location of the lake.
     """
 
     def __init__(self, storage: Storage) -> None:
         self.storage = storage
         self._files, self._root = storage.open_filesystem()
-        # Parts lie beside the kept files, so that keeping one is a rename on one disk; those of an
-        # object store in a folder that no other user of the machine can have taken.
+        # Incomplete files are in the lake's folder, so that storing one is a rename on one disk.
+        # For an object store they are in a temporary folder named after the user.
         self._work = (
             Path(storage.uri(FOLDER, ".parts"))
             if storage.is_local
             else Path(tempfile.gettempdir()) / f"genebench-snapshots-{os.getuid()}"
         )
 
-    def open_work(self) -> Path:
-        """The folder for files that are still arriving, created when missing.
+    def work_folder(self) -> Path:
+        """The folder of incomplete files (`.part`), created when missing.
 
         Raises:
             LakeError: The lake's folder cannot be written.
@@ -51,30 +51,30 @@ class Blobs:
             self._clear_leftovers()
         except OSError as error:
             raise LakeError(
-                f"the lake's folder cannot be written: {error}; set GENEBENCH_LAKE to a folder "
-                "that can"
+                f"the lake's folder is not writable: {error}; set GENEBENCH_LAKE to a folder "
+                "that is"
             ) from error
         return self._work
 
-    def is_kept(self, sha256: str, size_bytes: int | None = None) -> bool:
-        """Whether the lake holds bytes of this hash, all of them where their number is given."""
+    def is_stored(self, sha256: str, size_bytes: int | None = None) -> bool:
+        """Whether the lake has a file of this hash and, where given, of this size."""
         found = self._files.get_file_info(self._blob(sha256))
         return bool(found.type == pafs.FileType.File and size_bytes in (None, found.size))
 
     def store(self, part: Path) -> tuple[str, int]:
-        """Move a whole file to its hash; until the move nothing of it can be seen.
+        """Move a complete file to the address of its hash.
 
         Returns:
-            Its sha256 and its number of bytes.
+            Its SHA-256 and its size in bytes.
         """
         sha256, size_bytes = _hash(part)
         if self.storage.is_local:
             with part.open("rb+") as stream:
                 os.fsync(stream.fileno())
             part.replace(self.storage.uri(FOLDER, sha256))
-        elif not self.is_kept(sha256, size_bytes):
-            # An upload that an error stops is closed, and so shown, with the bytes it had so far;
-            # such an object is too short, is not counted as kept and is written again.
+        elif not self.is_stored(sha256, size_bytes):
+            # An interrupted upload leaves a truncated object. `is_stored` rejects it by its size,
+            # so it is written again.
             with (
                 part.open("rb") as stream,
                 self._files.open_output_stream(self._blob(sha256)) as out,
@@ -84,18 +84,18 @@ class Blobs:
         return sha256, size_bytes
 
     def path(self, sha256: str) -> Path:
-        """A local path to kept bytes, which are hashed again before they are trusted.
+        """A local path to a stored file; its hash is verified first.
 
         Raises:
-            ChecksumMismatch: The bytes on disk are no longer those that were kept.
-            SourceError: No such bytes are kept.
+            ChecksumMismatch: The file has changed since it was stored; it is deleted.
+            SourceError: The lake has no file of this hash.
         """
-        if not self.is_kept(sha256):
-            raise SourceError(f"no bytes {sha256} are kept in the lake; run `genebench refresh`")
+        if not self.is_stored(sha256):
+            raise SourceError(f"the lake has no file of SHA-256 {sha256}; run `genebench refresh`")
         address = self.storage.uri(FOLDER, sha256)
         path = Path(address)
         if not self.storage.is_local:
-            path = self.open_work() / sha256
+            path = self.work_folder() / sha256
             if path.exists() and _hash(path)[0] == sha256:
                 return path
             part = self._new_part()
@@ -108,40 +108,40 @@ class Blobs:
             if not self.storage.is_local:
                 self._files.delete_file(self._blob(sha256))
             raise ChecksumMismatch(
-                f"the kept file {address} has changed since (now {found}) and was removed; "
-                "run `genebench refresh` to fetch it again"
+                f"the stored file {address} has changed (its SHA-256 is now {found}) and was "
+                "deleted; run `genebench refresh` to fetch it again"
             )
         return path
 
-    def take(self, path: Path, max_bytes: int) -> Path:
-        """Copy a local file into a part.
+    def copy_in(self, path: Path, max_bytes: int) -> Path:
+        """Copy a local file into the work folder and return the copy.
 
         Raises:
-            Fault: There is no such file, or it is too large, empty or a web page.
+            FetchError: The file does not exist, is too large, empty or a web page.
         """
         if not path.is_file():
-            raise Fault("there is no such file")
+            raise FetchError("there is no such file")
         size = path.stat().st_size
         if size > max_bytes:
-            raise Fault(f"it has {size:,} bytes, more than the {max_bytes:,} declared")
-        refuse_content(path)
-        self.open_work()
+            raise FetchError(f"it has {size:,} bytes, more than the {max_bytes:,} declared")
+        check_content(path)
+        self.work_folder()
         part = self._new_part()
         with path.open("rb") as stream:
             _copy(stream, part)
         return part
 
     def pack(self, parts: list[tuple[str, Path]], max_bytes: int) -> Path:
-        """Put the parts of one table into one archive: the same bytes for the same parts.
+        """Pack the parts of one source file into one zip archive, always with the same bytes.
 
         Raises:
-            Fault: There are no parts, or they are too large.
+            FetchError: There are no parts, or they are too large.
         """
         if not parts:
-            raise Fault("the folder holds no file that matches options: parts")
+            raise FetchError("the folder has no file that matches options: parts")
         if sum(path.stat().st_size for _, path in parts) > max_bytes:
-            raise Fault(f"its parts are larger than the {max_bytes:,} bytes declared")
-        self.open_work()
+            raise FetchError(f"its parts have more than the {max_bytes:,} bytes declared")
+        self.work_folder()
         packed = self._new_part()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_STORED) as archive:
             for name, path in parts:
@@ -151,7 +151,7 @@ class Blobs:
         return packed
 
     def _clear_leftovers(self) -> None:
-        """Remove parts that killed runs left and no later run took up."""
+        """Delete incomplete files of interrupted runs that are older than a week."""
         for left in self._work.iterdir():
             if left.is_file() and time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
                 left.unlink(missing_ok=True)

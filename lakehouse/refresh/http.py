@@ -1,8 +1,8 @@
-"""Fetching one address over HTTP: resumed, retried, bounded, and never half a file.
+"""Downloads one file over HTTP, with resume, retries and a size limit.
 
-What arrives is kept in a `.part` beside a small note of the validators that the server gave, so
-that a later call, also after a kill, goes on where the last one stopped and starts again where
-the file has changed meanwhile.
+The bytes received are in a `.part` file, with the server's ETag or Last-Modified in a JSON file
+beside it. A later call, also after a killed process, resumes there, or starts again if the file
+has changed.
 """
 
 import contextlib
@@ -30,16 +30,15 @@ _PERMANENT = {
     410: "the file was removed",
 }
 
-
-_PASSING = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
-
-
-class Fault(Exception):
-    """What is wrong with a delivery; the caller adds which source and version it is."""
+_TRANSIENT = (httpx.codes.REQUEST_TIMEOUT, httpx.codes.TOO_MANY_REQUESTS)
 
 
-class Unreachable(Fault):
-    """The place did not answer as it should, in each of several tries; it may do so later."""
+class FetchError(Exception):
+    """A file cannot be fetched; the caller adds the source, file and version."""
+
+
+class Unreachable(FetchError):
+    """The server was unreachable, busy or broke the connection in each try; retry later."""
 
 
 class _Retry(Exception):
@@ -49,14 +48,14 @@ class _Retry(Exception):
 
 
 @dataclass(frozen=True)
-class Policy:
-    """How patient a download is.
+class RetryPolicy:
+    """Timeout and retries of a download.
 
     Args:
-        timeout_seconds: Longest silence of the server, also while connecting.
-        pauses_seconds: The pause before each further try; their count is the number of retries,
-            counted anew whenever a try got further into the file than all before it.
-        max_pause_seconds: Longest pause that a server may ask for by `Retry-After`.
+        timeout_seconds: Longest wait for the connection and for each chunk.
+        pauses_seconds: The pause before each retry; their count is the number of retries. The
+            count starts again after a try that received more bytes than all before it.
+        max_pause_seconds: Upper limit of a pause requested by `Retry-After`.
     """
 
     timeout_seconds: float = 30.0
@@ -66,12 +65,12 @@ class Policy:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that arrived whole.
+    """A complete downloaded file.
 
     Args:
-        path: The `.part` file; the caller moves it to its place.
-        etag: The server's validator, if it gave one.
-        published_on: The day of `Last-Modified` as `YYYY-MM-DD`, if it gave one.
+        path: The `.part` file; the caller moves it to its final path.
+        etag: The ETag, if the server sent one.
+        published_on: The date of `Last-Modified` as `YYYY-MM-DD`, if the server sent it.
     """
 
     path: Path
@@ -85,46 +84,48 @@ def download(
     max_bytes: int,
     *,
     conditions: Mapping[str, str] | None = None,
-    policy: Policy | None = None,
+    policy: RetryPolicy | None = None,
     on_progress: Callable[[int, int | None], None] | None = None,
     is_page: bool = False,
 ) -> Download | None:
-    """Fetch an address into a folder.
+    """Download a URL into a folder.
 
     Args:
         url: `http://` or `https://`; redirects are followed.
-        folder: Where the `.part` lies; created when missing.
-        max_bytes: A larger file is refused, before it is read where the server states its size.
+        folder: The folder of the `.part` file; created when missing.
+        max_bytes: A larger file is an error, raised before the download if its size is known.
         conditions: Headers such as `If-None-Match`; ignored while resuming.
         policy: Timeout and retries.
-        on_progress: Called with bytes so far and, where known, bytes in all.
-        is_page: A web page is what is wanted; otherwise one is an error in disguise.
+        on_progress: Called with the bytes so far and, where known, the total.
+        is_page: Whether a web page is expected. Otherwise an HTML answer is an error.
 
     Returns:
-        The file, or None where the server says that it has not changed.
+        The file, or None where the server answers 304 Not Modified.
 
     Raises:
-        Fault: The file is not there, too large, a web page, empty, or could not be read whole in
-            all tries.
+        FetchError: The file is missing, too large, empty or a web page, or no try completed it.
     """
     if not url.startswith(("http://", "https://")):
-        raise Fault("only http and https addresses can be fetched; use a mirror, GENEBENCH_SOURCES")
-    policy = policy or Policy()
+        raise FetchError(
+            "only http and https addresses can be fetched; set GENEBENCH_SOURCES to a mirror that "
+            "has the file"
+        )
+    policy = policy or RetryPolicy()
     folder.mkdir(parents=True, exist_ok=True)
     n_failed, n_furthest = 0, 0
     with (
         _claim(folder, url) as path,
         httpx.Client(follow_redirects=True, timeout=policy.timeout_seconds) as client,
     ):
-        part = _Part(path, url, max_bytes, on_progress, is_page)
+        part = _PartialDownload(path, url, max_bytes, on_progress, is_page)
         while True:
             try:
                 return part.fetch(client, conditions or {})
             except httpx.TooManyRedirects as error:
-                raise Fault("the address redirects in a circle") from error
+                raise FetchError("too many redirects") from error
             except (httpx.TransportError, _Retry) as error:
                 what = _describe(error, policy)
-                # A try that got further than all before it is not held against the server.
+                # A try that received more bytes than all before it resets the count.
                 n_failed = 1 if part.size() > n_furthest else n_failed + 1
                 n_furthest = max(n_furthest, part.size())
                 if n_failed > len(policy.pauses_seconds):
@@ -133,12 +134,12 @@ def download(
                 wanted = error.pause if isinstance(error, _Retry) and error.pause else pause
                 time.sleep(min(wanted, policy.max_pause_seconds))
             except (httpx.InvalidURL, httpx.RequestError) as error:
-                raise Fault(f"cannot be fetched: {error}") from error
+                raise FetchError(f"cannot be fetched: {error}") from error
 
 
 @contextlib.contextmanager
 def _claim(folder: Path, url: str) -> Iterator[Path]:
-    """Yield the part of an address, or a fresh one while another process fetches the same."""
+    """Yield the `.part` path of a URL, or a new one while another process downloads the same."""
     name = hashlib.sha256(url.encode()).hexdigest()[:32]
     with (folder / f"{name}.lock").open("w") as lock:
         try:
@@ -148,8 +149,8 @@ def _claim(folder: Path, url: str) -> Iterator[Path]:
         yield folder / f"{name}.part"
 
 
-class _Part:
-    """The part of a file that has arrived, with what is needed to go on."""
+class _PartialDownload:
+    """A `.part` file with the validator that is needed to resume it."""
 
     def __init__(
         self,
@@ -167,38 +168,38 @@ class _Part:
         self.is_page = is_page
 
     def fetch(self, client: httpx.Client, conditions: Mapping[str, str]) -> Download | None:
-        """Ask once, from where the last try stopped, and write what comes."""
-        # Compressed on the way, the bytes would not be the file's, nor could they be resumed.
+        """Send one request, for the missing bytes where it can resume, and write the answer."""
+        # Without compression: byte ranges of a compressed transfer are not those of the file.
         headers = {"Accept-Encoding": "identity", "User-Agent": USER_AGENT}
-        held = self._resumable()
-        headers |= held or conditions
+        resume = self._resume_headers()
+        headers |= resume or conditions
         with client.stream("GET", self.url, headers=headers) as response:
-            if response.status_code == httpx.codes.NOT_MODIFIED and not held:
+            if response.status_code == httpx.codes.NOT_MODIFIED and not resume:
                 return None
             if response.status_code == httpx.codes.REQUESTED_RANGE_NOT_SATISFIABLE:
-                self._forget()
-                raise _Retry("the server cannot resume")
+                self._discard()
+                raise _Retry("the server rejected the range request (416)")
             self._check_status(response)
             is_resumed = response.status_code == httpx.codes.PARTIAL_CONTENT
             if is_resumed and not _starts_at(response, self.path):
-                self._forget()
-                raise _Retry("the server resumed at another place than asked")
-            if is_resumed and _validator(response) not in ("", held.get("If-Range")):
-                self._forget()
-                raise _Retry("the server resumed another file than asked")
+                self._discard()
+                raise _Retry("the server resumed at another byte than requested")
+            if is_resumed and _validator(response) not in ("", resume.get("If-Range")):
+                self._discard()
+                raise _Retry("the server resumed another version of the file")
             self._write(response, "ab" if is_resumed else "wb")
         self._check_content()
-        # Under a name of its own, so that no other download of this address can touch it.
-        whole = self.path.with_name(f"{uuid.uuid4().hex}.part")
-        self.path.replace(whole)
+        # Under a unique name, so that no other download of this URL can overwrite it.
+        complete = self.path.with_name(f"{uuid.uuid4().hex}.part")
+        self.path.replace(complete)
         self.note.unlink(missing_ok=True)
-        return Download(whole, response.headers.get("etag"), _published_on(response))
+        return Download(complete, response.headers.get("etag"), _published_on(response))
 
     def size(self) -> int:
-        """How many bytes have arrived."""
+        """The number of bytes received."""
         return self.path.stat().st_size if self.path.exists() else 0
 
-    def _resumable(self) -> dict[str, str]:
+    def _resume_headers(self) -> dict[str, str]:
         if not self.path.exists() or not self.note.exists():
             return {}
         try:
@@ -210,13 +211,13 @@ class _Part:
 
     def _check_status(self, response: httpx.Response) -> None:
         status = response.status_code
-        if status in _PASSING or status >= 500:
+        if status in _TRANSIENT or status >= 500:
             raise _Retry(
-                f"the server answered {status} {response.reason_phrase}", _asked_pause(response)
+                f"the server answered {status} {response.reason_phrase}", _retry_after(response)
             )
         if status not in (httpx.codes.OK, httpx.codes.PARTIAL_CONTENT):
             what = _PERMANENT.get(status, "it cannot be fetched")
-            raise Fault(f"the server answered {status} {response.reason_phrase}: {what}")
+            raise FetchError(f"the server answered {status} {response.reason_phrase}: {what}")
 
     def _write(self, response: httpx.Response, mode: str) -> None:
         begun = self.path.stat().st_size if mode == "ab" else 0
@@ -225,8 +226,8 @@ class _Part:
         self._check_size(total or 0)
         n_bytes = begun
         with self.path.open(mode) as file:
-            # Only now: a run killed before an older file's bytes are gone must not leave them
-            # under this file's validator.
+            # Written after the old bytes are truncated: a process killed in between must not leave
+            # them under the validator of the new file.
             self.note.write_text(json.dumps({"url": self.url, "validator": _validator(response)}))
             for chunk in response.iter_raw() if is_plain else response.iter_bytes():
                 n_bytes += len(chunk)
@@ -235,44 +236,44 @@ class _Part:
                 if self.on_progress:
                     self.on_progress(n_bytes, total)
         if total is not None and n_bytes != total:
-            raise _Retry(f"the file was cut short at {n_bytes:,} of {total:,} bytes")
+            raise _Retry(f"the download ended at {n_bytes:,} of {total:,} bytes")
 
     def _check_size(self, n_bytes: int) -> None:
         if n_bytes > self.max_bytes:
-            self._forget()
-            raise Fault(
-                f"it is larger than the {self.max_bytes:,} bytes declared; if it is the right "
-                "file, raise max_bytes in the declaration"
+            self._discard()
+            raise FetchError(
+                f"it is larger than the {self.max_bytes:,} bytes declared; if the file is right, "
+                "raise max_bytes in the declaration of the source"
             )
 
     def _check_content(self) -> None:
         try:
-            refuse_content(self.path, is_page=self.is_page)
-        except Fault:
-            self._forget()
+            check_content(self.path, is_page=self.is_page)
+        except FetchError:
+            self._discard()
             raise
 
-    def _forget(self) -> None:
+    def _discard(self) -> None:
         self.path.unlink(missing_ok=True)
         self.note.unlink(missing_ok=True)
 
 
-def refuse_content(path: Path, *, is_page: bool = False) -> None:
-    """Refuse an empty file, and a web page where a file is wanted.
+def check_content(path: Path, *, is_page: bool = False) -> None:
+    """Check that a file is not empty and, unless a page is expected, not a web page.
 
     Raises:
-        Fault: The file is one of these.
+        FetchError: The file is empty or a web page.
     """
     with path.open("rb") as file:
         start = file.read(1000).removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if not start:
-        raise Fault("the file is empty")
+        raise FetchError("the file is empty")
     if start.startswith(HTML_STARTS) and not is_page:
-        raise Fault("it is a web page, not the file; the file may have moved")
+        raise FetchError("it is a web page, not the file; the file may have moved")
 
 
 def _validator(response: httpx.Response) -> str:
-    # A weak etag promises the same meaning, not the same bytes, so it cannot join two halves.
+    # A weak ETag does not guarantee the same bytes, so a download cannot be resumed with it.
     etag = str(response.headers.get("etag", ""))
     return etag if etag and not etag.startswith("W/") else response.headers.get("last-modified", "")
 
@@ -283,21 +284,22 @@ def _starts_at(response: httpx.Response, path: Path) -> bool:
 
 
 def _total(response: httpx.Response, begun: int) -> int | None:
-    """The bytes of the whole file; a server may resume with fewer than are left."""
-    whole = response.headers.get("content-range", "").rpartition("/")[2]
-    if response.status_code == httpx.codes.PARTIAL_CONTENT and whole.isdigit():
-        return int(whole)
+    """The size of the complete file in bytes; None where unknown."""
+    # Content-Length may be less than the rest: a server may answer with a part of the range.
+    size = response.headers.get("content-range", "").rpartition("/")[2]
+    if response.status_code == httpx.codes.PARTIAL_CONTENT and size.isdigit():
+        return int(size)
     stated = response.headers.get("content-length", "")
     return begun + int(stated) if stated.isdigit() else None
 
 
-def _asked_pause(response: httpx.Response) -> float | None:
-    """The seconds that `Retry-After` asks for, as a number or as a time; None without any."""
-    asked = response.headers.get("retry-after", "")
-    if asked.isdecimal():
-        return float(asked)
+def _retry_after(response: httpx.Response) -> float | None:
+    """The pause in seconds requested by `Retry-After` (a number or a date); None without one."""
+    header = response.headers.get("retry-after", "")
+    if header.isdecimal():
+        return float(header)
     try:
-        return max(parsedate_to_datetime(asked).timestamp() - time.time(), 0.0)
+        return max(parsedate_to_datetime(header).timestamp() - time.time(), 0.0)
     except ValueError:
         return None
 
@@ -309,11 +311,11 @@ def _published_on(response: httpx.Response) -> str | None:
         return None
 
 
-def _describe(error: Any, policy: Policy) -> str:
+def _describe(error: Any, policy: RetryPolicy) -> str:
     if isinstance(error, httpx.TimeoutException):
-        return f"the server was silent for {policy.timeout_seconds:g} s"
+        return f"timeout: the server sent nothing for {policy.timeout_seconds:g} s"
     if isinstance(error, httpx.RemoteProtocolError):
-        return f"the connection broke before the file was whole ({error})"
+        return f"the connection broke before the download was complete ({error})"
     if isinstance(error, httpx.TransportError):
         return f"the server cannot be reached ({error})"
     return str(error)

@@ -1,4 +1,4 @@
-"""Which version of a source file comes from where: the package, a mirror, or its own address."""
+"""Locates source files: in the package, in a mirror, or at their own address."""
 
 import difflib
 import fnmatch
@@ -12,25 +12,25 @@ from urllib.parse import quote, urljoin
 
 from genebench.registry.yaml_reader import read_yaml
 from genebench.sources.declaration import Source, embedded_path
-from lakehouse.refresh.http import Fault, Policy, download
+from lakehouse.refresh.http import FetchError, RetryPolicy, download
 
 MANIFEST = "sources.yaml"
 MAX_PAGE_BYTES = 10_000_000
 
-# What stands for itself in the path of an address; above all blanks do not.
-_OF_ADDRESSES = "/%?&=:;,+@!$'()*~"
+# Characters of a URL path that are not percent-encoded.
+_SAFE = "/%?&=:;,+@!$'()*~"
 
 
 @dataclass(frozen=True)
-class Delivery:
-    """One version of a file, and where it is.
+class Location:
+    """The address of one version of a source file.
 
     Args:
-        version: The version, as its owner counts.
+        version: The version, in the numbering of the source.
         address: An `http(s)` address, `embedded:<name>`, or the path of a local file or folder.
-        is_complete: Whether it holds all of that version.
+        is_complete: Whether it contains the whole version.
         is_composite: Whether it mixes versions.
-        companions: Addresses of the files read beside it, by role.
+        companions: Addresses of the files read together with it, by role.
     """
 
     version: str
@@ -41,37 +41,37 @@ class Delivery:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is fetched over the network."""
+        """Whether it is an http(s) address."""
         return "://" in self.address
 
 
 class Mirror:
-    """A folder, or an address, that holds source files and a `sources.yaml` that names them.
+    """A mirror: a folder or URL with source files and a `sources.yaml` that lists them.
 
     Args:
-        place: A local folder or an `http(s)` address.
-        policy: Timeout and retries, for an address.
+        place: A local folder or an `http(s)` URL.
+        policy: Timeout and retries, for a URL.
 
     Raises:
-        Fault: The place has no readable `sources.yaml`.
+        FetchError: The mirror has no readable `sources.yaml`.
     """
 
-    def __init__(self, place: str, policy: Policy | None = None) -> None:
+    def __init__(self, place: str, policy: RetryPolicy | None = None) -> None:
         self.place = place
         self.is_remote = place.startswith(("http://", "https://"))
         self.entries = self._read(policy)
 
-    def find(self, file_id: str, roles: list[str], version: str | None) -> Delivery:
-        """The delivery of one version; the last that is not composite, unless one is asked for.
+    def find(self, file_id: str, roles: list[str], version: str | None) -> Location:
+        """Locate one version of a file; by default the last listed one that is not composite.
 
         Raises:
-            Fault: The mirror holds no such file or version; says which it holds.
+            FetchError: The mirror does not list the file or version.
         """
         entries = self.entries.get(file_id)
         if not entries:
             near = difflib.get_close_matches(file_id, self.entries, n=1)
             hint = f"; did you mean {near[0]}?" if near else ""
-            raise Fault(f"{self._manifest} names no file {file_id}{hint}")
+            raise FetchError(f"{self._manifest} does not list the file {file_id}{hint}")
         if version is None:
             whole = [entry for entry in entries if not entry.get("composite")]
             chosen = (whole or entries)[-1]
@@ -79,12 +79,16 @@ class Mirror:
             same = [entry for entry in entries if str(entry["version"]) == version]
             if not same:
                 held = ", ".join(str(entry["version"]) for entry in entries)
-                raise Fault(f"{self._manifest} holds no version {version!r} of it, but {held}")
+                raise FetchError(
+                    f"{self._manifest} does not list version {version!r} of {file_id}, but {held}"
+                )
             chosen = same[-1]
         missing = [role for role in roles if role not in chosen]
         if missing:
-            raise Fault(f"{self._manifest} does not say where its {missing[0]} are")
-        return Delivery(
+            raise FetchError(
+                f"{self._manifest} has no {missing[0]!r} in an entry of {file_id}; add its path"
+            )
+        return Location(
             version=str(chosen["version"]),
             address=self._address(chosen["path"]),
             is_complete=bool(chosen.get("complete", True)),
@@ -98,10 +102,10 @@ class Mirror:
 
     def _address(self, path: str) -> str:
         if self.is_remote:
-            return urljoin(self.place.rstrip("/") + "/", quote(path, safe=_OF_ADDRESSES))
+            return urljoin(self.place.rstrip("/") + "/", quote(path, safe=_SAFE))
         return str(Path(self.place).expanduser() / path)
 
-    def _read(self, policy: Policy | None) -> dict[str, list[dict[str, Any]]]:
+    def _read(self, policy: RetryPolicy | None) -> dict[str, list[dict[str, Any]]]:
         if self.is_remote:
             with tempfile.TemporaryDirectory() as folder:
                 found = download(self._manifest, Path(folder), MAX_PAGE_BYTES, policy=policy)
@@ -116,30 +120,30 @@ class Mirror:
                 mistakes.append(f"{self._manifest}: {name}: expected a list of version and path")
                 continue
             mistakes += [
-                f"{self._manifest}: {name}: version {entry['version']} is a number to YAML, which "
-                "drops zeros at its end; write it in quotes"
+                f"{self._manifest}: {name}: YAML reads version {entry['version']} as a number "
+                "and drops trailing zeros; write it in quotes"
                 for entry in versions
                 if isinstance(entry["version"], float)
             ]
         if mistakes:
-            raise Fault(f"the mirror cannot be used: {'; '.join(mistakes)}")
+            raise FetchError(f"the mirror cannot be used: {'; '.join(mistakes)}")
         return entries
 
 
 def locate(
     source: Source, file_name: str, version: str | None = None, mirror: Mirror | None = None
-) -> Delivery:
-    """Decide where a source file comes from.
+) -> Location:
+    """Decide which address a source file is fetched from.
 
     Args:
         source: The source.
         file_name: One of its files.
         version: A version; by default the mirror's last, or else the declared one.
-        mirror: Where files come from instead of their addresses; a file that the package carries
-            may be missing there.
+        mirror: Where files are fetched instead of at their own addresses. Only a file that is
+            embedded in the package may be missing in it.
 
     Raises:
-        Fault: The mirror does not hold it, or the package carries another version.
+        FetchError: The mirror does not list it, or the package contains another version.
     """
     file = source.files[file_name]
     file_id = f"{source.id}.{file_name}"
@@ -147,23 +151,23 @@ def locate(
         return mirror.find(file_id, list(file.companions), version)
     if file.is_embedded:
         if version not in (None, source.version):
-            raise Fault(f"the package carries version {source.version}, not {version}")
+            raise FetchError(f"the package contains version {source.version}, not {version}")
         if not embedded_path(file).is_file():
-            raise Fault(f"{embedded_path(file)} is missing; install genebench again")
-        return Delivery(source.version, file.url, companions=file.companions)
+            raise FetchError(f"{embedded_path(file)} is missing; reinstall genebench")
+        return Location(source.version, file.url, companions=file.companions)
     chosen = version or source.version
-    return Delivery(
+    return Location(
         chosen,
         file.url_for(chosen),
         companions={role: file.url_for(chosen, role) for role in file.companions},
     )
 
 
-def find_newest_version(source: Source, policy: Policy | None = None) -> str:
-    """The newest version that the source's discovery page names; the declared one without a page.
+def find_newest_version(source: Source, policy: RetryPolicy | None = None) -> str:
+    """The newest version on the source's discovery page; the declared version without a page.
 
     Raises:
-        Fault: The page cannot be read or names no version.
+        FetchError: The page cannot be read or has no version.
     """
     if source.discover is None:
         return source.version
@@ -171,12 +175,12 @@ def find_newest_version(source: Source, policy: Policy | None = None) -> str:
         text = read_page(source.discover.page, Path(folder), policy)
     versions = source.discover.find_versions(text)
     if not versions:
-        raise Fault(f"{source.discover.page} names no version that fits the declared pattern")
+        raise FetchError(f"no version on {source.discover.page} matches the declared pattern")
     return versions[-1]
 
 
 def list_parts(page: str, url: str, pattern: str) -> list[str]:
-    """The addresses on a server's folder page whose file names fit a pattern, sorted."""
+    """The links on a server's folder page whose file names match a glob, sorted."""
     links = {urljoin(url, link) for link in re.findall(r'href="([^"?#]+)"', page)}
     return sorted(
         link
@@ -185,7 +189,7 @@ def list_parts(page: str, url: str, pattern: str) -> list[str]:
     )
 
 
-def read_page(url: str, folder: Path, policy: Policy | None = None) -> str:
-    """The text of a web page."""
+def read_page(url: str, folder: Path, policy: RetryPolicy | None = None) -> str:
+    """Download a web page and return its text."""
     found = download(url, folder, MAX_PAGE_BYTES, policy=policy, is_page=True)
     return found.path.read_text(encoding="utf-8", errors="replace") if found else ""

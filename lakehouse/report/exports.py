@@ -1,4 +1,4 @@
-"""Results out of the lake: long form, the published package's report form, a release to share."""
+"""Exports a release: as CSV in three formats, or as a parquet file with a data card."""
 
 from pathlib import Path
 
@@ -31,40 +31,46 @@ _SCORERS = {
         for kind in ("multiclass", "multilabel")
     },
 }
-_UNITS = {
-    "value": "the metric's own unit: a share or coefficient; rmse and mae: the unit of what was "
-    "predicted, which is the label's, or a standard deviation where the protocol replaces numbers "
-    "by normal scores of their ranks, as `standard` does and `paper` does not",
-    "fold": "held-out part, counted from 0",
-    "n_train": "samples trained on",
-    "n_test": "samples held out",
+_COLUMN_NOTES = {
+    "value": "in the metric's unit, a proportion or coefficient; rmse and mae have the unit of the "
+    "predicted numbers: the label's, or standard deviations where the protocol replaces numbers by "
+    "normal scores of their ranks, as `standard` does and `paper` does not",
+    "fold": "number of the held-out fold, from 0",
+    "n_train": "number of training samples",
+    "n_test": "number of held-out samples",
     "label": "one label or class; empty for the whole task",
-    "evaluation_key": "digest of labels, vectors and rules: equal keys are equal evaluations",
+    "evaluation_key": "digest of labels, vectors, probe and protocol: equal keys are equal "
+    "evaluations",
 }
 
+CSV_FORMATS = ("long", "report", "leaderboard")
 
-CSV_FORMS = ("long", "report", "leaderboard")
 
+def csv_rows(tables: Tables, release: str, form: str) -> pl.DataFrame:
+    """Return the rows of a CSV export of a release.
 
-def csv_rows(lake: Tables, release: str, form: str) -> pl.DataFrame:
-    """The rows of a CSV file: every score, the published package's form, or the leaderboard.
+    Args:
+        tables: The tables of the lake.
+        release: The release.
+        form: `long` (see `long_rows`), `report` (see `report_rows`) or `leaderboard` (rows of
+            `gold.leaderboard`).
 
     Raises:
-        LakeError: The release or the form does not exist.
+        LakeError: The release or the format does not exist.
     """
-    require_known(form, CSV_FORMS, "CSV form")
+    require_known(form, CSV_FORMATS, "CSV format")
     if form == "report":
-        return report_rows(lake, release)
-    return long_rows(lake, release) if form == "long" else stored_leaderboard(lake, release)
+        return report_rows(tables, release)
+    return long_rows(tables, release) if form == "long" else stored_leaderboard(tables, release)
 
 
-def long_rows(lake: Tables, release: str) -> pl.DataFrame:
-    """Every score of a release, one row a fold, label and metric.
+def long_rows(tables: Tables, release: str) -> pl.DataFrame:
+    """Return every score of a release, one row for each fold, label and metric.
 
     Raises:
         LakeError: The release does not exist.
     """
-    rows = read_scores(lake, release=release).with_columns(pl.lit(release).alias("release_id"))
+    rows = read_scores(tables, release=release).with_columns(pl.lit(release).alias("release_id"))
     return (
         rows.select(LONG_COLUMNS)
         .sort("family", "task_id", "encoder_id", "probe_id", "label", "metric", "fold")
@@ -72,18 +78,19 @@ def long_rows(lake: Tables, release: str) -> pl.DataFrame:
     )
 
 
-def report_rows(lake: Tables, release: str) -> pl.DataFrame:
-    """A release in the published package's report form, one row a model and task.
+def report_rows(tables: Tables, release: str) -> pl.DataFrame:
+    """Return a release in the report format of the published package.
 
-    Columns: task_name, sub_task, base_prediction_model, sample_size, encoder_model_name,
-    model_name, then for each scorer `test_<scorer>` (folds joined by commas), `mean_<scorer>` and
-    `sd_<scorer>` (population deviation). Scorers have scikit-learn's names, and errors its
-    negative sign.
+    Returns:
+        One row for each encoder, probe and task: task_name, sub_task, base_prediction_model,
+        sample_size, encoder_model_name, model_name, then for each scorer `test_<scorer>` (folds
+        joined by commas), `mean_<scorer>` and `sd_<scorer>` (population deviation). Scorers have
+        scikit-learn's names; errors are negative, as in scikit-learn.
 
     Raises:
         LakeError: The release does not exist.
     """
-    tasks = lake.table("silver.tasks").select("task_id", "title", "parent_task_id", "label_names")
+    tasks = tables.table("silver.tasks").select("task_id", "title", "parent_task_id", "label_names")
     parents = tasks.select(pl.col("task_id").alias("parent_task_id"), pl.col("title").alias("of"))
     named = (
         tasks.join(parents, on="parent_task_id", how="left")
@@ -97,10 +104,10 @@ def report_rows(lake: Tables, release: str) -> pl.DataFrame:
         )
         .collect()
     )
-    titles = dict(list_encoders(lake).select("encoder_id", "title").iter_rows())
-    sizes = lake.table("gold.evaluations").filter(pl.col("status") == "ok")
+    titles = dict(list_encoders(tables).select("encoder_id", "title").iter_rows())
+    sizes = tables.table("gold.evaluations").filter(pl.col("status") == "ok")
     scorer = {key: name for key, (name, _) in _SCORERS.items()}
-    scores = read_scores(lake, release=release, label="").collect()
+    scores = read_scores(tables, release=release, label="").collect()
     kinds = scores.select("metric", "kind").unique().iter_rows()
     names = pl.DataFrame(
         [(m, k, scorer.get((m, k), m), _SCORERS.get((m, k), ("", 1.0))[1]) for m, k in kinds],
@@ -137,65 +144,65 @@ def report_rows(lake: Tables, release: str) -> pl.DataFrame:
     )
 
 
-def export_release(lake: Tables, release: str, folder: Path, code: str) -> list[Path]:
-    """Write a release as one parquet file, with a data card beside it.
+def export_release(tables: Tables, release: str, folder: Path, code: str) -> list[Path]:
+    """Write a release as one parquet file and a Markdown data card.
 
     Args:
-        lake: The lake.
+        tables: The tables of the lake.
         release: The release.
-        folder: Made where missing.
-        code: The version of genebench that exports.
+        folder: The target folder; created if missing.
+        code: The genebench version, for the card.
 
     Returns:
-        The parquet file (`<release>.parquet`, the columns of the long form) and `<release>.md`.
+        The paths of `<release>.parquet` (the columns of `long_rows`) and `<release>.md`.
 
     Raises:
         LakeError: The release does not exist, or the folder cannot be written.
     """
-    rows = long_rows(lake, release)
+    rows = long_rows(tables, release)
     path, card = folder / f"{release}.parquet", folder / f"{release}.md"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         rows.write_parquet(path, compression="zstd")
-        card.write_text(data_card(lake, release, rows, path.name, code), encoding="utf-8")
+        card.write_text(data_card(tables, release, rows, path.name, code), encoding="utf-8")
     except OSError as error:
-        raise LakeError(f"{release} cannot be exported to {folder}: {error}") from error
+        raise LakeError(f"release {release!r} cannot be written to {folder}: {error}") from error
     return [path, card]
 
 
-def data_card(lake: Tables, release: str, rows: pl.DataFrame, file_name: str, code: str) -> str:
-    """Describe an exported release, so that it can be read without this project.
+def data_card(tables: Tables, release: str, rows: pl.DataFrame, file_name: str, code: str) -> str:
+    """Write the data card of an exported release: columns, metrics, sources and missing scores.
 
     Args:
-        lake: The lake.
+        tables: The tables of the lake.
         release: The release.
-        rows: What was exported: rows of `long_rows`.
+        rows: The exported rows, from `long_rows`.
         file_name: The parquet file's name.
-        code: The version of genebench that exports.
+        code: The genebench version.
 
     Returns:
         Markdown.
     """
-    items = read_release(lake, release)
-    undone = (
+    items = read_release(tables, release)
+    unscored = (
         items.lazy()
         .join(
-            lake.table("gold.evaluations").select("evaluation_key", "status", "reason"),
+            tables.table("gold.evaluations").select("evaluation_key", "status", "reason"),
             on="evaluation_key",
             how="left",
         )
         .filter(pl.col("status").fill_null("pending") != "ok")
-        .join(lake.table("gold.evaluations").filter(pl.col("status") == "ok"),
+        .join(tables.table("gold.evaluations").filter(pl.col("status") == "ok"),
               on="evaluation_key", how="anti")
         .unique("evaluation_key", keep="last")
         .collect()
     )  # fmt: skip
-    sources = used_snapshots(lake)
+    sources = used_snapshots(tables)
     counts = {
         "scores": rows.height,
         "evaluations": rows["evaluation_key"].n_unique(),
         "tasks": rows.filter(~is_subtask())["task_id"].n_unique(),
-        "sub-tasks (tasks that ask for one label of another)": (
+        "sub-tasks (one label of a multi-label task each)": (
             rows.filter(is_subtask())["task_id"].n_unique()
         ),
         "encoders": rows["encoder_id"].n_unique(),
@@ -206,7 +213,7 @@ def data_card(lake: Tables, release: str, rows: pl.DataFrame, file_name: str, co
         "",
         f"`{file_name}` holds every score of the release, one row for each fold, label and metric: "
         + ", ".join(f"{n:,} {name}" for name, n in counts.items())
-        + f". Written by genebench {code}. It holds numbers and keys only, no source data.",
+        + f". Written by genebench {code}. It contains scores and keys, no source data.",
         "",
         "```python",
         "import polars as pl",
@@ -220,8 +227,8 @@ def data_card(lake: Tables, release: str, rows: pl.DataFrame, file_name: str, co
     ]
     for name in rows.columns:
         kind = about[name].type if name in about else "str"
-        lines.append(f"| {name} | {kind} | {_UNITS.get(name, '')} |")
-    lines += ["", "## Metrics", "", "| metric | range | better | how |", "|---|---|---|---|"]
+        lines.append(f"| {name} | {kind} | {_COLUMN_NOTES.get(name, '')} |")
+    lines += ["", "## Metrics", "", "| metric | range | better | definition |", "|---|---|---|---|"]
     for name in sorted(rows["metric"].unique()):
         one = METRICS[name]
         low, high = ("−∞" if one.low is None else one.low, "∞" if one.high is None else one.high)
@@ -232,13 +239,13 @@ def data_card(lake: Tables, release: str, rows: pl.DataFrame, file_name: str, co
         "",
         "## Controls",
         "",
-        "Encoders whose result is known beforehand, no competitors: "
+        "Encoders whose result is known in advance; they do not compete: "
         + (", ".join(controls) or "none in this release")
         + ".",
         "",
         "## Sources of the labels",
         "",
-        "As the lake has them at export; a frozen release may have been scored on earlier ones.",
+        "The versions in the lake at export. A frozen release may use earlier versions.",
         "",
         "| source | file | version | sha256 | retrieved | licence |",
         "|---|---|---|---|---|---|",
@@ -252,20 +259,20 @@ def data_card(lake: Tables, release: str, rows: pl.DataFrame, file_name: str, co
     lines += [
         f"- {row['task_id']} × {row['encoder_id']} ({row['probe_id']}): "
         f"{row['status'] or 'pending'}{': ' + row['reason'] if row['reason'] else ''}"
-        for row in undone.iter_rows(named=True)
-    ] or ["Everything that the release names has its scores."]
+        for row in unscored.iter_rows(named=True)
+    ] or ["All evaluations of the release have scores."]
     return "\n".join(lines) + "\n"
 
 
-def used_snapshots(lake: Tables) -> pl.DataFrame:
-    """The rows of `bronze.snapshots` that the lake's tasks and entities were made from.
+def used_snapshots(tables: Tables) -> pl.DataFrame:
+    """Return the rows of `bronze.snapshots` that the tasks, entities and inputs were built from.
 
-    A snapshot that was retrieved more than once is there once, as last retrieved.
+    A snapshot that was retrieved more than once appears once, as retrieved last.
     """
-    tasks = lake.table("silver.tasks").select(pl.col("snapshot_id").str.split(",").explode())
-    entities = lake.table("silver.entities").select("snapshot_id")
-    inputs = lake.table("silver.inputs").select("snapshot_id")
+    tasks = tables.table("silver.tasks").select(pl.col("snapshot_id").str.split(",").explode())
+    entities = tables.table("silver.entities").select("snapshot_id")
+    inputs = tables.table("silver.inputs").select("snapshot_id")
     used = pl.concat([frame.unique().collect() for frame in (tasks, entities, inputs)]).unique()
-    retrieved = lake.table("bronze.snapshots").collect().sort("retrieved_at")
+    retrieved = tables.table("bronze.snapshots").collect().sort("retrieved_at")
     snapshots = retrieved.unique("snapshot_id", keep="last")
     return snapshots.join(used, on="snapshot_id", how="semi").sort("source", "file", "version")

@@ -1,18 +1,26 @@
-"""Intervals of a release's scores, and of the means that its leaderboard makes of them."""
+"""Bootstrap intervals of a release's scores and of its leaderboard's means."""
 
 import polars as pl
 
 from genebench.evaluation.metrics import MAIN_METRICS, METRICS
-from genebench.evaluation.statistics.means import OVERALL, task_means, weigh_tasks
+from genebench.evaluation.statistics.means import OVERALL, task_means, task_weights
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.time_travel import Tables
 
 
-def read_intervals(lake: Tables, items: pl.DataFrame) -> pl.DataFrame:
-    """evaluation_key, metric, low and high of every score of a release that has an interval."""
+def read_intervals(tables: Tables, items: pl.DataFrame) -> pl.DataFrame:
+    """Read the interval of every score of a release that has one.
+
+    Args:
+        tables: The tables of the lake.
+        items: Rows of `gold.releases` of the release.
+
+    Returns:
+        evaluation_key, metric, low and high.
+    """
     keys = items["evaluation_key"].unique().to_list()
     return (
-        lake.table("gold.intervals")
+        tables.table("gold.intervals")
         .filter(pl.col("evaluation_key").is_in(keys))
         .select("evaluation_key", "metric", "low", "high")
         .unique(["evaluation_key", "metric"])
@@ -20,61 +28,75 @@ def read_intervals(lake: Tables, items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def board_intervals(items: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
-    """Intervals of the means of a leaderboard.
+def mean_intervals(items: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
+    """Compute intervals of the means of a leaderboard.
 
-    An end is the weighted mean of the tasks' ends, as if all tasks erred together: they share
-    genes, so their errors are not independent, and no dependence makes the mean less certain.
+    Each bound is the weighted mean of the tasks' bounds, as if the errors of all tasks were fully
+    correlated. Tasks share genes, so their errors are not independent; full correlation gives the
+    widest interval.
 
     Args:
         items: Rows of `gold.releases` of the release.
         means: task_id, family, encoder_id, probe_id, protocol_id, metric, low and high.
 
     Returns:
-        scope, encoder_id, probe_id, protocol_id, metric, low and high; only where every scored
-        task has an interval.
+        scope, encoder_id, probe_id, protocol_id, metric, low and high; rows only where every
+        scored task has an interval.
     """
-    who = ["encoder_id", "probe_id", "protocol_id", "metric"]
-    ends = ["low", "high"]
+    columns = ["encoder_id", "probe_id", "protocol_id", "metric"]
+    bounds = ["low", "high"]
     weight = pl.col("weight")
     families = (
-        means.join(weigh_tasks(items), on="task_id")
-        .group_by(pl.col("family").alias("scope"), *who)
+        means.join(task_weights(items), on="task_id")
+        .group_by(pl.col("family").alias("scope"), *columns)
         .agg(
-            pl.when(pl.col(end).null_count() == 0).then((pl.col(end) * weight).sum() / weight.sum())
-            for end in ends
+            pl.when(pl.col(bound).null_count() == 0).then(
+                (pl.col(bound) * weight).sum() / weight.sum()
+            )
+            for bound in bounds
         )
     )
-    overall = families.group_by(who).agg(
-        pl.when(pl.col(end).null_count() == 0).then(pl.col(end).mean()) for end in ends
+    overall = families.group_by(columns).agg(
+        pl.when(pl.col(bound).null_count() == 0).then(pl.col(bound).mean()) for bound in bounds
     )
-    whole = overall.select(pl.lit(OVERALL).alias("scope"), *who, *ends)
-    return pl.concat([families.select("scope", *who, *ends), whole]).drop_nulls()
+    whole = overall.select(pl.lit(OVERALL).alias("scope"), *columns, *bounds)
+    return pl.concat([families.select("scope", *columns, *bounds), whole]).drop_nulls()
 
 
-def leaderboard_intervals(lake: Tables, release: str, metric: str) -> pl.DataFrame:
-    """`board_intervals` of a release by one metric, straight from the lake.
+def leaderboard_intervals(tables: Tables, release: str, metric: str) -> pl.DataFrame:
+    """Read a release and compute its `mean_intervals` by one metric.
 
     Raises:
         LakeError: The release does not exist.
     """
-    items = read_release(lake, release)
-    who = ["evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id", "metric"]
+    items = read_release(tables, release)
+    columns = [
+        "evaluation_key",
+        "family",
+        "task_id",
+        "encoder_id",
+        "probe_id",
+        "protocol_id",
+        "metric",
+    ]
     scored = (
-        read_scores(lake, release=release, metric=metric, label="").select(who).unique().collect()
+        read_scores(tables, release=release, metric=metric, label="")
+        .select(columns)
+        .unique()
+        .collect()
     )
-    ends = read_intervals(lake, items)
-    return board_intervals(items, scored.join(ends, on=["evaluation_key", "metric"], how="left"))
+    bounds = read_intervals(tables, items)
+    return mean_intervals(items, scored.join(bounds, on=["evaluation_key", "metric"], how="left"))
 
 
-def task_scores(lake: Tables, release: str, task_id: str) -> pl.DataFrame:
-    """The scores of one task by its main metric, best first.
+def task_scores(tables: Tables, release: str, task_id: str) -> pl.DataFrame:
+    """Return the scores of one task by its main metric, best first.
 
     Returns:
         encoder, modality, probe, mean and sd (over folds), low and high (null without an
-        interval) and metric; no rows where the release has no score of the task.
+        interval) and metric; no rows if the release has no score of the task.
     """
-    items = lake.table("gold.releases").filter(
+    items = tables.table("gold.releases").filter(
         (pl.col("release_id") == release) & (pl.col("task_id") == task_id)
     )
     named = items.collect()
@@ -82,13 +104,13 @@ def task_scores(lake: Tables, release: str, task_id: str) -> pl.DataFrame:
         return pl.DataFrame()
     metric = MAIN_METRICS[named["kind"][0]]
     means = task_means(
-        read_scores(lake, task_id, metric=metric, release=release, label="").collect()
+        read_scores(tables, task_id, metric=metric, release=release, label="").collect()
     )
-    ends = read_intervals(lake, named).filter(metric=metric)
+    bounds = read_intervals(tables, named).filter(metric=metric)
     keys = named.select("encoder_id", "probe_id", "protocol_id", "evaluation_key")
     return (
         means.join(keys, on=["encoder_id", "probe_id", "protocol_id"])
-        .join(ends.drop("metric"), on="evaluation_key", how="left")
+        .join(bounds.drop("metric"), on="evaluation_key", how="left")
         .sort("probe_id", "mean", descending=[False, METRICS[metric].is_greater_better])
         .select(
             pl.col("encoder_id").alias("encoder"), "modality", pl.col("probe_id").alias("probe"),

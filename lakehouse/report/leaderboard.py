@@ -1,30 +1,30 @@
-"""The leaderboard of a release, computed from its scores."""
+"""Computes the leaderboard of a release from its scores, and reads the stored one."""
 
 import polars as pl
 
 from genebench.errors import LakeError
 from genebench.evaluation.metrics import METRICS
-from genebench.evaluation.statistics.means import OVERALL, rank_encoders, task_means, weigh_tasks
+from genebench.evaluation.statistics.means import OVERALL, rank_encoders, task_means, task_weights
 from genebench.tasks.declaration import is_subtask
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.catalogue import table
-from lakehouse.tables.names import hint, require_known
+from lakehouse.tables.names import did_you_mean, require_known
 from lakehouse.tables.time_travel import Tables
 
 
-def leaderboard_rows(lake: Tables, release: str) -> pl.DataFrame:
-    """Rows of `gold.leaderboard` of a release, from its leaf tasks; sub-tasks are left out.
+def leaderboard_rows(tables: Tables, release: str) -> pl.DataFrame:
+    """Compute the rows of `gold.leaderboard` of a release from its whole tasks, not sub-tasks.
 
     Raises:
         LakeError: The release does not exist.
     """
-    items = read_release(lake, release)
+    items = read_release(tables, release)
     leaves = items.filter(~is_subtask())
-    scores = read_scores(lake, release=release).filter(pl.col("label") == "")
-    mine = scores.join(leaves.lazy(), on="task_id", how="semi").collect()
+    scores = read_scores(tables, release=release).filter(pl.col("label") == "")
+    kept = scores.join(leaves.lazy(), on="task_id", how="semi").collect()
     # Sums of floats depend on their order; equal scores give equal rows.
-    means = task_means(mine.sort("evaluation_key", "metric", "fold"))
-    ranked = rank_encoders(leaves.join(weigh_tasks(items), on="task_id"), means)
+    means = task_means(kept.sort("evaluation_key", "metric", "fold"))
+    ranked = rank_encoders(leaves.join(task_weights(items), on="task_id"), means)
     schema = table("gold.leaderboard").schema
     return ranked.select(
         [
@@ -34,34 +34,35 @@ def leaderboard_rows(lake: Tables, release: str) -> pl.DataFrame:
     ).sort("protocol_id", "probe_id", "metric", "scope", "rank", "encoder_id")
 
 
-def stored_leaderboard(lake: Tables, release: str = "current") -> pl.DataFrame:
-    """A release's rows of `gold.leaderboard`, in long form and in order."""
-    rows = lake.table("gold.leaderboard").filter(pl.col("release_id") == release)
+def stored_leaderboard(tables: Tables, release: str = "current") -> pl.DataFrame:
+    """Read a release's rows of `gold.leaderboard`, in long form and in order."""
+    rows = tables.table("gold.leaderboard").filter(pl.col("release_id") == release)
     return rows.sort("protocol_id", "probe_id", "metric", "scope", "rank", "encoder_id").collect()
 
 
 def read_leaderboard(
-    lake: Tables, release: str = "current", by: str = "family", metric: str = "roc_auc"
+    tables: Tables, release: str = "current", by: str = "family", metric: str = "roc_auc"
 ) -> pl.DataFrame:
-    """Encoders by their mean score, best first.
+    """Read the leaderboard as one row for each encoder and probe, best first.
 
     Args:
-        lake: The tables.
+        tables: The tables of the lake.
         release: The release.
-        by: `family` for a column each and the overall mean; `task` for a column a task, in the
-            order of the encoders' means over the tasks that each was scored on.
-        metric: The metric that is averaged.
+        by: `family` for one column per family and the overall mean; `task` for one column per
+            task, with encoders sorted by their mean over the tasks that each was scored on.
+        metric: The metric.
 
     Returns:
-        encoder_id, modality (`control` marks a known result), probe_id and one f64 column for
-        each family or task, in the metric's unit; null where nothing was scored.
+        encoder_id, modality (`control` for encoders whose result is known in advance), probe_id
+        and one f64 column for each family or task, in the metric's unit; null where nothing was
+        scored.
 
     Raises:
-        LakeError: The release has no leaderboard, or none by this metric.
+        LakeError: The release has no leaderboard, or none for this metric.
     """
     require_known(metric, METRICS, "metric")
     if by == "task":
-        scores = read_scores(lake, release=release, metric=metric, label="")
+        scores = read_scores(tables, release=release, metric=metric, label="")
         encoder = ["encoder_id", "modality", "probe_id"]
         wide = task_means(scores.collect()).pivot(on="task_id", index=encoder, values="mean")
         return wide.sort(
@@ -71,10 +72,10 @@ def read_leaderboard(
             descending=[METRICS[metric].is_greater_better, False, False],
         )
     if by != "family":
-        raise LakeError(f"by={by!r}: choose family or task{hint(by, ['family', 'task'])}")
-    rows = stored_leaderboard(lake, release)
+        raise LakeError(f"by={by!r}: choose family or task{did_you_mean(by, ['family', 'task'])}")
+    rows = stored_leaderboard(tables, release)
     if not rows.height:
-        read_release(lake, release)
+        read_release(tables, release)
         raise LakeError(f"release {release!r} has no leaderboard yet; run `genebench report`")
     chosen = rows.filter(pl.col("metric") == metric)
     if not chosen.height:

@@ -1,4 +1,4 @@
-"""Lays out a leaderboard as the cells of a printed table, and as Markdown."""
+"""Formats a leaderboard as the cells of a printed table and as Markdown."""
 
 from typing import Any
 
@@ -8,56 +8,65 @@ from genebench.tasks.declaration import FAMILY_TITLES
 from lakehouse.embed.encoder_records import list_encoders, read_coverage
 from lakehouse.report.intervals import leaderboard_intervals
 from lakehouse.report.leaderboard import read_leaderboard, stored_leaderboard
-from lakehouse.report.significance import verdict_words
+from lakehouse.report.significance import describe_verdicts
 from lakehouse.tables.time_travel import Tables
 
 SHOWN_METRICS = ("roc_auc", "r2")
 
+_SOLVED_PREFIX = "solved by"
 
-SOLVED = "solved by"
 
-
-def solved_words(lake: Tables, release: str) -> str:
-    """The tasks of a release that a control solves; empty where none is."""
-    found = verdict_words(lake, release)
-    solved = [f"{task} {told}" for task, told in sorted(found.items()) if told.startswith(SOLVED)]
+def describe_solved_tasks(tables: Tables, release: str) -> str:
+    """List the tasks of a release that a control solves; an empty text if there are none."""
+    verdicts = describe_verdicts(tables, release)
+    solved = [
+        f"{task} {text}"
+        for task, text in sorted(verdicts.items())
+        if text.startswith(_SOLVED_PREFIX)
+    ]
     if not solved:
         return ""
-    return f"{len(solved)} of {len(found)} tasks tell little of encoders: {', '.join(solved)}"
+    return (
+        f"{len(solved)} of {len(verdicts)} tasks are solved by a control and hardly distinguish "
+        f"encoders: {', '.join(solved)}"
+    )
 
 
-def leaderboard_markdown(lake: Tables, release: str) -> str:
-    """A release's leaderboard as Markdown."""
+def leaderboard_markdown(tables: Tables, release: str) -> str:
+    """Render a release's leaderboard as Markdown."""
     parts = [f"# Leaderboard of release `{release}`"]
     for metric in SHOWN_METRICS:
-        head, rows = leaderboard_cells(lake, release, metric)
+        head, rows = leaderboard_cells(tables, release, metric)
         if not rows:
             continue
         parts.append(f"\n## {METRICS[metric].title}\n")
         parts.append("| " + " | ".join(head) + " |")
         parts.append("|" + "---|" * len(head))
         parts += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows]
-    if solved := solved_words(lake, release):
+    if solved := describe_solved_tasks(tables, release):
         parts.append(f"\n{solved}")
     return "\n".join(parts)
 
 
-def leaderboard_cells(lake: Tables, release: str, metric: str) -> tuple[list[str], list[list[Any]]]:
-    """Head and rows of a leaderboard: encoder, modality, coverage, overall, then the families.
+def leaderboard_cells(
+    tables: Tables, release: str, metric: str
+) -> tuple[list[str], list[list[Any]]]:
+    """Return header and rows of a leaderboard: encoder, modality, coverage, overall, families.
 
-    Where the scores have intervals, that of the overall mean follows it.
+    The interval of the overall mean follows it if the scores have intervals. Both are empty if
+    the release has no score by the metric.
     """
-    everything = stored_leaderboard(lake, release)
+    everything = stored_leaderboard(tables, release)
     if metric not in everything["metric"]:
         return [], []
-    wide = read_leaderboard(lake, release, metric=metric)
+    wide = read_leaderboard(tables, release, metric=metric)
     families = [name for name in FAMILY_TITLES if name in wide.columns]
-    titles = {row["encoder_id"]: row for row in list_encoders(lake).iter_rows(named=True)}
+    titles = {row["encoder_id"]: row for row in list_encoders(tables).iter_rows(named=True)}
     shares: dict[str, float] = {}
-    for row in read_coverage(lake).iter_rows(named=True):
+    for row in read_coverage(tables).iter_rows(named=True):
         shares[row["encoder_id"]] = min(shares.get(row["encoder_id"], 1.0), row["share"])
     several = wide["probe_id"].n_unique() > 1
-    ranges = _overall_ranges(lake, release, metric)
+    ranges = _overall_intervals(tables, release, metric)
     head = ["encoder", "kind", *(["probe"] if several else []), "coverage", "overall"]
     head += ["interval"] if ranges else []
     head += [FAMILY_TITLES[name].split()[0] for name in families]
@@ -78,9 +87,9 @@ def leaderboard_cells(lake: Tables, release: str, metric: str) -> tuple[list[str
     return head, rows
 
 
-def _overall_ranges(lake: Tables, release: str, metric: str) -> dict[tuple[str, str], str]:
-    """The interval of each overall mean, by encoder and probe."""
-    found = leaderboard_intervals(lake, release, metric).filter(scope=OVERALL)
+def _overall_intervals(tables: Tables, release: str, metric: str) -> dict[tuple[str, str], str]:
+    """Return the interval of each overall mean as text, by encoder and probe."""
+    found = leaderboard_intervals(tables, release, metric).filter(scope=OVERALL)
     return {
         (row["encoder_id"], row["probe_id"]): f"{row['low']:.3f} to {row['high']:.3f}"
         for row in found.iter_rows(named=True)

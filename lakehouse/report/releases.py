@@ -1,4 +1,4 @@
-"""Releases: freezing what `score` keeps current, and what moved between two of them."""
+"""Freezes a release under a permanent name, and lists the differences between two releases."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ import polars as pl
 
 from genebench.errors import LakeError
 from genebench.evaluation.statistics.means import task_means
-from lakehouse.report.encoder_pairs import is_main
+from lakehouse.report.encoder_pairs import is_main_metric
 from lakehouse.report.leaderboard import leaderboard_rows
 from lakehouse.report.significance import comparison_rows, stored_rows, verdict_rows
 from lakehouse.score.scores import list_releases, read_release, read_scores
@@ -16,18 +16,18 @@ from lakehouse.tables.time_travel import Tables
 
 CURRENT = "current"
 _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
-_WHO = ["family", "task_id", "kind", "encoder_id", "probe_id"]
-_WHY = {"label_digest": "labels", "feature_digest": "vectors"}
+_ITEM_KEY = ["family", "task_id", "kind", "encoder_id", "probe_id"]
+_DIGEST_REASONS = {"label_digest": "labels", "feature_digest": "vectors"}
 
 
 @dataclass(frozen=True)
-class Frozen:
+class FrozenRelease:
     """The rows that a frozen release adds.
 
     Attributes:
-        rows: Table to its rows, in the order to write them: the release itself comes last, so that
-            it exists once everything that belongs to it does.
-        n_pending: Evaluations that it names but that were never finished.
+        rows: Table to its rows, in the order of writing. `gold.releases` comes last, so that a
+            release exists only when all its other rows do.
+        n_pending: Number of the release's evaluations that are not finished.
     """
 
     rows: Mapping[str, pl.DataFrame]
@@ -35,93 +35,102 @@ class Frozen:
 
 
 def freeze_release(
-    lake: Tables, name: str, source: str = CURRENT, *, allow_pending: bool = False
-) -> Frozen:
-    """Name the evaluations of a release for good.
+    tables: Tables, name: str, source: str = CURRENT, *, allow_pending: bool = False
+) -> FrozenRelease:
+    """Copy a release under a permanent name.
 
     Args:
-        lake: The lake.
+        tables: The tables of the lake.
         name: The new release: lower case letters, digits and . _ -.
         source: The release that is frozen.
-        allow_pending: Even where evaluations are pending.
+        allow_pending: Freeze even if evaluations are pending.
+
+    Returns:
+        The rows to write. They are computed from the current scores, not copied from the last
+        `genebench report`.
 
     Raises:
-        LakeError: The name is none, is taken by other evaluations, or belongs to `score`; the
-            source does not exist or is not whole.
+        LakeError: The name is not valid, is taken by a release with other evaluations, or is
+            reserved for `genebench score`; the source does not exist or has pending evaluations.
     """
     if not _NAME.fullmatch(name):
         raise LakeError(
-            f"{name!r} cannot name a release: lower case letters, digits and . _ - are allowed, "
+            f"{name!r} is not a valid release name: use lower case letters, digits and . _ - only, "
             "such as 2026.1"
         )
     if name.startswith(CURRENT):
-        raise LakeError(f"{name!r} is rewritten by each `genebench score`; choose another name")
-    known = list_releases(lake)
-    items = read_release(lake, source)
+        raise LakeError(
+            f"the name {name!r} is reserved: `genebench score` rewrites releases that begin with "
+            f"{CURRENT!r}; choose another name"
+        )
+    known = list_releases(tables)
+    items = read_release(tables, source)
     taken = known.filter(pl.col("release_id") == name)
     if taken.height and taken["is_foreign"][0]:
         raise LakeError(f"{name!r} is an imported release; choose another name")
     if taken.height:
-        before = set(read_release(lake, name)["evaluation_key"])
+        before = set(read_release(tables, name)["evaluation_key"])
         n_other = len(before ^ set(items["evaluation_key"]))
         if n_other:
             raise LakeError(
                 f"release {name!r} is frozen and {source!r} differs from it by {n_other:,} "
-                f"evaluations; choose another name (`genebench diff {name} {source}` tells what "
-                "moved)"
+                f"evaluations; choose another name. `genebench diff {name} {source}` lists the "
+                "differences"
             )
-    finished = lake.table("gold.evaluations").filter(pl.col("status") != "failed")
+    finished = tables.table("gold.evaluations").filter(pl.col("status") != "failed")
     pending = items.lazy().join(finished, on="evaluation_key", how="anti").collect()
     if pending.height and not allow_pending:
         raise LakeError(
             f"release {source!r} has {pending.height:,} evaluations that are not finished; run "
-            "`genebench score`, or freeze it as it is with --allow-pending"
+            "`genebench score`, or freeze it without them with --allow-pending"
         )
-    # Computed like the leaderboard: `genebench report` may last have seen other scores.
-    comparisons = comparison_rows(lake, source)
+    # Computed anew: the scores may have changed after the last `genebench report`.
+    comparisons = comparison_rows(tables, source)
     rows = {
-        "gold.universes": stored_rows(lake, "gold.universes", source),
-        "gold.leaderboard": leaderboard_rows(lake, source),
+        "gold.universes": stored_rows(tables, "gold.universes", source),
+        "gold.leaderboard": leaderboard_rows(tables, source),
         "gold.comparisons": comparisons,
-        "gold.verdicts": verdict_rows(lake, source, comparisons),
+        "gold.verdicts": verdict_rows(tables, source, comparisons),
         "gold.releases": items,
     }
     renamed = pl.lit(name).alias("release_id")
-    return Frozen(
+    return FrozenRelease(
         {table: found.with_columns(renamed) for table, found in rows.items()}, pending.height
     )
 
 
-def diff_releases(lake: Tables, before: str, after: str, metric: str | None = None) -> pl.DataFrame:
-    """What moved from one release to another, and why.
+def diff_releases(
+    tables: Tables, before: str, after: str, metric: str | None = None
+) -> pl.DataFrame:
+    """List the scores that differ between two releases, with the reason.
 
     Args:
-        lake: The lake.
+        tables: The tables of the lake.
         before: A release.
         after: Another.
         metric: One metric; the main one of each kind of task by default.
 
     Returns:
         family, task_id, kind, encoder_id, probe_id, metric, mean_before, mean_after (over folds),
-        change (after minus before, in the metric's unit) and why: `labels`, `vectors`, `probe`
-        and `protocol` (what the evaluation key was made from and has changed, joined by " and "),
-        `added` or `removed`. What both releases share is left out.
+        change (after minus before, in the metric's unit) and why: the changed inputs of the
+        evaluation key (`labels`, `vectors`, `probe`, `protocol`, joined by " and "), `added` or
+        `removed`. Evaluations that both releases share are left out.
 
     Raises:
         LakeError: A release does not exist.
     """
-    old, new = (_side(lake, release, metric) for release in (before, after))
-    both = old.join(new, on=[*_WHO, "metric"], how="full", suffix="_after", coalesce=True)
+    old, new = (_release_means(tables, release, metric) for release in (before, after))
+    both = old.join(new, on=[*_ITEM_KEY, "metric"], how="full", suffix="_after", coalesce=True)
     changed = [
         pl.when(pl.col(digest) != pl.col(f"{digest}_after")).then(pl.lit(word))
-        for digest, word in _WHY.items()
+        for digest, word in _DIGEST_REASONS.items()
     ]
-    has_other_rules = pl.col("protocol_id") != pl.col("protocol_id_after")
+    has_other_protocol = pl.col("protocol_id") != pl.col("protocol_id_after")
     changed += [
-        pl.when(has_other_rules).then(pl.lit("protocol")),
-        pl.when((pl.col("probe_digest") != pl.col("probe_digest_after")) & ~has_other_rules).then(
-            pl.lit("probe")
-        ),
+        pl.when(has_other_protocol).then(pl.lit("protocol")),
+        pl.when(
+            (pl.col("probe_digest") != pl.col("probe_digest_after")) & ~has_other_protocol
+        ).then(pl.lit("probe")),
     ]
     why = (
         pl.when(pl.col("evaluation_key").is_null())
@@ -133,7 +142,7 @@ def diff_releases(lake: Tables, before: str, after: str, metric: str | None = No
     return (
         both.filter(~pl.col("evaluation_key").eq_missing(pl.col("evaluation_key_after")))
         .select(
-            *_WHO,
+            *_ITEM_KEY,
             "metric",
             pl.col("mean").alias("mean_before"),
             pl.col("mean_after"),
@@ -147,15 +156,15 @@ def diff_releases(lake: Tables, before: str, after: str, metric: str | None = No
     )  # fmt: skip
 
 
-def _side(lake: Tables, release: str, metric: str | None) -> pl.DataFrame:
-    """A release's items with their means; an item by no metric keeps its place without a mean."""
-    items = read_release(lake, release)
-    scores = read_scores(lake, release=release, metric=metric, label="")
-    chosen = scores if metric else scores.filter(is_main())
+def _release_means(tables: Tables, release: str, metric: str | None) -> pl.DataFrame:
+    """Return a release's items with their means; an item without scores has a null mean."""
+    items = read_release(tables, release)
+    scores = read_scores(tables, release=release, metric=metric, label="")
+    chosen = scores if metric else scores.filter(is_main_metric())
     means = task_means(chosen.collect()).select(
         "task_id", "encoder_id", "probe_id", "protocol_id", "metric", "mean"
     )
-    digests = [*_WHY, "probe_digest", "evaluation_key"]
-    who = ["task_id", "encoder_id", "probe_id", "protocol_id"]
-    named = items.select(*_WHO, "protocol_id", *digests)
-    return named.join(means, on=who, how="left").with_columns(pl.col("metric").fill_null(""))
+    digests = [*_DIGEST_REASONS, "probe_digest", "evaluation_key"]
+    key = ["task_id", "encoder_id", "probe_id", "protocol_id"]
+    named = items.select(*_ITEM_KEY, "protocol_id", *digests)
+    return named.join(means, on=key, how="left").with_columns(pl.col("metric").fill_null(""))

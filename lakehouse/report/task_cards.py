@@ -1,4 +1,4 @@
-"""Task cards: what a task is, where it comes from, how large it is and how large it was."""
+"""Task cards: definition, sources, sizes and published sizes of each declared task."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -7,24 +7,24 @@ from typing import Any
 
 import polars as pl
 
-from genebench.registry.loading import Registry
+from genebench.registry.registry import Registry
 from genebench.tasks.declaration import FAMILY_TITLES, Task
 from lakehouse.tables.time_travel import Tables
 
-HEAD = ("task", "kind", "rows", "labels", "published rows", "reason of a difference")
+TABLE_HEADER = ("task", "kind", "rows", "labels", "published rows", "reason for the difference")
 SHARED_SYMBOLS = "the paper counts after the restriction to symbols shared by all of its models"
 
 
 @dataclass(frozen=True)
-class Card:
-    """One declared task beside what the lake holds of it.
+class TaskCard:
+    """A declared task and its state in the lake.
 
     Attributes:
         task: The declaration.
-        row: Its row of `silver.tasks`; None where it could not be built.
-        snapshots: The rows of `bronze.snapshots` that it was built from.
-        pinned: Source to the version that its declaration names, the paper's where it states one.
-        absence: Why it could not be built.
+        row: The task's row of `silver.tasks`; None if it was not built.
+        snapshots: The rows of `bronze.snapshots` that the task was built from.
+        pinned: Source to its declared version.
+        absence: Why the task could not be built.
     """
 
     task: Task
@@ -35,7 +35,7 @@ class Card:
 
     @property
     def n_samples(self) -> int | None:
-        """How many samples the lake holds, before any universe."""
+        """The number of samples in the lake, before any universe; None if it was not built."""
         return None if self.row is None else int(self.row["n_samples"])
 
     @property
@@ -45,33 +45,35 @@ class Card:
 
     @property
     def counts(self) -> dict[str, int]:
-        """What became of the source's rows, by reason."""
+        """The number of source rows by what was done with them, such as `unresolved`."""
         return {} if self.row is None else json.loads(self.row["counts"])
 
     @property
     def versions(self) -> list[str]:
-        """Each source's version, and whether the file at hand is all of it."""
-        return sorted({_version_words(one) for one in self.snapshots})
+        """The version of each source, with a note if its file is incomplete or mixes versions."""
+        return sorted({_describe_version(one) for one in self.snapshots})
 
     @property
     def balance(self) -> str:
-        """How the labels are spread."""
+        """The label balance as text."""
         if self.row is None:
             return ""
         row, kind = self.row, self.task.kind
         if kind == "binary":
             return f"{row['label_density']:.1%} {row['positive']}"
         if kind == "multiclass":
-            return f"{row['n_labels']} classes, the smallest of {row['n_smallest_class']:,}"
+            return (
+                f"{row['n_labels']} classes, the smallest has {row['n_smallest_class']:,} samples"
+            )
         if kind == "multilabel":
             present = row["label_density"] * row["n_labels"]
-            rarest = f"the rarest on {row['n_smallest_class']:,}"
-            return f"{row['n_labels']} labels, {present:.1f} a sample, {rarest}"
+            rarest = f"the rarest has {row['n_smallest_class']:,} samples"
+            return f"{row['n_labels']} labels, {present:.1f} per sample, {rarest}"
         return "numbers"
 
     @property
     def difference(self) -> str:
-        """Why the number of rows is not the published one; empty where it is."""
+        """Why the number of rows differs from the published one; empty if it does not."""
         if self.row is None:
             return f"not applicable: {self.absence}" if self.absence else "not built yet"
         if self.task.paper is None:
@@ -83,13 +85,13 @@ class Card:
         causes: list[str | None] = [self.task.paper.reason]
         causes += [_version_cause(one, self.pinned) for one in self.snapshots]
         if self.task.deviation and not self.task.paper.reason:
-            causes.append("its definition deviates, as its card says")
-        told = list(dict.fromkeys(cause for cause in causes if cause))
-        return "; ".join(told) or SHARED_SYMBOLS
+            causes.append("its definition deviates from the paper's, see its card")
+        known = list(dict.fromkeys(cause for cause in causes if cause))
+        return "; ".join(known) or SHARED_SYMBOLS
 
     @property
     def cells(self) -> tuple[str, ...]:
-        """One line of a table of tasks; see `HEAD`."""
+        """The task's row of the task table, with the columns of `TABLE_HEADER`."""
         labels = "" if self.row is None else f"{self.row['n_labels']:,}"
         return (
             f"`{self.task.id}`",
@@ -101,13 +103,13 @@ class Card:
         )
 
 
-def make_cards(
+def make_task_cards(
     registry: Registry,
     tasks: pl.DataFrame,
     snapshots: pl.DataFrame,
     absences: Mapping[str, str] | None = None,
-) -> list[Card]:
-    """The cards of all declared tasks, by family in the paper's order.
+) -> list[TaskCard]:
+    """Build the cards of all declared tasks, sorted by family in the paper's order.
 
     Args:
         registry: The declarations.
@@ -128,36 +130,36 @@ def make_cards(
             for name in {file_id.split(".")[0] for file_id in task.source} & set(registry.sources)
         }
         found = tuple(known[snapshot_id] for snapshot_id in used if snapshot_id in known)
-        cards.append(Card(task, row, found, pinned, (absences or {}).get(task.id)))
+        cards.append(TaskCard(task, row, found, pinned, (absences or {}).get(task.id)))
     return cards
 
 
-def read_cards(
-    lake: Tables, registry: Registry, absences: Mapping[str, str] | None = None
-) -> list[Card]:
-    """The cards of all declared tasks, with what a lake holds of them."""
-    tasks = lake.table("silver.tasks").collect()
-    return make_cards(registry, tasks, lake.table("bronze.snapshots").collect(), absences)
+def read_task_cards(
+    tables: Tables, registry: Registry, absences: Mapping[str, str] | None = None
+) -> list[TaskCard]:
+    """Read the lake and build the cards of all declared tasks."""
+    tasks = tables.table("silver.tasks").collect()
+    return make_task_cards(registry, tasks, tables.table("bronze.snapshots").collect(), absences)
 
 
-def curated_markdown(lake: Tables, registry: Registry, absences: Mapping[str, str]) -> str:
-    """All tasks beside their published sizes, for the artifact of a run."""
-    cards = read_cards(lake, registry, absences)
+def curated_markdown(tables: Tables, registry: Registry, absences: Mapping[str, str]) -> str:
+    """Render all tasks with their published sizes as Markdown, for the artifact of a run."""
+    cards = read_task_cards(tables, registry, absences)
     built = sum(card.row is not None for card in cards)
     equal = sum(card.row is not None and card.n_samples == card.published for card in cards)
     lines = [
-        f"**{built} of {len(cards)} tasks are built, {equal} with the published number of rows.**",
+        f"**{built} of {len(cards)} tasks were built, {equal} with the published number of rows.**",
         "",
-        *_table(HEAD, (card.cells for card in cards)),
+        *_table(TABLE_HEADER, (card.cells for card in cards)),
         "",
-        "`genebench show TASK` says more of each.",
-        "`genebench validations --html FILE` writes what was expected of every table and found.",
+        "`genebench show TASK` prints the card of a task.",
+        "`genebench validations --html FILE` writes the results of all table validations.",
     ]
     return "\n".join(lines) + "\n"
 
 
-def card_rows(card: Card) -> list[tuple[str, str]]:
-    """A card as lines of name and value."""
+def card_rows(card: TaskCard) -> list[tuple[str, str]]:
+    """Return a card as pairs of name and value, without empty values."""
     task = card.task
     rows = [
         ("title", task.title),
@@ -168,33 +170,34 @@ def card_rows(card: Card) -> list[tuple[str, str]]:
         ("source", ", ".join(dict.fromkeys(task.source))),
         ("versions", "; ".join(card.versions)),
         ("recipe", f"{task.recipe} {json.dumps(task.arguments, ensure_ascii=False)}"),
-        ("deviates from the published", task.deviation or ""),
+        ("deviation from the paper", task.deviation or ""),
         ("published as", task.paper.task if task.paper else ""),
         ("published rows", _number(card.published)),
         ("rows", _number(card.n_samples)),
-        ("why they differ", card.difference),
+        ("reason for the difference", card.difference),
         ("labels", card.balance),
-        ("rows left out, or kept apart", _told(card.counts)),
+        ("excluded or merged rows", _format_counts(card.counts)),
         ("superseded by", task.superseded_by or ""),
     ]
     return [(name, value) for name, value in rows if value]
 
 
-def render_task_cards(cards: Iterable[Card]) -> str:
-    """The page of all task cards, in Markdown."""
+def render_task_cards(cards: Iterable[TaskCard]) -> str:
+    """Render all task cards as one Markdown page."""
     cards = list(cards)
     lines = [
         "# Tasks of the paper",
         "",
-        "Made by `genebench cards docs/tasks.md` from `genebench/tasks/paper/` and a lake.",
-        "Rows are samples before any universe; each card names the versions of its sources.",
+        "Generated by `genebench cards docs/tasks.md` from a lake and the declarations in",
+        "`genebench/tasks/declared/paper/`.",
+        "Rows are samples before any universe. Each card lists the versions of its sources.",
     ]
     for family, title in FAMILY_TITLES.items():
-        mine = [card for card in cards if card.task.family == family]
-        if not mine:
+        of_family = [card for card in cards if card.task.family == family]
+        if not of_family:
             continue
-        lines += ["", f"## {title}", "", *_table(HEAD, (card.cells for card in mine))]
-        for card in mine:
+        lines += ["", f"## {title}", "", *_table(TABLE_HEADER, (card.cells for card in of_family))]
+        for card in of_family:
             lines += ["", f"### {card.task.id}", ""]
             lines += [f"- **{name}**: {_escape(value)}" for name, value in card_rows(card)]
     return "\n".join(lines) + "\n"
@@ -214,26 +217,26 @@ def _number(value: int | None) -> str:
     return "" if value is None else f"{value:,}"
 
 
-def _told(counts: Mapping[str, int]) -> str:
-    left = {name: n for name, n in counts.items() if n and name not in ("rows", "source rows")}
-    return ", ".join(f"{name} {n:,}" for name, n in left.items())
+def _format_counts(counts: Mapping[str, int]) -> str:
+    reasons = {name: n for name, n in counts.items() if n and name not in ("rows", "source rows")}
+    return ", ".join(f"{name} {n:,}" for name, n in reasons.items())
 
 
-def _version_words(snapshot: Mapping[str, Any]) -> str:
-    words = f"{snapshot['source']} {snapshot['version']}"
+def _describe_version(snapshot: Mapping[str, Any]) -> str:
+    text = f"{snapshot['source']} {snapshot['version']}"
     if snapshot["is_composite"]:
-        return f"{words} (mixes versions)"
-    return words if snapshot["is_complete"] else f"{words} (in part)"
+        return f"{text} (mixes versions)"
+    return text if snapshot["is_complete"] else f"{text} (incomplete)"
 
 
 def _version_cause(snapshot: Mapping[str, Any], pinned: Mapping[str, str]) -> str | None:
     source, version = snapshot["source"], snapshot["version"]
     wanted = pinned.get(source, version)
     if snapshot["is_composite"]:
-        return f"{source} {version} mixes versions and holds part of {wanted}"
+        return f"{source} {version} mixes versions and holds a part of {wanted}"
     causes = []
     if wanted not in (version, "current"):
         causes.append(f"{source} {version} instead of {wanted}")
     if not snapshot["is_complete"]:
-        causes.append(f"the file holds part of {source} {version}")
+        causes.append(f"the file holds a part of {source} {version}")
     return ", ".join(causes) or None

@@ -1,7 +1,7 @@
-"""What a release asks for, what of it is done, and why the rest is pending.
+"""Plans a release: its evaluation keys, and which of them are not evaluated yet.
 
-A plan names every (task, encoder, probe) of a release with the digests of what its score is
-computed from. What is pending is an anti-join of those keys with the evaluations that are there.
+A plan has one item per (task, encoder, probe), with the digests of everything its score is computed
+from. The pending items are the anti-join of the items with the stored evaluations.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -15,47 +15,49 @@ from genebench.evaluation.problems import feature_digests
 from genebench.evaluation.statistics.means import OVERALL, task_group
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
-from genebench.tasks.declaration import parent_task
-from lakehouse.score.universes import UNIVERSES, Universe, lay_out
+from genebench.tasks.declaration import parent_task_expr
+from lakehouse.score.plan_inputs import read_plan_inputs
+from lakehouse.score.universes import UNIVERSES, Universe
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.names import require_known
 
 
 @dataclass(frozen=True)
-class Plan:
-    """A release as it should be.
+class ReleasePlan:
+    """All evaluations that belong to a release.
 
     Attributes:
         release_id: The release.
         items: Rows of `gold.releases`.
-        pending: The items without a finished evaluation, with `why`.
-        universes: One when shared; one for each coverage when full.
-        refused: What is left out (task or encoder), with the reason.
+        pending: The items without a finished evaluation, with the reason in column `why`.
+        universes: One if shared, one per encoder if full.
+        excluded: Task or encoder that is left out, with the reason.
     """
 
     release_id: str
     items: pl.DataFrame
     pending: pl.DataFrame
     universes: tuple[Universe, ...]
-    refused: Mapping[str, str]
+    excluded: Mapping[str, str]
 
     def universe_of(self, encoder_id: str) -> Universe:
-        """The universe that an encoder is evaluated on."""
+        """Return the universe that an encoder is evaluated on."""
         return next(u for u in self.universes if encoder_id in u.encoder_ids)
 
     def select(self, tasks: Collection[str], encoders: Collection[str]) -> pl.DataFrame:
-        """The pending items of some tasks (with their sub-tasks) and encoders.
+        """Select the pending items of some tasks, their sub-tasks included, and some encoders.
 
-        Of items that share an evaluation the first alone is given, so that none is made twice.
+        Where several items share an evaluation key only the first is returned, so that each
+        evaluation is computed once.
         """
         return self.pending.filter(
-            (pl.col("task_id").is_in(tasks) | parent_task().is_in(tasks))
+            (pl.col("task_id").is_in(tasks) | parent_task_expr().is_in(tasks))
             & pl.col("encoder_id").is_in(encoders)
         ).unique("evaluation_key", keep="first", maintain_order=True)
 
     def universe_rows(self) -> pl.DataFrame:
-        """Rows of `gold.universes`."""
+        """Build the rows of `gold.universes`."""
         entities = pl.concat([u.entities for u in self.universes]).unique()
         return entities.select(
             pl.lit(self.release_id).alias("release_id"), "entity_type", "entity_id"
@@ -63,9 +65,9 @@ class Plan:
 
 
 def probe_digest(probe: Probe, protocol: Protocol) -> str:
-    """Digest of everything that turns vectors and labels into a score, save the code's revision.
+    """Digest of the probe, the protocol and the revision of the evaluation's arithmetic.
 
-    The revision of the evaluation's arithmetic is in it too, so raising it runs all again.
+    Raising `REVISION` changes every evaluation key, so everything is evaluated again.
     """
     return digest_json([probe.digest(), protocol.digest(), REVISION])
 
@@ -76,44 +78,46 @@ def plan_release(
     probes: Sequence[Probe],
     release_id: str,
     universe: str = "shared",
-    own_probes: Mapping[str, Probe] | None = None,
-    named: Collection[str] = (),
-) -> Plan:
-    """Plan a release over all tasks and all finished encoders of the lake.
-
-    A task that another one supersedes is left out unless it is asked for by its name.
+    encoder_probes: Mapping[str, Probe] | None = None,
+    named_tasks: Collection[str] = (),
+) -> ReleasePlan:
+    """Plan a release over all tasks and all complete encoders of the lake.
 
     Args:
-        delta: The lake.
-        protocol: The rules.
-        probes: The probes asked for.
-        release_id: Its earlier state says why an item is pending.
-        universe: `shared`: entities that every encoder covers; `full`: each encoder on all it
-            covers.
-        own_probes: Encoder to the probe that reads it, whichever is asked for.
-        named: Tasks asked for by name.
+        delta: The tables of the lake.
+        protocol: The protocol.
+        probes: The requested probes.
+        release_id: The release. Its stored state is compared with the new items, to say why an
+            item is pending.
+        universe: `shared` scores all encoders on the entities that every encoder covers; `full`
+            scores each encoder on all entities that it covers.
+        encoder_probes: Encoder id to the probe that its declaration fixes; it replaces the
+            requested probes for this encoder.
+        named_tasks: Tasks requested by name. A superseded task is planned only if it is among
+            them.
 
     Raises:
-        LakeError: There is no such universe.
+        LakeError: The universe is neither `shared` nor `full`, or the lake does not have the
+            protocol's hold-out groups.
     """
     require_known(universe, UNIVERSES, "universe")
-    layout = lay_out(delta, protocol, universe, frozenset(named))
+    inputs = read_plan_inputs(delta, protocol, universe, frozenset(named_tasks))
     rows = [
         row
-        for one in layout.universes
+        for one in inputs.universes
         for encoder_id in one.encoder_ids
-        for row in _items(
+        for row in _release_items(
             one,
             encoder_id,
-            layout.modalities[encoder_id],
-            layout.covered,
+            inputs.modalities[encoder_id],
+            inputs.covered,
             protocol,
             probes,
-            (own_probes or {}).get(encoder_id),
+            (encoder_probes or {}).get(encoder_id),
         )
     ]
     declared = table("gold.releases").schema
-    # Kept in the release, so that its means stay what they are when tasks come or go.
+    # Stored with the release, so that its means do not change when tasks are added or removed.
     groups = delta.scan("silver.tasks").select("task_id", task_group()).collect()
     added = ("release_id", "task_group")
     items = (
@@ -121,34 +125,35 @@ def plan_release(
         .join(groups, on="task_id", how="left", maintain_order="left")
         .select(pl.lit(release_id).alias("release_id"), *(k for k in declared if k != added[0]))
     )
-    pending = _pending(delta, items, release_id)
-    return Plan(release_id, items, pending, layout.universes, layout.refused)
+    pending = _find_pending(delta, items, release_id)
+    return ReleasePlan(release_id, items, pending, inputs.universes, inputs.excluded)
 
 
-def _items(
+def _release_items(
     universe: Universe,
     encoder_id: str,
     modality: str,
     covered: pl.DataFrame,
     protocol: Protocol,
     probes: Sequence[Probe],
-    own: Probe | None = None,
+    encoder_probe: Probe | None = None,
 ) -> Iterator[dict[str, str]]:
-    mine = covered.filter(pl.col("encoder_id") == encoder_id)
+    """Yield rows of `gold.releases` for one encoder: its covered tasks by each probe."""
+    stored = covered.filter(pl.col("encoder_id") == encoder_id)
     vectors = (
         universe.entity_ids.to_frame()
-        .join(mine.select("entity_id", "vector_digest"), on="entity_id", how="left")
+        .join(stored.select("entity_id", "vector_digest"), on="entity_id", how="left")
         .sort("entity_id")
     )
     has_vector = vectors["vector_digest"].is_not_null().to_numpy()
     tasks = [t for t in universe.prepared.values() if has_vector[t.rows].all()]
-    if own is not None and own.engine == "incidence":
-        # Such a control says something of pairs only; of other tasks nothing is asked.
+    if encoder_probe is not None and encoder_probe.engine == "incidence":
+        # The incidence probe is defined for binary and regression tasks of pairs only.
         tasks = [t for t in tasks if t.rows.shape[1] > 1 and t.kind in ("binary", "regression")]
     digests = feature_digests(tasks, vectors["entity_id"], vectors["vector_digest"].fill_null(""))
     for task, feature_digest in zip(tasks, digests, strict=True):
         for probe in probes:
-            decides = probe_digest(own or probe, protocol)
+            digest = probe_digest(encoder_probe or probe, protocol)
             yield {
                 "family": task.family,
                 "task_id": task.task_id,
@@ -159,22 +164,23 @@ def _items(
                 "protocol_id": protocol.id,
                 "label_digest": task.label_digest,
                 "feature_digest": feature_digest,
-                "probe_digest": decides,
-                "evaluation_key": digest_json([task.label_digest, feature_digest, decides]),
+                "probe_digest": digest,
+                "evaluation_key": digest_json([task.label_digest, feature_digest, digest]),
             }
 
 
-def _pending(delta: Delta, items: pl.DataFrame, release_id: str) -> pl.DataFrame:
+def _find_pending(delta: Delta, items: pl.DataFrame, release_id: str) -> pl.DataFrame:
+    """Return the items without a finished evaluation, with the reason in column `why`."""
     evaluations = delta.scan("gold.evaluations").select("evaluation_key", "status", "reason")
     known = evaluations.collect()
     done = known.filter(pl.col("status") != "failed")
     failed = known.filter(pl.col("status") == "failed").unique("evaluation_key", keep="last")
     before = delta.scan("gold.releases").filter(pl.col("release_id") == release_id).collect()
-    who = ["task_id", "encoder_id", "probe_id", "protocol_id"]
+    ids = ["task_id", "encoder_id", "probe_id", "protocol_id"]
     digests = ["label_digest", "feature_digest", "probe_digest"]
     pending = (
         items.join(done, on="evaluation_key", how="anti")
-        .join(before.select(*who, *digests), on=who, how="left", suffix="_before")
+        .join(before.select(*ids, *digests), on=ids, how="left", suffix="_before")
         .join(failed.select("evaluation_key", "reason"), on="evaluation_key", how="left")
     )
     changed = (
@@ -201,11 +207,11 @@ def _pending(delta: Delta, items: pl.DataFrame, release_id: str) -> pl.DataFrame
     return pending.with_columns(why.alias("why")).select(*items.columns, "why")
 
 
-def release_of(protocol_id: str) -> str:
-    """The release that `score` rewrites under a protocol."""
+def current_release(protocol_id: str) -> str:
+    """Return the id of the release that `score` rewrites under a protocol."""
     return "current" if protocol_id == "standard" else f"current_{protocol_id}"
 
 
-def scopes(items: pl.DataFrame) -> list[str]:
-    """The families of a release, then the overall scope."""
+def list_scopes(items: pl.DataFrame) -> list[str]:
+    """List the scopes of a release's leaderboard: its families, then the overall mean."""
     return [*items["family"].unique().sort().to_list(), OVERALL]

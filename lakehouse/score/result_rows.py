@@ -1,4 +1,4 @@
-"""Evaluations as rows of the gold tables, and what an interrupted run left of them."""
+"""Converts evaluations to rows of the gold tables, and removes rows left by interrupted runs."""
 
 import datetime as dt
 import importlib.metadata
@@ -21,17 +21,17 @@ PACKAGES = ("numpy", "polars", "scikit-learn", "torch")
 def evaluation_rows(
     items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
 ) -> pl.DataFrame:
-    """Rows of `gold.evaluations`.
+    """Build the rows of `gold.evaluations`.
 
     Args:
         items: Evaluation key (the problem's id) to its row of `gold.releases`.
-        evaluations: What came of them.
+        evaluations: The evaluations.
         run_id: The flow run.
     """
     packages = describe_packages()
     rows = [
         {
-            **_who(items[evaluation.problem_id]),
+            **_key_columns(items[evaluation.problem_id]),
             "status": evaluation.status,
             "reason": evaluation.reason or None,
             "n_samples": evaluation.n_samples,
@@ -53,7 +53,7 @@ def evaluation_rows(
 def score_rows(
     items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
 ) -> pl.DataFrame:
-    """Rows of `gold.scores`; see `evaluation_rows` for the arguments."""
+    """Build the rows of `gold.scores`; see `evaluation_rows` for the arguments."""
     schema = table("gold.scores").schema
     now = dt.datetime.now(dt.UTC)
     frames = []
@@ -61,7 +61,7 @@ def score_rows(
         if not evaluation.scores.height:
             continue
         item = items[evaluation.problem_id]
-        repeated = {**_who(item), "kind": item["kind"], "modality": item["modality"]}
+        repeated = {**_key_columns(item), "kind": item["kind"], "modality": item["modality"]}
         frames.append(
             evaluation.scores.with_columns(
                 *(pl.lit(value).alias(name) for name, value in repeated.items()),
@@ -75,9 +75,9 @@ def score_rows(
 def interval_rows(
     items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
 ) -> pl.DataFrame:
-    """Rows of `gold.intervals`; see `evaluation_rows` for the arguments."""
+    """Build the rows of `gold.intervals`; see `evaluation_rows` for the arguments."""
     frames = [
-        _rows_of("gold.intervals", items[one.problem_id], one.intervals, run_id)
+        _table_rows("gold.intervals", items[one.problem_id], one.intervals, run_id)
         for one in evaluations
         if one.intervals is not None
     ]
@@ -90,7 +90,7 @@ def prediction_rows(
     sample_ids: Mapping[str, Sequence[str]],
     run_id: str,
 ) -> pl.DataFrame:
-    """Rows of `gold.predictions`.
+    """Build the rows of `gold.predictions`.
 
     Args:
         items: See `evaluation_rows`.
@@ -108,35 +108,40 @@ def prediction_rows(
             ids.gather(one.predictions["sample"]).alias("sample_id"),
             pl.col("score").alias("value"),
         )
-        frames.append(_rows_of("gold.predictions", item, named, run_id))
+        frames.append(_table_rows("gold.predictions", item, named, run_id))
     return pl.concat(frames) if frames else table("gold.predictions").empty()
 
 
-def _rows_of(name: str, item: Mapping[str, Any], frame: pl.DataFrame, run_id: str) -> pl.DataFrame:
-    fixed = {**_who(item), "run_id": run_id}
+def _table_rows(
+    name: str, item: Mapping[str, Any], frame: pl.DataFrame, run_id: str
+) -> pl.DataFrame:
+    fixed = {**_key_columns(item), "run_id": run_id}
     return frame.select(
         (pl.lit(fixed[column]) if column in fixed else pl.col(column)).cast(dtype).alias(column)
         for column, dtype in table(name).schema.items()
     )
 
 
-def _who(item: Mapping[str, Any]) -> dict[str, Any]:
+def _key_columns(item: Mapping[str, Any]) -> dict[str, Any]:
     names = ("evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id")
     return {name: item[name] for name in names}
 
 
 def describe_packages() -> str:
-    """The versions that numbers may depend on; recorded with each evaluation, in no key."""
+    """Describe the versions of the numerical packages.
+
+    They are stored with each evaluation and are not part of its key.
+    """
     return ", ".join(f"{name} {importlib.metadata.version(name)}" for name in PACKAGES)
 
 
 def split_key(prepared: PreparedTask, protocol: Protocol) -> str:
-    """Digest of what a task's folds are dealt from: its samples, labels and the rules."""
+    """Digest of everything a task's folds depend on: its samples, its labels and the fold rules."""
     return digest_json([prepared.label_digest, protocol.folds.model_dump(mode="json")])
 
 
 def fold_rows(prepared: Sequence[PreparedTask], protocol: Protocol) -> pl.DataFrame:
-    """Rows of `gold.folds` of some tasks: the fold of each slot of each sample, by repeat."""
+    """Build the rows of `gold.folds` of some tasks: one per sample, position and repeat."""
     frames = []
     for task in prepared:
         slot_folds = task.slot_folds(protocol)
@@ -163,10 +168,13 @@ def fold_rows(prepared: Sequence[PreparedTask], protocol: Protocol) -> pl.DataFr
     return pl.concat(frames) if frames else table("gold.folds").empty()
 
 
-def missing_folds(
+def tasks_without_folds(
     delta: Delta, prepared: Sequence[PreparedTask], protocol: Protocol
 ) -> list[PreparedTask]:
-    """The tasks whose folds the lake does not hold yet; sub-tasks are left to their seed."""
+    """Return the tasks whose folds are not stored yet.
+
+    Sub-tasks are left out: their folds can be recomputed from the protocol's seed.
+    """
     known = set(delta.scan("gold.folds").select("split_key").unique().collect()["split_key"])
     return [
         task
@@ -176,23 +184,28 @@ def missing_folds(
 
 
 def remove_orphans(delta: Delta, commit: Commit, encoder_id: str | None = None) -> int:
-    """Take out results whose evaluation was never committed: a run died between the two.
+    """Delete scores, intervals and predictions whose evaluation was never committed.
+
+    A run that ends between the two commits leaves such rows behind.
 
     Args:
-        delta: The tables.
-        commit: Who takes them out.
-        encoder_id: Look at this encoder's only, while others may be at work; at all by default.
+        delta: The tables of the lake.
+        commit: The metadata of the deleting commits.
+        encoder_id: Restrict the search to this encoder, because other workers may be between
+            their two commits; all encoders by default.
 
     Returns:
-        How many rows were taken out.
+        The number of rows deleted.
     """
-    is_asked = pl.lit(True) if encoder_id is None else pl.col("encoder_id") == encoder_id
-    evaluations = delta.scan("gold.evaluations").filter(is_asked).select("evaluation_key", "run_id")
+    is_in_scope = pl.lit(True) if encoder_id is None else pl.col("encoder_id") == encoder_id
+    evaluations = (
+        delta.scan("gold.evaluations").filter(is_in_scope).select("evaluation_key", "run_id")
+    )
     n_removed = 0
     for name in ("gold.scores", "gold.intervals", "gold.predictions"):
         orphans = (
             delta.scan(name)
-            .filter(is_asked)
+            .filter(is_in_scope)
             .join(evaluations, on=["evaluation_key", "run_id"], how="anti")
             .group_by("family", "encoder_id", "run_id")
             .agg(pl.col("evaluation_key").unique().sort(), pl.len().alias("n"))
@@ -200,6 +213,6 @@ def remove_orphans(delta: Delta, commit: Commit, encoder_id: str | None = None) 
         )
         for family, encoder, run_id, keys, _ in orphans.iter_rows():
             place = {"family": family, "encoder_id": encoder}
-            delta.withdraw(name, place, run_id, keys, commit)
+            delta.delete_evaluations(name, place, run_id, keys, commit)
         n_removed += int(orphans["n"].sum())
     return n_removed

@@ -1,4 +1,4 @@
-"""How much of a text encoder's score is in the words of the label: mask them, and score again."""
+"""Measures label leakage of text encoders: masks the words of a label and scores again."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,12 +15,12 @@ from genebench.evaluation.evaluate import evaluate
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.problems import PreparedTask, derive_subtasks
 from genebench.evaluation.statistics.bootstrap import LEVEL
-from genebench.evaluation.statistics.paired_tests import compare_replicates
-from genebench.evaluation.word_masking import mask_words, match_label, words_of
+from genebench.evaluation.statistics.paired_tests import paired_bootstrap_test
+from genebench.evaluation.word_masking import label_words, mask_words, match_label
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
 from lakehouse.curate.task_selection import read_task
-from lakehouse.score.universes import prepare_task
+from lakehouse.score.universes import read_prepared_task
 from lakehouse.tables.time_travel import Tables
 
 LEAKAGE_SCHEMA = pl.Schema(
@@ -44,7 +44,7 @@ Texts = Sequence[tuple[str, ...]]
 
 
 def measure_leakage(
-    lake: Tables,
+    tables: Tables,
     task_id: str,
     encoder: Encoder,
     loader: Loader,
@@ -53,36 +53,41 @@ def measure_leakage(
     *,
     max_labels: int = 10,
 ) -> pl.DataFrame:
-    """Score a multi-label task's labels with their own words masked, and another label's.
+    """Measure how much of each label's score comes from the words of the label in the texts.
 
-    Every text is masked, whichever labels its entity has, and encoded again; rows, folds and probe
-    are the same, so the difference is paired.
+    Each label of a multi-label task is scored three times: with all texts unchanged, with the words
+    of the label masked, and, as a control, with the words of another label masked that occur about
+    as often. The words are masked in every text, whichever labels its entity has, and the texts are
+    encoded again. Samples, folds and probe stay the same, so the differences are paired.
 
     Args:
-        lake: The lake, whose inputs are read.
+        tables: The tables of the lake; texts, samples and labels are read.
         task_id: A multi-label task of single entities.
         encoder: A text encoder.
-        loader: Its loader.
+        loader: The loader of the encoder.
         probe: The probe.
-        protocol: The rules.
-        max_labels: The most frequent labels whose words occur at all.
+        protocol: The protocol.
+        max_labels: Maximum number of labels; the most frequent ones whose words occur in the texts
+            are measured.
 
     Returns:
-        `LEAKAGE_SCHEMA`, a row a label. `difference` is the score with the other label's words
-        masked less that with the own ones masked: what the own words gave beyond any words.
+        `LEAKAGE_SCHEMA`, one row per label. `value`, `value_masked` and `value_masked_other` are
+        the main metric of the three scores, `n_masked` and `n_masked_other` the numbers of masked
+        words. `difference` is value_masked_other - value_masked, with its interval and p value:
+        positive if the label's own words carry more of the score than other words do.
 
     Raises:
-        LakeError: The task is not multi-label, the encoder reads no text, or the texts have no
-            words of the labels.
+        LakeError: The task is not multi-label, the encoder does not read text, or the texts do not
+            contain the words of two distinct labels.
     """
-    row = read_task(lake, task_id)
+    row = read_task(tables, task_id)
     if row["kind"] != "multilabel" or encoder.reads != "text":
         raise LakeError(
-            f"leakage is measured on a multi-label task by a text encoder; {task_id} is "
-            f"{row['kind']}, {encoder.id} reads {encoder.reads}"
+            "leakage needs a multi-label task and a text encoder; "
+            f"{task_id} is {row['kind']}, {encoder.id} reads {encoder.reads}"
         )
-    ids, texts = _read_texts(lake, row, encoder)
-    parent = prepare_task(lake, row, pl.Series("entity_id", ids), protocol)
+    ids, texts = _read_texts(tables, row, encoder)
+    parent = read_prepared_task(tables, row, pl.Series("entity_id", ids), protocol)
     counts = {label: _count(texts, label) for label in parent.labels}
     derived = {
         task.labels[0].removeprefix("not "): task for task in derive_subtasks(parent, protocol)
@@ -92,21 +97,23 @@ def measure_leakage(
 
     def score(problem: PreparedTask, words: frozenset[str]) -> dict[str, Any]:
         masked = [tuple(mask_words(part, words)[0] for part in parts) for parts in texts]
-        reading = LoaderInput(row["entity_types"], ids, masked)
-        return _score(loader, reading, problem, probe, protocol)
+        return _score(
+            loader, LoaderInput(row["entity_types"], ids, masked), problem, probe, protocol
+        )
 
     for label in [parent.labels[place] for place in order]:
         other = match_label(label, parent.labels, counts)
         if not counts[label] or other is None or len(rows) >= max_labels:
             continue
         task = derived[label]
-        plain, own, off = (
-            score(task, words) for words in (frozenset[str](), words_of(label), words_of(other))
+        unmasked, own_masked, other_masked = (
+            score(task, words)
+            for words in (frozenset[str](), label_words(label), label_words(other))
         )
-        found = compare_replicates(
-            off["value"] - own["value"],
-            off["replicates"],
-            own["replicates"],
+        found = paired_bootstrap_test(
+            other_masked["value"] - own_masked["value"],
+            other_masked["replicates"],
+            own_masked["replicates"],
             LEVEL,
         )
         rows.append(
@@ -117,9 +124,9 @@ def measure_leakage(
                 "other_label": other,
                 "n_masked": counts[label],
                 "n_masked_other": counts[other],
-                "value": plain["value"],
-                "value_masked": own["value"],
-                "value_masked_other": off["value"],
+                "value": unmasked["value"],
+                "value_masked": own_masked["value"],
+                "value_masked_other": other_masked["value"],
                 "difference": found.value,
                 "low": found.low,
                 "high": found.high,
@@ -128,18 +135,20 @@ def measure_leakage(
         )
     if not rows:
         raise LakeError(
-            f"{task_id}: no text that {encoder.id} reads has the words of two labels, one to take "
-            "out and one to compare with; choose another task"
+            f"{task_id}: the texts that {encoder.id} reads do not contain the words of two "
+            "distinct labels, one to mask and one as a control; choose another task"
         )
     return pl.DataFrame(rows, schema=LEAKAGE_SCHEMA)
 
 
-def _read_texts(lake: Tables, row: Mapping[str, Any], encoder: Encoder) -> tuple[list[str], Texts]:
-    """Sorted ids of the task's entities that the encoder has a text of, and their texts."""
-    inputs = lake.table("silver.inputs").filter(
+def _read_texts(
+    tables: Tables, row: Mapping[str, Any], encoder: Encoder
+) -> tuple[list[str], Texts]:
+    """Read the task's entities that have a text for the encoder: sorted ids, and their texts."""
+    inputs = tables.table("silver.inputs").filter(
         (pl.col("modality") == "text") & (pl.col("entity_type") == row["entity_types"])
     )
-    wanted = lake.table("silver.samples").filter(pl.col("task_id") == row["task_id"])
+    wanted = tables.table("silver.samples").filter(pl.col("task_id") == row["task_id"])
     needed = wanted.select("entity_id").unique().collect()["entity_id"]
     rendered = render_contents(inputs.collect(), encoder, row["entity_types"], needed)
     rendered = rendered.sort("entity_id")
@@ -147,24 +156,24 @@ def _read_texts(lake: Tables, row: Mapping[str, Any], encoder: Encoder) -> tuple
 
 
 def _count(texts: Texts, label: str) -> int:
-    words = words_of(label)
+    words = label_words(label)
     return sum(mask_words(part, words)[1] for parts in texts for part in parts) if words else 0
 
 
 def _score(
-    loader: Loader, reading: LoaderInput, task: PreparedTask, probe: Probe, protocol: Protocol
+    loader: Loader, loader_input: LoaderInput, task: PreparedTask, probe: Probe, protocol: Protocol
 ) -> dict[str, Any]:
-    vectors = loader.encode(reading, _stay_silent)
+    vectors = loader.encode(loader_input, _ignore_progress)
     (found,) = evaluate(
         vectors.matrix, [task.problem(task.task_id, protocol)], probe, protocol, intervals=True
     )
     if found.intervals is None:
         raise LakeError(f"{task.task_id}: {found.status}: {found.reason}")
     (row,) = found.intervals.filter(metric=MAIN_METRICS[task.kind]).to_dicts()
-    drawn: npt.NDArray[np.float64] = np.array(row["replicates"], dtype=np.float64)
-    return {"value": row["value"], "replicates": drawn}
+    replicates: npt.NDArray[np.float64] = np.array(row["replicates"], dtype=np.float64)
+    return {"value": row["value"], "replicates": replicates}
 
 
-def _stay_silent(n_done: int) -> None:
-    """Nobody watches the progress of so short an encoding."""
+def _ignore_progress(n_done: int) -> None:
+    """Accept the progress callback of `Loader.encode` and do nothing with it."""
     del n_done

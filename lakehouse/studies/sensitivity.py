@@ -1,4 +1,4 @@
-"""How much of a score is the encoder's, and how much the probe's, the penalty's or the sample's."""
+"""Measures how a score depends on the probe, the penalty and the number of training rows."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -10,12 +10,12 @@ import polars as pl
 from genebench.errors import LakeError
 from genebench.evaluation.evaluate import evaluate
 from genebench.evaluation.metrics import MAIN_METRICS, METRICS
-from genebench.evaluation.resplits import thin_training
+from genebench.evaluation.resplits import subsample_training
 from genebench.probes.declaration import TRAIN, Probe, Problem
 from genebench.protocols.declaration import Protocol
 from lakehouse.curate.task_selection import read_task
-from lakehouse.embed.stored_vectors import read_finished
-from lakehouse.score.universes import prepare_task
+from lakehouse.embed.stored_vectors import read_complete_vectors
+from lakehouse.score.universes import read_prepared_task
 from lakehouse.tables.time_travel import Tables
 
 SENSITIVITY_SCHEMA = pl.Schema(
@@ -39,7 +39,7 @@ FRACTIONS = (0.05, 0.1, 0.2, 0.5, 1.0)
 
 
 def measure_sensitivity(
-    lake: Tables,
+    tables: Tables,
     task_id: str,
     encoder_ids: Sequence[str],
     probes: Mapping[str, Probe],
@@ -48,49 +48,59 @@ def measure_sensitivity(
     penalties: Sequence[float] = PENALTIES,
     fractions: Sequence[float] = FRACTIONS,
 ) -> pl.DataFrame:
-    """Score one task again and again, with one thing changed at a time.
+    """Score one task repeatedly, changing one setting at a time.
 
-    The rows are the entities that all the encoders have; folds are the protocol's, and the same in
-    every row of the answer. `probe` exchanges the estimator; `penalty` fits the linear probe at one
-    C after the other (nothing is chosen, so the best of them is no honest score); `fraction` keeps
-    a seeded share of each fold's training rows (a learning curve), the protocol as it is.
+    The three studies are `probe` (another estimator), `penalty` (the linear probe at each fixed C)
+    and `fraction` (a seeded share of each fold's training rows, that is, a learning curve). All
+    encoders are scored on the entities that all of them cover, in the protocol's folds. The best
+    penalty is chosen on the test rows, so its score is optimistic and must not be reported.
 
     Args:
-        lake: The lake.
-        task_id: A task of it.
-        encoder_ids: Encoders that have embedded.
-        probes: By id; the first one's learning curve is drawn, and its penalty if it is linear.
-        protocol: The rules around them.
+        tables: The tables of the lake.
+        task_id: The task.
+        encoder_ids: Encoders with complete vectors.
+        probes: Probe id to its declaration. `fraction` uses the first one; so does `penalty`, if
+            it is linear.
+        protocol: The protocol.
         penalties: Values of C.
         fractions: Shares of the training rows, above 0 and at most 1.
 
     Returns:
-        `SENSITIVITY_SCHEMA`, a row an encoder and setting: the mean of the main metric over folds
-        with its deviation, the training rows of a mean fold, or why there is no value. `number` is
-        the setting as a number, null for probes.
+        `SENSITIVITY_SCHEMA`, one row per encoder, study and setting. `value` and `sd` are the mean
+        and population standard deviation of the main metric over folds, `n_train` the mean number
+        of training rows of a fold; if `value` is null, `reason` says why. `number` is the setting
+        as a number, null for probes.
 
     Raises:
-        LakeError: The task is unknown, an encoder has no vectors or not yet all, or a fraction is
-            not in (0, 1].
+        LakeError: The task does not exist, the vectors of an encoder are missing or incomplete, no
+            entity is covered by all encoders, or a fraction is not in (0, 1].
     """
-    if not all(0 < fraction <= 1 for fraction in fractions):
-        raise LakeError("a fraction of the training rows is above 0 and at most 1")
-    row = read_task(lake, task_id)
-    vectors = {encoder_id: read_finished(lake.delta, encoder_id) for encoder_id in encoder_ids}
+    if wrong := [fraction for fraction in fractions if not 0 < fraction <= 1]:
+        raise LakeError(
+            f"{wrong[0]:g} is not a fraction of the training rows; it must be above 0 and at most 1"
+        )
+    row = read_task(tables, task_id)
+    vectors = {
+        encoder_id: read_complete_vectors(tables.delta, encoder_id) for encoder_id in encoder_ids
+    }
     common = set.intersection(*({*one.entity_ids} for one in vectors.values()))
     if not common:
-        raise LakeError(f"no entity has vectors of all of {', '.join(encoder_ids)}")
+        raise LakeError(
+            f"no entity has vectors of all of {', '.join(encoder_ids)}; study them separately"
+        )
     universe = pl.Series("entity_id", sorted(common))
-    problem = prepare_task(lake, row, universe, protocol).problem(task_id, protocol)
+    problem = read_prepared_task(tables, row, universe, protocol).problem(task_id, protocol)
     metric = MAIN_METRICS[row["kind"]]
     rows = []
     for encoder_id, one in vectors.items():
         place = {entity_id: number for number, entity_id in enumerate(one.entity_ids)}
         matrix = one.matrix[[place[entity_id] for entity_id in universe]]
-        for study, probe, rules, asked in _studies(problem, probes, protocol, penalties, fractions):
-            # Problems of one rule are solved together; they come in the order of their groups.
-            found = {done.problem_id: done for done in evaluate(matrix, asked, probe, rules)}
-            for one_problem in asked:
+        for study, probe, rules, problems in _settings(
+            problem, probes, protocol, penalties, fractions
+        ):
+            # `evaluate` groups the problems that it solves together, and yields them in that order.
+            found = {done.problem_id: done for done in evaluate(matrix, problems, probe, rules)}
+            for one_problem in problems:
                 done = found[one_problem.id]
                 whole = done.scores.filter(metric=metric, label="")
                 rows.append(
@@ -110,14 +120,14 @@ def measure_sensitivity(
     return pl.DataFrame(rows, schema=SENSITIVITY_SCHEMA)
 
 
-def _studies(
+def _settings(
     problem: Problem,
     probes: Mapping[str, Probe],
     protocol: Protocol,
     penalties: Sequence[float],
     fractions: Sequence[float],
 ) -> Iterator[tuple[str, Probe, Protocol, list[Problem]]]:
-    """What is solved together: a study, its probe and rules, and problems named by the setting."""
+    """Yield study, probe, protocol and problems; the id of a problem is its setting."""
     first = next(iter(probes.values()))
     for probe_id, probe in probes.items():
         yield "probe", probe, protocol, [replace(problem, id=probe_id)]
@@ -128,28 +138,28 @@ def _studies(
             yield "penalty", first, rules, [replace(problem, id=f"{c:g}")]
     seed = protocol.folds.seed
     thinned = [
-        replace(thin_training(problem, share, seed), id=f"{share:g}")
+        replace(subsample_training(problem, share, seed), id=f"{share:g}")
         for share in dict.fromkeys(fractions)
     ]
     yield "fraction", first, protocol, thinned
 
 
-def join_tasks(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
-    """`SENSITIVITY_SCHEMA` of several tasks, in their order; empty without one."""
+def concat_tasks(parts: Sequence[pl.DataFrame]) -> pl.DataFrame:
+    """Concatenate rows of `SENSITIVITY_SCHEMA` of several tasks; an empty frame without any."""
     return pl.concat([SENSITIVITY_SCHEMA.to_frame(), *parts])
 
 
 def draw_sensitivity(rows: pl.DataFrame) -> Any:
-    """A row of panels a task, a panel a study, a colour an encoder.
+    """Draw one row of panels per task, one panel per study and one colour per encoder.
 
     Args:
-        rows: `SENSITIVITY_SCHEMA`.
+        rows: Rows of `SENSITIVITY_SCHEMA`.
 
     Returns:
         A Vega-Altair chart.
 
     Raises:
-        LakeError: No setting has a value.
+        LakeError: No row has a value.
     """
     drawn = rows.filter(pl.col("value").is_not_null())
     if not drawn.height:

@@ -1,4 +1,4 @@
-"""Time travel as science: train on the labels of one day, test on what was learned since."""
+"""Temporal hold-out: trains on the labels of an earlier day, tests on labels gained since."""
 
 from typing import Any
 
@@ -7,18 +7,18 @@ import polars as pl
 
 from genebench.errors import LakeError
 from genebench.evaluation.evaluate import evaluate
-from genebench.evaluation.folds import split_of
+from genebench.evaluation.folds import make_split
 from genebench.evaluation.metrics import MAIN_METRICS
-from genebench.evaluation.problems import prepare
-from genebench.evaluation.resplits import ask_later
+from genebench.evaluation.problems import prepare_task
+from genebench.evaluation.resplits import make_temporal_problem
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
 from lakehouse.curate.task_selection import read_task
-from lakehouse.embed.stored_vectors import read_finished
-from lakehouse.score.universes import find_groups
+from lakehouse.embed.stored_vectors import read_complete_vectors
+from lakehouse.score.holdout_groups import read_holdout_groups
 from lakehouse.tables.time_travel import Tables, When
 
-LATER_SCHEMA = pl.Schema(
+TEMPORAL_HOLDOUT_SCHEMA = pl.Schema(
     {
         "task_id": pl.String(),
         "encoder_id": pl.String(),
@@ -34,54 +34,58 @@ LATER_SCHEMA = pl.Schema(
 )
 
 
-def predict_later(
-    lake: Tables,
+def measure_temporal_holdout(
+    tables: Tables,
     task_id: str,
     encoder_id: str,
-    as_of: "When",
+    as_of: When,
     probe: Probe,
     protocol: Protocol,
     *,
     min_gained: int = 10,
 ) -> pl.DataFrame:
-    """Train on a multi-label task as it was, test on the labels that entities have gained since.
+    """Train on the labels of an earlier time and test on the labels that entities gained since.
 
-    The earlier state is the lake's own at a time or day, that is, what the snapshots of that day
-    were curated to. Only entities sampled at both times count; a gained label says that somebody
-    looked, so compare with the study-bias controls.
+    The earlier labels are read from the silver tables with time travel. Only samples that exist at
+    both times are used. Well-studied genes gain more labels, so compare the result with the
+    study-bias controls.
 
     Args:
-        lake: The lake as it is now.
+        tables: The tables of the lake in their latest version.
         task_id: A multi-label task of single entities.
-        encoder_id: An encoder that has embedded.
-        as_of: The earlier time.
+        encoder_id: An encoder with complete vectors.
+        as_of: The earlier time, UTC.
         probe: The probe.
-        protocol: The rules; binary folds are dealt by the earlier labels.
-        min_gained: Labels that fewer entities have gained are left out.
+        protocol: The protocol; folds are stratified by the earlier labels.
+        min_gained: Minimum number of entities that gained a label; labels with fewer are left out.
 
     Returns:
-        `LATER_SCHEMA`, a row a label: entities without it then (tested), those that have it now
-        (gained), those that lost it, the ROC AUC over folds with its interval, or why none.
+        `TEMPORAL_HOLDOUT_SCHEMA`, one row per label, most gained first. `n_tested` is the number of
+        entities without the label at the earlier time, `n_gained` how many of them have it now and
+        `n_lost` how many entities lost it. `value` is the ROC AUC over all folds with its interval
+        `low` to `high`; if it is null, `reason` says why.
 
     Raises:
-        LakeError: The task is not multi-label or was not in the lake at that time, the encoder has
-            no vectors or not yet all, or no label was gained often enough.
+        LakeError: The task is not multi-label or has no sample at the earlier time, the vectors of
+            the encoder are missing or incomplete, or no label was gained by `min_gained` entities.
     """
-    row = read_task(lake, task_id)
+    row = read_task(tables, task_id)
     if row["kind"] != "multilabel":
-        raise LakeError(f"{task_id} is {row['kind']}; gained labels need a multi-label task")
-    now, then = _labels(lake, task_id), _labels(lake.at(as_of), task_id)
-    samples = _samples(lake, task_id).join(
-        _samples(lake.at(as_of), task_id), on=["sample_id", "position", "entity_id"], how="semi"
+        raise LakeError(f"{task_id} is {row['kind']}; a temporal hold-out needs a multi-label task")
+    now, then = _labels(tables, task_id), _labels(tables.at(as_of), task_id)
+    samples = _samples(tables, task_id).join(
+        _samples(tables.at(as_of), task_id), on=["sample_id", "position", "entity_id"], how="semi"
     )
     if samples.is_empty():
         raise LakeError(
             f"no sample of {task_id} was in the lake at {as_of}; choose a later time "
             "(`lake.history('silver.samples')` lists them)"
         )
-    vectors = read_finished(lake.delta, encoder_id)
+    vectors = read_complete_vectors(tables.delta, encoder_id)
     ids = pl.Series("entity_id", vectors.entity_ids)
-    parent = prepare(row, samples, then, ids, protocol, find_groups(lake, ids, protocol))
+    parent = prepare_task(
+        row, samples, then, ids, protocol, read_holdout_groups(tables, ids, protocol)
+    )
     problems, counts = [], {}
     for column, label in enumerate(parent.labels):
         before = parent.targets[:, column]
@@ -95,8 +99,8 @@ def predict_later(
             gained,
             int(((before == 1) & (after == 0)).sum()),
         )
-        split = split_of(parent.slot_folds(protocol))
-        problems.append(ask_later(label, parent.rows, before, after, split, label))
+        split = make_split(parent.slot_folds(protocol))
+        problems.append(make_temporal_problem(label, parent.rows, before, after, split, label))
     if not problems:
         raise LakeError(
             f"{task_id}: no label was gained by {min_gained} entities since {as_of}; choose an "
@@ -120,14 +124,14 @@ def predict_later(
                 "reason": done.reason,
             }
         )
-    return pl.DataFrame(rows, schema=LATER_SCHEMA).sort(
+    return pl.DataFrame(rows, schema=TEMPORAL_HOLDOUT_SCHEMA).sort(
         "n_gained", "label", descending=[True, False]
     )
 
 
-def _labels(lake: Tables, task_id: str) -> pl.DataFrame:
-    return lake.table("silver.labels").filter(pl.col("task_id") == task_id).collect()
+def _labels(tables: Tables, task_id: str) -> pl.DataFrame:
+    return tables.table("silver.labels").filter(pl.col("task_id") == task_id).collect()
 
 
-def _samples(lake: Tables, task_id: str) -> pl.DataFrame:
-    return lake.table("silver.samples").filter(pl.col("task_id") == task_id).collect()
+def _samples(tables: Tables, task_id: str) -> pl.DataFrame:
+    return tables.table("silver.samples").filter(pl.col("task_id") == task_id).collect()

@@ -1,1 +1,14 @@
-"""tables."""
+"""The tables of the lake: their declarations, and reading and writing them in Delta.
+
+- `schema`: columns, tables, and the check of a frame against a declaration
+- `catalogue`: the declaration of every table
+- `storage`: the location of a lake, a folder or S3
+- `commits`: metadata of a commit
+- `delta_schema`: the Delta schema and Parquet settings of a declared table
+- `delta_table`: opening a Delta table, retries after commit conflicts
+- `delta`: reading, writing, compacting and vacuuming the tables
+- `time_travel`: reading tables and snapshots, now or at an earlier time
+- `vectors`: vectors between numpy matrices and list columns
+- `vector_pages`: fast reading of vectors from Parquet pages
+- `names`: globs and suggestions for mistyped names
+"""

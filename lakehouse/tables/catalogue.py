@@ -1,7 +1,7 @@
-"""The catalogue: every table of the lake, declared once.
+"""The catalogue of tables: the declaration of every table of the lake.
 
-The Delta schemas, the base expectations and the README's table are generated from this module.
-Column types are Delta's: `str i8 i32 i64 f32 f64 bool ts` (`ts` is UTC), `?` marks nullable.
+The Delta schemas, the base expectations and the documented table of tables are generated from it.
+Column types are `str i8 i32 i64 f32 f64 bool ts` and `list<...>`; `ts` is UTC, `?` is nullable.
 """
 
 import difflib
@@ -31,10 +31,10 @@ def _table(
     key: str,
     partition: str,
     mode: Mode,
-    sentence: str,
+    description: str,
     columns: str,
     vocabularies: dict[str, tuple[str, ...]] | None = None,
-    is_open: bool = False,
+    allows_extra_columns: bool = False,
 ) -> Table:
     return Table(
         name=name,
@@ -42,10 +42,10 @@ def _table(
         key=tuple(key.split()),
         partition=tuple(partition.split()),
         mode=mode,
-        sentence=sentence,
+        description=description,
         columns=parse_columns(columns),
         vocabularies=vocabularies or {},
-        is_open=is_open,
+        allows_extra_columns=allows_extra_columns,
     )
 
 
@@ -56,7 +56,7 @@ _DECLARED = (
         "snapshot_id retrieved_at",
         "",
         "append-only",
-        "What was fetched, from where, when, and the hash of its bytes.",
+        "Fetched source files: address, version, time and SHA-256 hash.",
         "snapshot_id str, source str, version str, file str, url str, sha256 str, size_bytes i64,"
         "retrieved_at ts, published_on str?, etag str?, license str, is_complete bool,"
         "is_composite bool, run_id str",
@@ -67,16 +67,16 @@ _DECLARED = (
         "entity_type entity_id",
         "entity_type",
         "replace partition",
-        "The things that can be embedded, by CURIE, with the names people read.",
+        "Genes, diseases and other entities that encoders embed, with identifier (CURIE) and name.",
         "entity_type str, entity_id str, symbol str, name str, locus_group str?, snapshot_id str",
     ),
     _table(
         "silver.xrefs",
-        "one outside identifier of an entity",
+        "one external identifier of an entity",
         "entity_type namespace identifier entity_id",
         "entity_type",
         "replace partition",
-        "Every symbol and outside identifier, and the entity it leads to.",
+        "Cross-references: symbols and external identifiers, each with the entity it resolves to.",
         "entity_type str, namespace str, identifier str, entity_id str, status str,"
         "is_ambiguous bool, snapshot_id str",
         {"status": ("approved", "previous", "alias")},
@@ -87,18 +87,18 @@ _DECLARED = (
         "entity_type entity_id modality field part",
         "modality",
         "replace partition",
-        "What an encoder may read of an entity: text fields, DNA, proteins.",
+        "Inputs of encoders: text fields, DNA and protein sequences of entities.",
         "entity_type str, entity_id str, modality str, field str, part i32, content str,"
         "n_chars i32, input_digest str, snapshot_id str",
         {"modality": ("text", "dna", "protein")},
     ),
     _table(
         "silver.tasks",
-        "one task with its statistics",
+        "one task",
         "task_id",
         "",
         "replace",
-        "The prediction problems, where they come from and how large they are.",
+        "Prediction tasks with their source, recipe, size and class counts.",
         "task_id str, profile_id str, family str, title str, kind str, entity_types str,"
         "source str, snapshot_id str, recipe str, parent_task_id str?, label_names list<str>,"
         "positive str?, n_samples i64, n_entities i64, n_labels i32, label_density f64,"
@@ -107,11 +107,11 @@ _DECLARED = (
     ),
     _table(
         "silver.samples",
-        "one entity slot of one sample",
+        "one entity of one sample",
         "task_id sample_id position",
         "family",
         "replace partition",
-        "The rows of every task: one entity, or an ordered pair.",
+        "Samples of every task: one entity each, or an ordered pair of entities.",
         "family str, task_id str, sample_id str, position i8, entity_type str, entity_id str",
     ),
     _table(
@@ -120,16 +120,16 @@ _DECLARED = (
         "task_id sample_id label",
         "family",
         "replace partition",
-        "The outcomes of every task, in long form.",
+        "Labels of every task, in long format.",
         "family str, task_id str, sample_id str, label str, value f64",
     ),
     _table(
         "silver.encoders",
-        "one encoder that has embedded",
+        "one encoder with vectors",
         "encoder_id",
         "encoder_id",
         "replace partition",
-        "What each encoder is, and whether all of its vectors are there.",
+        "Encoders with their declaration, and whether all of their vectors are computed.",
         "encoder_id str, title str, modality str, is_control bool, encoder_digest str,"
         "declaration str, wanted_digest str, n_wanted i64, n_entities i64, dimension i32,"
         "is_complete bool, run_id str, embedded_at ts",
@@ -141,7 +141,7 @@ _DECLARED = (
         "encoder_id entity_type entity_id",
         "encoder_id",
         "replace partition",
-        "The vector of every entity by every encoder, kept as evidence.",
+        "Embeddings: the vector of each entity by each encoder.",
         "encoder_id str, encoder_digest str, entity_type str, entity_id str, vector list<f32>,"
         "dimension i32, vector_digest str, input_digest str, n_parts i32, run_id str,"
         "embedded_at ts",
@@ -152,16 +152,16 @@ _DECLARED = (
         "release_id entity_type entity_id",
         "release_id",
         "replace partition",
-        "The entities that a release compares encoders on.",
+        "Universes: the entities on which the encoders of a release are compared.",
         "release_id str, entity_type str, entity_id str",
     ),
     _table(
         "gold.releases",
-        "one (task, encoder, probe) and its key",
+        "one task, encoder and probe, with the evaluation key",
         "release_id task_id encoder_id probe_id protocol_id",
         "release_id",
         "replace partition",
-        "Named references from tasks, encoders and probes to evaluations.",
+        "Releases: named sets of evaluations, one for each task, encoder and probe.",
         "release_id str, family str, task_id str, kind str, encoder_id str, modality str,"
         "probe_id str, protocol_id str, label_digest str, feature_digest str, probe_digest str,"
         "evaluation_key str, task_group str?",
@@ -169,11 +169,11 @@ _DECLARED = (
     ),
     _table(
         "gold.evaluations",
-        "one attempt",
+        "one attempted evaluation",
         "evaluation_key run_id",
         "family encoder_id",
         "append-only",
-        "Every evaluation that was tried, with its outcome and the reason of a failure.",
+        "Attempted evaluations with their status and, where they failed, the reason.",
         "evaluation_key str, family str, task_id str, encoder_id str, probe_id str,"
         "protocol_id str, status str, reason str?, n_samples i64, n_features i32, n_labels i32,"
         "solver str?, gradient_norm f64?, seconds f64, revision i32, packages str, run_id str,"
@@ -182,11 +182,11 @@ _DECLARED = (
     ),
     _table(
         "gold.scores",
-        "one number",
+        "one value of one metric",
         "evaluation_key label fold metric",
         "family encoder_id",
         "append-only",
-        "Every score of every fold, readable without any other table.",
+        "Scores by task, encoder, probe, label, metric and fold.",
         "evaluation_key str, family str, task_id str, kind str, encoder_id str, modality str,"
         "probe_id str, protocol_id str, label str, metric str, fold i8, value f64, n_train i32,"
         "n_test i32, run_id str, evaluated_at ts",
@@ -194,30 +194,30 @@ _DECLARED = (
     ),
     _table(
         "gold.folds",
-        "one slot of one sample in a task's split",
+        "one entity of one sample in a split",
         "split_key task_id sample_id position repeat",
         "family",
         "append-only",
-        "Which samples were held out together, so that any score can be computed again.",
+        "Cross-validation splits: the fold in which each sample is held out.",
         "split_key str, family str, task_id str, sample_id str, position i8, repeat i8, fold i8",
     ),
     _table(
         "gold.predictions",
-        "one held-out output",
+        "one held-out prediction",
         "evaluation_key sample_id label fold",
         "family encoder_id",
         "append-only",
-        "The held-out outputs of chosen evaluations, for curves and scores not thought of yet.",
+        "Held-out predictions of selected evaluations, beside the true values.",
         "evaluation_key str, family str, encoder_id str, task_id str, sample_id str, label str,"
         "fold i8, value f32, truth f32, run_id str",
     ),
     _table(
         "gold.intervals",
-        "one score over all folds, with its interval",
+        "one metric over all folds of an evaluation",
         "evaluation_key metric",
         "family encoder_id",
         "append-only",
-        "Bootstrap intervals of every whole task's scores, and the draws that differences need.",
+        "Bootstrap confidence intervals of the scores, with their bootstrap replicates.",
         "evaluation_key str, family str, encoder_id str, task_id str, metric str, value f64,"
         "low f64, high f64, standard_error f64, level f64, n_units i64, replicates list<f32>,"
         "run_id str",
@@ -228,7 +228,7 @@ _DECLARED = (
         "release_id task_id encoder_a encoder_b probe_id protocol_id metric",
         "release_id",
         "replace partition",
-        "Differences of encoders on the same rows and folds, with intervals and paired tests.",
+        "Paired comparisons of encoders: difference, confidence interval and p-values.",
         "release_id str, family str, task_id str, kind str, encoder_a str, encoder_b str,"
         "probe_id str, protocol_id str, metric str, difference f64, low f64, high f64,"
         "p_rows f64, p_folds f64, p_adjusted f64, is_established bool",
@@ -240,7 +240,7 @@ _DECLARED = (
         "release_id task_id probe_id protocol_id metric",
         "release_id",
         "replace partition",
-        "What a task can tell: whether a control solves it, and how far noise reaches.",
+        "Verdicts on tasks: best encoder, best control, noise and established differences.",
         "release_id str, family str, task_id str, kind str, probe_id str, protocol_id str,"
         "metric str, best_encoder_id str?, best_value f64?, control_id str?, control_value f64?,"
         "noise f64?, spread f64?, n_pairs i64, n_established i64, solved_by str?, verdict str",
@@ -252,18 +252,18 @@ _DECLARED = (
         "release_id scope encoder_id probe_id protocol_id metric",
         "release_id",
         "replace partition",
-        "Means, deviations and ranks of a release.",
+        "Leaderboards: mean, standard deviation and rank of each encoder of a release.",
         "release_id str, scope str, encoder_id str, modality str, probe_id str, protocol_id str,"
         "metric str, mean f64, sd f64, n_tasks i32, n_missing i32, rank i32",
         {"modality": MODALITIES},
     ),
     _table(
         "gold.foreign_scores",
-        "one number that others published",
+        "one imported value of one metric",
         "release_id task_name label encoder_name probe_name metric statistic fold",
         "release_id",
         "replace partition",
-        "Imported results, under their own names; shown and compared, never mixed into ours.",
+        "Imported results, by the names in their files; they are not part of leaderboards.",
         "release_id str, task_name str, label str, task_id str?, encoder_name str,"
         "encoder_id str?, probe_name str, metric str, statistic str, fold i8, value f64,"
         "n_samples i64?,"
@@ -272,22 +272,22 @@ _DECLARED = (
     ),
     _table(
         "audit.validations",
-        "one expectation's outcome",
+        "one check of one expectation",
         "run_id table_name expectation_id validated_at",
         "table_name",
         "append-only",
-        "What was expected of each written frame, and what was found.",
+        "Results of the expectations that were checked before each write.",
         "table_name str, expectation_id str, severity str, is_met bool, has_raised bool,"
         "observed str?, n_unexpected i64?, examples list<str>, run_id str, validated_at ts",
         {"severity": SEVERITIES},
     ),
     _table(
         "audit.quarantine",
-        "one row of a refused frame",
+        "one row of a rejected frame",
         "run_id table_name expectation_id quarantined_at row_number",
         "table_name",
         "append-only",
-        "Rows that a critical expectation kept out of their table, as JSON with the reason.",
+        "Rows that failed a critical expectation and were not written, as JSON.",
         "table_name str, run_id str, expectation_id str, row_number i64, row_json str,"
         "quarantined_at ts",
     ),
@@ -299,7 +299,7 @@ _BRONZE = re.compile(r"bronze\.[a-z][a-z0-9]*_[a-z0-9_]+")
 
 
 def bronze_table(source_id: str, file_id: str) -> Table:
-    """The table of one file of a source: its own columns as strings, as delivered.
+    """The bronze table of one file of a source: the file's columns, all strings.
 
     >>> bronze_table("hpa", "proteinatlas").name
     'bronze.hpa_proteinatlas'
@@ -310,13 +310,13 @@ def bronze_table(source_id: str, file_id: str) -> Table:
 def _bronze(name: str) -> Table:
     return _table(
         name,
-        "one row as delivered",
+        "one row of the file",
         "snapshot_id row_number",
         "snapshot_id",
         "replace partition",
-        "One file of a source: its own columns, all strings.",
+        "Rows of one source file: its columns, unchanged, all strings.",
         "row_number i64, snapshot_id str",
-        is_open=True,
+        allows_extra_columns=True,
     )
 
 
@@ -336,7 +336,7 @@ def table(name: str) -> Table:
 
 
 def render_tables() -> str:
-    """The README's table of tables, in Markdown."""
+    """Render the table of tables of the documentation, in Markdown."""
     lines = ["| table | one row is | key | partition | mode |", "|---|---|---|---|---|"]
     for declared in (
         TABLES["bronze.snapshots"],

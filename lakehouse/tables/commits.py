@@ -1,4 +1,4 @@
-"""Who made a commit and from what: the lineage that a table's history keeps."""
+"""Commit metadata: the flow run, code version and inputs stored with each Delta commit."""
 
 import json
 from collections.abc import Mapping
@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True)
 class Commit:
-    """The circumstances of one commit.
+    """The metadata of one commit.
 
     Args:
         flow_run: Id of the flow run; it is also `run_id` in the rows.
         code: Version of the code.
-        inputs: What was read: snapshot ids or table versions, by name.
-        profile: The profile that the lake serves.
-        extra: Anything else worth keeping, by name.
+        inputs: The snapshot ids or table versions that were read, by name.
+        profile: The profile of the lake.
+        extra: Further metadata, by name.
     """
 
     flow_run: str
@@ -24,7 +24,7 @@ class Commit:
     extra: Mapping[str, str] = field(default_factory=dict)
 
     def to_metadata(self) -> dict[str, str]:
-        """The commit as Delta keeps it: strings by name, `inputs` as JSON.
+        """The metadata as Delta stores it: strings by name, `inputs` as JSON.
 
         >>> Commit("run1", "0.1.0", {"silver.tasks": 3}).to_metadata()["inputs"]
         '{"silver.tasks": 3}'

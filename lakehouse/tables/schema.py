@@ -1,7 +1,6 @@
-"""What a table is, and how a frame is made to fit one before it is written.
+"""Declares columns and tables, and checks a polars frame against a declaration.
 
-Pure polars: nothing here reads or writes. The declarations are in `tables`, the Delta side in
-`delta`.
+Nothing here reads or writes files. The declared tables are in `catalogue`, Delta in `delta`.
 """
 
 from collections.abc import Mapping, Sequence
@@ -32,7 +31,7 @@ _DTYPES: dict[str, pl.DataType] = {
 
 @dataclass(frozen=True)
 class Column:
-    """One column: its name, the short word for its type, and whether it may be null."""
+    """One column: its name, its type in short form such as `i64`, and whether it may be null."""
 
     name: str
     type: str
@@ -40,7 +39,7 @@ class Column:
 
     @property
     def dtype(self) -> pl.DataType:
-        """The polars dtype that the column has in every frame read from the lake."""
+        """The polars dtype of the column."""
         return _DTYPES[self.type]
 
 
@@ -51,13 +50,13 @@ class Table:
     Args:
         name: `layer.noun`; its folder below the lake's root is `layer/noun`.
         row: What one row is.
-        key: The columns that together are unique.
-        partition: String columns that become folders; none for a small table.
-        mode: How it changes: `append-only` evidence, or replaced whole, or by partition.
-        sentence: What it is for, in one sentence.
-        columns: In order, by name.
-        vocabularies: The closed sets of values that some columns draw from.
-        is_open: Further string columns, named by a source, may stand beside the declared ones.
+        key: The columns whose values together identify a row.
+        partition: The partition columns, all strings; empty for a small table.
+        mode: How it is written: `append-only`, `replace` (whole) or `replace partition`.
+        description: What the table contains, in one sentence.
+        columns: The columns by name, in order.
+        vocabularies: The allowed values of columns that have a closed set of them.
+        allows_extra_columns: Whether further string columns, named by a source, are allowed.
     """
 
     name: str
@@ -65,10 +64,10 @@ class Table:
     key: tuple[str, ...]
     partition: tuple[str, ...]
     mode: Mode
-    sentence: str
+    description: str
     columns: Mapping[str, Column]
     vocabularies: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    is_open: bool = False
+    allows_extra_columns: bool = False
 
     @property
     def layer(self) -> str:
@@ -77,7 +76,7 @@ class Table:
 
     @property
     def path(self) -> str:
-        """The table's folder below the root of the lake, with `/` between its parts."""
+        """The table's folder below the root of the lake, such as `gold/scores`."""
         return self.name.replace(".", "/")
 
     @property
@@ -91,7 +90,7 @@ class Table:
 
 
 def parse_columns(text: str) -> dict[str, Column]:
-    """Read columns written as `name type, name type?`; a question mark says that nulls may occur.
+    """Parse columns written as `name type, name type?`; `?` marks a nullable column.
 
     >>> parse_columns("reason str?, n_samples i64")["reason"]
     Column(name='reason', type='str', is_nullable=True)
@@ -106,19 +105,20 @@ def parse_columns(text: str) -> dict[str, Column]:
 
 
 def conform(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
-    """Return the frame in the table's column order and dtypes, or refuse it.
+    """Convert a frame to the table's column order and dtypes, and check its values.
 
-    Only conversions that lose nothing are made: `Array` to `List`, categories to strings, an
-    integer to a declared integer that can hold it, `Float32` to `Float64`, times to microseconds
-    UTC, an all-null column to a nullable one. Everything else is refused, and so are nulls in
-    non-null columns, NaN and infinities, and a key that occurs twice.
+    Only lossless conversions are made: `Array` to `List`, categories to strings, an integer to a
+    declared integer type that can hold it, `Float32` to `Float64`, times to microseconds UTC, an
+    all-null column to a nullable one.
 
     Args:
-        table: What the frame must be.
+        table: The declaration.
         frame: Any number of rows, columns in any order.
 
     Raises:
-        LakeError: The frame is not a frame of this table; says which column, and shows examples.
+        LakeError: A column is missing, unknown or of another type, a non-nullable column has
+            nulls, a float column has NaN or infinities, or a key occurs twice. The message names
+            the column and shows examples.
     """
     frame = _select(table, frame)
     frame = frame.with_columns(_convert(table, frame[name]) for name in frame.columns)
@@ -126,13 +126,13 @@ def conform(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
         column = table.columns.get(name)
         if column is not None and not column.is_nullable:
             _refuse_nulls(table, frame, name)
-        _refuse_unreal_numbers(table, frame, name)
+        _refuse_non_finite(table, frame, name)
     _refuse_repeated_keys(table, frame)
     return frame
 
 
 def is_convertible(found: pl.DataType, wanted: pl.DataType, is_nullable: bool) -> bool:
-    """Whether a dtype becomes another without loss, as far as the dtypes alone can tell."""
+    """Whether one dtype can be converted to another without loss; values are not looked at."""
     if isinstance(wanted, pl.List):
         return (
             found == wanted
@@ -153,29 +153,29 @@ def is_convertible(found: pl.DataType, wanted: pl.DataType, is_nullable: bool) -
     )
 
 
-def widen(frame: pl.DataFrame, present: Sequence[str]) -> pl.DataFrame:
-    """Add, as nulls, the string columns that an open table already has and the frame lacks.
+def add_missing_columns(frame: pl.DataFrame, present: Sequence[str]) -> pl.DataFrame:
+    """Add the string columns that the table has and the frame lacks, filled with nulls.
 
     Raises:
-        LakeError: A column of the frame differs only by case from one of the table.
+        LakeError: A column of the frame differs only by case from a column of the table.
     """
     lowered = {name.lower(): name for name in present}
     for name in frame.columns:
         other = lowered.get(name.lower(), name)
         if other != name:
             raise LakeError(
-                f"column {name!r} differs only by case from {other!r} of another snapshot, which "
-                "Delta cannot tell apart; rename one where the source is read"
+                f"column {name!r} differs only by case from {other!r} of another snapshot, and "
+                "Delta column names ignore case; rename one in the reader of the source"
             )
     missing = [name for name in present if name not in frame.columns]
     return frame.with_columns(pl.lit(None, dtype=pl.String).alias(name) for name in missing)
 
 
 def partition_predicate(table: Table, partition: Mapping[str, str]) -> str | None:
-    """The SQL predicate of a partition; None for all of the table.
+    """The SQL predicate that selects a partition; None for the whole table.
 
     Raises:
-        LakeError: A column is none of the table's partition columns.
+        LakeError: A column is not a partition column of the table.
     """
     unknown = [column for column in partition if column not in table.partition]
     if unknown:
@@ -193,9 +193,10 @@ def partition_predicate(table: Table, partition: Mapping[str, str]) -> str | Non
 def _select(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     missing = [name for name in table.columns if name not in frame.columns]
     extra = [name for name in frame.columns if name not in table.columns]
-    if missing or (extra and not table.is_open):
+    if missing or (extra and not table.allows_extra_columns):
         parts = [f"lacks {', '.join(missing)}"] if missing else []
-        parts += [f"has unknown {', '.join(extra)}"] if extra and not table.is_open else []
+        if extra and not table.allows_extra_columns:
+            parts.append(f"has unknown {', '.join(extra)}")
         raise LakeError(
             f"{table.name}: the frame {' and '.join(parts)}; "
             f"its columns are {', '.join(table.columns)}"
@@ -204,8 +205,8 @@ def _select(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     for name in (*table.columns, *extra):
         if other := lowered.get(name.lower()):
             raise LakeError(
-                f"{table.name}: columns {other!r} and {name!r} differ only by case, which Delta "
-                "cannot tell apart; rename one where the source is read"
+                f"{table.name}: columns {other!r} and {name!r} differ only by case, and Delta "
+                "column names ignore case; rename one in the reader of the source"
             )
         lowered[name.lower()] = name
     return frame.select(*table.columns, *extra)
@@ -232,7 +233,7 @@ def _convert(table: Table, column: pl.Series) -> pl.Series:
         return column.cast(wanted, strict=True)
     except pl.exceptions.PolarsError as error:
         raise LakeError(
-            f"{table.name}: column {column.name!r} holds numbers that {wanted} cannot: "
+            f"{table.name}: column {column.name!r} has values outside the range of {wanted}: "
             f"{column.min()!r} to {column.max()!r}"
         ) from error
 
@@ -244,17 +245,17 @@ def _refuse_nulls(table: Table, frame: pl.DataFrame, name: str) -> None:
         n_inner = frame[name].explode(empty_as_null=False, keep_nulls=False).null_count()
     if n_inner:
         raise LakeError(
-            f"{table.name}: the lists of column {name!r} hold {n_inner} nulls; leave them out"
+            f"{table.name}: the lists in column {name!r} contain {n_inner} nulls; remove them"
         )
     if n_null:
         where = frame.filter(pl.col(name).is_null()).select(table.key).head(N_EXAMPLES)
         raise LakeError(
             f"{table.name}: column {name!r} is null in {n_null} of {frame.height} rows "
-            f"but declared non-null; keys: {_show(where)}"
+            f"but declared non-nullable; keys: {_show(where)}"
         )
 
 
-def _refuse_unreal_numbers(table: Table, frame: pl.DataFrame, name: str) -> None:
+def _refuse_non_finite(table: Table, frame: pl.DataFrame, name: str) -> None:
     dtype = frame.schema[name]
     if dtype.is_float():
         n_bad = frame.height - frame[name].null_count() - int(frame[name].is_finite().sum())
@@ -265,8 +266,8 @@ def _refuse_unreal_numbers(table: Table, frame: pl.DataFrame, name: str) -> None
         return
     if n_bad:
         raise LakeError(
-            f"{table.name}: column {name!r} holds {n_bad} NaN or infinite numbers; "
-            "a value that could not be computed is a row with a reason, never a NaN"
+            f"{table.name}: column {name!r} has {n_bad} NaN or infinite numbers; "
+            "leave out values that could not be computed"
         )
 
 

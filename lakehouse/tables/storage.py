@@ -1,4 +1,4 @@
-"""Where a lake is: a local folder or an S3 object store, by one address and its options."""
+"""The location of a lake: a local folder or an S3 address with its options."""
 
 import re
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ import pyarrow.fs as pafs
 
 from genebench.errors import LakeError
 
-# delta-rs writes to more stores; the kept source files are written to these.
+# delta-rs supports more stores, but source files are stored through pyarrow's S3 file system.
 S3_SCHEMES = ("s3", "s3a")
 
-# delta-rs (1.6.6) panics at some of these or writes elsewhere, and polars (2.1) takes a folder
-# above a table that is named like run=3 for a partition.
+# delta-rs (1.6.6) panics on some of these characters or writes to another folder, and polars (2.1)
+# reads a folder above the table such as run=3 as a partition.
 _UNUSABLE = re.compile(r"[\[\]|^\\=]|%[0-9A-Fa-f]{2}")
 
 
@@ -25,8 +25,8 @@ class Storage:
             `AWS_SECRET_ACCESS_KEY`, `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_ALLOW_HTTP`).
 
     Raises:
-        LakeError: The root, or a folder above it, is a file or has a name that tables cannot have,
-            or the address is not of S3.
+        LakeError: The root or a folder above it is a file, the path has a character that Delta
+            tables cannot have in theirs, or the address is not an S3 address.
     """
 
     def __init__(self, root: str | Path, options: Mapping[str, str] | None = None) -> None:
@@ -36,8 +36,8 @@ class Storage:
             folder = Path(root).expanduser().absolute()
             if found := _UNUSABLE.search(str(folder)):
                 raise LakeError(
-                    f"the lake cannot be at {folder}: its path holds {found.group()!r}, which "
-                    "tables cannot be read or written below; set GENEBENCH_LAKE to another folder"
+                    f"the lake cannot be at {folder}: Delta tables do not support "
+                    f"{found.group()!r} in their path; set GENEBENCH_LAKE to another folder"
                 )
             for place in (folder, *folder.parents):
                 if place.exists() and not place.is_dir():
@@ -50,13 +50,13 @@ class Storage:
             scheme = str(root).partition("://")[0]
             if scheme not in S3_SCHEMES:
                 raise LakeError(
-                    f"the lake cannot be at {root}: of object stores, only those that speak S3 "
-                    "(s3://bucket/lake) are supported; set GENEBENCH_LAKE to one or to a folder"
+                    f"the lake cannot be at {root}: S3 is the only supported object store; set "
+                    "GENEBENCH_LAKE to an address such as s3://bucket/lake, or to a folder"
                 )
             self.root = str(root).rstrip("/")
 
     def uri(self, *parts: str) -> str:
-        """The address of something below the root."""
+        """The address of a path below the root."""
         return "/".join((self.root, *parts))
 
     def open_filesystem(self) -> tuple[pafs.FileSystem, str]:
@@ -66,7 +66,7 @@ class Storage:
         return self._open_s3(), self.root.partition("://")[2]
 
     def list_folders(self, *parts: str) -> list[str]:
-        """The names of the folders directly below `parts`, sorted; none where that is missing."""
+        """The names of the folders directly below `parts`, sorted; [] where `parts` is missing."""
         files, root = self.open_filesystem()
         selector = pafs.FileSelector("/".join((root, *parts)), allow_not_found=True)
         return sorted(

@@ -1,4 +1,4 @@
-"""Whole tables of a lake: at their newest, at an older version, or as they were at a time."""
+"""Reads the tables of a lake: their newest version, an older one, or the one at a given time."""
 
 import datetime as dt
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ When = dt.datetime | dt.date | str
 
 
 class Tables:
-    """The tables of a lake.
+    """Read access to the tables of a lake.
 
     Args:
         root: Folder or S3 URL.
         storage_options: Options of the object store, in delta-rs's names.
-        as_of: Read every table as it was at this time; as it is now by default.
+        as_of: Read the version of every table at this time; the newest by default.
     """
 
     def __init__(
@@ -32,26 +32,26 @@ class Tables:
         self.as_of = as_of
 
     def at(self, when: When) -> Self:
-        """The same lake as it was at a time: Delta's time travel over all tables at once.
+        """The lake at a given time, by Delta's time travel.
 
         Args:
-            when: A UTC time, a day (its end is meant), or either in ISO 8601.
+            when: A UTC time, a day (meaning its end), or an ISO 8601 string of either.
 
         Raises:
-            LakeError: The text is no time.
+            LakeError: The string is not a time.
         """
         return type(self)(self.delta.storage.root, self.delta.storage.options, read_time(when))
 
     def table(self, name: str, version: int | None = None, at: When | None = None) -> pl.LazyFrame:
-        """Read any table, such as `silver.tasks`; columns and units: `genebench show <table>`.
+        """Read a table, such as `silver.tasks`; `genebench show <table>` describes its columns.
 
         Args:
             name: `layer.noun`.
-            version: An older version, as `history` numbers them.
-            at: A time; the version that was the newest then.
+            version: A version number from `history`; the newest by default.
+            at: A time: the version that was the newest then is read.
 
         Raises:
-            LakeError: There is no such table or version; suggests the nearest name.
+            LakeError: The table or version does not exist; suggests the nearest name.
         """
         when = self.as_of if at is None else read_time(at)
         if version is None and when is not None:
@@ -61,7 +61,7 @@ class Tables:
         return self.delta.scan(name, version)
 
     def _version_at(self, name: str, when: dt.datetime) -> int | None:
-        """The version that was the newest at a time, None where the table did not exist yet."""
+        """The newest version at a time; None where the table did not exist yet."""
         limit = when.timestamp() * 1000
         versions = [
             entry["version"] for entry in self.delta.history(name) if entry["timestamp"] <= limit
@@ -78,17 +78,17 @@ class Tables:
         Raises:
             LakeError: No table has this name; suggests the nearest.
         """
-        words = ("operation", "flow_run", "code", "inputs")
+        fields = ("operation", "flow_run", "code", "inputs")
         rows = [
             {
                 "version": entry["version"],
                 "committed_at": dt.datetime.fromtimestamp(entry["timestamp"] / 1000, dt.UTC),
-                **{key: entry.get(key) for key in words},
+                **{key: entry.get(key) for key in fields},
             }
             for entry in self.delta.history(name)
         ]
         schema = pl.Schema({"version": pl.Int64(), "committed_at": pl.Datetime("us", "UTC")})
-        schema |= dict.fromkeys(words, pl.String())
+        schema |= dict.fromkeys(fields, pl.String())
         return pl.DataFrame(rows, schema=schema)
 
     def counts(self) -> dict[str, int]:
@@ -101,14 +101,14 @@ class Tables:
     def current_snapshots(
         self, file_ids: Sequence[str], versions: Mapping[str, str] | None = None
     ) -> dict[str, str]:
-        """The last good snapshot of each source file.
+        """The current snapshot of each source file.
 
         Args:
             file_ids: Files, such as `hpa.proteinatlas`.
-            versions: File to the version wanted; the last retrieved otherwise.
+            versions: File to its wanted version; other files get the snapshot retrieved last.
 
         Returns:
-            File to snapshot_id; files never fetched are left out.
+            File to snapshot_id; files that were never fetched are left out.
         """
         rows = self.table("bronze.snapshots").collect().sort("retrieved_at")
         current = {}
@@ -122,7 +122,7 @@ class Tables:
         return current
 
     def raw(self, file_id: str, snapshot_id: str) -> pl.DataFrame:
-        """One snapshot of a source file as delivered, in the file's order."""
+        """The rows of one snapshot of a source file, in the file's order."""
         name = "bronze." + file_id.replace(".", "_")
         return (
             self.table(name)
@@ -133,7 +133,7 @@ class Tables:
         )
 
     def arrow(self, name: str) -> Any:
-        """A table as a pyarrow Table, which DuckDB and pandas read without copying.
+        """A table as a pyarrow Table, which DuckDB and pandas read without a copy.
 
         Raises:
             LakeError: No table has this name.
@@ -142,13 +142,13 @@ class Tables:
 
 
 def read_time(when: When) -> dt.datetime:
-    """A time in UTC; a day stands for its end.
+    """Convert a time, a day or an ISO 8601 string to UTC; a day means its end.
 
     >>> read_time("2026-11-20").isoformat()
     '2026-11-20T23:59:59.999999+00:00'
 
     Raises:
-        LakeError: The text is no time.
+        LakeError: The string is not a time.
     """
     moment = _parse(when) if isinstance(when, str) else when
     if not isinstance(moment, dt.datetime):
@@ -162,4 +162,4 @@ def _parse(text: str) -> dt.date:
             return read(text)
         except ValueError:
             continue
-    raise LakeError(f"{text!r} is no time; write 2026-11-20 or 2026-11-20T12:00:00")
+    raise LakeError(f"{text!r} is not a time; write 2026-11-20 or 2026-11-20T12:00:00")

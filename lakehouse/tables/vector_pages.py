@@ -1,11 +1,11 @@
-"""Vectors straight from the pages of Parquet files, where they lie as in a matrix.
+"""Reads vectors directly from the data pages of Parquet files into a matrix.
 
-Parquet keeps two levels beside each number of a list: whether a list begins there, and whether
-something is missing. Readers decode both, which is many times the work of the numbers themselves
-(`python -m benchmarks.vectors`), and Delta knows no arrays of a fixed width. But where every list
-has the same width and nothing is missing, the levels of a page say nothing, and its numbers follow
-each other. This module takes such pages, in exactly the form that the lake's writer gives them,
-and nothing else: all other files are for a reader of Parquet.
+Parquet stores a repetition level and a definition level with each number of a list. Parquet
+readers decode both, which takes many times longer than reading the numbers
+(`python -m benchmarks.vectors`), and Delta has no type for arrays of a fixed width. Where all
+lists have the same width and nothing is null, the levels are known in advance and the numbers of a
+page are contiguous. This module reads such pages in exactly the form that `delta` writes; it
+returns None for every other file, which the caller then reads with a Parquet reader.
 
 Sources: Apache Parquet, parquet.thrift (PageHeader) and Encodings.md (PLAIN; RLE and bit packing);
 Apache Thrift, compact protocol.
@@ -22,8 +22,8 @@ import numpy as np
 import numpy.typing as npt
 from pyarrow import parquet
 
-# A data page of version 1, not compressed (both sizes are the same), without statistics: plain
-# numbers, levels as runs. The groups are its size and the number of its values.
+# The header of an uncompressed data page, version 1 (both sizes equal), without statistics, PLAIN
+# values and RLE levels. The groups are its size in bytes and its number of values.
 _VARINT = rb"([\x80-\xff]*[\x00-\x7f])"
 _HEADER = re.compile(
     rb"\x15\x00\x15" + _VARINT + rb"\x15\1\x2c\x15" + _VARINT + rb"\x15\x00\x15\x06\x15\x06\x00\x00"
@@ -34,41 +34,40 @@ _ITEM = np.dtype("<f4").itemsize
 
 @dataclass(frozen=True)
 class _Chunk:
-    """The lists of one group of rows.
+    """A column chunk: the lists of one row group.
 
     Attributes:
         path: The file.
-        begin: Where its first page begins, in bytes.
-        end: Where its last page ends.
-        full: The definition level of a number that is there.
-        n_rows: Lists.
-        n_values: Numbers, and lists that are empty or missing.
+        begin: Offset of its first page, in bytes.
+        end: Offset of the end of its last page.
+        max_level: The maximum definition level, that of a number that is not null.
+        n_rows: Number of lists.
+        n_values: Number of values; an empty or null list counts as one.
     """
 
     path: Path
     begin: int
     end: int
-    full: int
+    max_level: int
     n_rows: int
     n_values: int
 
 
 def read_lists(paths: Sequence[Path], column: str) -> npt.NDArray[np.float32] | None:
-    """Read a column of lists of float32, all of one width, as a matrix.
+    """Read a column of float32 lists of one width as a matrix.
 
     Args:
         paths: Parquet files.
-        column: The column.
+        column: Name of the column.
 
     Returns:
-        (rows, width) float32, C order, in the order of the files; None where a file is not in the
-        one form that is read here: another layout, lists of several widths, a null, a width that
-        is not at least 16 and a multiple of 8.
+        (rows, width) float32, C order, in the order of the files; None where a file has another
+        encoding, lists of several widths, a null, or a width below 16 or not a multiple of 8.
     """
     chunks = [chunk for path in paths for chunk in _find_chunks(path, f"{column}.list.element")]
     widths = {chunk.n_values / chunk.n_rows for chunk in chunks}
     width = int(min(widths, default=0))
-    # Runs of levels take groups of eight.
+    # Bit-packed runs have groups of eight levels.
     if widths != {width} or width % 8 or width < 16:
         return None
     begins = np.cumsum([0, *(chunk.n_rows for chunk in chunks)])
@@ -78,7 +77,7 @@ def read_lists(paths: Sequence[Path], column: str) -> npt.NDArray[np.float32] | 
 
 
 def _find_chunks(path: Path, leaf: str) -> Iterator[_Chunk]:
-    """Where the lists of a file are; nothing if it has none of float32."""
+    """The column chunks of a file; none where the column is not a list of float32."""
     described = parquet.read_metadata(path)
     columns = [described.schema.column(i) for i in range(described.num_columns)]
     for number, column in enumerate(columns):
@@ -90,16 +89,16 @@ def _find_chunks(path: Path, leaf: str) -> Iterator[_Chunk]:
             chunk = group.column(number)
             begin = chunk.data_page_offset
             end = begin + chunk.total_compressed_size
-            full = column.max_definition_level
-            yield _Chunk(path, begin, end, full, group.num_rows, chunk.num_values)
+            level = column.max_definition_level
+            yield _Chunk(path, begin, end, level, group.num_rows, chunk.num_values)
 
 
 def _fill(chunk: _Chunk, rows: npt.NDArray[np.float32]) -> bool:
-    """Copy the pages of a chunk into its rows; False where a page has another form."""
+    """Read the pages of a chunk into its rows; False where a page has another encoding."""
     position = chunk.begin
     with chunk.path.open("rb", buffering=0) as file:
         while position < chunk.end:
-            page = _read_page(file.fileno(), position, rows, chunk.full)
+            page = _read_page(file.fileno(), position, rows, chunk.max_level)
             if page is None:
                 return False
             rows = rows[page[0] :]
@@ -108,12 +107,12 @@ def _fill(chunk: _Chunk, rows: npt.NDArray[np.float32]) -> bool:
 
 
 def _read_page(
-    file: int, position: int, rows: npt.NDArray[np.float32], full: int
+    file: int, position: int, rows: npt.NDArray[np.float32], max_level: int
 ) -> tuple[int, int] | None:
-    """Copy one page into the first of the rows.
+    """Read one page into the first rows.
 
     Returns:
-        How many rows and bytes the page has; None where it has another form.
+        The number of rows and of bytes of the page; None where it has another encoding.
     """
     header = _HEADER.match(os.pread(file, _HEADER_BYTES, position))
     if header is None:
@@ -122,7 +121,7 @@ def _read_page(
     n_rows, rest = divmod(n_values, rows.shape[1])
     if rest or not 0 < n_rows <= len(rows):
         return None
-    wanted = _levels(n_rows, rows.shape[1], full)
+    wanted = _encode_levels(n_rows, rows.shape[1], max_level)
     if size != len(wanted) + _ITEM * n_values:
         return None
     found = bytearray(len(wanted))
@@ -131,17 +130,17 @@ def _read_page(
 
 
 @functools.lru_cache(maxsize=16)
-def _levels(n_rows: int, width: int, full: int) -> bytes:
-    """The levels of a page of full lists: where each begins, and that nothing is missing."""
-    # Eight packed levels, of which the first begins a list, then a run of those that do not.
+def _encode_levels(n_rows: int, width: int, max_level: int) -> bytes:
+    """Encode the repetition and definition levels of a page of lists of one width without nulls."""
+    # Repetition level 0 starts a list: eight bit-packed levels 0,1,1,..., then a run of ones.
     one_list = b"\x03\xfe" + _varint((width - 8) << 1) + b"\x01"
     repetition = one_list * n_rows
-    definition = _varint((n_rows * width) << 1) + bytes([full])
+    definition = _varint((n_rows * width) << 1) + bytes([max_level])
     return b"".join(len(part).to_bytes(4, "little") + part for part in (repetition, definition))
 
 
 def _varint(number: int) -> bytes:
-    """ULEB128: seven bits a byte, the lowest first."""
+    """Encode a number as ULEB128: seven bits per byte, the lowest first."""
     found = bytearray()
     while number > 0x7F:
         found.append(number & 0x7F | 0x80)
@@ -150,6 +149,6 @@ def _varint(number: int) -> bytes:
 
 
 def _signed(varint: bytes) -> int:
-    """A zigzag varint of Thrift's compact protocol as a number."""
+    """Decode a zigzag varint of Thrift's compact protocol."""
     number = sum((byte & 0x7F) << (7 * i) for i, byte in enumerate(varint))
     return (number >> 1) ^ -(number & 1)

@@ -1,4 +1,4 @@
-"""Vectors between a matrix, as encoders and probes see them, and a list column, as Delta does."""
+"""Converts vectors between a numpy matrix and a polars list column."""
 
 import numpy as np
 import numpy.typing as npt
@@ -8,7 +8,7 @@ from genebench.errors import LakeError
 
 
 def to_matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
-    """Return a column of vectors as one matrix, without copying where memory already lies so.
+    """Convert a column of vectors to a matrix, without a copy where the memory layout allows it.
 
     Args:
         vectors: n vectors of one dimension d; `List` or `Array` of floats, no nulls.
@@ -18,7 +18,7 @@ def to_matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
         an empty list column, whose dimension is unknown.
 
     Raises:
-        LakeError: A vector is missing, holds a null, or has another dimension than the first.
+        LakeError: A vector is missing, contains a null, or has another dimension than the others.
 
     >>> to_matrix(pl.Series([[1.0, 2.0], [3.0, 4.0]])).shape
     (2, 2)
@@ -26,13 +26,13 @@ def to_matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
     if isinstance(vectors.dtype, pl.Array):
         vectors = vectors.arr.to_list()
     if not isinstance(vectors.dtype, pl.List) or not vectors.dtype.inner.is_float():
-        raise LakeError(f"column {vectors.name!r} holds {vectors.dtype}, not vectors of floats")
+        raise LakeError(f"column {vectors.name!r} is {vectors.dtype}, not vectors of floats")
     if vectors.null_count():
         raise LakeError(f"{vectors.null_count()} of {len(vectors)} vectors are missing")
     dimensions = vectors.list.len().unique()
     if len(dimensions) > 1:
         raise LakeError(
-            f"vectors of different dimensions cannot be one matrix: {sorted(dimensions)[:5]}; "
+            f"the vectors have different dimensions: {sorted(dimensions)[:5]}; "
             "read one encoder at a time"
         )
     n_columns = int(dimensions[0]) if len(dimensions) else 0
@@ -44,7 +44,7 @@ def to_matrix(vectors: pl.Series) -> npt.NDArray[np.float32]:
 
 
 def to_vectors(matrix: npt.NDArray[np.floating], name: str = "vector") -> pl.Series:
-    """Return the rows of a matrix as a `List(Float32)` column, the form that Delta keeps.
+    """Convert the rows of a matrix to a `List(Float32)` column, the type that Delta stores.
 
     Args:
         matrix: (n, d), any float type; stored as float32.
@@ -54,7 +54,7 @@ def to_vectors(matrix: npt.NDArray[np.floating], name: str = "vector") -> pl.Ser
         LakeError: The matrix does not have two dimensions.
     """
     if matrix.ndim != 2:
-        raise LakeError(f"vectors come as a matrix (n, d), not as {matrix.shape}")
+        raise LakeError(f"expected a matrix of shape (n, d), not {matrix.shape}")
     rows = np.ascontiguousarray(matrix, dtype=np.float32)
     if not rows.size:
         return pl.Series(name, [[]] * len(rows), dtype=pl.List(pl.Float32))

@@ -1,20 +1,20 @@
-"""One site for the tests of deployments: starting one takes longer than most of them."""
+"""One local stack for all tests of deployments, because starting one takes longer than a test."""
 
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sites import CHAIN, ENCODERS, ENDED, Site, keys, until
+from local_stacks import CHAIN, ENCODERS, ENDED, LocalStack, keys, until
 from world import build_world
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory) -> Iterator[Site]:
-    """A running site over a miniature world; its deployments embed two quick encoders."""
-    folder: Path = tmp_path_factory.mktemp("site")
+def stack(tmp_path_factory) -> Iterator[LocalStack]:
+    """A running stack over a miniature world; its deployments embed two quick encoders."""
+    folder: Path = tmp_path_factory.mktemp("stack")
     build_world(folder / "sources")
-    one = Site(folder, folder / "sources")
+    one = LocalStack(folder, folder / "sources")
     try:
         one.up()
         yield one
@@ -23,35 +23,35 @@ def site(tmp_path_factory) -> Iterator[Site]:
 
 
 @pytest.fixture(scope="session")
-def crash(site) -> str:
+def crash(stack) -> str:
     """A run of benchmark whose worker was killed midway, and the server too; both are up again.
 
-    The turns that the killed run held fall free after a minute: ask for it early.
+    The locks of the killed run are released after a minute: request this fixture early.
     """
-    lake = site.folder / "crashed"
-    run = site.submit("benchmark", lake=lake, encoders=ENCODERS)
-    until(lambda: keys(lake), 300, site.tail)
-    doomed = [*site.workers(), site.server()]
+    lake = stack.folder / "crashed"
+    run = stack.submit("benchmark", lake=lake, encoders=ENCODERS)
+    until(lambda: keys(lake), 300, stack.tail)
+    doomed = [*stack.workers(), stack.server()]
     for process in doomed:
         process.kill()
     for process in doomed:
         process.wait(30)
-    site.up()
+    stack.up()
     return run
 
 
 @pytest.fixture(scope="session")
-def chain(site) -> list[dict[str, Any]]:
-    """The runs of a scheduled refresh and of what followed it by itself, in the site's lake."""
-    site.schedule_refresh()
-    until(lambda: {run["deployment"] for run in ended(site)} >= {*CHAIN}, 400, site.tail)
-    until(lambda: ended(site) == chain_runs(site), 400, site.tail)
-    return ended(site)
+def chain(stack) -> list[dict[str, Any]]:
+    """The runs of a scheduled refresh and of the flows that it triggered, in the stack's lake."""
+    stack.schedule_refresh()
+    until(lambda: {run["deployment"] for run in ended(stack)} >= {*CHAIN}, 400, stack.tail)
+    until(lambda: ended(stack) == chain_runs(stack), 400, stack.tail)
+    return ended(stack)
 
 
-def chain_runs(site: Site) -> list[dict[str, Any]]:
-    return [run for run in site.runs() if run["deployment"] in CHAIN]
+def chain_runs(stack: LocalStack) -> list[dict[str, Any]]:
+    return [run for run in stack.runs() if run["deployment"] in CHAIN]
 
 
-def ended(site: Site) -> list[dict[str, Any]]:
-    return [run for run in chain_runs(site) if run["state_type"] in ENDED]
+def ended(stack: LocalStack) -> list[dict[str, Any]]:
+    return [run for run in chain_runs(stack) if run["state_type"] in ENDED]

@@ -6,7 +6,7 @@ import time
 from dataclasses import replace
 
 import pytest
-from sites import Site, keys, until
+from local_stacks import LocalStack, keys, until
 from world import build_world
 
 from lakehouse import open_lake
@@ -15,7 +15,7 @@ from lakehouse import open_lake
 @pytest.fixture
 def crowded(tmp_path):
     build_world(tmp_path / "sources")
-    return Site(tmp_path, tmp_path / "sources")
+    return LocalStack(tmp_path, tmp_path / "sources")
 
 
 def test_two_benchmarks_at_once_take_turns_and_share_one_server(crowded):
@@ -42,19 +42,20 @@ def test_two_benchmarks_at_once_take_turns_and_share_one_server(crowded):
     until(lambda: not server.is_running(), 30)
 
 
-def test_a_refresh_during_score_waits_for_it(site, chain, tmp_path):
+@pytest.mark.soak
+def test_a_refresh_during_score_waits_for_it(stack, chain, tmp_path):
     world = build_world(tmp_path / "sources")
-    shutil.copytree(site.lake, tmp_path / "lake")
+    shutil.copytree(stack.lake, tmp_path / "lake")
     lake = open_lake(tmp_path / "lake")
     before = lake.table("gold.evaluations").collect()
     world.release("bioconductor", "3.17.0")
     world.relabel(world.genes[0].symbol, "22")
     world.write()
     busy = replace(
-        site, sources=tmp_path / "sources", more={"GENEBENCH_LAKE": str(tmp_path / "lake")}
+        stack, sources=tmp_path / "sources", more={"GENEBENCH_LAKE": str(tmp_path / "lake")}
     )
     scoring = busy.start("score", "--protocol", "standard")
-    until(site.turns_taken, 120, site.tail)
+    until(stack.held_locks, 120, stack.tail)
     refreshing = busy.start("refresh")
     scored, refreshed = (one.communicate(timeout=400)[0] for one in (scoring, refreshing))
     assert (scoring.returncode, refreshing.returncode) == (0, 0), scored + refreshed
@@ -76,13 +77,13 @@ def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, pla
     from prefect.client.orchestration import get_client
     from prefect.runtime import flow_run
 
-    from flows.run.writer_lock import one_writer, take_turn
+    from flows.run.writer_lock import hold_writer_lock, with_writer_lock
 
     place_of(tmp_path / "lake", tmp_path)
     is_held = threading.Event()
 
     def hold():
-        with take_turn():
+        with hold_writer_lock():
             is_held.set()
             time.sleep(4)
 
@@ -94,7 +95,7 @@ def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, pla
     holder = threading.Thread(target=hold)
     holder.start()
     assert is_held.wait(30)
-    assert flow(one_writer(told))()[-3:] == ["Running", "WaitingForLake", "Running"]
+    assert flow(with_writer_lock(told))()[-3:] == ["Running", "WaitingForLake", "Running"]
     holder.join()
 
 

@@ -7,7 +7,7 @@ import threading
 from dataclasses import replace
 
 import pytest
-from sites import ENCODERS, keys, results
+from local_stacks import ENCODERS, keys, results
 from world import build_world
 
 from lakehouse.query.lake import Lake
@@ -17,13 +17,13 @@ BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)),
 
 @pytest.fixture
 def cluster_of():
-    """Start clusters of two worker processes with the settings of a site."""
+    """Start clusters of two worker processes with the settings of a stack."""
     from distributed import LocalCluster
 
     clusters = []
 
-    def start(site):
-        kept = {k: v for k, v in site.environment.items() if k.startswith(("GENEBENCH_", "OMP_"))}
+    def start(stack):
+        kept = {k: v for k, v in stack.environment.items() if k.startswith(("GENEBENCH_", "OMP_"))}
         clusters.append(
             LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=kept)
         )
@@ -34,29 +34,31 @@ def cluster_of():
         cluster.close()
 
 
-def on_dask(site, cluster_of, **settings):
-    """The site with other settings, its encoders on a cluster of their own; and the cluster."""
+def on_dask(stack, cluster_of, **settings):
+    """The stack with other settings, its encoders on a cluster of their own; and the cluster."""
     names = {f"GENEBENCH_{name}": value for name, value in settings.items()}
-    elsewhere = replace(site, more={**names, "GENEBENCH_RUNNER": "dask"})
+    elsewhere = replace(stack, more={**names, "GENEBENCH_RUNNER": "dask"})
     cluster = cluster_of(elsewhere)
     elsewhere.more["GENEBENCH_DASK_ADDRESS"] = cluster.scheduler_address
     return elsewhere, cluster
 
 
 @pytest.fixture
-def expected(site, chain):
+def expected(stack, chain):
     """The keys and results of an ordinary run."""
-    assert len(keys(site.lake)) > 0
-    return Lake(site.lake).table("gold.evaluations").collect(), results(site.lake)
+    assert len(keys(stack.lake)) > 0
+    return Lake(stack.lake).table("gold.evaluations").collect(), results(stack.lake)
 
 
 def genomic(frame):
     return frame.filter(family="genomic")
 
 
-def test_dask_workers_and_an_object_store_give_the_same_numbers(site, expected, bucket, cluster_of):
-    place = "s3://lakes/site"
-    remote, _ = on_dask(site, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
+def test_dask_workers_and_an_object_store_give_the_same_numbers(
+    stack, expected, bucket, cluster_of
+):
+    place = "s3://lakes/stack"
+    remote, _ = on_dask(stack, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
     remote.run(*BENCHMARK, timeout=500)
     evaluations, scores = expected
     found = Lake(place, bucket).table("gold.evaluations").collect()
@@ -65,9 +67,10 @@ def test_dask_workers_and_an_object_store_give_the_same_numbers(site, expected, 
     assert results(place, storage_options=bucket).equals(genomic(scores))
 
 
-def test_a_killed_dask_worker_costs_only_its_task(site, expected, cluster_of, tmp_path):
+@pytest.mark.soak
+def test_a_killed_dask_worker_costs_only_its_task(stack, expected, cluster_of, tmp_path):
     lake = tmp_path / "lake"
-    busy, cluster = on_dask(site, cluster_of, LAKE=str(lake))
+    busy, cluster = on_dask(stack, cluster_of, LAKE=str(lake))
     killed = []
     is_over = threading.Event()
 
@@ -95,7 +98,7 @@ def test_a_killed_dask_worker_costs_only_its_task(site, expected, cluster_of, tm
         is_over.set()
         killer.join()
     assert killed
-    assert keys(lake) == keys(site.lake)
+    assert keys(lake) == keys(stack.lake)
     assert results(lake).equals(expected[1])
 
 
@@ -105,7 +108,9 @@ def test_a_worker_with_another_lake_refuses_to_write(tmp_path, place_of):
 
     build_world(tmp_path / "sources")
     place_of(tmp_path / "here", tmp_path / "sources")
-    with pytest.raises(LakeError, match="give the worker the same GENEBENCH_LAKE"):
+    with pytest.raises(
+        LakeError, match="set GENEBENCH_LAKE of the worker to the lake of the flow run"
+    ):
         open_context(lake_root=str(tmp_path / "elsewhere"))
 
 

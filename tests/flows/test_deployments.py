@@ -1,4 +1,4 @@
-"""The deployments: what they declare, and what their forms refuse."""
+"""The deployments: what they declare, and which parameters they refuse."""
 
 import importlib
 import inspect
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from sites import CHAIN, KEYS
+from local_stacks import CHAIN, KEYS
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
@@ -43,7 +43,7 @@ def test_no_flow_module_defers_its_annotations(name):
     assert "from __future__ import annotations" not in source
 
 
-def test_every_choice_of_a_form_is_one_that_the_registry_knows():
+def test_every_choice_of_a_parameter_is_known_to_the_registry():
     from genebench.registry.loading import load_registry
 
     registry = load_registry("paper")
@@ -119,13 +119,13 @@ def test_the_kubernetes_template_asks_for_a_gpu_only_where_told():
         ("report", {"release": "../else"}),
     ],
 )
-def test_nonsense_is_refused_before_a_run_starts(site, deployment, parameters):
-    before = len(site.runs(deployment))
-    path = f"/deployments/{site.deployment(deployment)['id']}/create_flow_run"
-    answer = site.call("POST", path, {"parameters": parameters})
+def test_nonsense_is_refused_before_a_run_starts(stack, deployment, parameters):
+    before = len(stack.runs(deployment))
+    path = f"/deployments/{stack.deployment(deployment)['id']}/create_flow_run"
+    answer = stack.call("POST", path, {"parameters": parameters})
     assert answer.status_code == 409
     assert next(iter(parameters)) in answer.text
-    assert len(site.runs(deployment)) == before
+    assert len(stack.runs(deployment)) == before
 
 
 def test_what_is_deployed_needs_no_file_of_the_checkout(tmp_path):

@@ -9,7 +9,7 @@ from world import build_world
 
 from genebench.encoders.weights.file_digests import sha256_of
 from genebench.errors import GenebenchError
-from lakehouse.embed.encoder_records import weights_of
+from lakehouse.embed.encoder_records import recorded_weights
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +114,7 @@ def test_an_encoder_without_its_weights_is_refused_and_the_others_run(curated, m
     assert set(outcome.done) == {"text_length"}
     assert set(outcome.refused) == {"gtex_pca", "hpa_tissues", "hpa_tissues_pca", "geneformer"}
     assert "Put it at" in outcome.refused["gtex_pca"]
-    assert "its base 'hpa_tissues' has no vectors" in outcome.refused["hpa_tissues_pca"]
+    assert "its base encoder 'hpa_tissues' has no vectors" in outcome.refused["hpa_tissues_pca"]
     assert set(place.rows("silver.encoders")["encoder_id"]) == {"text_length"}
     with pytest.raises(GenebenchError, match=r"(?s)1 failed.*gtex_pca.*Put it at"):
         embed(["gtex_pca"])
@@ -135,9 +135,9 @@ def test_the_weights_of_an_encoder_are_on_record_and_shown(curated, tmp_path, ca
         f"model: {table}\nwith: {{namespace: symbol}}\n"
     )
     embed(encoder_files=[str(mine)])
-    assert weights_of(place.lake.delta, "gtex_pca") == {"mine.csv": sha256_of(table)}
+    assert recorded_weights(place.lake.delta, "gtex_pca") == {"mine.csv": sha256_of(table)}
     embed(["minilm"])
-    recorded = weights_of(place.lake.delta, "minilm")
+    recorded = recorded_weights(place.lake.delta, "minilm")
     assert recorded["revision"] == "0.1.0"
     assert len(recorded["model.safetensors"]) == 64
     print_card("minilm", None)

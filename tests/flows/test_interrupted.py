@@ -29,8 +29,8 @@ class Deaf:
 def verb():
     from prefect import flow, task
     from flows.run.progress import track
-    from flows.run.task_runners import ChosenRunner, result_of
-    from flows.run.writer_lock import one_writer
+    from flows.run.task_runners import SettingsTaskRunner, task_result
+    from flows.run.writer_lock import with_writer_lock
 
     @task
     def work():
@@ -45,12 +45,12 @@ def verb():
         pass  # before
         print("short run is done")
 
-    @flow(task_runner=ChosenRunner())
-    @one_writer
+    @flow(task_runner=SettingsTaskRunner())
+    @with_writer_lock
     def long_run():
         working = work.submit()
         pass  # meanwhile
-        result_of(working)
+        task_result(working)
 
     short_run()
     long_run()
@@ -99,9 +99,17 @@ LOST = {
 }
 
 
-@pytest.mark.parametrize(("moment", "later"), LOST.values(), ids=LOST.keys())
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_whose_exception_is_lost_ends_the_run(tmp_path, number, moment, later):
+@pytest.mark.parametrize(
+    ("number", "lost"),
+    [
+        (signal.SIGINT, "no flow begins"),
+        (signal.SIGTERM, "no task goes on"),
+        pytest.param(signal.SIGINT, "no task goes on", marks=pytest.mark.soak),
+        pytest.param(signal.SIGTERM, "no flow begins", marks=pytest.mark.soak),
+    ],
+)
+def test_a_signal_whose_exception_is_lost_ends_the_run(tmp_path, number, lost):
+    moment, later = LOST[lost]
     run, log_path = begin(LONG_RUN.replace(moment, f"Deaf({number:d})"), tmp_path)
     assert run.wait(240) == 128 + number, log_path.read_text()
     said = log_path.read_text()

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from world import build_world
 
-from flows.server.processes import Started
+from flows.server.processes import RecordedProcess
 from lakehouse import open_lake
 
 GENEBENCH = Path(sys.executable).parent / "genebench"
@@ -58,7 +58,10 @@ def results(folder):
     return scores.sort(order)
 
 
-def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(tmp_path, environment):
+@pytest.mark.parametrize("n_kills", [1, pytest.param(3, marks=pytest.mark.soak)])
+def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(
+    tmp_path, environment, n_kills
+):
     log_path = tmp_path / "log.txt"
     with log_path.open("wb") as log:
         assert start(environment, tmp_path / "whole", log).wait(600) == 0, log_path.read_text()
@@ -66,14 +69,14 @@ def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(tmp_pat
         seed = random.randrange(10**6)
         moments = random.Random(seed)
         lake = tmp_path / "killed"
-        for table in sorted(moments.sample(STAGES, 3), key=STAGES.index):
+        for table in sorted(moments.sample(STAGES, n_kills), key=STAGES.index):
             run = start(environment, lake, log)
             wait_for(lake / table, run)
             time.sleep(moments.uniform(0, 3))
             run.send_signal(signal.SIGKILL)
             run.wait()
         assert start(environment, lake, log).wait(600) == 0, log_path.read_text()
-    assert "waiting: another run" not in log_path.read_text(), "a killed run keeps no turn"
+    assert "waiting: another run" not in log_path.read_text(), "a killed run keeps no lock"
     after = results(lake)
     keys = [
         "evaluation_key",
@@ -98,7 +101,7 @@ def test_a_terminated_run_takes_its_server_along(tmp_path, environment):
         server = json.loads((tmp_path / "prefect" / "server.json").read_text())["process"]
         run.send_signal(signal.SIGTERM)
         assert run.wait(60) == 128 + signal.SIGTERM
-    assert not Started(**server).is_alive
+    assert not RecordedProcess(**server).is_alive
 
 
 def test_ctrl_c_ends_with_one_line_and_the_next_run_goes_on(tmp_path, environment):

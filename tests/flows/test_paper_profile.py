@@ -13,7 +13,7 @@ from flows.cli.inspect import print_card, print_status, print_validations, write
 from genebench.errors import GenebenchError, LakeError
 from genebench.registry.loading import load_registry
 from lakehouse.curate.changes import changes_since_release
-from lakehouse.report.task_cards import read_cards
+from lakehouse.report.task_cards import read_task_cards
 
 pytestmark = pytest.mark.usefixtures("prefect")
 
@@ -124,7 +124,7 @@ def test_a_new_version_changes_only_the_tasks_whose_labels_changed(copied, capsy
     after = tasks_of(place).join(before, on="task_id", suffix="_before")
     changed = after.filter(pl.col("label_digest") != pl.col("label_digest_before"))
     assert changed["task_id"].to_list() == ["chromosome"]
-    assert "1 samples changed (hpa 23.0 → 24.0): 1 labelled anew" in done["chromosome"]
+    assert "1 samples changed (hpa 23.0 → 24.0): 1 relabelled" in done["chromosome"]
     found = changes_since_release(place.lake, "current_paper")
     assert found.select("task_id", "n_relabelled", "n_added", "n_gone").rows() == [
         ("chromosome", 1, 0, 0)
@@ -216,7 +216,7 @@ def test_a_column_that_a_version_lacks_leaves_its_tasks_out_with_the_reason(copi
     assert len(left_out) == 17
     assert "no column 'Pathology prognostics - Glioma'" in left_out["pathology_prognostics_glioma"]
     assert "chromosome" in set(tasks_of(place)["task_id"])
-    cards = {c.task.id: c for c in read_cards(place.lake, load_registry("paper"), left_out)}
+    cards = {c.task.id: c for c in read_task_cards(place.lake, load_registry("paper"), left_out)}
     assert cards["pathology_prognostics_glioma"].difference.startswith("not applicable: ")
 
 
@@ -359,7 +359,7 @@ def test_labels_whose_sub_tasks_would_share_a_name_stop_their_task_and_no_other(
 def test_cards_and_validations_are_shown_and_written(copied, tmp_path, capsys):
     print_card("n1_targets", None)
     shown = " ".join(capsys.readouterr().out.replace("│", " ").split())
-    for words in ("NOTCH1 targets", "genecorpus 30M", "published rows 1,103", "deviates from the"):
+    for words in ("NOTCH1 targets", "genecorpus 30M", "published rows 1,103", "deviation from the"):
         assert words in shown
     write_cards(tmp_path / "tasks.md", None)
     page = (tmp_path / "tasks.md").read_text()

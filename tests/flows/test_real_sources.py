@@ -9,11 +9,12 @@ from places import Place
 from flows.cli.inspect import open_registry
 from genebench.entities.identifiers import Resolver
 from genebench.errors import SourceError
-from genebench.evaluation.problems import prepare
+from genebench.evaluation.problems import prepare_task
 from genebench.registry.loading import load_registry
 from lakehouse.curate.state import choose_snapshots, curation_key
-from lakehouse.report.task_cards import read_cards, render_task_cards
+from lakehouse.report.task_cards import read_task_cards, render_task_cards
 
+pytestmark = pytest.mark.soak
 REGISTRY = load_registry("paper")
 COMPOSITE = "23.0-composite"
 EXACT = {
@@ -57,7 +58,7 @@ def real(shared, tmp_path_factory):
         place.enter()
         account = fill(place)
         first = {n: place.rows(f"silver.{n}") for n in ("tasks", "samples", "labels", "entities")}
-        first["page"] = render_task_cards(read_cards(place.lake, open_registry(None)))
+        first["page"] = render_task_cards(read_task_cards(place.lake, open_registry(None)))
         first["xrefs"] = place.rows("silver.xrefs")
         again = fill(place, COMPOSITE)
         second = {n: place.rows(f"silver.{n}") for n in ("tasks", "samples", "labels")}
@@ -74,7 +75,7 @@ def common_labels(state: dict, task_id: str, universe: pl.Series) -> set[str]:
     mine = pl.col("task_id") == task_id
     row = leaves(state["tasks"])[task_id]
     rows = (state["samples"].filter(mine), state["labels"].filter(mine))
-    return set(prepare(row, *rows, universe, REGISTRY.protocols["paper"]).labels)
+    return set(prepare_task(row, *rows, universe, REGISTRY.protocols["paper"]).labels)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The server of a site: who may ask it, what starting it again does, what stopping it stops."""
+"""The local server: login, starting it again, and stopping exactly what was started."""
 
 import stat
 from dataclasses import replace
@@ -6,71 +6,71 @@ from dataclasses import replace
 import httpx
 import psutil
 import pytest
-from sites import Site, until
+from local_stacks import LocalStack, until
 
 from flows.run.summary import RunSummary, Unfinished
-from flows.server.processes import Started, read_record, start, write_record
+from flows.server.processes import RecordedProcess, read_record, start_process, write_record
 
 
-def test_a_call_without_a_login_is_refused(site):
-    asked = httpx.post(f"{site.url}/flow_runs/filter", json={}, timeout=30)
+def test_a_call_without_a_login_is_refused(stack):
+    asked = httpx.post(f"{stack.url}/flow_runs/filter", json={}, timeout=30)
     assert asked.status_code == 401
     wrong = httpx.post(
-        f"{site.url}/flow_runs/filter", json={}, auth=("genebench", "guess"), timeout=30
+        f"{stack.url}/flow_runs/filter", json={}, auth=("genebench", "guess"), timeout=30
     )
     assert wrong.status_code == 401
-    assert site.call("POST", "/flow_runs/filter", {}).status_code == 200
+    assert stack.call("POST", "/flow_runs/filter", {}).status_code == 200
 
 
-def test_only_the_owner_can_read_the_login(site):
-    assert stat.S_IMODE((site.home / "auth").stat().st_mode) == 0o600
-    assert len(site.login.partition(":")[2]) > 20
+def test_only_the_owner_can_read_the_login(stack):
+    assert stat.S_IMODE((stack.home / "auth").stat().st_mode) == 0o600
+    assert len(stack.login.partition(":")[2]) > 20
 
 
-def test_the_server_listens_on_loopback_only(site):
+def test_the_server_listens_on_loopback_only(stack):
     addresses = {
-        one.laddr.ip for one in site.server().net_connections() if one.status == psutil.CONN_LISTEN
+        one.laddr.ip for one in stack.server().net_connections() if one.status == psutil.CONN_LISTEN
     }
     assert addresses == {"127.0.0.1"}
 
 
-def test_the_server_sends_no_telemetry(site):
-    assert site.ask("GET", "/admin/settings")["server"]["analytics_enabled"] is False
+def test_the_server_sends_no_telemetry(stack):
+    assert stack.ask("GET", "/admin/settings")["server"]["analytics_enabled"] is False
 
 
-def test_a_second_up_changes_nothing(site):
+def test_a_second_up_changes_nothing(stack):
     def everything():
         return (
-            site.server().pid,
-            [one.pid for one in site.workers()],
-            sorted(one["id"] for one in site.ask("POST", "/deployments/filter", {})),
-            sorted(one["name"] for one in site.ask("POST", "/automations/filter", {})),
-            sorted(one["name"] for one in site.ask("POST", "/work_pools/filter", {})),
+            stack.server().pid,
+            [one.pid for one in stack.workers()],
+            sorted(one["id"] for one in stack.ask("POST", "/deployments/filter", {})),
+            sorted(one["name"] for one in stack.ask("POST", "/automations/filter", {})),
+            sorted(one["name"] for one in stack.ask("POST", "/work_pools/filter", {})),
         )
 
     before = everything()
-    said = site.up()
-    assert f"http://127.0.0.1:{site.port}" in said
-    assert site.login not in said
+    said = stack.up()
+    assert f"http://127.0.0.1:{stack.port}" in said
+    assert stack.login not in said
     assert everything() == before
 
 
-def test_a_command_uses_the_server_that_is_up_and_leaves_it_running(site, tmp_path):
+def test_a_command_uses_the_server_that_is_up_and_leaves_it_running(stack, tmp_path):
     # The server adds runs by the clock at any time; those that ended are the commands' own.
     ended = {
         "flows": {"name": {"any_": ["refresh"]}},
         "flow_runs": {"state": {"type": {"any_": ["COMPLETED"]}}},
     }
-    before = len(site.ask("POST", "/flow_runs/filter", ended))
-    replace(site, more={"GENEBENCH_LAKE": str(tmp_path / "lake")}).run("refresh")
-    assert len(site.ask("POST", "/flow_runs/filter", ended)) == before + 1
-    assert site.server().is_running()
+    before = len(stack.ask("POST", "/flow_runs/filter", ended))
+    replace(stack, more={"GENEBENCH_LAKE": str(tmp_path / "lake")}).run("refresh")
+    assert len(stack.ask("POST", "/flow_runs/filter", ended)) == before + 1
+    assert stack.server().is_running()
 
 
 def test_down_ends_nothing_that_up_did_not_start(tmp_path):
-    bystander, child = start("bystander", ["sleep", "60"], {}, tmp_path / "log")
-    reused = Started("worker default", child.pid, bystander.started_at - 3600)
-    one = Site(tmp_path, tmp_path)
+    bystander, child = start_process("bystander", ["sleep", "60"], {}, tmp_path / "log")
+    reused = RecordedProcess("worker default", child.pid, bystander.started_at - 3600)
+    one = LocalStack(tmp_path, tmp_path)
     one.home.mkdir()
     write_record(one.home / "workers.json", {"worker default": reused})
     assert "nothing of it was running" in one.run("down")
@@ -79,18 +79,20 @@ def test_down_ends_nothing_that_up_did_not_start(tmp_path):
     until(lambda: child.poll() is not None, 5)
 
 
-def test_a_port_that_is_taken_is_said_so(site, tmp_path):
-    other = Site(tmp_path, tmp_path, port=site.port)
+def test_a_port_that_is_taken_is_said_so(stack, tmp_path):
+    other = LocalStack(tmp_path, tmp_path, port=stack.port)
     process = other.start("up")
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 1
-    assert f"port {site.port} is taken" in said
+    assert f"port {stack.port} is taken" in said
     assert "PREFECT_SERVER_API_PORT" in said
 
 
 def test_a_stopped_process_takes_what_it_started_along(tmp_path):
     script = "sleep 600 & echo $! > child; wait"
-    one, child = start("parent", ["bash", "-c", f"cd {tmp_path}; {script}"], {}, tmp_path / "log")
+    one, child = start_process(
+        "parent", ["bash", "-c", f"cd {tmp_path}; {script}"], {}, tmp_path / "log"
+    )
     until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), 10)
     grandchild = psutil.Process(int((tmp_path / "child").read_text()))
     one.stop(1.0)
@@ -110,7 +112,7 @@ def test_what_a_run_could_not_do_survives_the_way_from_a_worker():
     error = Unfinished(RunSummary("embed", done={"random": "1"}), {"esm2": "no weights"})
     again = pickle.loads(pickle.dumps(error))
     assert again.failures == error.failures
-    assert again.outcome.done == {"random": "1"}
+    assert again.summary.done == {"random": "1"}
     assert str(again) == str(error)
 
 

@@ -4,13 +4,13 @@ import os
 from pathlib import Path
 
 import pytest
-from sites import ENCODERS, until
+from local_stacks import ENCODERS, until
 
 PICTURES = Path(os.environ.get("TEST_OUTPUT", "test-output"))
 
 
 @pytest.fixture
-def page(browser, site):
+def page(browser, stack):
     one = browser.new_page(viewport={"width": 1300, "height": 1400})
     one.set_default_timeout(60_000)
     yield one
@@ -43,10 +43,10 @@ def submit(page):
     assert told.value.ok, told.value.text()
 
 
-def test_a_person_runs_the_benchmark_from_a_form_and_reads_the_leaderboard(site, page):
-    before = len(site.runs("benchmark"))
-    page.goto(f"http://127.0.0.1:{site.port}/")
-    page.locator("input").first.fill(site.login)
+def test_a_person_runs_the_benchmark_from_a_form_and_reads_the_leaderboard(stack, page):
+    before = len(stack.runs("benchmark"))
+    page.goto(f"http://127.0.0.1:{stack.port}/")
+    page.locator("input").first.fill(stack.login)
     page.keyboard.press("Enter")
     page.get_by_role("link", name="Deployments").first.click()
     page.get_by_role("link", name="benchmark", exact=True).first.click()
@@ -57,16 +57,16 @@ def test_a_person_runs_the_benchmark_from_a_form_and_reads_the_leaderboard(site,
     take_picture(page, "form")
     submit(page)
 
-    until(lambda: len(site.runs("benchmark")) > before, 60, site.tail)
-    run = site.runs("benchmark")[-1]
+    until(lambda: len(stack.runs("benchmark")) > before, 60, stack.tail)
+    run = stack.runs("benchmark")[-1]
     assert run["parameters"]["encoders"] == ENCODERS
     assert run["parameters"]["families"] == ["genomic"]
-    assert site.wait(run["id"], 300)["type"] == "COMPLETED"
-    page.goto(f"http://127.0.0.1:{site.port}/v2/runs/flow-run/{run['id']}")
+    assert stack.wait(run["id"], 300)["type"] == "COMPLETED"
+    page.goto(f"http://127.0.0.1:{stack.port}/v2/runs/flow-run/{run['id']}")
     page.get_by_text("Completed", exact=True).first.wait_for()
     take_picture(page, "run")
-    told = site.artifact_ids("leaderboard")[-1]
-    page.goto(f"http://127.0.0.1:{site.port}/v2/artifacts/artifact/{told}")
+    told = stack.artifact_ids("leaderboard")[-1]
+    page.goto(f"http://127.0.0.1:{stack.port}/v2/artifacts/artifact/{told}")
     page.get_by_text("Leaderboard of release").first.wait_for()
     page.get_by_text("Bag of words").first.wait_for()
     take_picture(page, "leaderboard")

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
+from declared import read_probe, read_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
-from genebench.probes.declaration import TEST, TRAIN, Probe, Problem
+from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import newton, solve_problems
 from genebench.probes.linear.axes import find_axes
 from genebench.probes.linear.batches import Batch, find_start
@@ -20,13 +20,6 @@ from genebench.probes.linear.passes import move_to
 from genebench.probes.linear.slopes import find_slope
 from genebench.probes.linear.solver_settings import SolverSettings
 from genebench.probes.linear.spaces import Space
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
-
-
-def load(kind, folder, name):
-    path = declarations_folder(folder) / f"{name}.yaml"
-    return kind.model_validate(yaml.safe_load(path.read_text()))
 
 
 def make_batch(matrix, codes, classes, *, strength=0.5):
@@ -192,8 +185,8 @@ def test_many_separable_classes_of_wildly_scaled_features_converge(how):
         tuple(f"c{k}" for k in range(20)),
         np.where(np.arange(170)[:, None] % 3 == np.arange(3), TEST, TRAIN).astype(np.int8),
     )
-    probe = load(Probe, "probes", "linear")
-    protocol = load(Protocol, "protocols", "paper")
+    probe = read_probe("linear")
+    protocol = read_protocol("paper")
     (output,) = solve_problems(matrix, [problem], probe, protocol, how)
     for fold in output.folds:
         assert fold.fitted.all(), fold.reasons

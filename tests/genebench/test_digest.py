@@ -1,4 +1,4 @@
-"""Digests ignore what does not change content, and see everything that does."""
+"""Digests depend on the content of frames and values, not on order or chunking."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""The facts that genebench carries are whole, consistent and made as their script says."""
+"""The embedded tables are complete, consistent and reproducible by their script."""
 
 import runpy
 import sqlite3
@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 import yaml
 
-from genebench.entities.entity_catalogue import catalogue
+from genebench.entities.entity_catalogue import build_catalogue
 from genebench.entities.identifiers import Resolver
 from genebench.sources.declaration import EMBEDDED_FOLDER, Source, embedded_path
 from genebench.sources.readers.dispatch import read_source_file
@@ -70,7 +70,7 @@ def test_the_ontology_is_acyclic_and_every_term_reaches_its_root(
 
 
 def test_well_known_genes_are_who_they_are(tables: dict[str, pl.DataFrame]) -> None:
-    entities, xrefs = catalogue(tables["genes"], "bioconductor.genes")
+    entities, xrefs = build_catalogue(tables["genes"], "bioconductor.genes")
     assert entities.height == 65_191
     resolver = Resolver(xrefs)
     symbols = resolver.resolve(pl.Series(["TP53", "BRCA1", "HLA-A", "p53"]), "symbol")

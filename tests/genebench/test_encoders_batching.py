@@ -1,4 +1,4 @@
-"""Batches, windows and progress: partitions, budgets, and what happens when memory runs out."""
+"""Batches, windows, progress and recovery from out-of-memory errors."""
 
 import sys
 
@@ -7,17 +7,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.encoders.inference.batching import batches, keep_memory, run_batches, useful_share
-from genebench.encoders.inference.windows import Share, cut, mean_by_owner
+from genebench.encoders.inference.batching import (
+    make_batches,
+    padding_efficiency,
+    retain_freed_memory,
+    run_batches,
+)
+from genebench.encoders.inference.windows import (
+    EntityProgress,
+    split_into_windows,
+    weighted_group_means,
+)
 
 LENGTHS = st.lists(st.integers(1, 600), max_size=60)
 
 
 @given(LENGTHS, st.integers(1, 2000))
 def test_batches_are_a_partition_within_the_budget(lengths: list[int], budget: int) -> None:
-    dealt = batches(lengths, budget)
-    assert sorted(i for batch in dealt for i in batch) == list(range(len(lengths)))
-    for batch in dealt:
+    batches = make_batches(lengths, budget)
+    assert sorted(i for batch in batches for i in batch) == list(range(len(lengths)))
+    for batch in batches:
         longest = max(lengths[i] for i in batch)
         assert len(batch) == 1 or longest * len(batch) <= budget
 
@@ -26,26 +35,28 @@ def test_batches_are_a_partition_within_the_budget(lengths: list[int], budget: i
 def test_the_longest_batch_comes_first_and_lengths_never_rise(
     lengths: list[int], budget: int
 ) -> None:
-    order = [lengths[i] for batch in batches(lengths, budget) for i in batch]
+    order = [lengths[i] for batch in make_batches(lengths, budget) for i in batch]
     assert order == sorted(lengths, reverse=True)
 
 
 @given(LENGTHS, st.integers(1, 2000))
-def test_the_useful_share_counts_padding(lengths: list[int], budget: int) -> None:
-    dealt = batches(lengths, budget)
-    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in dealt)
-    assert useful_share(lengths, dealt) == pytest.approx(sum(lengths) / padded if padded else 1.0)
+def test_padding_efficiency_counts_padding(lengths: list[int], budget: int) -> None:
+    batches = make_batches(lengths, budget)
+    padded = sum(max(lengths[i] for i in batch) * len(batch) for batch in batches)
+    assert padding_efficiency(lengths, batches) == pytest.approx(
+        sum(lengths) / padded if padded else 1.0
+    )
 
 
-def test_sorting_leaves_little_padding_where_dealing_in_order_leaves_much() -> None:
+def test_sorting_by_length_leaves_little_padding() -> None:
     lengths = np.random.default_rng(0).lognormal(5, 0.7, 2000).astype(int) + 10
     unsorted = [np.arange(i, min(i + 16, 2000)) for i in range(0, 2000, 16)]
-    assert useful_share(lengths.tolist(), batches(lengths.tolist(), 4096)) > 0.97
-    assert useful_share(lengths.tolist(), unsorted) < 0.6
+    assert padding_efficiency(lengths.tolist(), make_batches(lengths.tolist(), 4096)) > 0.97
+    assert padding_efficiency(lengths.tolist(), unsorted) < 0.6
 
 
 class OutOfMemoryError(RuntimeError):
-    """Stands for what a device raises."""
+    """The error of a device in these tests."""
 
 
 @given(st.integers(1, 40), st.integers(1, 9))
@@ -69,7 +80,7 @@ def test_a_batch_that_does_not_fit_is_halved_until_it_does(n: int, fits: int) ->
     assert bool(recovered) == (n > fits)
 
 
-def test_what_waits_is_halved_too_so_that_one_size_fails_once() -> None:
+def test_pending_batches_are_halved_too_so_that_one_size_fails_once() -> None:
     attempts: list[int] = []
 
     def forward(batch: np.ndarray) -> np.ndarray:
@@ -78,8 +89,8 @@ def test_what_waits_is_halved_too_so_that_one_size_fails_once() -> None:
             raise OutOfMemoryError
         return batch[:, None].astype(np.float32)
 
-    dealt = [np.arange(4), np.arange(4, 8), np.arange(8, 12)]
-    seen = list(run_batches(dealt, forward, lambda _: True, lambda: None))
+    batches = [np.arange(4), np.arange(4, 8), np.arange(8, 12)]
+    seen = list(run_batches(batches, forward, lambda _: True, lambda: None))
     assert attempts == [4, 2, 2, 2, 2, 2, 2]
     assert [int(v) for _, vectors in seen for v in vectors.ravel()] == list(range(12))
 
@@ -101,36 +112,36 @@ def test_one_item_that_does_not_fit_is_an_error_and_so_is_any_other_failure() ->
 def test_windows_cover_each_sequence_once_and_differ_by_one_at_most(
     lengths: list[int], size: int
 ) -> None:
-    windows = cut(lengths, size)
+    windows = split_into_windows(lengths, size)
     for sequence, length in enumerate(lengths):
-        own = [w for w in windows if w.sequence == sequence]
-        units = [unit for w in own for unit in range(w.start, w.stop)]
+        of_sequence = [w for w in windows if w.sequence == sequence]
+        units = [unit for w in of_sequence for unit in range(w.start, w.stop)]
         assert units == list(range(length))
-        sizes = {w.stop - w.start for w in own}
-        assert len(own) == -(-length // size)
+        sizes = {w.stop - w.start for w in of_sequence}
+        assert len(of_sequence) == -(-length // size)
         assert not sizes or (max(sizes) <= size and max(sizes) - min(sizes) <= 1)
 
 
 def test_the_mean_of_windows_weighted_by_length_is_the_mean_over_all_units() -> None:
     rng = np.random.default_rng(0)
     states = rng.normal(size=(1000, 4))
-    windows = cut([1000], 300)
+    windows = split_into_windows([1000], 300)
     means = np.stack([states[w.start : w.stop].mean(axis=0) for w in windows])
     sizes = np.array([w.stop - w.start for w in windows], float)
-    found = mean_by_owner(means, np.zeros(len(windows), np.int64), sizes, 1)
+    found = weighted_group_means(means, np.zeros(len(windows), np.int64), sizes, 1)
     assert np.allclose(found[0], states.mean(axis=0))
 
 
 @given(st.integers(0, 30), st.lists(st.integers(1, 50), min_size=1, max_size=30))
 def test_progress_sums_to_the_number_of_entities(n_entities: int, works: list[int]) -> None:
-    told: list[int] = []
-    share = Share(n_entities, sum(works), told.append)
+    reported: list[int] = []
+    progress = EntityProgress(n_entities, sum(works), reported.append)
     for work in works:
-        share.add(work)
-    assert sum(told) == n_entities
-    assert all(step > 0 for step in told)
+        progress.add(work)
+    assert sum(reported) == n_entities
+    assert all(step > 0 for step in reported)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mallopt is glibc's")
 def test_the_c_library_takes_the_memory_settings() -> None:
-    assert keep_memory()
+    assert retain_freed_memory()

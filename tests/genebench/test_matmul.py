@@ -1,4 +1,4 @@
-"""Products of float32 are as exact by either library, and the process's setting is put back."""
+"""float32 products are as exact with either library, and the process-wide setting is restored."""
 
 import itertools
 import os
@@ -13,7 +13,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genebench.matmul import _prefer_onednn, best_times, quick_products
+from genebench.matmul import _prefer_onednn, fastest_matmul, kernel_times
 from genebench.probes.linear.threads import limit_threads
 
 PLAIN_SLOW, ONEDNN_SLOW = (1.0, 0.1), (0.1, 1.0)
@@ -25,9 +25,9 @@ def setting():
 
 @pytest.fixture
 def clock(monkeypatch):
-    """Sets what the two products seem to take; the choice is made anew, here and afterwards.
+    """Set the measured times of the two libraries, and clear the cached choice now and afterwards.
 
-    Both seem exact: with AMX, oneDNN rounds.
+    Products are computed in float64, so that both libraries are exact on processors with AMX too.
     """
     multiply = torch.Tensor.__matmul__
 
@@ -54,37 +54,37 @@ def clock(monkeypatch):
     scale=st.sampled_from([1e-6, 1.0, 1e6]),
     seed=st.integers(0, 1000),
 )
-def test_products_inside_are_as_exact_as_float32_can_be(n, width, columns, transposed, scale, seed):
+def test_products_in_the_block_are_exact_to_float32(n, width, columns, transposed, scale, seed):
     generator = torch.Generator().manual_seed(seed)
     left = scale * torch.randn(n, width, generator=generator)
     right = torch.randn(width, columns, generator=generator)
     if transposed:
         left, right = left.T.contiguous().T, right.T.contiguous().T
-    with quick_products():
+    with fastest_matmul():
         found = left @ right
         added = torch.ones_like(found).addmm_(left, right)
     exact = left.double() @ right.double()
     length = (left.double().abs() @ right.double().abs()).max()
-    # Summed one after another, a row of 238 is wrong by 1.1e-6; in bfloat16 it is by 1e-3.
+    # Sequential summation of 238 terms has an error of 1.1e-6; bfloat16 has 1e-3.
     assert float((found - exact).abs().max() / length) < 5e-6
     assert float((added - (exact + 1)).abs().max() / (length + 1)) < 5e-6
 
 
 @pytest.mark.parametrize(("seconds", "inside"), [(PLAIN_SLOW, "bf16"), (ONEDNN_SLOW, "none")])
-def test_the_quicker_library_is_used_inside_and_the_usual_one_outside(clock, seconds, inside):
+def test_the_faster_library_is_used_in_the_block_and_the_default_outside(clock, seconds, inside):
     clock(seconds)
-    with quick_products():
+    with fastest_matmul():
         assert setting() == inside
-        with quick_products():
+        with fastest_matmul():
             assert setting() == inside
         assert setting() == inside
     assert setting() == "none"
-    with pytest.raises(KeyError), quick_products():
+    with pytest.raises(KeyError), fastest_matmul():
         raise KeyError
     assert setting() == "none"
 
 
-def test_a_library_that_rounds_is_not_used_however_quick(clock, monkeypatch):
+def test_a_library_that_rounds_is_not_used_even_if_it_is_faster(clock, monkeypatch):
     multiply = torch.Tensor.__matmul__
 
     def as_with_amx(left, right):
@@ -94,32 +94,32 @@ def test_a_library_that_rounds_is_not_used_however_quick(clock, monkeypatch):
 
     monkeypatch.setattr(torch.Tensor, "__matmul__", as_with_amx)
     clock(PLAIN_SLOW)
-    with quick_products():
+    with fastest_matmul():
         assert setting() == "none"
 
 
-def test_what_somebody_has_set_is_left_as_it_is(clock):
+def test_a_precision_set_by_the_user_is_kept(clock):
     clock(PLAIN_SLOW)
     torch.backends.mkldnn.matmul.fp32_precision = "ieee"
     try:
-        with quick_products():
+        with fastest_matmul():
             assert setting() == "ieee"
         assert setting() == "ieee"
     finally:
         torch.backends.mkldnn.matmul.fp32_precision = "none"
 
 
-def test_the_last_thread_that_leaves_puts_the_setting_back(clock):
+def test_the_last_thread_to_leave_restores_the_setting(clock):
     clock(PLAIN_SLOW)
     inside, one_left = Barrier(2, timeout=20), Barrier(2, timeout=20)
 
     def leave_first():
-        with quick_products():
+        with fastest_matmul():
             inside.wait()
         one_left.wait()
 
     def leave_last():
-        with quick_products():
+        with fastest_matmul():
             inside.wait()
             one_left.wait()
             return setting()
@@ -131,8 +131,9 @@ def test_the_last_thread_that_leaves_puts_the_setting_back(clock):
     assert setting() == "none"
 
 
-def test_what_else_the_machine_does_hardly_changes_what_a_product_takes():
-    """Threads that share products wait for each other: these took 2.3 to 5 times as long."""
+@pytest.mark.soak
+def test_other_load_hardly_changes_the_measured_time_of_a_product():
+    """Products shared by several threads took 2.3 to 5 times as long under load."""
     left, right = torch.ones(2048, 1024), torch.ones(1024, 64)
 
     def multiply():
@@ -140,12 +141,12 @@ def test_what_else_the_machine_does_hardly_changes_what_a_product_takes():
 
     busy = []
     with limit_threads(os.cpu_count()):
-        (quiet,) = best_times([multiply])
+        (quiet,) = kernel_times([multiply])
         try:
             for _ in range(os.cpu_count()):
                 busy.append(subprocess.Popen([sys.executable, "-c", "while True: pass"]))
             time.sleep(0.5)
-            assert best_times([multiply])[0] <= 1.9 * quiet
+            assert kernel_times([multiply])[0] <= 1.9 * quiet
             assert torch.get_num_threads() == os.cpu_count()
         finally:
             for process in busy:

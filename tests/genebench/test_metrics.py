@@ -1,4 +1,4 @@
-"""Metrics equal scikit-learn's, column by column, ties and empty classes and all."""
+"""Metrics equal scikit-learn's in every column, with ties and empty classes."""
 
 import numpy as np
 import pytest

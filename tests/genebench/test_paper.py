@@ -6,7 +6,7 @@ import polars as pl
 import pytest
 
 from genebench.registry.loading import load_registry
-from genebench.tasks.declaration import slug, subtask_id
+from genebench.tasks.declaration import slugify, subtask_id
 
 REGISTRY = load_registry("paper")
 PUBLISHED = {t.paper.task: t for t in REGISTRY.tasks.values() if t.paper}
@@ -28,7 +28,7 @@ def leaves(shared) -> list[dict[str, str]]:
     return [{**row, "task": row["task"].partition(" (HEAD")[0]} for row in rows]
 
 
-def test_there_are_74_leaf_tasks_and_one_that_mends_another():
+def test_there_are_74_leaf_tasks_and_one_that_corrects_another():
     assert len(PUBLISHED) == 74
     assert [t.id for t in REGISTRY.tasks.values() if not t.paper] == ["gene2gene_distinct"]
     assert REGISTRY.tasks["gene2gene"].superseded_by == "gene2gene_distinct"
@@ -92,7 +92,7 @@ def test_only_multi_label_tasks_derive_sub_tasks_and_none_is_listed(shared):
 def test_ids_are_slugs_and_titles_differ():
     titles = Counter(t.title for t in REGISTRY.tasks.values())
     assert max(titles.values()) == 1
-    assert all(slug(task_id) == task_id for task_id in REGISTRY.tasks)
+    assert all(slugify(task_id) == task_id for task_id in REGISTRY.tasks)
 
 
 def test_known_faults_of_the_published_definitions_are_declared_as_deviations():

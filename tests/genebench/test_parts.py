@@ -6,11 +6,11 @@ from itertools import pairwise
 import numpy as np
 import pytest
 import torch
-import yaml
+from declared import read_probe, read_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genebench.probes.declaration import TEST, TRAIN, Probe, Problem
+from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import fits, groups, newton, solve_problems
 from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Dense, row_blocks
@@ -20,15 +20,8 @@ from genebench.probes.linear.parts import ByPart, Runs
 from genebench.probes.linear.passes import Adjoint, Forward, move_to
 from genebench.probes.linear.rounded import round_matrix
 from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
 
 N, D, FOLDS = 600, 8, 5
-
-
-def load(kind, folder, name):
-    path = declarations_folder(folder) / f"{name}.yaml"
-    return kind.model_validate(yaml.safe_load(path.read_text()))
 
 
 def draw_problem(rng, n, names=("a", "b")):
@@ -172,10 +165,10 @@ def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, mon
         wide = Problem("wide", kind, wide.rows, codes, names, wide.split)
     narrow = replace(narrow, rows=wide.rows[:380])
     matrix = 4 * rng.normal(size=(800, 12)).astype(np.float32)
-    protocol = load(Protocol, "protocols", "paper")
+    protocol = read_protocol("paper")
     penalty = protocol.penalty.model_copy(update={"c": c})
     protocol = protocol.model_copy(update={"penalty": penalty})
-    probe, how = load(Probe, "probes", "linear"), SolverSettings(own_rows=0, precision="float32")
+    probe, how = read_probe("linear"), SolverSettings(own_rows=0, precision="float32")
 
     def solve(worth_parts):
         monkeypatch.setattr(fits, "WORTH_PARTS", worth_parts)

@@ -1,9 +1,9 @@
-"""Probes: what a declaration may say, and any scikit-learn estimator by name."""
+"""Declarations of probes, and probes of any scikit-learn estimator by name."""
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
+from declared import read_fields, read_probe, read_protocol
 from pydantic import ValidationError
 from sklearn.ensemble import RandomForestClassifier
 from sklearn.metrics import roc_auc_score
@@ -12,18 +12,11 @@ from genebench.errors import RegistryError
 from genebench.evaluation.evaluate import evaluate
 from genebench.probes.declaration import TEST, TRAIN, Estimator, Probe, Problem
 from genebench.probes.scikit_learn import build_estimator
-from genebench.protocols.declaration import Protocol
 from genebench.registry.loading import declarations_folder
 
 FOLDER = declarations_folder("probes")
 SHIPPED = sorted(path.stem for path in FOLDER.glob("*.yaml"))
-PAPER = Protocol.model_validate(
-    yaml.safe_load((declarations_folder("protocols") / "paper.yaml").read_text())
-)
-
-
-def load(name):
-    return Probe.model_validate(yaml.safe_load((FOLDER / f"{name}.yaml").read_text()))
+PAPER = read_protocol("paper")
 
 
 def shrink(probe):
@@ -59,11 +52,11 @@ LEARNERS = [name for name in SHIPPED if name not in CONTROLS]
 def test_five_probes_and_two_controls_ship_and_each_is_named_as_its_file():
     assert LEARNERS == ["gradient_boosting", "knn", "linear", "mlp", "random_forest"]
     assert set(CONTROLS) < set(SHIPPED)
-    assert [load(name).id for name in SHIPPED] == SHIPPED
+    assert [read_probe(name).id for name in SHIPPED] == SHIPPED
 
 
 def test_the_papers_multilayer_perceptron_has_three_layers_of_100_and_500_iterations():
-    estimator = build_estimator(load("mlp").estimator("binary"), "mlp")
+    estimator = build_estimator(read_probe("mlp").estimator("binary"), "mlp")
     assert list(estimator.hidden_layer_sizes) == [100, 100, 100]
     assert estimator.max_iter == 500
 
@@ -72,7 +65,7 @@ def test_the_papers_multilayer_perceptron_has_three_layers_of_100_and_500_iterat
 def test_every_probe_learns_a_planted_signal_of_every_kind(name):
     rng = np.random.default_rng(0)
     matrix = rng.normal(size=(240, 6)).astype(np.float32)
-    probe = shrink(load(name))
+    probe = shrink(read_probe(name))
     for evaluation in evaluate(matrix, problems(rng, matrix), probe, PAPER):
         assert evaluation.status == "ok", evaluation.reason
         metric = "r2" if evaluation.problem_id == "regression" else "roc_auc"
@@ -85,7 +78,7 @@ def test_a_named_estimator_gives_what_it_gives_by_itself():
     rng = np.random.default_rng(1)
     matrix = rng.normal(size=(150, 5)).astype(np.float32)
     problem = problems(rng, matrix)[0]
-    probe = shrink(load("random_forest"))
+    probe = shrink(read_probe("random_forest"))
     (evaluation,) = evaluate(matrix, [problem], probe, PAPER)
     train, test = (problem.split[:, 1] == part for part in (TRAIN, TEST))
     forest = RandomForestClassifier(n_estimators=10, random_state=0)
@@ -100,17 +93,17 @@ def test_an_estimator_without_probabilities_is_scored_by_its_margin():
     rng = np.random.default_rng(2)
     matrix = rng.normal(size=(150, 5)).astype(np.float32)
     machine = Estimator(name="svm.LinearSVC", parameters={"random_state": 0})
-    probe = load("mlp").model_copy(update={"binary": machine, "multiclass": machine})
+    probe = read_probe("mlp").model_copy(update={"binary": machine, "multiclass": machine})
     for problem in (problems(rng, matrix)[0], problems(rng, matrix)[2]):
         (evaluation,) = evaluate(matrix, [problem], probe, PAPER)
         assert evaluation.scores.filter(pl.col("metric") == "roc_auc")["value"].mean() > 0.8
 
 
-def test_an_estimator_that_cannot_fit_fails_with_its_own_words():
+def test_an_estimator_that_cannot_fit_fails_with_its_own_message():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(60, 5)).astype(np.float32)
     neighbours = Estimator(name="neighbors.KNeighborsClassifier", parameters={"n_neighbors": 500})
-    probe = load("knn").model_copy(update={"binary": neighbours})
+    probe = read_probe("knn").model_copy(update={"binary": neighbours})
     (evaluation,) = evaluate(matrix, [problems(rng, matrix)[0]], probe, PAPER)
     assert evaluation.status == "failed"
     assert "KNeighborsClassifier" in evaluation.reason
@@ -132,7 +125,7 @@ def test_a_parameter_that_an_estimator_does_not_take_is_refused():
 
 
 def test_the_linear_engine_refuses_what_it_does_not_have():
-    fields = yaml.safe_load((FOLDER / "linear.yaml").read_text())
+    fields = read_fields("probes", "linear")
     with pytest.raises(ValidationError, match="ridge"):
         Probe.model_validate(fields | {"regression": {"name": "lasso"}})
     with pytest.raises(ValidationError, match="protocol"):
@@ -142,11 +135,11 @@ def test_the_linear_engine_refuses_what_it_does_not_have():
 
 
 def test_a_probes_digest_follows_what_decides_the_scores_and_nothing_else():
-    probe = load("mlp")
+    probe = read_probe("mlp")
     renamed = probe.model_copy(update={"id": "other", "title": "Other", "description": "x"})
     assert renamed.digest() == probe.digest()
     assert shrink(probe).digest() != probe.digest()
-    assert len({load(name).digest() for name in SHIPPED}) == len(SHIPPED)
+    assert len({read_probe(name).digest() for name in SHIPPED}) == len(SHIPPED)
 
 
 def test_a_problem_of_unequal_lengths_is_refused():

@@ -1,27 +1,16 @@
-"""Protocols: two ship, and a wrong one is refused with what would be right."""
+"""The two shipped protocols, and the error messages of invalid ones."""
 
 import pytest
-import yaml
+from declared import read_fields, read_protocol
 from pydantic import ValidationError
 
 from genebench.evaluation.metrics import METRICS
 from genebench.probes.declaration import KINDS
-from genebench.protocols.declaration import Protocol, positive_class
-from genebench.registry.loading import declarations_folder
-
-FOLDER = declarations_folder("protocols")
-
-
-def fields(name):
-    return yaml.safe_load((FOLDER / f"{name}.yaml").read_text())
-
-
-def load(name, **changes):
-    return Protocol.model_validate(fields(name) | changes)
+from genebench.protocols.declaration import positive_class
 
 
 def test_the_paper_protocol_is_what_was_published():
-    paper = load("paper")
+    paper = read_protocol("paper")
     assert (paper.folds.n, paper.folds.pairs, paper.folds.repeats) == (5, "plain", 1)
     assert paper.folds.splitters.model_dump() == {
         "binary": "stratified",
@@ -37,7 +26,7 @@ def test_the_paper_protocol_is_what_was_published():
 
 
 def test_the_standard_protocol_holds_out_entities_scales_and_chooses_its_penalty():
-    standard = load("standard")
+    standard = read_protocol("standard")
     assert standard.folds.pairs == "entity_disjoint"
     assert standard.folds.n_repeats(44) > 1
     assert standard.folds.n_repeats(16_000) == 1
@@ -45,19 +34,19 @@ def test_the_standard_protocol_holds_out_entities_scales_and_chooses_its_penalty
     assert len(standard.penalty.c) > 3
     assert (standard.positive, standard.multilabel_auc) == ("declared", "scores")
     for kind in KINDS:
-        assert set(load("paper").metrics_of(kind)) <= set(standard.metrics_of(kind))
+        assert set(read_protocol("paper").metrics_of(kind)) <= set(standard.metrics_of(kind))
 
 
 @pytest.mark.parametrize("rule", [{"level": 0.9}, {"comparison": "none"}, {"correction": "none"}])
 def test_a_rule_of_uncertainty_that_nothing_follows_is_refused(rule):
     with pytest.raises(ValidationError, match=rf"uncertainty\.{next(iter(rule))}"):
-        load("paper", uncertainty={"intervals": "bootstrap", **rule})
+        read_protocol("paper", uncertainty={"intervals": "bootstrap", **rule})
 
 
 def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
-    paper = load("paper")
-    assert load("paper", id="mine", title="Mine").digest() == paper.digest()
-    assert load("paper", uncertainty={"intervals": "bootstrap"}).digest() == paper.digest()
+    paper = read_protocol("paper")
+    assert read_protocol("paper", id="mine", title="Mine").digest() == paper.digest()
+    assert read_protocol("paper", uncertainty={"intervals": "bootstrap"}).digest() == paper.digest()
     changes = [
         {"standardise": True},
         {"penalty": {"c": [0.5]}},
@@ -66,9 +55,9 @@ def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
         {"multilabel_auc": "scores"},
         {"numbers": "normal_scores"},
         {"folds": {"seed": 1}},
-        {"metrics": fields("standard")["metrics"]},
+        {"metrics": read_fields("protocols", "standard")["metrics"]},
     ]
-    digests = {load("paper", **change).digest() for change in changes}
+    digests = {read_protocol("paper", **change).digest() for change in changes}
     assert len(digests | {paper.digest()}) == len(changes) + 1
 
 
@@ -86,28 +75,28 @@ def test_the_digest_follows_what_decides_the_scores_and_nothing_else():
 )
 def test_a_wrong_protocol_is_refused(change, word):
     with pytest.raises(ValidationError, match=word):
-        load("paper", **change)
+        read_protocol("paper", **change)
 
 
 def test_a_metric_of_another_kind_is_refused_with_those_there_are():
-    metrics = fields("paper")["metrics"]
+    metrics = read_fields("protocols", "paper")["metrics"]
     with pytest.raises(ValidationError, match="roc_auc"):
-        load("paper", metrics=metrics | {"binary": ["auc"]})
+        read_protocol("paper", metrics=metrics | {"binary": ["auc"]})
     with pytest.raises(ValidationError, match="spearman"):
-        load("paper", metrics=metrics | {"regression": ["roc_auc"]})
+        read_protocol("paper", metrics=metrics | {"regression": ["roc_auc"]})
     with pytest.raises(ValidationError, match="hamming_loss"):
-        load("paper", metrics=metrics | {"per_label": ["hamming_loss"]})
+        read_protocol("paper", metrics=metrics | {"per_label": ["hamming_loss"]})
 
 
 def test_the_first_class_in_sort_order_is_positive_in_paper_and_the_declared_one_in_standard():
     names = ("Not a transcription factor", "Transcription factor")
-    assert positive_class(names, None, load("paper")) == (names[1], names[0])
-    assert positive_class(names, None, load("standard")) == names
-    assert positive_class(names, names[0], load("standard")) == (names[1], names[0])
+    assert positive_class(names, None, read_protocol("paper")) == (names[1], names[0])
+    assert positive_class(names, None, read_protocol("standard")) == names
+    assert positive_class(names, names[0], read_protocol("standard")) == (names[1], names[0])
     with pytest.raises(ValueError, match="none of"):
-        positive_class(names, "other", load("standard"))
+        positive_class(names, "other", read_protocol("standard"))
     with pytest.raises(ValueError, match="two classes"):
-        positive_class(("a", "b", "c"), None, load("standard"))
+        positive_class(("a", "b", "c"), None, read_protocol("standard"))
 
 
 def test_every_metric_that_ships_is_declared_with_a_direction():

@@ -1,66 +1,18 @@
-"""Each recipe on rows made for it, and the laws that hold for all."""
+"""Tests each recipe on small tables, and the properties that all recipes share."""
 
 import re
 
 import polars as pl
 import pytest
+from built_tasks import CATALOGUE, GENES, PAIRED, by_symbol, declare, outcomes, run
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genebench.entities.entity_catalogue import catalogue
 from genebench.entities.identifiers import Resolver
-from genebench.entities.unresolved import OUTSIDE, list_outsiders, outside_ids
+from genebench.entities.unresolved import NOT_IN_CATALOGUE, list_unresolved_entities, unresolved_ids
 from genebench.errors import DegenerateTask, UnresolvedEntities
-from genebench.tasks.declaration import LABELS_SCHEMA, SAMPLES_SCHEMA, Labelled, Task
-from genebench.tasks.recipes.recipe import RECIPES, build, check_arguments
-
-GENES = pl.DataFrame(
-    {
-        "hgnc_id": [f"HGNC:{n}" for n in range(1, 9)],
-        "symbol": ["ONE", "TWO", "THREE", "FOUR", "FIVE", "SIX", "NA", "EIGHT"],
-        "name": [f"gene {n}" for n in range(1, 9)],
-        "locus_group": ["protein-coding gene"] * 8,
-        "status": ["Approved"] * 8,
-        "alias_symbol": ["SHARED", "SHARED", "TRE", None, None, None, None, None],
-        "prev_symbol": [None] * 7 + ["OCHO"],
-        "entrez_id": [str(n) for n in range(1, 9)],
-        "ensembl_gene_id": [f"ENSG{n:011d}" for n in range(1, 9)],
-        "uniprot_ids": [None] * 8,
-    },
-    schema_overrides={"prev_symbol": pl.String, "uniprot_ids": pl.String},
-)
-CATALOGUE = catalogue(GENES, "hgnc.complete_set", "hgnc_1")
-RESOLVERS = {"gene": Resolver(CATALOGUE.xrefs)}
-
-
-PAIRED = {"a": ["ONE", "TWO"], "b": ["THREE", "FOUR"], "c": ["FIVE", "NA"]}
-
-
-def declare(recipe: str, kind: str, arguments: dict, **rest) -> Task:
-    data = {"id": "made", "title": "Made", "profile": "paper", "family": "biological"}
-    data |= {"source": "made.rows", "recipe": recipe, "kind": kind, "with": arguments, **rest}
-    task = Task.model_validate(data)
-    assert check_arguments(task) == []
-    return task
-
-
-def run(task: Task, *tables: dict) -> Labelled:
-    frames = [
-        pl.DataFrame(t, schema_overrides=dict.fromkeys(t, pl.String), strict=True) for t in tables
-    ]
-    return build(dict(zip(task.source, frames, strict=True)), task, RESOLVERS)
-
-
-def outcomes(built: Labelled) -> dict:
-    """sample_id -> label, or labels, or value."""
-    if built.label_names == ["value"]:
-        return dict(built.labels.select("sample_id", "value").iter_rows())
-    grouped = built.labels.group_by("sample_id").agg(pl.col("label").sort())
-    return {name: labels[0] if len(labels) == 1 else labels for name, labels in grouped.iter_rows()}
-
-
-def by_symbol(**rest) -> dict:
-    return {"id": "gene", "namespace": "symbol", **rest}
+from genebench.tasks.declaration import LABELS_SCHEMA, SAMPLES_SCHEMA
+from genebench.tasks.recipes.recipe import RECIPES, check_arguments
 
 
 def test_column_reads_classes_and_leaves_out_what_is_missing():
@@ -101,7 +53,7 @@ def test_column_extracts_renames_and_lumps_the_others():
     assert outcomes(built) == {"hgnc:1": "class I", "hgnc:6": "class II"}
 
 
-def test_no_value_is_none_of_the_others():
+def test_a_missing_value_is_not_in_the_class_others():
     rename = by_symbol(column="is", rename={"Yes": "in"}, others="out", drop=["NA"])
     task = declare("column", "binary", rename, positive="in")
     genes = ["ONE", "TWO", "FOUR", "FIVE", "SIX"]
@@ -118,7 +70,7 @@ def test_no_value_is_none_of_the_others():
         ({"remove": "(?=x)"}, r"with: remove: .*look-around"),
     ],
 )
-def test_a_pattern_that_cannot_be_used_is_told_before_any_row_is_read(arguments, words):
+def test_an_invalid_pattern_is_reported_before_any_row_is_read(arguments, words):
     task = declare("column", "multiclass", by_symbol(column="c"))
     (mistake,) = check_arguments(
         task.model_copy(update={"arguments": {**task.arguments, **arguments}})
@@ -161,8 +113,8 @@ def test_rows_without_a_label_are_counted_wherever_labels_are_read():
     assert run(task, rows).counts == {
         "source rows": 5, "rows": 5, "without a value": 3, "unresolved": 1, "ambiguous": 0,
     }  # fmt: skip
-    told = {"keywords": by_symbol(label="word"), "count": by_symbol(column="word")}
-    for recipe, arguments in told.items():
+    arguments_of = {"keywords": by_symbol(label="word"), "count": by_symbol(column="word")}
+    for recipe, arguments in arguments_of.items():
         kind = "regression" if recipe == "count" else "multilabel"
         counts = run(declare(recipe, kind, arguments), rows).counts
         assert (counts["without a value"], counts["unresolved"]) == (1, 1)
@@ -228,62 +180,6 @@ def test_flags_keeps_entities_without_any_label():
         run(task, cells | {"b": ["0", "perhaps", "1"]})
 
 
-PAIRS = {
-    "first": ["ONE", "ONE", "TWO", "SIX", "SIX", "FOUR", "FIVE", "SHARED"],
-    "second": ["TWO", "TWO", "ONE", "FIVE", "FIVE", "FOUR", "EIGHT", "ONE"],
-    "label": ["1", "1", "1", "0", "1", "1", "0", "0"],
-}
-
-
-def declare_pairs(**rest) -> Task:
-    arguments = {"first": "first", "second": "second", "namespace": "symbol", "label": "label"}
-    return declare("pairs", "binary", arguments | rest, positive="1", entity=["gene", "gene"])
-
-
-def test_pairs_drops_repeats_in_either_order_contradictions_and_self_pairs():
-    built = run(declare_pairs(), PAIRS)
-    assert outcomes(built) == {"hgnc:1|hgnc:2": "1", "hgnc:5|hgnc:8": "0"}
-    assert built.counts["self pairs"] == 1
-    assert built.counts["contradictory pairs"] == 2
-    assert built.counts["repeated pairs"] == 2
-    assert built.counts["pairs with an unresolved entity"] == 1
-
-
-def test_pairs_keeps_every_row_when_the_published_size_is_wanted():
-    keep = dict.fromkeys(("repeats", "contradictions", "self_pairs", "unknown"), "keep")
-    built = run(declare_pairs(**keep), PAIRS)
-    assert built.samples["sample_id"].n_unique() == 8
-    assert built.samples.height == 16
-    assert "hgnc:1|hgnc:2#2" in outcomes(built)
-    assert outcomes(built)["hgnc.symbol:SHARED|hgnc:1"] == "0"
-
-
-def test_pairs_without_a_label_are_left_out_and_contradict_none():
-    rows = {"first": ["ONE", "TWO", "SIX"], "second": ["TWO", "ONE", "FIVE"]}
-    built = run(declare_pairs(), rows | {"label": ["1", None, "0"]})
-    assert outcomes(built) == {"hgnc:1|hgnc:2": "1", "hgnc:6|hgnc:5": "0"}
-    assert built.counts["without a value"] == 1
-    assert built.counts["contradictory pairs"] == 0
-
-
-def test_the_second_column_of_pairs_may_hold_another_namespace():
-    rows = {"first": ["ONE", "ONE"], "second": ["2", "6"], "label": ["1", "0"]}
-    built = run(declare_pairs(second_namespace="entrez"), rows)
-    assert outcomes(built) == {"hgnc:1|hgnc:2": "1", "hgnc:1|hgnc:6": "0"}
-
-
-def test_association_takes_the_mean_of_repeated_pairs():
-    arguments = {"first": "a", "first_namespace": "ensembl", "second": "b", "score": "s"}
-    task = declare(
-        "association",
-        "regression",
-        arguments | {"second_namespace": "symbol"},
-        entity=["gene", "gene"],
-    )
-    rows = {"a": ["ENSG00000000001"] * 2, "b": ["TWO", "TWO"], "s": ["0.25", "0.75"]}
-    assert outcomes(run(task, rows)) == {"hgnc:1|hgnc:2": 0.5}
-
-
 def test_a_column_that_the_version_lacks_makes_the_task_not_applicable():
     task = declare("column", "multiclass", by_symbol(column="class"))
     with pytest.raises(DegenerateTask, match="no column 'class'"):
@@ -292,7 +188,7 @@ def test_a_column_that_the_version_lacks_makes_the_task_not_applicable():
         run(task, {"gene": ["ONE"], "class": [None]})
 
 
-def test_a_binary_task_with_another_number_of_classes_is_refused_in_words():
+def test_a_binary_task_with_another_number_of_classes_is_refused():
     task = declare("column", "binary", by_symbol(column="class"), positive="x")
     with pytest.raises(DegenerateTask, match="two classes, 'x' among them; the source gives 'y'"):
         run(task, {"gene": ["ONE"], "class": ["y"]})
@@ -304,7 +200,7 @@ def test_too_many_unknown_identifiers_stop_the_task_and_are_named():
         run(task, {"gene": ["ONE", "GONE"], "class": ["x", "y"]})
 
 
-def test_an_unknown_identifier_stands_for_itself_where_the_entry_says_so():
+def test_an_unresolved_identifier_is_kept_if_the_entry_declares_it():
     task = declare(
         "column", "multiclass", by_symbol(column="class", unknown="keep", max_unresolved=1)
     )
@@ -314,7 +210,7 @@ def test_an_unknown_identifier_stands_for_itself_where_the_entry_says_so():
     assert (built.counts["unresolved"], built.counts["ambiguous"]) == (2, 1)
 
 
-def test_outsiders_are_listed_and_found_again_unless_they_have_two_readings():
+def test_unresolved_entities_are_listed_and_resolve_unless_they_are_ambiguous():
     sampled = pl.DataFrame(
         {
             "entity_type": ["gene"] * 4,
@@ -322,9 +218,9 @@ def test_outsiders_are_listed_and_found_again_unless_they_have_two_readings():
             "snapshot_id": ["s"] * 4,
         }
     )
-    listed = list_outsiders(sampled, CATALOGUE)
+    listed = list_unresolved_entities(sampled, CATALOGUE)
     assert set(listed.entities["entity_id"]) == set(sampled["entity_id"][1:])
-    assert set(listed.entities["locus_group"]) == {OUTSIDE}
+    assert set(listed.entities["locus_group"]) == {NOT_IN_CATALOGUE}
     assert set(listed.xrefs["identifier"]) == {"GONE", "ENSG9"}
     again = Resolver(pl.concat([CATALOGUE.xrefs, listed.xrefs]))
     found = again.resolve(pl.Series(["GONE", "SHARED", "ONE"]), "symbol")
@@ -378,25 +274,6 @@ def test_recipes_never_invent_entities_and_account_for_every_row(symbols):
     assert (n_conflicting_rows > 0) == (counts["entities with conflicting rows"] > 0)
 
 
-@given(st.permutations(range(8)))
-def test_the_order_of_rows_decides_nothing(order):
-    rows = {name: [cells[i] for i in order] for name, cells in PAIRS.items()}
-    keep = {"repeats": "keep", "contradictions": "keep"}
-    for task in (declare_pairs(), declare_pairs(**keep)):
-        one, other = run(task, rows), run(task, PAIRS)
-        assert (
-            one.samples.select("entity_id")
-            .sort("entity_id")
-            .equals(other.samples.select("entity_id").sort("entity_id"))
-        )
-        assert (
-            one.labels["label"]
-            .value_counts()
-            .sort("label")
-            .equals(other.labels["label"].value_counts().sort("label"))
-        )
-
-
 def test_every_recipe_gives_frames_of_the_declared_shape():
     built = run(
         declare("column", "multiclass", by_symbol(column="c")), {"gene": ["ONE"], "c": ["x"]}
@@ -409,6 +286,6 @@ def test_every_recipe_gives_frames_of_the_declared_shape():
     }  # fmt: skip
 
 
-def test_curies_of_outsiders_are_of_their_namespace():
-    assert outside_ids(pl.Series(["ENSG1.5"]), "ensembl", "gene").to_list() == ["ensembl:ENSG1"]
-    assert outside_ids(pl.Series(["EFO_1", "x"]), "efo", "disease").to_list() == ["efo:1", None]
+def test_unresolved_ids_are_curies_of_their_namespace():
+    assert unresolved_ids(pl.Series(["ENSG1.5"]), "ensembl", "gene").to_list() == ["ensembl:ENSG1"]
+    assert unresolved_ids(pl.Series(["EFO_1", "x"]), "efo", "disease").to_list() == ["efo:1", None]

@@ -7,7 +7,8 @@ import pytest
 import yaml
 
 from genebench.errors import RegistryError
-from genebench.registry.loading import DECLARATIONS, PROFILES, load_registry, profile_ids
+from genebench.registry.loading import DECLARATIONS, load_registry, profile_ids
+from genebench.registry.profiles import PROFILES
 
 FOLDERS = ("registry", "sources", "tasks", "encoders", "probes", "protocols")
 
@@ -54,7 +55,7 @@ def test_every_mistake_is_reported_at_once(root):
     for expected in (
         f"{tasks}/genomic.yaml: chromosome: unknown recipe 'colum', did you mean 'column'?",
         f"{tasks}/genomic.yaml: chromosome: unknown key 'knid', did you mean 'kind'?",
-        f"{tasks}/biological.yaml: hla_class: a binary task declares its positive class",
+        f"{tasks}/biological.yaml: hla_class: a binary task must declare its positive class",
         "registry/profiles.yaml: embedded: encoders: no encoder 'minlm', did you mean 'minilm'?",
     ):
         assert expected in found
@@ -67,7 +68,7 @@ def test_every_mistake_is_reported_at_once(root):
         ({"entity": "gen"}, "no catalogue for entity type 'gen', did you mean 'gene'?"),
         ({"kind": "multi-class"}, "kind: 'multi-class' is not one of"),
         ({"superseded_by": "chromosom"}, "superseded_by: no task 'chromosom', did you mean"),
-        ({"expand": "binary"}, "expand: binary derives a sub-task per label"),
+        ({"expand": "binary"}, "`expand: binary` is for multilabel tasks"),
         ({"kind": "multilabel"}, "recipe 'column' builds binary, multiclass, regression tasks"),
         ({"with": {"id": "entrez_id", "namespace": "entrez"}}, "the key 'column' is missing"),
         (

@@ -1,4 +1,4 @@
-"""Declarations of sources say what they must, refuse what they may not, and fit the real files."""
+"""Source declarations are complete, reject invalid entries, and match the real files."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from genebench.entities.entity_catalogue import catalogue
+from genebench.entities.entity_catalogue import build_catalogue
 from genebench.entities.identifiers import Resolver
 from genebench.registry.loading import declarations_folder
 from genebench.sources.declaration import (
@@ -75,8 +75,8 @@ def declaration(**changes: object) -> dict[str, object]:
         ({"format": "tsv.rar"}, "unknown container 'rar'"),
         ({"url": "example.org/a"}, "URL"),
         ({"url": "https://example.org/{release}"}, "unknown placeholder {release}"),
-        ({"url": "embedded:nothing.tsv.gz"}, "carries no file 'nothing.tsv.gz'"),
-        ({"url": "embedded:../bioconductor.yaml"}, "carries no file"),
+        ({"url": "embedded:nothing.tsv.gz"}, "includes no file 'nothing.tsv.gz'"),
+        ({"url": "embedded:../bioconductor.yaml"}, "includes no file"),
         ({"options": {"separator": ";"}}, "'separator' is not an option of tsv"),
         ({"options": {"also": ["word"]}}, "unknown format 'word'"),
         ({"format": "json"}, "needs 'fields'"),
@@ -196,7 +196,7 @@ def test_real_hpa_symbols_and_transcription_factors_resolve(shared: Path) -> Non
     folder = shared / "data"
     entries = dict(mirror(folder))
     _, complete_set = read_entry(folder, "hgnc.complete_set", entries["hgnc.complete_set"])
-    resolver = Resolver(catalogue(complete_set, "hgnc.complete_set").xrefs)
+    resolver = Resolver(build_catalogue(complete_set, "hgnc.complete_set").xrefs)
     _, atlas = read_entry(folder, "hpa.proteinatlas", entries["hpa.proteinatlas"])
     assert resolver.resolve(atlas["Ensembl"], "ensembl").lost_share < 0.02
     _, factors = read_entry(

@@ -1,4 +1,4 @@
-"""The miniature world has the formats and the trouble of the real one, and changes as asked."""
+"""The synthetic test world has the formats and irregularities of the real sources."""
 
 from pathlib import Path
 
@@ -7,7 +7,7 @@ import pytest
 import yaml
 from world import World, build_world
 
-from genebench.entities.entity_catalogue import Catalogue, catalogue
+from genebench.entities.entity_catalogue import Catalogue, build_catalogue
 from genebench.entities.identifiers import Resolver
 from genebench.registry.loading import declarations_folder
 from genebench.sources.declaration import Source
@@ -33,7 +33,7 @@ def read_file(world: World, file_id: str, position: int = -1) -> pl.DataFrame:
 
 
 def hgnc(world: World) -> Catalogue:
-    return catalogue(
+    return build_catalogue(
         read_file(world, "hgnc.complete_set"),
         "hgnc.complete_set",
         withdrawn=read_file(world, "hgnc.withdrawn"),

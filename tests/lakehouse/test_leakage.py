@@ -1,17 +1,14 @@
-"""Leakage is found where it is planted, and not where it is not."""
+"""Label leakage: masking the words of a label, measured on texts with planted words."""
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 from blanks import filled
+from declared import read_probe, read_protocol
 
 from genebench.encoders.declaration import Encoder
 from genebench.encoders.loader import load_encoder
 from genebench.errors import LakeError
-from genebench.probes.declaration import Probe
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
 from lakehouse.studies.leakage import measure_leakage
 from lakehouse.tables.commits import Commit
@@ -27,7 +24,7 @@ ENCODER = Encoder(
 
 @pytest.fixture
 def lake(tmp_path):
-    """`kinase` is told by its own word alone, `transport` by other words too."""
+    """Texts name `kinase` by its own word only, `transport` by other words too."""
     opened = open_lake(tmp_path / "lake")
     rng = np.random.default_rng(0)
     is_kinase, is_transporter = rng.random((2, N)) < 0.4
@@ -63,24 +60,18 @@ def lake(tmp_path):
     return opened
 
 
-def read(folder, name, model):
-    return model.model_validate(
-        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
-    )
-
-
 def measure(lake, task_id="role"):
     return measure_leakage(
         lake,
         task_id,
         ENCODER,
         load_encoder(ENCODER),
-        read("probes", "linear", Probe),
-        read("protocols", "standard", Protocol),
+        read_probe("linear"),
+        read_protocol("standard"),
     )
 
 
-def test_a_label_told_by_its_own_word_alone_leaks_and_one_told_by_others_does_not(lake):
+def test_a_label_with_only_its_own_word_leaks_and_one_with_other_words_does_not(lake):
     found = {row["label"]: row for row in measure(lake).iter_rows(named=True)}
     assert set(found) == {"Kinase", "Transport"}
     kinase, transport = found["Kinase"], found["Transport"]
@@ -100,8 +91,8 @@ def test_a_task_of_another_kind_is_refused(lake):
         measure(lake, "single")
 
 
-def test_labels_that_no_text_tells_are_an_error_and_never_an_empty_table(lake):
+def test_labels_whose_words_are_in_no_text_are_an_error_and_not_an_empty_table(lake):
     texts = lake.table("silver.inputs").collect().with_columns(pl.lit("a gene").alias("content"))
     lake.delta.replace("silver.inputs", texts, COMMIT, {"modality": "text"})
-    with pytest.raises(LakeError, match=r"role: no text that .* reads has the words"):
+    with pytest.raises(LakeError, match=r"role: the texts that .* reads do not contain the words"):
         measure(lake)

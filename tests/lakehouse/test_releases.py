@@ -1,4 +1,4 @@
-"""Releases are frozen for good, and a difference between two is told with its reason."""
+"""Frozen releases never change, and differences between two are listed with their reason."""
 
 import shutil
 
@@ -106,7 +106,7 @@ def test_a_frozen_release_names_the_same_evaluations(lake):
     assert frozen.n_pending == 0
 
 
-def test_a_frozen_release_keeps_what_its_source_was_judged_to_tell(lake):
+def test_a_frozen_release_keeps_the_verdicts_of_its_source(lake):
     verdicts = verdict_rows(lake, "current", comparison_rows(lake, "current"))
     lake.delta.append("gold.verdicts", verdicts, COMMIT)
     kept = freeze_release(lake, "2026.1").rows["gold.verdicts"]
@@ -114,7 +114,7 @@ def test_a_frozen_release_keeps_what_its_source_was_judged_to_tell(lake):
     assert kept.drop("release_id").equals(verdicts.drop("release_id"))
 
 
-def test_a_frozen_release_is_ranked_alike_whatever_tasks_come_and_go(lake):
+def test_the_leaderboard_of_a_frozen_release_does_not_depend_on_later_tasks(lake):
     rows = freeze_release(lake, "2026.1").rows
     write_release(lake, "2026.1", rows["gold.releases"])
     tasks = lake.table("silver.tasks").collect()
@@ -148,20 +148,20 @@ def test_equal_releases_do_not_differ(lake):
 
 
 @pytest.mark.parametrize(
-    ("column", "word"),
+    ("column", "reason"),
     [("label_digest", "labels"), ("feature_digest", "vectors"), ("probe_digest", "probe")],
 )
-def test_a_moved_score_is_told_with_what_changed(lake, column, word):
+def test_a_changed_score_is_listed_with_its_reason(lake, column, reason):
     write_release(lake, "2026.1", one(lake))
     moved = rescore(lake, one(lake), 0.01).with_columns(pl.lit("e" * 32).alias(column))
     write_release(lake, "2026.2", moved)
     row = diff_releases(lake, "2026.1", "2026.2").row(0, named=True)
-    assert row["why"] == word
+    assert row["why"] == reason
     assert row["change"] == pytest.approx(0.01)
     assert row["mean_after"] - row["mean_before"] == pytest.approx(row["change"])
 
 
-def test_several_reasons_are_all_told(lake):
+def test_several_reasons_are_all_listed(lake):
     write_release(lake, "2026.1", one(lake))
     digest = pl.lit("e" * 32)
     moved = rescore(lake, one(lake), 0.0).with_columns(
@@ -171,7 +171,7 @@ def test_several_reasons_are_all_told(lake):
     assert diff_releases(lake, "2026.1", "2026.2")["why"].to_list() == ["labels and vectors"]
 
 
-def test_another_protocol_is_a_reason_of_its_own(lake):
+def test_another_protocol_is_a_separate_reason(lake):
     write_release(lake, "2026.1", one(lake))
     moved = rescore(lake, one(lake), 0.02).with_columns(
         pl.lit("paper").alias("protocol_id"), pl.lit("e" * 32).alias("probe_digest")
@@ -206,7 +206,7 @@ def test_a_name_that_cannot_be_a_release_is_refused(lake, name):
         freeze_release(lake, name)
 
 
-def test_a_frozen_release_is_not_moved(lake):
+def test_a_frozen_release_cannot_be_replaced(lake):
     write_release(lake, "2026.1", one(lake))
     with pytest.raises(LakeError, match=r"is frozen and 'current' differs .*genebench diff"):
         freeze_release(lake, "2026.1")

@@ -1,16 +1,13 @@
-"""One thing is changed at a time, and the curves go where they must."""
+"""Sensitivity of a score to the probe, the penalty and the number of training rows."""
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 from blanks import filled
+from declared import read_probe, read_protocol
 
 from genebench.digest import digest_vectors
 from genebench.errors import LakeError
-from genebench.probes.declaration import Probe
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
 from lakehouse.studies.sensitivity import (
     SENSITIVITY_SCHEMA,
@@ -25,14 +22,8 @@ N = 600
 GENES = [f"hgnc:{number:03d}" for number in range(N)]
 
 
-def read(folder, name, model):
-    return model.model_validate(
-        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
-    )
-
-
-PROTOCOL = read("protocols", "standard", Protocol)
-PROBES = {name: read("probes", name, Probe) for name in ("linear", "knn")}
+PROTOCOL = read_protocol("standard")
+PROBES = {name: read_probe(name) for name in ("linear", "knn")}
 
 
 @pytest.fixture(scope="module")
@@ -105,7 +96,7 @@ def test_the_figure_has_a_panel_a_study_and_a_point_a_row(rows):
     assert sum(len(points) for points in one.values()) == rows.height
 
 
-def test_what_cannot_be_asked_is_refused(lake):
+def test_invalid_arguments_are_refused(lake):
     with pytest.raises(LakeError, match="rolle"):
         measure_sensitivity(lake, "rolle", ["real"], PROBES, PROTOCOL)
     with pytest.raises(LakeError, match="fraction"):
@@ -132,5 +123,5 @@ def test_vectors_of_an_interrupted_embedding_are_not_studied(lake):
     rows = [{"encoder_id": "half", "is_complete": False}]
     where = {"encoder_id": "half"}
     lake.delta.replace("silver.encoders", filled("silver.encoders", rows), COMMIT, where)
-    with pytest.raises(LakeError, match="`genebench embed half` resumes it"):
+    with pytest.raises(LakeError, match="`genebench embed half` to resume it"):
         measure_sensitivity(lake, "role", ["real", "half"], PROBES, PROTOCOL)

@@ -1,4 +1,4 @@
-"""Keeping source files against a server that misbehaves in every way servers do."""
+"""Source files are fetched and stored correctly from servers that fail in every common way."""
 
 import contextlib
 import datetime as dt
@@ -24,18 +24,20 @@ import yaml
 
 from expectations import check_frame
 from genebench.errors import ChecksumMismatch, LakeError, SnapshotDrift, SourceError
+from genebench.registry.loading import declarations_folder
 from genebench.sources.declaration import EMBEDDED_FOLDER, Source
 from genebench.sources.readers.dispatch import read_source_file
-from lakehouse.refresh.http import Fault, Policy
+from lakehouse.refresh.http import FetchError, RetryPolicy
 from lakehouse.refresh.locate import find_newest_version
-from lakehouse.refresh.pins import read_lock, write_lock
-from lakehouse.refresh.snapshots import Snapshot, Snapshots, lock_snapshots, to_frame, to_rows
+from lakehouse.refresh.pins import lock_snapshots, read_lock, write_lock
+from lakehouse.refresh.snapshot_rows import Snapshot, to_bronze_rows, to_snapshot_rows
+from lakehouse.refresh.snapshots import Snapshots
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.storage import Storage
 
-FAST = Policy(timeout_seconds=0.5, pauses_seconds=(0.01, 0.02, 0.03))
+FAST = RetryPolicy(timeout_seconds=0.5, pauses_seconds=(0.01, 0.02, 0.03))
 BODY = b"Gene\tValue\n" + b"\n".join(b"G%d\t%d" % (n, n) for n in range(20_000))
 
 
@@ -125,7 +127,7 @@ def make_source(url: str, version: str = "23.0", **rest: object) -> Source:
 def keeper(storage: Storage, *found: Snapshot, **rest) -> Snapshots:
     rest.setdefault("lock", Path("/nonexistent/lock.yaml"))
     rest.setdefault("policy", FAST)
-    return Snapshots(storage, to_frame(found, "r1"), **rest)
+    return Snapshots(storage, to_snapshot_rows(found, "r1"), **rest)
 
 
 def list_files(storage: Storage) -> list[str]:
@@ -152,7 +154,7 @@ def test_a_file_is_kept_under_its_hash_and_on_record(server, storage):
     assert list_files(storage) == [sha256]
     assert snapshots.path(found).read_bytes() == BODY
     assert seen[-1] == (len(BODY), len(BODY))
-    rows = to_frame([found], "run1")
+    rows = to_snapshot_rows([found], "run1")
     assert rows.schema == table("bronze.snapshots").schema
     assert rows["url"].to_list() == [server.url + "/23.0/a.tsv"]
     assert rows["is_complete"].to_list() == [True]
@@ -162,10 +164,10 @@ def test_a_file_is_kept_under_its_hash_and_on_record(server, storage):
 def test_rows_are_numbered_under_their_snapshot(storage, tmp_path):
     (tmp_path / "a.tsv").write_bytes(BODY)
     write_mirror(tmp_path, "hpa.proteinatlas: [{version: '1', path: a.tsv}]")
-    found = keeper(storage, place=str(tmp_path)).fetch(
+    found = keeper(storage, mirror=str(tmp_path)).fetch(
         make_source("https://x.org/a"), "proteinatlas"
     )
-    rows = to_rows(pl.DataFrame({"Gene": ["a", "b"]}), found)
+    rows = to_bronze_rows(pl.DataFrame({"Gene": ["a", "b"]}), found)
     assert rows.select("row_number", "snapshot_id").rows() == [
         (0, found.snapshot_id),
         (1, found.snapshot_id),
@@ -186,7 +188,7 @@ def test_the_same_bytes_again_are_no_new_snapshot_and_cost_no_transfer(server, s
     again = keeper(storage, first).fetch(source, "proteinatlas")
     assert again.snapshot_id == first.snapshot_id
     assert not again.is_new
-    assert to_frame([again], "r2").is_empty()
+    assert to_snapshot_rows([again], "r2").is_empty()
     assert server.requests[1][1]["If-None-Match"] == '"e1"'
 
 
@@ -233,7 +235,7 @@ def test_new_bytes_under_one_version_are_kept_beside_the_old_with_a_warning(serv
     server.answers["/a"] = lambda h, n: answer(h, BODY if n == 1 else BODY + b"\nG\t1")
     source = make_source(server.url + "/a")
     first = keeper(storage).fetch(source, "proteinatlas")
-    with pytest.warns(SnapshotDrift, match=f"has new bytes; .* kept beside {first.snapshot_id}"):
+    with pytest.warns(SnapshotDrift, match=f"has new bytes; .* stored beside {first.snapshot_id}"):
         second = keeper(storage, first).fetch(source, "proteinatlas")
     assert second.snapshot_id != first.snapshot_id
     assert len(list_files(storage)) == 2
@@ -255,7 +257,7 @@ def test_bytes_that_come_back_after_a_cut_are_current_again(server, storage):
     assert back.is_new
     assert back.snapshot_id == whole.snapshot_id
     assert back.retrieved_at > cut.retrieved_at
-    assert to_frame([back], "r3")["snapshot_id"].to_list() == [whole.snapshot_id]
+    assert to_snapshot_rows([back], "r3")["snapshot_id"].to_list() == [whole.snapshot_id]
     again = keeper(storage, whole, cut, back).fetch(source, "proteinatlas")
     assert not again.is_new
     assert again.retrieved_at == back.retrieved_at
@@ -302,19 +304,19 @@ def test_a_pinned_file_with_other_bytes_stops_the_run(server, storage, tmp_path)
             "size_bytes": first.size_bytes,
         }
     }
-    with pytest.raises(ChecksumMismatch, match="the lock says") as caught:
+    with pytest.raises(ChecksumMismatch, match="the lock file pins") as caught:
         keeper(storage, lock=lock).fetch(source, "proteinatlas", is_pinned=True)
     assert first.sha256 in str(caught.value)
     assert server.requests[-1][0] == "/23.0"
 
 
 def test_a_pinned_file_that_the_lock_does_not_name_is_refused(server, storage):
-    with pytest.raises(SourceError, match="the lock does not name it"):
+    with pytest.raises(SourceError, match="the lock file does not pin it"):
         keeper(storage).fetch(make_source(server.url), "proteinatlas", is_pinned=True)
     assert server.requests == []
 
 
-def test_the_lock_keeps_what_it_is_not_told_about(tmp_path):
+def test_the_lock_file_keeps_its_other_entries(tmp_path):
     lock = tmp_path / "snapshots.lock.yaml"
     one = {"version": "1", "sha256": "a", "size_bytes": 1}
     write_lock({"hpa.a": one, "hpa.b": one}, lock)
@@ -324,7 +326,7 @@ def test_the_lock_keeps_what_it_is_not_told_about(tmp_path):
         "hpa.b": "2",
     }
     lock.write_text("hpa.a: {version: 1}")
-    with pytest.raises(SourceError, match=r"the lock is damaged: .*hpa\.a"):
+    with pytest.raises(SourceError, match=r"the lock file is damaged: .*hpa\.a"):
         read_lock(lock)
 
 
@@ -338,7 +340,7 @@ def test_redirects_are_followed(server, storage):
 
 def test_a_circle_of_redirects_is_a_clear_error(server, storage):
     server.answers["/a"] = lambda h, _: answer(h, b"", 302, Location="/a")
-    with pytest.raises(SourceError, match="redirects in a circle"):
+    with pytest.raises(SourceError, match="too many redirects"):
         keeper(storage).fetch(make_source(server.url + "/a"), "proteinatlas")
 
 
@@ -362,10 +364,11 @@ def test_a_pause_that_the_server_asks_for_is_kept_within_bounds(server, storage,
     server.answers["/a"] = lambda h, n: (
         answer(h, b"", 429, Retry_After=asked) if n == 1 else answer(h)
     )
-    patient = Policy(timeout_seconds=5, pauses_seconds=(0.01,), max_pause_seconds=0.3)
+    patient = RetryPolicy(timeout_seconds=5, pauses_seconds=(0.01,), max_pause_seconds=0.3)
     begun = time.perf_counter()
     keeper(storage, policy=patient).fetch(make_source(server.url + "/a"), "proteinatlas")
-    assert 0.3 <= time.perf_counter() - begun < 5
+    # The server asks for an hour or more; the policy allows 0.3 s.
+    assert 0.3 <= time.perf_counter() - begun < 600
 
 
 @pytest.mark.parametrize("asked", ["Thu, 01 Jan 1970 00:00:00 GMT", "-0000", "soon", "²"])
@@ -413,8 +416,8 @@ def misbehave_large(handler, _):
         (misbehave_403, "403 Forbidden: the server refuses it", 1),
         (misbehave_page, "web page", 1),
         (misbehave_empty, "empty", 1),
-        (misbehave_stall, "silent for 0.5 s", 4),
-        (misbehave_truncate, "connection broke before the file was whole", 4),
+        (misbehave_stall, "the server sent nothing for 0.5 s", 4),
+        (misbehave_truncate, "connection broke before the download was complete", 4),
         (misbehave_large, "larger than the .* bytes declared", 1),
     ],
 )
@@ -438,7 +441,7 @@ def test_a_bad_delivery_names_source_version_address_and_the_last_good_snapshot(
 
 def test_a_first_delivery_that_fails_says_that_nothing_is_kept(server, storage):
     server.answers["/a"] = misbehave_404
-    with pytest.raises(SourceError, match="no earlier snapshot of it is kept"):
+    with pytest.raises(SourceError, match="there is no earlier snapshot"):
         keeper(storage).fetch(make_source(server.url + "/a"), "proteinatlas")
 
 
@@ -581,7 +584,7 @@ def test_a_download_killed_before_the_old_half_is_gone_joins_no_halves(
 
     server.answers["/a"] = behave
     source, snapshots = make_source(server.url + "/a"), keeper(storage)
-    with pytest.raises(SourceError, match=r"cut short|broke"):
+    with pytest.raises(SourceError, match=r"ended at|broke"):
         snapshots.fetch(source, "proteinatlas")
     opened = Path.open
 
@@ -679,7 +682,7 @@ def test_kept_bytes_that_changed_on_disk_are_not_trusted(storage, server):
     found = snapshots.fetch(make_source(server.url + "/a"), "proteinatlas")
     kept = Path(storage.uri("snapshots", found.sha256))
     kept.write_bytes(BODY[:-1])
-    with pytest.raises(ChecksumMismatch, match="has changed since"):
+    with pytest.raises(ChecksumMismatch, match=r"has changed \(its SHA-256 is now"):
         snapshots.path(found)
     with pytest.raises(SourceError, match="genebench refresh"):
         snapshots.path(found)
@@ -710,7 +713,7 @@ def mirror(tmp_path: Path) -> Path:
 
 
 def test_a_mirror_gives_its_last_version_that_is_not_composite(storage, mirror):
-    snapshots = keeper(storage, place=str(mirror))
+    snapshots = keeper(storage, mirror=str(mirror))
     source = make_source("https://example.org/{version}")
     found = snapshots.fetch(source, "proteinatlas")
     assert (found.version, found.is_complete, found.is_composite) == ("23.0", False, False)
@@ -727,7 +730,7 @@ def test_a_mirror_over_http_is_the_same(server, storage, mirror):
         server.answers[f"/m/{name}"] = lambda h, _, name=name: answer(
             h, (mirror / name).read_bytes()
         )
-    snapshots = keeper(storage, place=server.url + "/m")
+    snapshots = keeper(storage, mirror=server.url + "/m")
     found = snapshots.fetch(make_source("https://example.org/{version}"), "proteinatlas")
     assert (found.version, found.url) == ("23.0", server.url + "/m/new.tsv")
 
@@ -736,18 +739,18 @@ def test_names_with_blanks_in_a_mirror_make_addresses_without(server, storage):
     listed = b"hpa.proteinatlas:\n  - {version: '23.0', path: all genes/new file.tsv}\n"
     server.answers["/m/sources.yaml"] = lambda h, _: answer(h, listed)
     server.answers["/m/all%20genes/new%20file.tsv"] = lambda h, _: answer(h)
-    snapshots = keeper(storage, place=server.url + "/m")
+    snapshots = keeper(storage, mirror=server.url + "/m")
     found = snapshots.fetch(make_source("https://example.org/{version}"), "proteinatlas")
     assert found.url == server.url + "/m/all%20genes/new%20file.tsv"
-    assert check_frame("bronze.snapshots", to_frame([found], "r")).is_met
+    assert check_frame("bronze.snapshots", to_snapshot_rows([found], "r")).is_met
 
 
 @pytest.mark.parametrize(
     ("file", "version", "words"),
     [
-        ("proteinatlas", "22.0", "no version '22.0' of it, but 18.1, 23.0, 23.0-composite"),
+        ("proteinatlas", "22.0", r"not list version '22\.0' .*, but 18\.1, 23\.0, 23\.0-composite"),
         ("pathology", None, "there is no such file"),
-        ("tissue", None, r"names no file hpa\.tissue"),
+        ("tissue", None, r"does not list the file hpa\.tissue"),
     ],
 )
 def test_what_a_mirror_does_not_hold_is_a_clear_error(storage, mirror, file, version, words):
@@ -755,7 +758,7 @@ def test_what_a_mirror_does_not_hold_is_a_clear_error(storage, mirror, file, ver
     files = dict.fromkeys(("proteinatlas", "pathology", "tissue"), source.files["proteinatlas"])
     source = source.model_copy(update={"files": files})
     with pytest.raises(SourceError, match=words) as caught:
-        keeper(storage, place=str(mirror)).fetch(source, file, version)
+        keeper(storage, mirror=str(mirror)).fetch(source, file, version)
     assert "source hpa" in str(caught.value)
 
 
@@ -765,12 +768,12 @@ def test_a_version_that_yaml_reads_as_a_fraction_is_refused(storage, tmp_path):
     (tmp_path / "a.tsv").write_bytes(BODY)
     source = make_source("https://example.org/{version}")
     with pytest.raises(SourceError, match=r"version 22\.1 .*write it in quotes"):
-        keeper(storage, place=str(tmp_path)).fetch(source, "proteinatlas")
+        keeper(storage, mirror=str(tmp_path)).fetch(source, "proteinatlas")
 
 
 def test_a_mirror_without_its_list_is_a_clear_error(storage, tmp_path):
     with pytest.raises(SourceError, match=r"mirror cannot be used: .*sources\.yaml: no such file"):
-        keeper(storage, place=str(tmp_path)).fetch(make_source("https://x.org/a"), "proteinatlas")
+        keeper(storage, mirror=str(tmp_path)).fetch(make_source("https://x.org/a"), "proteinatlas")
 
 
 @pytest.mark.parametrize(
@@ -779,7 +782,7 @@ def test_a_mirror_without_its_list_is_a_clear_error(storage, tmp_path):
 def test_a_bad_file_in_a_mirror_is_refused(storage, mirror, content, words):
     (mirror / "new.tsv").write_bytes(content)
     with pytest.raises(SourceError, match=words):
-        keeper(storage, place=str(mirror)).fetch(make_source("https://x.org/a"), "proteinatlas")
+        keeper(storage, mirror=str(mirror)).fetch(make_source("https://x.org/a"), "proteinatlas")
 
 
 def test_a_file_with_a_companion_changes_when_the_companion_does(storage, tmp_path):
@@ -793,26 +796,29 @@ def test_a_file_with_a_companion_changes_when_the_companion_does(storage, tmp_pa
         "https://example.org/pairs", companions={"labels": "https://example.org/labels"}
     )
     place = str(tmp_path)
-    first = keeper(storage, place=place).fetch(source, "proteinatlas")
+    first = keeper(storage, mirror=place).fetch(source, "proteinatlas")
     assert first.companions["labels"].size_bytes == 4
-    assert to_frame([first], "r1")["file"].to_list() == ["proteinatlas_labels", "proteinatlas"]
+    assert to_snapshot_rows([first], "r1")["file"].to_list() == [
+        "proteinatlas_labels",
+        "proteinatlas",
+    ]
     labels.write_text("0\n0\n")
     known = [first, *first.companions.values()]
     with pytest.warns(SnapshotDrift):
-        second = keeper(storage, *known, place=place).fetch(source, "proteinatlas")
+        second = keeper(storage, *known, mirror=place).fetch(source, "proteinatlas")
     assert second.snapshot_id != first.snapshot_id
     assert second.sha256 == first.sha256
     assert second.is_new
     labels.write_text("1\n0\n")
     known += [second, second.companions["labels"]]
     with pytest.warns(SnapshotDrift):
-        back = keeper(storage, *known, place=place).fetch(source, "proteinatlas")
+        back = keeper(storage, *known, mirror=place).fetch(source, "proteinatlas")
     assert back.snapshot_id == first.snapshot_id
     assert back.is_new
     assert back.companions["labels"].snapshot_id == first.companions["labels"].snapshot_id
     known += [back, back.companions["labels"]]
-    again = keeper(storage, *known, place=place).fetch(source, "proteinatlas")
-    assert to_frame([again], "r4").is_empty()
+    again = keeper(storage, *known, mirror=place).fetch(source, "proteinatlas")
+    assert to_snapshot_rows([again], "r4").is_empty()
 
 
 def test_a_folder_of_parts_is_kept_as_one_file_always_the_same(server, storage, mirror):
@@ -822,7 +828,7 @@ def test_a_folder_of_parts_is_kept_as_one_file_always_the_same(server, storage, 
         (folder / name).write_text(name)
     write_mirror(mirror, "hpa.proteinatlas: [{version: '1', path: parts}]")
     source = make_source(server.url + "/x/", options={"parts": "part-*.tsv"})
-    snapshots = keeper(storage, place=str(mirror))
+    snapshots = keeper(storage, mirror=str(mirror))
     local = snapshots.fetch(source, "proteinatlas")
     with zipfile.ZipFile(snapshots.path(local)) as archive:
         assert archive.namelist() == ["part-0.tsv", "part-1.tsv"]
@@ -847,10 +853,10 @@ def test_a_folder_without_parts_is_a_clear_error(server, storage):
 
 def test_a_copy_in_a_mirror_goes_before_the_embedded_file(storage, mirror):
     source = make_source("embedded:go_terms.tsv.gz", version="3.16.0")
-    snapshots = keeper(storage, place=str(mirror))
+    snapshots = keeper(storage, mirror=str(mirror))
     assert snapshots.fetch(source, "proteinatlas").url.endswith("new.tsv")
     write_mirror(mirror, "hpa.pathology: [{version: '1', path: old.tsv}]")
-    snapshots = keeper(storage, place=str(mirror))
+    snapshots = keeper(storage, mirror=str(mirror))
     assert snapshots.fetch(source, "proteinatlas").url == "embedded:go_terms.tsv.gz"
 
 
@@ -868,7 +874,7 @@ def test_an_embedded_file_is_held_to_the_lock(storage, tmp_path):
     write_lock({"hpa.proteinatlas": {"version": "3.16.0", "sha256": "0", "size_bytes": 1}}, lock)
     with pytest.raises(ChecksumMismatch):
         keeper(storage, lock=lock).fetch(source, "proteinatlas")
-    with pytest.raises(SourceError, match=r"carries version 3\.16\.0, not 2"):
+    with pytest.raises(SourceError, match=r"contains version 3\.16\.0, not 2"):
         keeper(storage).fetch(source, "proteinatlas", "2")
 
 
@@ -882,14 +888,14 @@ def test_an_address_that_is_not_http_is_refused(storage):
         keeper(storage).fetch(make_source("ftp://example.org/a"), "proteinatlas")
 
 
-def test_a_disk_that_fills_up_is_told_with_the_file_and_the_next_run_goes_on(server, storage):
+def test_the_message_about_a_full_disk_names_the_file_and_the_next_run_resumes(server, storage):
     server.answers["/a"] = lambda handler, _: serve_range(handler, BODY, '"e"')
     source, snapshots = make_source(server.url + "/a"), keeper(storage)
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
         with pytest.raises(
-            SourceError, match=r"hpa, file proteinatlas, version 23\.0 .*cannot be read or kept"
+            SourceError, match=r"hpa, file proteinatlas, version 23\.0 .*cannot be read or stored"
         ):
             snapshots.fetch(source, "proteinatlas")
     finally:
@@ -898,7 +904,7 @@ def test_a_disk_that_fills_up_is_told_with_the_file_and_the_next_run_goes_on(ser
     assert "Range" in server.requests[-1][1]
 
 
-def test_a_lake_that_cannot_be_written_is_told_before_anything_is_fetched(server):
+def test_a_lake_that_is_not_writable_is_an_error_before_anything_is_fetched(server):
     with pytest.raises(LakeError, match="GENEBENCH_LAKE"):
         keeper(Storage("/proc/lake")).fetch(make_source(server.url + "/a"), "proteinatlas")
     assert server.requests == []
@@ -911,7 +917,7 @@ def test_the_newest_version_is_read_from_the_discovery_page(server):
     assert find_newest_version(Source.model_validate(source), FAST) == "23.0"
     assert find_newest_version(make_source("https://x.org/a"), FAST) == "23.0"
     server.answers["/about"] = lambda h, _: answer(h, b"<html>nothing</html>")
-    with pytest.raises(Fault, match="names no version"):
+    with pytest.raises(FetchError, match=r"no version on .* matches"):
         find_newest_version(Source.model_validate(source), FAST)
 
 
@@ -993,7 +999,7 @@ def test_an_upload_that_was_stopped_halfway_is_done_again(bucket, server, monkey
 
 
 def read_declared(source_id: str) -> Source:
-    path = EMBEDDED_FOLDER.parent / f"{source_id}.yaml"
+    path = declarations_folder("sources") / f"{source_id}.yaml"
     return Source.model_validate({"id": source_id} | yaml.safe_load(path.read_text()))
 
 
@@ -1010,10 +1016,10 @@ def test_real_files_go_into_the_lake_and_come_out_the_same(
     shared, storage, source_id, name, version
 ):
     source = read_declared(source_id)
-    snapshots = keeper(storage, place=str(shared / "data"))
+    snapshots = keeper(storage, mirror=str(shared / "data"))
     found = snapshots.fetch(source, name, version)
     companions = {role: snapshots.path(one) for role, one in found.companions.items()}
-    rows = to_rows(
+    rows = to_bronze_rows(
         read_source_file(
             snapshots.path(found), source.files[name], source, found.version, companions
         ),
@@ -1024,7 +1030,7 @@ def test_real_files_go_into_the_lake_and_come_out_the_same(
     lake.replace(bronze, rows, Commit("r1", "0"), {"snapshot_id": found.snapshot_id})
     back = lake.scan(bronze).sort("row_number").select(rows.columns).collect()
     assert back.equals(rows)
-    lake.append("bronze.snapshots", to_frame([found], "r1"), Commit("r1", "0"))
+    lake.append("bronze.snapshots", to_snapshot_rows([found], "r1"), Commit("r1", "0"))
     known = lake.scan("bronze.snapshots").collect()
-    again = Snapshots(storage, known, place=str(shared / "data")).fetch(source, name, version)
+    again = Snapshots(storage, known, mirror=str(shared / "data")).fetch(source, name, version)
     assert not again.is_new

@@ -1,4 +1,4 @@
-"""The catalogue and the fitting of frames to it."""
+"""The declared tables, and the check of frames against them."""
 
 import datetime as dt
 
@@ -53,7 +53,7 @@ def test_the_same_column_has_the_same_type_in_every_table():
 def test_bronze_tables_are_resolved_by_name():
     declared = table("bronze.hpa_proteinatlas")
     assert declared == bronze_table("hpa", "proteinatlas")
-    assert declared.is_open
+    assert declared.allows_extra_columns
     assert declared.path == "bronze/hpa_proteinatlas"
     assert declared.schema == {"row_number": pl.Int64, "snapshot_id": pl.String}
 
@@ -118,7 +118,7 @@ def test_a_missing_column_is_named():
         conform(table("silver.labels"), labels().drop("label", "value"))
 
 
-def test_nulls_are_told_with_the_keys_of_their_rows():
+def test_the_message_about_nulls_has_the_keys_of_their_rows():
     frame = labels().with_columns(
         value=pl.when(pl.col("sample_id") == "hgnc:1").then(None).otherwise(1.0)
     )

@@ -1,4 +1,4 @@
-"""The tour runs from its first cell to its last."""
+"""The notebook `docs/tour.py` runs and every cell has an output."""
 
 import importlib.util
 import sys

@@ -1,27 +1,18 @@
-"""Which tasks a plan holds."""
+"""Plans and universes: superseded tasks, shared evaluations and coverage per entity type."""
 
 import numpy as np
 import polars as pl
 import pytest
-import yaml
 from blanks import filled
+from declared import read_probe, read_protocol
 
 from genebench.digest import digest_vectors
-from genebench.probes.declaration import Probe
-from genebench.protocols.declaration import Protocol
-from genebench.registry.loading import declarations_folder
 from lakehouse import open_lake
 from lakehouse.score.plan import plan_release
 from lakehouse.tables.commits import Commit
 
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 GENES = [f"hgnc:{number:03d}" for number in range(60)]
-
-
-def read(folder, name, model):
-    return model.model_validate(
-        yaml.safe_load((declarations_folder(folder) / f"{name}.yaml").read_text())
-    )
 
 
 @pytest.fixture
@@ -58,28 +49,26 @@ def lake(tmp_path):
 
 
 def plan(lake, **options):
-    protocol = read("protocols", "standard", Protocol)
-    return plan_release(
-        lake.delta, protocol, [read("probes", "linear", Probe)], "current", **options
-    )
+    protocol = read_protocol("standard")
+    return plan_release(lake.delta, protocol, [read_probe("linear")], "current", **options)
 
 
 def test_a_superseded_task_is_planned_only_by_its_name(lake):
-    plain, asked = plan(lake), plan(lake, named=frozenset({"old"}))
+    plain, named = plan(lake), plan(lake, named_tasks=frozenset({"old"}))
     assert set(plain.items["task_id"]) == {"new"}
-    assert "superseded by new" in plain.refused["old"]
-    assert set(asked.items["task_id"]) == {"old", "new"}
-    assert "old" not in asked.refused
+    assert "superseded by new" in plain.excluded["old"]
+    assert set(named.items["task_id"]) == {"old", "new"}
+    assert "old" not in named.excluded
 
 
-def test_asking_for_a_superseded_task_moves_no_other_key(lake):
-    plain, asked = plan(lake), plan(lake, named=frozenset({"old"}))
+def test_naming_a_superseded_task_changes_no_other_key(lake):
+    plain, named = plan(lake), plan(lake, named_tasks=frozenset({"old"}))
     assert plain.items.height == 1
-    keys = asked.items.filter(task_id="new")["evaluation_key"]
+    keys = named.items.filter(task_id="new")["evaluation_key"]
     assert keys.to_list() == plain.items["evaluation_key"].to_list()
 
 
-def test_what_two_encoders_share_is_pending_once_for_all_that_are_asked(lake):
+def test_an_evaluation_shared_by_two_encoders_is_pending_once(lake):
     for name in ("silver.encoders", "silver.embeddings"):
         rows = lake.table(name).collect().with_columns(pl.lit("twin").alias("encoder_id"))
         lake.delta.replace(name, rows, COMMIT, {"encoder_id": "twin"})
@@ -111,5 +100,5 @@ def test_an_encoder_of_few_diseases_leaves_their_universe_to_the_others(lake):
     shared = found.universe_rows().group_by("entity_type").len()
     assert dict(shared.iter_rows()) == {"gene": 60, "disease": 10}
     assert set(found.items["encoder_id"]) == {"e", "few"}
-    assert "covers 1 of 10 disease entities (10%" in found.refused["few on disease entities"]
-    assert "few on disease entities" not in plan(lake, universe="full").refused
+    assert "covers 1 of 10 disease entities (10%" in found.excluded["few on disease entities"]
+    assert "few on disease entities" not in plan(lake, universe="full").excluded

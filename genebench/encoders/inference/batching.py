@@ -1,4 +1,4 @@
-"""Batches by token budget: equal lengths together, so that little of a batch is padding."""
+"""Sorts items by length into batches with a token budget, which keeps padding low."""
 
 import ctypes
 import sys
@@ -10,16 +10,17 @@ import numpy.typing as npt
 Indices = npt.NDArray[np.int64]
 
 
-def batches(lengths: Sequence[int], budget: int) -> list[Indices]:
-    """Deal items into batches whose padded size stays within a budget.
+def make_batches(lengths: Sequence[int], budget: int) -> list[Indices]:
+    """Partition items into batches whose padded size stays within a budget.
 
     Args:
-        lengths: (n,) tokens of each item.
-        budget: Most tokens of a batch, padding included; a longer item is a batch of its own.
+        lengths: (n,) number of tokens of each item.
+        budget: Maximum number of tokens in a batch, padding included. An item that is longer is a
+            batch of one.
 
     Returns:
-        Indices into `lengths`, a partition of them. Longest first, so that a batch that does not
-        fit in memory shows at once.
+        Batches of indices into `lengths`. The longest items come first, so that a batch that is
+        too large for the memory fails at the start.
     """
     sizes = np.asarray(lengths, dtype=np.int64)
     order = np.argsort(-sizes, kind="stable")
@@ -32,62 +33,66 @@ def batches(lengths: Sequence[int], budget: int) -> list[Indices]:
     return result
 
 
-def useful_share(lengths: Sequence[int], dealt: Sequence[Indices]) -> float:
-    """Useful tokens over padded tokens of batches; 1.0 where there are none."""
+def padding_efficiency(lengths: Sequence[int], batches: Sequence[Indices]) -> float:
+    """Return the number of tokens divided by that with padding; 1.0 if there are no batches."""
     sizes = np.asarray(lengths, dtype=np.int64)
-    padded = sum(int(sizes[batch].max()) * len(batch) for batch in dealt)
+    padded = sum(int(sizes[batch].max()) * len(batch) for batch in batches)
     return float(sizes.sum() / padded) if padded else 1.0
 
 
 def run_batches(
-    dealt: Sequence[Indices],
+    batches: Sequence[Indices],
     forward: Callable[[Indices], npt.NDArray[np.float32]],
     is_out_of_memory: Callable[[BaseException], bool],
     recover: Callable[[], None],
 ) -> Iterator[tuple[Indices, npt.NDArray[np.float32]]]:
-    """Run batches one by one; where one does not fit in memory, it and the rest are halved.
+    """Run batches one by one; if one does not fit in memory, halve it and all remaining batches.
 
     Args:
-        dealt: Batches of indices.
-        forward: Gives the (len(batch), d) vectors of a batch.
+        batches: Batches of indices.
+        forward: Computes the (len(batch), d) vectors of a batch.
         is_out_of_memory: Whether an exception means that the batch was too large.
-        recover: Frees what a failed batch left behind.
+        recover: Frees the memory of a failed batch.
+
+    Yields:
+        Each batch that succeeded, and its vectors.
 
     Raises:
-        BaseException: What `forward` raised for another reason, or for a batch of one item.
+        Exception: `forward` failed for another reason, or with a batch of one item.
     """
-    waiting = list(reversed(dealt))
-    while waiting:
-        batch = waiting.pop()
-        failure = None
+    pending = list(reversed(batches))
+    while pending:
+        batch = pending.pop()
+        has_failed = False
         try:
             vectors = forward(batch)
         except Exception as error:
             if not is_out_of_memory(error) or len(batch) == 1:
                 raise
-            failure = True
-        if failure:
-            # Outside the handler: the exception's frames would keep the batch's memory alive.
+            has_failed = True
+        if has_failed:
+            # Not in the except block, where the traceback would keep the batch's memory alive.
             recover()
-            waiting = [half for other in [*waiting, batch] for half in _halves(other)]
+            pending = [half for other in [*pending, batch] for half in _halves(other)]
             continue
         yield batch, vectors
 
 
 def _halves(batch: Indices) -> list[Indices]:
-    """The second half and then the first, because the last one waiting is run first."""
+    """Return the second half, then the first, because the last pending batch runs first."""
     middle = len(batch) // 2
     return [batch[middle:], batch[:middle]] if middle else [batch]
 
 
-def keep_memory() -> bool:
-    """Tell the C library to keep freed blocks, so that a batch does not fault its pages anew.
+def retain_freed_memory() -> bool:
+    """Make glibc keep freed memory, which saves page faults when the next batch allocates it.
 
-    By glibc's mallopt(3): no blocks by mmap, no trimming, 256 MiB of growth at a time. Works at
-    any moment of a process, which the environment variables of the same meaning do not.
+    Sets three options of mallopt(3): no allocation by mmap, no trimming of the heap, growth by
+    256 MiB at a time. Unlike the environment variables of the same meaning, mallopt also works in
+    a process that is already running.
 
     Returns:
-        Whether the C library took it; False where it is not glibc.
+        Whether the settings were accepted; False if the C library is not glibc.
     """
     if not sys.platform.startswith("linux"):
         return False

@@ -1,4 +1,4 @@
-"""Device, number format and memory errors: one setting, with the CPU to fall back on."""
+"""Chooses device, dtype and batch size, and recognises out-of-memory errors."""
 
 import gc
 from typing import TYPE_CHECKING, Literal
@@ -15,15 +15,17 @@ CPU_TOKENS = 1024
 GPU_TOKENS = 32_768
 
 
-def choose_device(encoder: Encoder, place: LoaderContext) -> "torch.device":
-    """The device to run on: the place's setting, else the encoder's; `auto` takes a GPU if any.
+def choose_device(encoder: Encoder, context: LoaderContext) -> "torch.device":
+    """Return the device of the context, or the encoder's own if that is `auto`.
+
+    If both are `auto`: CUDA if available, else MPS, else the CPU.
 
     Raises:
-        EncoderError: A device is named that this machine does not have.
+        EncoderError: This machine does not have the device.
     """
     import torch
 
-    wanted = place.device if place.device != "auto" else encoder.runtime.device
+    wanted = context.device if context.device != "auto" else encoder.runtime.device
     if wanted == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -34,13 +36,13 @@ def choose_device(encoder: Encoder, place: LoaderContext) -> "torch.device":
     except (RuntimeError, AssertionError, NotImplementedError) as error:
         raise EncoderError(
             f"{encoder.id}: device {wanted!r} cannot be used here "
-            f"({str(error).splitlines()[0]}); use `auto` or `cpu`"
+            f"({str(error).splitlines()[0]}); set the device to `auto` or `cpu`"
         ) from error
     return device
 
 
 def choose_dtype(dtype: DType, device: "torch.device") -> "torch.dtype":
-    """`auto` is bfloat16 on a GPU and float32 on a CPU; any other is what it says."""
+    """Return the torch dtype; `auto` is bfloat16 on a GPU and float32 on a CPU."""
     import torch
 
     if dtype == "auto":
@@ -49,15 +51,15 @@ def choose_dtype(dtype: DType, device: "torch.device") -> "torch.dtype":
 
 
 def token_budget(encoder: Encoder, device: "torch.device") -> int:
-    """Tokens of one batch: the declared number, else what suits the device.
+    """Return the number of tokens per batch: as declared, else the default of the device.
 
-    On a CPU a batch gains nothing and padding costs, so it is small; a GPU wants it large.
+    The default is small on a CPU, where larger batches only add padding, and large on a GPU.
     """
     return encoder.runtime.tokens or (CPU_TOKENS if device.type == "cpu" else GPU_TOKENS)
 
 
 def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception means that a batch was too large for the memory."""
+    """Whether an exception means that a batch did not fit in memory."""
     import torch
 
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
@@ -69,7 +71,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 
 def free_memory() -> None:
-    """Give back what a failed batch left behind."""
+    """Free the memory of a failed batch."""
     import torch
 
     gc.collect()

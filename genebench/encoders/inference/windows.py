@@ -1,8 +1,8 @@
-"""Long sequences: windows of near-equal length, and means that count each unit once.
+"""Encodes long sequences in windows and averages the windows weighted by their lengths.
 
-A sequence of n units in windows of at most w is cut into ceil(n / w) windows whose lengths differ
-by one at most, so that no short rest is embedded without context. Its vector is the mean over all
-its units, which is the mean of the windows weighted by their lengths.
+A sequence of n units (residues or tokens) is split into ceil(n / w) windows of at most w units.
+Their lengths differ by at most one, so that no short remainder is encoded without context. The
+vector of the sequence is the mean over all its units.
 """
 
 from collections.abc import Callable, Sequence
@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.inference.batching import batches, keep_memory, run_batches
+from genebench.encoders.inference.batching import make_batches, retain_freed_memory, run_batches
 
 if TYPE_CHECKING:
     import torch
@@ -22,15 +22,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Window:
-    """Units start..stop of one sequence."""
+    """The units from `start` to `stop` (exclusive) of one sequence."""
 
     sequence: int
     start: int
     stop: int
 
 
-def cut(lengths: Sequence[int], size: int) -> list[Window]:
-    """Cut sequences into windows of at most `size` units; an empty sequence gives none."""
+def split_into_windows(lengths: Sequence[int], size: int) -> list[Window]:
+    """Split sequences into windows of at most `size` units; an empty sequence has no window."""
     windows = []
     for sequence, length in enumerate(lengths):
         count = -(-length // size)
@@ -39,36 +39,38 @@ def cut(lengths: Sequence[int], size: int) -> list[Window]:
     return windows
 
 
-def mean_by_owner(
+def weighted_group_means(
     matrix: npt.NDArray[np.float64],
-    owners: npt.NDArray[np.int64],
+    groups: npt.NDArray[np.int64],
     weights: npt.NDArray[np.float64],
     n: int,
 ) -> npt.NDArray[np.float64]:
-    """Weighted mean of the rows of each owner.
+    """Compute the weighted mean of the rows of each group.
 
     Args:
         matrix: (m, d).
-        owners: (m,) in 0..n-1; every owner has a row.
+        groups: (m,) group of each row, in 0..n-1; every group has a row.
         weights: (m,) positive.
-        n: Number of owners.
+        n: Number of groups.
 
     Returns:
         (n, d).
     """
     sums = np.zeros((n, matrix.shape[1]))
-    np.add.at(sums, owners, matrix * weights[:, None])
-    totals = np.bincount(owners, weights=weights, minlength=n)
+    np.add.at(sums, groups, matrix * weights[:, None])
+    totals = np.bincount(groups, weights=weights, minlength=n)
     return np.asarray(sums / totals[:, None])
 
 
-class Share:
-    """Turns work done into entities done, which sum to the number of entities in the end.
+class EntityProgress:
+    """Converts progress in units of work to progress in entities.
+
+    The reported numbers are positive and sum to the number of entities.
 
     Args:
-        n_entities: What the progress counts.
-        work: Of everything, such as tokens.
-        progress: Told how many entities were done since the last call.
+        n_entities: Number of entities.
+        work: Total work, such as the number of tokens.
+        progress: Called with the number of entities completed since the last call.
     """
 
     def __init__(self, n_entities: int, work: int, progress: Callable[[int], None]) -> None:
@@ -76,25 +78,25 @@ class Share:
         self._work = max(work, 1)
         self._progress = progress
         self._done = 0
-        self._told = 0
+        self._reported = 0
 
     def add(self, work: int) -> None:
-        """Count work; tells the progress where whole entities were completed by it."""
+        """Add completed work; report progress if it completes at least one entity."""
         self._done += work
         reached = self._n_entities * self._done // self._work
-        if reached > self._told:
-            self._progress(reached - self._told)
-            self._told = reached
+        if reached > self._reported:
+            self._progress(reached - self._reported)
+            self._reported = reached
 
 
 @dataclass(frozen=True)
-class Means:
-    """Vectors of entities from their sequences.
+class SequenceMeans:
+    """Vectors of entities, averaged over their sequences.
 
     Args:
         matrix: (n, d) float32.
-        n_parts: (n,) sequences averaged.
-        n_windowed: Different sequences that were longer than a window.
+        n_parts: (n,) number of sequences of each entity.
+        n_windowed: Number of distinct sequences that were longer than a window.
     """
 
     matrix: npt.NDArray[np.float32]
@@ -102,65 +104,69 @@ class Means:
     n_windowed: int
 
 
-def encode_parts(
+def encode_sequences(
     encoder: Encoder,
     device: "torch.device",
-    parts: list[list[str]],
+    sequences: list[list[str]],
     measure: Callable[[list[str]], list[int]],
     forward: Callable[[list[str], list[Window]], npt.NDArray[np.float32]],
     window: int,
     n_special: int,
     width: int,
     progress: Callable[[int], None],
-) -> Means:
+) -> SequenceMeans:
     """Encode the sequences of entities; equal sequences are encoded once.
 
     Args:
-        encoder: The declaration; gives width and runtime.
-        device: Where `forward` runs; decides the size of a batch.
-        parts: The sequences of each entity, one at least.
-        measure: Gives the number of units of each different sequence.
-        forward: Gives the (m, d) means of windows over their units.
-        window: Most units read at once.
-        n_special: Special tokens of a window.
-        width: Of the vectors, d.
-        progress: Told how many entities were done since the last call.
+        encoder: The declaration, with the runtime settings.
+        device: Device of `forward`; it decides the default batch size.
+        sequences: The sequences of each entity, at least one.
+        measure: Returns the number of units of each distinct sequence.
+        forward: Returns the (m, d) means of windows over their units.
+        window: Maximum number of units in a window.
+        n_special: Number of special tokens in a window.
+        width: Width of the vectors, d.
+        progress: Called with the number of entities encoded since the last call.
 
     Returns:
-        Each entity's mean over its sequences of each sequence's mean over its units.
+        For each entity, the mean over its sequences of the mean over the units of each sequence.
     """
     from genebench.encoders.inference.devices import free_memory, is_out_of_memory, token_budget
 
-    unique = list(dict.fromkeys(sequence for own in parts for sequence in own))
-    windows = cut(measure(unique), window)
+    unique = list(dict.fromkeys(sequence for group in sequences for sequence in group))
+    windows = split_into_windows(measure(unique), window)
     sizes = np.array([w.stop - w.start for w in windows], np.int64)
     if encoder.runtime.keeps_memory:
-        keep_memory()
-    share = Share(len(parts), int(sizes.sum()), progress)
+        retain_freed_memory()
+    entity_progress = EntityProgress(len(sequences), int(sizes.sum()), progress)
     means = np.empty((len(windows), width), np.float64)
-    dealt = batches((sizes + n_special).tolist(), token_budget(encoder, device))
+    window_batches = make_batches((sizes + n_special).tolist(), token_budget(encoder, device))
     for batch, vectors in run_batches(
-        dealt,
+        window_batches,
         lambda batch: forward(unique, [windows[i] for i in batch]),
         is_out_of_memory,
         free_memory,
     ):
         means[batch] = vectors
-        share.add(int(sizes[batch].sum()))
-    owners = np.array([w.sequence for w in windows], np.int64)
-    by_sequence = mean_by_owner(means, owners, sizes.astype(np.float64), len(unique))
+        entity_progress.add(int(sizes[batch].sum()))
+    sequence_of_window = np.array([w.sequence for w in windows], np.int64)
+    by_sequence = weighted_group_means(
+        means, sequence_of_window, sizes.astype(np.float64), len(unique)
+    )
     row_of = {sequence: row for row, sequence in enumerate(unique)}
-    rows = np.array([row_of[sequence] for own in parts for sequence in own], np.int64)
-    n_parts = np.array([len(own) for own in parts], np.int32)
-    owners_of_rows = np.repeat(np.arange(len(parts)), n_parts)
-    matrix = mean_by_owner(by_sequence[rows], owners_of_rows, np.ones(len(rows)), len(parts))
-    n_windowed = int((np.bincount(owners, minlength=len(unique)) > 1).sum())
-    return Means(matrix.astype(np.float32), n_parts, n_windowed)
+    rows = np.array([row_of[sequence] for group in sequences for sequence in group], np.int64)
+    n_parts = np.array([len(group) for group in sequences], np.int32)
+    entity_of_row = np.repeat(np.arange(len(sequences)), n_parts)
+    matrix = weighted_group_means(
+        by_sequence[rows], entity_of_row, np.ones(len(rows)), len(sequences)
+    )
+    n_windowed = int((np.bincount(sequence_of_window, minlength=len(unique)) > 1).sum())
+    return SequenceMeans(matrix.astype(np.float32), n_parts, n_windowed)
 
 
-def pad(rows: list[npt.NDArray[np.int64]], value: int) -> npt.NDArray[np.int64]:
-    """Rows of different lengths as one (n, longest) matrix."""
+def pad_rows(rows: list[npt.NDArray[np.int64]], value: int) -> npt.NDArray[np.int64]:
+    """Pad rows of different lengths with a value to one (n, longest) matrix."""
     matrix = np.full((len(rows), max(len(row) for row in rows)), value, np.int64)
-    for place, row in enumerate(rows):
-        matrix[place, : len(row)] = row
+    for i, row in enumerate(rows):
+        matrix[i, : len(row)] = row
     return matrix

@@ -1,4 +1,7 @@
-"""Encoders whose result is known beforehand; they bound every score and test the road itself."""
+"""Loaders of the controls, whose scores are known in advance and test the whole pipeline.
+
+`random` and `shuffled` should score at chance level, `oracle` nearly perfectly.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -17,48 +20,51 @@ class SeedArguments(Arguments):
     """Arguments of `random` and `shuffled`.
 
     Args:
-        seed: Another seed is another encoder.
+        seed: Seed of the random numbers.
     """
 
     seed: int = 0
 
 
 class Random(DeclaredLoader[SeedArguments]):
-    """Noise: an entity's vector is drawn from its id and the seed alone, independent N(0, 1)."""
+    """Independent N(0, 1) numbers; they depend only on seed, entity type and entity id."""
 
     Arguments: ClassVar[type[Arguments]] = SeedArguments
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Draw (n, dimension) numbers; no entity's vector depends on the others."""
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Draw (n, dimension) random numbers."""
         width = self.encoder.dimension
         assert width is not None
-        matrix = np.empty((len(reading.entity_ids), width), np.float32)
-        for row, entity_id in enumerate(reading.entity_ids):
-            name = f"{self.arguments.seed}|{reading.entity_type}|{entity_id}".encode()
+        matrix = np.empty((len(inputs.entity_ids), width), np.float32)
+        for row, entity_id in enumerate(inputs.entity_ids):
+            name = f"{self.arguments.seed}|{inputs.entity_type}|{entity_id}".encode()
             seed = int.from_bytes(hashlib.blake2b(name, digest_size=16).digest(), "little")
             generator = np.random.Generator(np.random.PCG64(seed))
             matrix[row] = generator.standard_normal(width, dtype=np.float32)
-        progress(len(reading.entity_ids))
-        return Vectors(list(reading.entity_ids), matrix)
+        progress(len(inputs.entity_ids))
+        return Vectors(list(inputs.entity_ids), matrix)
 
 
 class Shuffled(DeclaredLoader[SeedArguments]):
-    """A real encoder's vectors dealt to the wrong entities: no entity keeps its own."""
+    """Random permutation of the vectors of a base encoder; no entity keeps its own vector."""
 
     Arguments: ClassVar[type[Arguments]] = SeedArguments
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Deal the vectors of the base in a seeded derangement of the sorted ids.
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Assign the vectors of the base in a seeded derangement of the sorted ids.
 
         Raises:
-            EncoderError: The base has one entity only, so that no other one can take its vector.
+            EncoderError: The base has vectors of only one entity.
         """
-        base = base_vectors(self.encoder, reading)
+        base = base_vectors(self.encoder, inputs)
         n = len(base.entity_ids)
         if n == 1:
-            raise EncoderError(f"{self.encoder.id}: one vector cannot be shuffled")
+            raise EncoderError(
+                f"{self.encoder.id}: one vector cannot be shuffled; encode more entities with "
+                f"{self.encoder.bases(inputs.entity_type)[0]!r} first"
+            )
         order = np.argsort(np.array(base.entity_ids))
-        # One cycle through a random order moves every entity, which a plain shuffle does not.
+        # One cycle through a random order moves every entity; a plain shuffle may keep some.
         cycle = order[np.random.default_rng(self.arguments.seed).permutation(n)]
         source = np.empty(n, np.int64)
         source[cycle] = np.roll(cycle, 1)
@@ -67,26 +73,28 @@ class Shuffled(DeclaredLoader[SeedArguments]):
 
 
 class Oracle(DeclaredLoader[Arguments]):
-    """An entity's own labels side by side: the best that any vector could tell a probe.
+    """Labels of single-entity tasks as vectors, which gives the highest possible score.
 
-    A column whose values are only 0 and 1 stays as it is. Any other is standardised over the
-    entities that have it, and beside it stand the normal scores of its ranks, for protocols that
-    predict these. What an entity has no value for is 0.
+    A column with only the values 0 and 1 is unchanged. Any other column is standardised, and a
+    second column holds the normal scores of its ranks, for protocols that predict these. A missing
+    value becomes 0.
     """
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Lay labels side by side: (n, columns), columns in the order of their names.
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Arrange the labels as (n, columns), with the columns in the order of their names.
 
         Raises:
-            EncoderError: There are no labels to read.
+            EncoderError: The lake has no labels.
         """
-        labels = reading.labels
+        labels = inputs.labels
         if labels is None or labels.is_empty():
-            raise EncoderError(f"{self.encoder.id}: there are no labels yet; run curate first")
+            raise EncoderError(
+                f"{self.encoder.id}: the lake has no labels; run `genebench curate` first"
+            )
         wanted = pl.DataFrame(
             {
-                "entity_id": list(reading.entity_ids),
-                "row": np.arange(len(reading.entity_ids)),
+                "entity_id": list(inputs.entity_ids),
+                "row": np.arange(len(inputs.entity_ids)),
             },
             schema={"entity_id": pl.String, "row": pl.Int64},
         )
@@ -103,7 +111,7 @@ class Oracle(DeclaredLoader[Arguments]):
         )
         values = pl.concat([values, by_rank])
         names = values["column"].unique().sort().to_list()
-        columns = pl.DataFrame({"column": names, "place": np.arange(len(names))})
+        columns = pl.DataFrame({"column": names, "position": np.arange(len(names))})
         cells = (
             values.join(columns, on="column")
             .with_columns(
@@ -120,28 +128,31 @@ class Oracle(DeclaredLoader[Arguments]):
             )
         )
         matrix = np.zeros((wanted.height, len(names)), np.float32)
-        matrix[cells["row"].to_numpy(), cells["place"].to_numpy()] = cells["value"].to_numpy()
+        matrix[cells["row"].to_numpy(), cells["position"].to_numpy()] = cells["value"].to_numpy()
         progress(wanted.height)
-        return Vectors(list(reading.entity_ids), matrix)
+        return Vectors(list(inputs.entity_ids), matrix)
 
 
 def _normal_scores(values: pl.Series) -> pl.Series:
     return pl.Series(normal_scores(values.to_numpy()))
 
 
-def base_vectors(encoder: Encoder, reading: LoaderInput, base_id: str | None = None) -> Vectors:
-    """The finished vectors of a base encoder.
+def base_vectors(encoder: Encoder, inputs: LoaderInput, base_id: str | None = None) -> Vectors:
+    """Return the vectors of a base encoder for the entity type of the inputs.
 
     Raises:
-        EncoderError: The reading gives no access to other encoders' vectors.
-        EncoderUnavailable: They are none.
+        EncoderError: The inputs do not give access to the vectors of other encoders.
+        EncoderUnavailable: The base encoder has no vectors.
     """
-    wanted = base_id or encoder.bases(reading.entity_type)[0]
-    if reading.vectors is None:
-        raise EncoderError(f"{encoder.id}: reads the vectors of {wanted!r}, which were not given")
-    vectors = reading.vectors(wanted)
+    wanted = base_id or encoder.bases(inputs.entity_type)[0]
+    if inputs.vectors is None:
+        raise EncoderError(
+            f"{encoder.id}: needs the vectors of {wanted!r}; pass LoaderInput(vectors=...)"
+        )
+    vectors = inputs.vectors(wanted)
     if not vectors.entity_ids:
         raise EncoderUnavailable(
-            f"{encoder.id}: {wanted!r} has no {reading.entity_type} vectors; embed it first"
+            f"{encoder.id}: {wanted!r} has no {inputs.entity_type} vectors; "
+            f"run `genebench embed {wanted}` first"
         )
     return vectors

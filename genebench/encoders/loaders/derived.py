@@ -1,4 +1,4 @@
-"""Encoders made from the finished vectors of others: composite, concatenation, principal axes."""
+"""Loaders that read the vectors of other encoders: composite, concatenation and PCA."""
 
 from collections.abc import Callable
 from typing import Annotated, ClassVar
@@ -22,7 +22,7 @@ class ConcatArguments(Arguments):
     """Arguments of `concat`.
 
     Args:
-        normalizes: Bring each base's vectors to unit length first, so that none drowns another.
+        normalizes: Scale the vectors of each base to unit length first.
     """
 
     normalizes: bool = True
@@ -32,8 +32,8 @@ class PcaArguments(Arguments):
     """Arguments of `pca`.
 
     Args:
-        components: How many axes to keep.
-        whitens: Divide each axis by its standard deviation.
+        components: Number of principal components to keep.
+        whitens: Divide each component by its standard deviation.
     """
 
     components: Annotated[int, Field(gt=0)]
@@ -41,84 +41,87 @@ class PcaArguments(Arguments):
 
 
 class Composite(DeclaredLoader[Arguments]):
-    """Genes by one encoder, diseases by another: passes on what `base` names for the type."""
+    """Uses one encoder per entity type, for example one for genes and one for diseases."""
 
-    def __init__(self, encoder: Encoder, place: LoaderContext) -> None:
-        super().__init__(encoder, place)
+    def __init__(self, encoder: Encoder, context: LoaderContext) -> None:
+        super().__init__(encoder, context)
         if not isinstance(encoder.base, dict):
             raise EncoderError(
                 f"{encoder.id}: a composite needs a base for each entity type: "
                 "`base: {gene: <encoder>, disease: <encoder>}`"
             )
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Give the vectors of the encoder that is declared for this entity type."""
-        base = base_vectors(self.encoder, reading)
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Return the vectors of the encoder declared for this entity type."""
+        base = base_vectors(self.encoder, inputs)
         progress(len(base.entity_ids))
         return base
 
 
 class Concat(DeclaredLoader[ConcatArguments]):
-    """The vectors of several encoders side by side, for entities that all of them cover."""
+    """Concatenates the vectors of several encoders, for the entities that all of them cover."""
 
     Arguments: ClassVar[type[Arguments]] = ConcatArguments
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Lay (n, d1), (n, d2), ... side by side as (n, d1 + d2 + ...).
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Concatenate (n, d1), (n, d2), ... to (n, d1 + d2 + ...).
 
         Raises:
-            EncoderError: A base has no vectors, or no entity is covered by all.
+            EncoderError: A base has no vectors, or no entity has a vector of every base.
         """
-        bases = [base_vectors(self.encoder, reading, b) for b in self.encoder.bases()]
+        bases = [base_vectors(self.encoder, inputs, b) for b in self.encoder.bases()]
         shared = sorted(set.intersection(*(set(b.entity_ids) for b in bases)))
         if not shared:
-            raise EncoderError(f"{self.encoder.id}: no entity has a vector by every base")
-        parts = []
+            names = ", ".join(self.encoder.bases())
+            raise EncoderError(
+                f"{self.encoder.id}: no entity has a vector of every base ({names}); correct `base`"
+            )
+        blocks = []
         for base in bases:
             row_of = {entity_id: row for row, entity_id in enumerate(base.entity_ids)}
             matrix = base.matrix[[row_of[entity_id] for entity_id in shared]].astype(np.float64)
             norms = np.linalg.norm(matrix, axis=1, keepdims=True)
-            parts.append(
+            blocks.append(
                 matrix / np.where(norms > 0, norms, 1.0) if self.arguments.normalizes else matrix
             )
         n_dropped = len(set().union(*(b.entity_ids for b in bases))) - len(shared)
         progress(len(shared))
         joined = Vectors(
-            shared, np.hstack(parts).astype(np.float32), counts={"n_not_shared": n_dropped}
+            shared, np.hstack(blocks).astype(np.float32), counts={"n_not_shared": n_dropped}
         )
         return check_dimension(self.encoder, joined)
 
 
 class Pca(DeclaredLoader[PcaArguments]):
-    """The leading principal axes of another encoder's vectors.
+    """Principal component analysis (PCA) of the vectors of another encoder.
 
-    Axes are those of the centred covariance, largest first; the sign of an axis is set so that
-    its largest loading is positive, so that two machines give the same vectors.
+    The components are sorted by decreasing variance. The sign of each is set so that its largest
+    loading is positive, which makes the vectors equal on all machines.
     """
 
     Arguments: ClassVar[type[Arguments]] = PcaArguments
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Project (n, d) vectors on their leading axes: (n, components).
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Project (n, d) vectors on their leading principal axes: (n, components).
 
         Raises:
-            EncoderError: The vectors have fewer entities or columns than components.
+            EncoderError: The base has too few entities or columns for the components.
         """
-        base = base_vectors(self.encoder, reading)
+        base = base_vectors(self.encoder, inputs)
         components = self.arguments.components
         n, width = base.matrix.shape
         if components > min(n - 1, width):
             raise EncoderError(
-                f"{self.encoder.id}: {components} components need more than {n} vectors of "
-                f"{width} numbers; lower `with.components`"
+                f"{self.encoder.id}: {n} vectors of width {width} have fewer than {components} "
+                "principal components; lower `with.components`"
             )
         order = np.argsort(np.array(base.entity_ids))
-        wide = base.matrix[order].astype(np.float64)
-        wide -= wide.mean(axis=0)
-        values, axes = np.linalg.eigh(wide.T @ wide / n)
+        centred = base.matrix[order].astype(np.float64)
+        centred -= centred.mean(axis=0)
+        values, axes = np.linalg.eigh(centred.T @ centred / n)
         axes = axes[:, ::-1][:, :components]
         axes *= np.sign(axes[np.abs(axes).argmax(axis=0), np.arange(components)])
-        projected = wide @ axes
+        projected = centred @ axes
         if self.arguments.whitens:
             deviations = np.sqrt(np.maximum(values[::-1][:components], 0.0))
             projected /= np.where(deviations > 1e-12, deviations, 1.0)

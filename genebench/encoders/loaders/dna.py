@@ -1,4 +1,4 @@
-"""DNA language models: mean over tokens, long genes in windows weighted by their length."""
+"""Loader of DNA language models: mean over tokens; long genes are read in windows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,7 +9,7 @@ import numpy.typing as npt
 from pydantic import Field
 
 from genebench.encoders.declaration import Arguments, Encoder
-from genebench.encoders.inference.windows import Window, encode_parts, pad
+from genebench.encoders.inference.windows import Window, encode_sequences, pad_rows
 from genebench.encoders.loader import DeclaredLoader, LoaderContext, LoaderInput, Vectors
 from genebench.errors import EncoderError
 
@@ -21,12 +21,12 @@ class DnaArguments(Arguments):
     """Arguments of `dna_transformer`.
 
     Args:
-        architecture: `mosaic_bert` is DNABERT-2, run without its repository's code; `known` is
-            any model that transformers itself knows.
-        window: Most tokens read at once, special ones not counted.
-        strand: `both` also reads the reverse complement and takes the mean.
-        counts_special: Whether the special tokens of a window are in its mean.
-        dtype: Of weights and arithmetic. `auto` is bfloat16 on a GPU and float32 on a CPU.
+        architecture: `mosaic_bert` is DNABERT-2, run without the code of its repository; `known`
+            is any architecture that is part of transformers.
+        window: Maximum number of tokens in a window, without special tokens.
+        strand: `both` averages the vectors of the sequence and of its reverse complement.
+        counts_special: Whether the mean of a window includes its special tokens.
+        dtype: Type of weights and arithmetic. `auto` is bfloat16 on a GPU, float32 on a CPU.
     """
 
     architecture: Literal["mosaic_bert", "known"] = "known"
@@ -37,31 +37,31 @@ class DnaArguments(Arguments):
 
 
 class DnaTransformer(DeclaredLoader[DnaArguments]):
-    """An entity's vector: the mean over all tokens of its sequence; of several parts the mean.
+    """Averages token states over the sequence of an entity, then over its sequences.
 
-    Which sequence is read, cDNA or genomic, is the declaration's `field`.
+    `field` of the declaration selects cDNA or genomic sequences.
     """
 
     Arguments: ClassVar[type[Arguments]] = DnaArguments
 
-    def __init__(self, encoder: Encoder, place: LoaderContext) -> None:
-        super().__init__(encoder, place)
+    def __init__(self, encoder: Encoder, context: LoaderContext) -> None:
+        super().__init__(encoder, context)
         self._model: Any = None
         self._tokenizer: Any = None
         self._device: Any = None
-        self._specials: tuple[list[int], list[int]] = ([], [])
+        self._special_tokens: tuple[list[int], list[int]] = ([], [])
         self._width = 0
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
         """Encode sequences: (n, dimension) float32; equal sequences are encoded once.
 
         Raises:
-            EncoderError: Weights are missing or do not fit, or a sequence has no token.
+            EncoderError: Weights are missing or do not fit, or a sequence gives no tokens.
         """
         self._load()
-        strands = [[clean_dna(part) for part in parts] for parts in reading.contents]
+        strands = [[normalise_dna(part) for part in parts] for parts in inputs.contents]
         if self.arguments.strand == "both":
-            strands = [[*own, *(reverse_complement(s) for s in own)] for own in strands]
+            strands = [[*parts, *(reverse_complement(s) for s in parts)] for parts in strands]
         tokens: dict[str, list[int]] = {}
 
         def measure(unique: list[str]) -> list[int]:
@@ -71,8 +71,8 @@ class DnaTransformer(DeclaredLoader[DnaArguments]):
         def forward(unique: list[str], windows: list[Window]) -> npt.NDArray[np.float32]:
             return self._forward([tokens[unique[w.sequence]][w.start : w.stop] for w in windows])
 
-        before, after = self._specials
-        means = encode_parts(
+        before, after = self._special_tokens
+        means = encode_sequences(
             self.encoder,
             self._device,
             strands,
@@ -83,9 +83,9 @@ class DnaTransformer(DeclaredLoader[DnaArguments]):
             width=self._width,
             progress=progress,
         )
-        n_parts = np.array([len(parts) for parts in reading.contents], np.int32)
+        n_parts = np.array([len(parts) for parts in inputs.contents], np.int32)
         counts = {"n_windowed_sequences": means.n_windowed}
-        return Vectors(list(reading.entity_ids), means.matrix, n_parts, counts)
+        return Vectors(list(inputs.entity_ids), means.matrix, n_parts, counts)
 
     def _tokens(self, sequences: list[str]) -> list[list[int]]:
         found = (
@@ -93,30 +93,33 @@ class DnaTransformer(DeclaredLoader[DnaArguments]):
         )
         for sequence, tokens in zip(sequences, found, strict=True):
             if not tokens:
-                raise EncoderError(f"{self.encoder.id}: sequence {sequence[:20]!r} has no token")
+                raise EncoderError(
+                    f"{self.encoder.id}: the tokenizer returns no tokens for sequence "
+                    f"{sequence[:20]!r}; correct the input, or the tokenizer of the model"
+                )
         return list(found)
 
     def _forward(self, windows: list[list[int]]) -> npt.NDArray[np.float32]:
         import torch
 
-        from genebench.matmul import quick_products
+        from genebench.matmul import fastest_matmul
 
-        before, after = self._specials
+        before, after = self._special_tokens
         rows = [np.array([*before, *window, *after], np.int64) for window in windows]
         sizes = torch.tensor([len(row) for row in rows], device=self._device)[:, None]
-        with torch.inference_mode(), quick_products():
-            ids = torch.from_numpy(pad(rows, self._tokenizer.pad_token_id)).to(self._device)
+        with torch.inference_mode(), fastest_matmul():
+            ids = torch.from_numpy(pad_rows(rows, self._tokenizer.pad_token_id)).to(self._device)
             position = torch.arange(ids.shape[1], device=self._device)[None, :]
             mask = (position < sizes).long()
             if self.arguments.architecture == "mosaic_bert":
                 states = self._model(ids, mask)
             else:
                 states = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
-            counted = mask.bool()
+            included = mask.bool()
             if not self.arguments.counts_special:
-                counted = (position >= len(before)) & (position < sizes - len(after))
-            sums = (states.float() * counted[:, :, None]).sum(dim=1)
-            means = sums / counted.sum(dim=1, keepdim=True)
+                included = (position >= len(before)) & (position < sizes - len(after))
+            sums = (states.float() * included[:, :, None]).sum(dim=1)
+            means = sums / included.sum(dim=1, keepdim=True)
             result: npt.NDArray[np.float32] = means.cpu().numpy()
         return result
 
@@ -126,17 +129,17 @@ class DnaTransformer(DeclaredLoader[DnaArguments]):
         from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
         from genebench.encoders.inference.devices import choose_device, choose_dtype
-        from genebench.encoders.weights.locations import find_folder, hub_error
-        from genebench.encoders.weights.transformer_models import load_hub
+        from genebench.encoders.weights.locations import find_model_folder, model_load_error
+        from genebench.encoders.weights.transformer_models import load_hub_model
 
-        folder = find_folder(self.encoder, self.place, (*WEIGHT_NAMES, "*.json", "*.txt"))
+        folder = find_model_folder(self.encoder, self.context, (*WEIGHT_NAMES, "*.json", "*.txt"))
         try:
             if self.arguments.architecture == "mosaic_bert":
                 tokenizer = PreTrainedTokenizerFast.from_pretrained(folder)
             else:
                 tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         except Exception as error:
-            raise hub_error(self.encoder, self.place, error) from error
+            raise model_load_error(self.encoder, self.context, error) from error
         model: Any
         if self.arguments.architecture == "mosaic_bert":
             from genebench.encoders.weights.mosaic_bert import load_mosaic
@@ -144,19 +147,19 @@ class DnaTransformer(DeclaredLoader[DnaArguments]):
             model = load_mosaic(folder, _weight_file(self.encoder, folder))
             width = model.embeddings.word_embeddings.embedding_dim
         else:
-            model = load_hub(self.encoder, self.place)
+            model = load_hub_model(self.encoder, self.context)
             width = int(model.config.hidden_size)
         if self.encoder.dimension not in {None, width}:
             raise EncoderError(
-                f"{self.encoder.id}: the weights are of a model {width} wide, but "
-                f"{self.encoder.dimension} is declared"
+                f"{self.encoder.id}: the model is {width} wide, but "
+                f"{self.encoder.dimension} is declared; correct `dimension` or the weights"
             )
         self._check_vocabulary(tokenizer, model)
-        self._device = choose_device(self.encoder, self.place)
+        self._device = choose_device(self.encoder, self.context)
         dtype = choose_dtype(self.arguments.dtype, self._device)
         self._model = model.to(device=self._device, dtype=dtype).eval()
         self._tokenizer = tokenizer
-        self._specials = specials_of(tokenizer)
+        self._special_tokens = special_tokens(tokenizer)
         self._width = width
 
     def _check_vocabulary(self, tokenizer: Any, model: Any) -> None:
@@ -166,8 +169,8 @@ class DnaTransformer(DeclaredLoader[DnaArguments]):
             rows = model.get_input_embeddings().num_embeddings
         if len(tokenizer) > rows:
             raise EncoderError(
-                f"{self.encoder.id}: the tokenizer knows {len(tokenizer)} tokens, the model only "
-                f"{rows}; they are of different models"
+                f"{self.encoder.id}: the tokenizer has {len(tokenizer)} tokens, but the model only "
+                f"{rows}; use the tokenizer of the same model"
             )
 
 
@@ -180,19 +183,19 @@ def _weight_file(encoder: Encoder, folder: Path) -> Path:
     )
 
 
-def specials_of(tokenizer: Any) -> tuple[list[int], list[int]]:
-    """What a tokenizer puts before and after a sequence."""
+def special_tokens(tokenizer: Any) -> tuple[list[int], list[int]]:
+    """Return the special tokens that a tokenizer puts before and after a sequence."""
     plain = tokenizer("ACGT", add_special_tokens=False)["input_ids"]
     whole = tokenizer("ACGT")["input_ids"]
     start = next(i for i in range(len(whole)) if whole[i : i + len(plain)] == plain)
     return whole[:start], whole[start + len(plain) :]
 
 
-def clean_dna(sequence: str) -> str:
-    """Upper case, without white space."""
+def normalise_dna(sequence: str) -> str:
+    """Return the sequence in upper case, without white space."""
     return "".join(sequence.split()).upper()
 
 
 def reverse_complement(sequence: str) -> str:
-    """The other strand in its own reading direction; ambiguity codes are complemented too."""
+    """Return the reverse complement of a sequence, including its IUPAC ambiguity codes."""
     return sequence.translate(COMPLEMENT)[::-1]

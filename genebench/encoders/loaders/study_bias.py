@@ -1,4 +1,4 @@
-"""How much is known of an entity, as its only feature: what a probe reaches by study bias alone."""
+"""Loaders that measure how well an entity is studied, as baselines for study bias."""
 
 import math
 from collections.abc import Callable
@@ -9,9 +9,9 @@ import polars as pl
 from pydantic import Field, model_validator
 
 from genebench.encoders.declaration import Arguments
+from genebench.encoders.identifier_mapping import Namespace, map_identifiers
 from genebench.encoders.loader import DeclaredLoader, LoaderInput, Vectors
-from genebench.encoders.loaders.identifier_mapping import Namespace, map_identifiers
-from genebench.encoders.loaders.words import joined_texts
+from genebench.encoders.loaders.bag_of_words import joined_texts
 from genebench.errors import EncoderError
 
 
@@ -19,11 +19,11 @@ class RowCountArguments(Arguments):
     """Arguments of `row_count`.
 
     Args:
-        namespace: What the identifiers are.
-        key: The column with the identifiers.
-        distinct: Count the different values of this column rather than rows.
-        numbers: Add up the numbers of this column rather than counting rows.
-        where: Only rows whose columns have these values.
+        namespace: Namespace of the identifiers.
+        key: Column of the identifiers.
+        distinct: Column whose distinct values are counted, instead of rows.
+        numbers: Column of integers that are summed, instead of counting rows.
+        where: Columns and the values that they must have; other rows are ignored.
     """
 
     namespace: Namespace = "entrez"
@@ -33,40 +33,44 @@ class RowCountArguments(Arguments):
     where: dict[str, str] = Field(default_factory=dict)
 
     @model_validator(mode="after")
-    def _counts_one_thing(self) -> Self:
+    def _check_exclusive(self) -> Self:
         if self.distinct and self.numbers:
-            raise ValueError("either distinct values are counted or numbers added, not both")
+            raise ValueError("`distinct` and `numbers` exclude each other; remove one of them")
         return self
 
 
 class RowCount(DeclaredLoader[RowCountArguments]):
-    """log(1 + rows of a file that name the entity): publications, annotations, interactions.
+    """log(1 + number of rows of a file for the entity), such as publications or annotations.
 
-    An entity that the file does not name has a count of 0, not a missing vector.
+    An entity without a row has the count 0.
     """
 
     Arguments: ClassVar[type[Arguments]] = RowCountArguments
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
         """Count rows: (n, 1).
 
         Raises:
-            EncoderError: The file is missing or lacks a declared column; a number is none; or no
-                identifier maps.
+            EncoderError: The file is missing or lacks a declared column, a value is not an
+                integer, or no identifier maps to an entity.
         """
-        from genebench.encoders.weights.locations import find_file
+        from genebench.encoders.weights.locations import find_weight_file
 
-        path = find_file(self.encoder, self.place, "table")
+        path = find_weight_file(self.encoder, self.context, "table")
         separator = "," if ".csv" in path.suffixes else "\t"
         try:
             frame = pl.read_csv(path, separator=separator, infer_schema=False, quote_char=None)
         except (OSError, pl.exceptions.PolarsError) as error:
-            raise EncoderError(f"{path}: cannot be read as a table: {error}") from error
+            raise EncoderError(
+                f"{path}: cannot be read as a table: {error}; correct the file"
+            ) from error
         counted = self.arguments.distinct or self.arguments.numbers
         wanted = {self.arguments.key, *self.arguments.where, *([counted] if counted else [])}
         absent = sorted(wanted - set(frame.columns))
         if absent:
-            raise EncoderError(f"{path}: has no column {absent[0]!r}: {', '.join(frame.columns)}")
+            raise EncoderError(
+                f"{path}: has no column {absent[0]!r}; its columns are {', '.join(frame.columns)}"
+            )
         for column, value in self.arguments.where.items():
             frame = frame.filter(pl.col(column) == value)
         frame = frame.filter(pl.col(self.arguments.key).is_not_null())
@@ -74,13 +78,13 @@ class RowCount(DeclaredLoader[RowCountArguments]):
             counts = frame.group_by(self.arguments.key).agg(self._count().alias("n"))
         except pl.exceptions.InvalidOperationError as error:
             raise EncoderError(
-                f"{path}: column {self.arguments.numbers!r} holds something else than whole "
-                f"numbers: {error}"
+                f"{path}: column {self.arguments.numbers!r} has values that are not integers: "
+                f"{error}"
             ) from error
         counts = counts.sort(self.arguments.key)
         names = counts[self.arguments.key].to_list()
-        mapped = map_identifiers(names, self.arguments.namespace, reading, self.encoder.id)
-        totals = dict.fromkeys(reading.entity_ids, 0)
+        mapped = map_identifiers(names, self.arguments.namespace, inputs, self.encoder.id)
+        totals = dict.fromkeys(inputs.entity_ids, 0)
         for row, entity_id in zip(mapped.rows, mapped.entity_ids, strict=True):
             totals[entity_id] += counts["n"][int(row)]
         progress(len(totals))
@@ -94,11 +98,11 @@ class RowCount(DeclaredLoader[RowCountArguments]):
 
 
 class TextLength(DeclaredLoader[Arguments]):
-    """log(1 + characters) of an entity's text: well-studied genes have long descriptions."""
+    """log(1 + number of characters) of an entity's text; well-studied genes have longer texts."""
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
-        """Measure texts: (n, 1)."""
-        texts = joined_texts(self.encoder, reading)
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+        """Count characters: (n, 1)."""
+        texts = joined_texts(self.encoder, inputs)
         matrix = np.array([[math.log1p(len(text))] for text in texts], dtype=np.float32)
         progress(len(texts))
-        return Vectors(list(reading.entity_ids), matrix.reshape(len(texts), 1))
+        return Vectors(list(inputs.entity_ids), matrix.reshape(len(texts), 1))

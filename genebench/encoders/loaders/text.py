@@ -1,4 +1,4 @@
-"""Sentence transformers: any model of that library, at a pinned commit, without remote code."""
+"""Loader of sentence transformers: any model of that library, without remote code."""
 
 import os
 import random
@@ -10,7 +10,12 @@ import numpy.typing as npt
 from pydantic import Field
 
 from genebench.encoders.declaration import Arguments, Encoder
-from genebench.encoders.inference.batching import Indices, batches, keep_memory, run_batches
+from genebench.encoders.inference.batching import (
+    Indices,
+    make_batches,
+    retain_freed_memory,
+    run_batches,
+)
 from genebench.encoders.loader import (
     DeclaredLoader,
     LoaderContext,
@@ -18,7 +23,7 @@ from genebench.encoders.loader import (
     Vectors,
     check_dimension,
 )
-from genebench.encoders.loaders.words import joined_texts
+from genebench.encoders.loaders.bag_of_words import joined_texts
 from genebench.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -31,13 +36,13 @@ class SentenceArguments(Arguments):
     """Arguments of `sentence_transformer`.
 
     Args:
-        prompt: Put before each text, for models that want an instruction.
-        pooling: In place of the model's own.
-        max_tokens: Longest text in tokens, special ones included; None is the model's own.
-        normalizes: Unit vectors, whatever the model does.
-        dtype: Of weights and arithmetic. `auto` is bfloat16 on a GPU and float32 on a CPU.
-        word_order: `shuffled` deals the words of each text anew: an ablation that keeps the
-            words and loses the sentence.
+        prompt: Text put before each text, for models that need an instruction.
+        pooling: Pooling that replaces the pooling of the model.
+        max_tokens: Number of tokens after which a text is truncated, special tokens included;
+            None uses the limit of the model.
+        normalizes: Scale the vectors to unit length.
+        dtype: Type of weights and arithmetic. `auto` is bfloat16 on a GPU, float32 on a CPU.
+        word_order: `shuffled` shuffles the words of each text, an ablation of word order.
     """
 
     prompt: str = ""
@@ -49,50 +54,50 @@ class SentenceArguments(Arguments):
 
 
 class SentenceTransformerLoader(DeclaredLoader[SentenceArguments]):
-    """Text to vector by a sentence transformer.
+    """Encodes texts with a sentence transformer.
 
-    The vectors are those of `SentenceTransformer.encode`; only the batching is ours: texts are
-    sorted by their number of tokens and dealt by a token budget. With bfloat16 weights the
-    pooling is still done in float32.
+    The vectors equal those of `SentenceTransformer.encode`. The batches differ: texts are sorted by
+    their number of tokens and batched with a token budget. Pooling is always done in float32, also
+    with bfloat16 weights.
     """
 
     Arguments: ClassVar[type[Arguments]] = SentenceArguments
 
-    def __init__(self, encoder: Encoder, place: LoaderContext) -> None:
-        super().__init__(encoder, place)
+    def __init__(self, encoder: Encoder, context: LoaderContext) -> None:
+        super().__init__(encoder, context)
         self._model: SentenceTransformer | None = None
 
-    def encode(self, reading: LoaderInput, progress: Callable[[int], None]) -> Vectors:
+    def encode(self, inputs: LoaderInput, progress: Callable[[int], None]) -> Vectors:
         """Encode texts: (n, dimension) float32; equal texts are encoded once.
 
         Raises:
-            EncoderError: The model cannot be loaded, or its width is not the declared one.
+            EncoderError: The model cannot be loaded, or its width is not the declared dimension.
         """
         from genebench.encoders.inference.devices import free_memory, is_out_of_memory, token_budget
 
-        texts = [self._prepared(text) for text in joined_texts(self.encoder, reading)]
+        texts = [self._preprocess(text) for text in joined_texts(self.encoder, inputs)]
         unique = list(dict.fromkeys(texts))
         rows = {text: row for row, text in enumerate(unique)}
         copies = np.bincount([rows[text] for text in texts], minlength=len(unique))
         model = self._loaded()
         if self.encoder.runtime.keeps_memory:
-            keep_memory()
+            retain_freed_memory()
         lengths = self._token_counts(model, unique)
-        dealt = batches(lengths, token_budget(self.encoder, model.device))
+        batches = make_batches(lengths, token_budget(self.encoder, model.device))
         width = model.get_embedding_dimension() or self.encoder.dimension or 0
         matrix = np.empty((len(unique), width), np.float32)
         for batch, vectors in run_batches(
-            dealt,
+            batches,
             lambda batch: self._forward(model, unique, batch),
             is_out_of_memory,
             free_memory,
         ):
             matrix[batch] = vectors
             progress(int(copies[batch].sum()))
-        spread = matrix[[rows[text] for text in texts]] if texts else matrix
-        return check_dimension(self.encoder, Vectors(list(reading.entity_ids), spread))
+        by_entity = matrix[[rows[text] for text in texts]] if texts else matrix
+        return check_dimension(self.encoder, Vectors(list(inputs.entity_ids), by_entity))
 
-    def _prepared(self, text: str) -> str:
+    def _preprocess(self, text: str) -> str:
         if self.arguments.word_order == "shuffled":
             return shuffle_words(text)
         return text
@@ -108,10 +113,10 @@ class SentenceTransformerLoader(DeclaredLoader[SentenceArguments]):
         from sentence_transformers import SentenceTransformer
 
         from genebench.encoders.inference.devices import choose_device, choose_dtype
-        from genebench.encoders.weights.locations import find_model, hub_error, quiet_loading
+        from genebench.encoders.weights.locations import find_model, model_load_error, quiet_loading
 
-        name, revision = find_model(self.encoder, self.place)
-        device = choose_device(self.encoder, self.place)
+        name, revision = find_model(self.encoder, self.context)
+        device = choose_device(self.encoder, self.context)
         dtype = choose_dtype(self.arguments.dtype, device)
         try:
             with quiet_loading():
@@ -124,7 +129,7 @@ class SentenceTransformerLoader(DeclaredLoader[SentenceArguments]):
                     revision=revision,
                 )
         except Exception as error:
-            raise hub_error(self.encoder, self.place, error) from error
+            raise model_load_error(self.encoder, self.context, error) from error
         self._check_complete(model, name, revision)
         if self.arguments.max_tokens is not None:
             model.max_seq_length = self.arguments.max_tokens
@@ -135,11 +140,11 @@ class SentenceTransformerLoader(DeclaredLoader[SentenceArguments]):
     def _check_complete(
         self, model: "SentenceTransformer", name: str, revision: str | None
     ) -> None:
-        from genebench.encoders.weights.transformer_models import check_complete
+        from genebench.encoders.weights.transformer_models import check_layers_stored
 
         network = getattr(model[0], "auto_model", None)
         if network is not None:
-            check_complete(name, revision, network)
+            check_layers_stored(name, revision, network)
 
     def _replace_pooling(self, model: "SentenceTransformer", pooling: Pooling) -> None:
         from sentence_transformers.sentence_transformer.modules import (
@@ -151,7 +156,9 @@ class SentenceTransformerLoader(DeclaredLoader[SentenceArguments]):
                 width = module.embedding_dimension
                 setattr(model, name, PoolingModule(width, pooling_mode=pooling))
                 return
-        raise EncoderError(f"{self.encoder.id}: the model has no pooling that could be replaced")
+        raise EncoderError(
+            f"{self.encoder.id}: the model has no pooling layer; remove `with.pooling`"
+        )
 
     def _token_counts(self, model: "SentenceTransformer", texts: list[str]) -> list[int]:
         if not texts:
@@ -166,25 +173,25 @@ class SentenceTransformerLoader(DeclaredLoader[SentenceArguments]):
     ) -> npt.NDArray[np.float32]:
         import torch
 
-        from genebench.matmul import quick_products
+        from genebench.matmul import fastest_matmul
 
         prompt = self.arguments.prompt
-        with torch.inference_mode(), quick_products():
+        with torch.inference_mode(), fastest_matmul():
             features = model.preprocess([texts[row] for row in batch], prompt=prompt or None)
-            moved = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
+            state = {k: v.to(model.device) if hasattr(v, "to") else v for k, v in features.items()}
             for position, module in enumerate(model):
-                moved = module(moved)
+                state = module(state)
                 rest = list(model)[position + 1 :]
                 if not any(True for later in rest for _ in later.parameters()):
-                    moved = {k: _widened(v) for k, v in moved.items()}
-            vectors = moved["sentence_embedding"]
+                    state = {k: _to_float32(v) for k, v in state.items()}
+            vectors = state["sentence_embedding"]
             if self.arguments.normalizes:
                 vectors = torch.nn.functional.normalize(vectors.float(), dim=1)
             result: npt.NDArray[np.float32] = vectors.float().cpu().numpy()
         return result
 
 
-def _widened(value: Any) -> Any:
+def _to_float32(value: Any) -> Any:
     import torch
 
     if isinstance(value, torch.Tensor) and value.is_floating_point():
@@ -193,7 +200,7 @@ def _widened(value: Any) -> Any:
 
 
 def shuffle_words(text: str) -> str:
-    """Deal the words of a text in an order that the text itself decides."""
+    """Shuffle the words of a text, with the text as the seed."""
     words = text.split()
     random.Random(text).shuffle(words)
     return " ".join(words)

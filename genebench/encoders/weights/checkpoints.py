@@ -1,7 +1,7 @@
-"""Reading published checkpoints safely: no file is ever allowed to run code.
+"""Reads published checkpoints and vocabularies without running any code in them.
 
-Torch files are read with `weights_only`, everything else as safetensors, JSON or a pickle whose
-only permitted contents are plain dictionaries, lists, strings and numbers.
+Torch files are read with `weights_only`. Pickles are read by an unpickler that allows only
+dictionaries, lists, strings and numbers.
 """
 
 import argparse
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from genebench.encoders.declaration import describe_near
+from genebench.encoders.declaration import suggest_nearest
 from genebench.errors import EncoderError
 
 if TYPE_CHECKING:
@@ -28,14 +28,13 @@ MAX_PICKLE_BYTES = 1 << 30
 
 
 def read_torch(path: Path) -> Any:
-    """Read a torch file without running any of its code.
+    """Read a torch file without running any code in it.
 
-    Besides tensors and plain containers only `argparse.Namespace` is let in: fair-esm keeps the
-    model's sizes in one.
+    Besides tensors and plain containers, only `argparse.Namespace` is allowed, because fair-esm
+    stores the model's sizes in one.
 
     Raises:
-        EncoderError: The file is truncated, no torch file, or holds something that would have to
-            be executed.
+        EncoderError: The file is truncated, is not a torch file, or needs code to be run.
     """
     import torch
 
@@ -45,10 +44,12 @@ def read_torch(path: Path) -> Any:
     except pickle.UnpicklingError as error:
         if "Unsupported global" in str(error) or "Unsupported operand" in str(error):
             raise EncoderError(
-                f"{path}: the checkpoint wants to run code when it is read "
+                f"{path}: reading the checkpoint would run code "
                 f"({_first_line(error, 'GLOBAL')}); nothing was executed. Use the published file"
             ) from None
-        raise EncoderError(f"{path}: is no torch checkpoint ({_first_line(error)})") from None
+        raise EncoderError(
+            f"{path}: is not a torch checkpoint ({_first_line(error)}); download it again"
+        ) from None
     except (
         RuntimeError,
         EOFError,
@@ -59,23 +60,24 @@ def read_torch(path: Path) -> Any:
         struct.error,
     ) as error:
         raise EncoderError(
-            f"{path}: is truncated or no torch checkpoint ({_first_line(error)}); fetch it again"
+            f"{path}: is truncated or not a torch checkpoint ({_first_line(error)}); "
+            "download it again"
         ) from error
 
 
-def _first_line(error: BaseException, marked: str = "") -> str:
+def _first_line(error: BaseException, keyword: str = "") -> str:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    found = [line for line in lines if marked and marked in line] or lines
+    found = [line for line in lines if keyword and keyword in line] or lines
     return found[0][:200] if found else type(error).__name__
 
 
-def read_state(path: Path) -> Mapping[str, "torch.Tensor"]:
-    """Read the named tensors of a checkpoint, from safetensors or a torch file.
+def read_state_dict(path: Path) -> Mapping[str, "torch.Tensor"]:
+    """Read the state dict (named tensors) of a safetensors or torch file.
 
-    A torch file may keep them under `model_state_dict`, `state_dict` or `model`.
+    In a torch file it may be nested under `model_state_dict`, `state_dict` or `model`.
 
     Raises:
-        EncoderError: As `read_torch`, or there are no named tensors in it.
+        EncoderError: The file cannot be read safely (see `read_torch`) or has no named tensors.
     """
     import torch
 
@@ -87,8 +89,8 @@ def read_state(path: Path) -> Mapping[str, "torch.Tensor"]:
             return load_file(path)
         except (SafetensorError, OSError) as error:
             raise EncoderError(
-                f"{path}: is truncated or no safetensors file ({_first_line(error)}); "
-                "fetch it again"
+                f"{path}: is truncated or not a safetensors file ({_first_line(error)}); "
+                "download it again"
             ) from error
     data = read_torch(path)
     for wrapper in WRAPPERS:
@@ -98,54 +100,57 @@ def read_state(path: Path) -> Mapping[str, "torch.Tensor"]:
     if not isinstance(data, Mapping) or not any(
         isinstance(value, torch.Tensor) for value in data.values()
     ):
-        raise EncoderError(f"{path}: holds no named tensors; is it the model's checkpoint?")
+        raise EncoderError(f"{path}: contains no named tensors; use the checkpoint of the model")
     return {str(k): v for k, v in data.items() if isinstance(v, torch.Tensor)}
 
 
-def pick_layer(
+def named_tensor(
     state: Mapping[str, "torch.Tensor"], layer: str, path: Path, dimensions: int = 2
 ) -> npt.NDArray[np.float32]:
-    """One tensor of a checkpoint by its published name, as float32.
+    """Return one tensor of a state dict as float32.
 
-    A prefix that a wrapper added to every name (`module.`, `model.`) is seen through.
+    A name in the state dict may have a prefix from a wrapper, such as `module.` or `model.`.
 
     Raises:
-        EncoderError: No tensor has that name, several do, or it has another number of axes.
+        EncoderError: No tensor or several tensors match the name, or it has another number of
+            dimensions.
     """
     found = [name for name in state if name == layer] or [
         name for name in state if name.endswith("." + layer)
     ]
     if len(found) != 1:
-        near = describe_near(layer, state)
-        what = "several layers end" if found else "there is no layer"
-        raise EncoderError(f"{path}: {what} {layer!r}{near}")
+        near = suggest_nearest(layer, state)
+        correction = "; correct `with.layer` or `with.norm`"
+        what = "several layers match" if found else "there is no layer"
+        raise EncoderError(f"{path}: {what} {layer!r}{near or correction}")
     tensor = state[found[0]]
     if tensor.dim() != dimensions:
         raise EncoderError(
             f"{path}: layer {found[0]!r} has shape {tuple(tensor.shape)}, "
-            f"expected {dimensions} axes"
+            f"expected {dimensions} dimensions; correct `with.layer` or `with.norm`"
         )
     result: npt.NDArray[np.float32] = tensor.detach().float().numpy()
     return result
 
 
-class _PlainUnpickler(pickle.Unpickler):
-    """Builds dictionaries, lists, strings and numbers; refuses to look up anything else."""
+class _RestrictedUnpickler(pickle.Unpickler):
+    """Unpickles dictionaries, lists, strings and numbers, and refuses everything else."""
 
     def find_class(self, module: str, name: str) -> Any:
-        if (module, name) in _PLAIN:
-            return _PLAIN[module, name]
+        if (module, name) in _ALLOWED_GLOBALS:
+            return _ALLOWED_GLOBALS[module, name]
         raise EncoderError(
-            f"the pickle wants to run {module}.{name}; nothing was executed. Use the published file"
+            f"reading the pickle would run {module}.{name}; nothing was executed. "
+            "Use the published file"
         )
 
 
-class _PlainDtype:
-    """Stands for numpy's dtype while a pickle is read: a kind of number and its byte order."""
+class _NumericDtype:
+    """Replaces numpy's dtype while a pickle is read; allows only numeric types."""
 
     def __init__(self, code: str, *_flags: bool) -> None:
         if not isinstance(code, str) or code[:1] not in "biuf" or not code[1:].isdigit():
-            raise EncoderError(f"the pickle holds numbers of type {code!r}, which is not plain")
+            raise EncoderError(f"the pickle contains values of type {code!r}, which is not numeric")
         self.dtype = np.dtype(code)
 
     def __setstate__(self, state: tuple[Any, ...]) -> None:
@@ -153,35 +158,39 @@ class _PlainDtype:
             self.dtype = self.dtype.newbyteorder(state[1])
 
 
-def _scalar(dtype: _PlainDtype, content: bytes = b"") -> float | int | bool:
-    """One number as numpy pickles it; never an object."""
+def _scalar(dtype: _NumericDtype, content: bytes = b"") -> float | int | bool:
+    """Return a number from its bytes, as numpy pickles it; never an object."""
     value: float | int | bool = np.frombuffer(content, dtype=dtype.dtype, count=1)[0].item()
     return value
 
 
-_PLAIN: Mapping[tuple[str, str], Callable[..., Any]] = {
+_ALLOWED_GLOBALS: Mapping[tuple[str, str], Callable[..., Any]] = {
     ("collections", "OrderedDict"): OrderedDict,
-    ("numpy", "dtype"): _PlainDtype,
+    ("numpy", "dtype"): _NumericDtype,
     ("numpy.core.multiarray", "scalar"): _scalar,
     ("numpy._core.multiarray", "scalar"): _scalar,
 }
 
 
 def read_pickle(path: Path) -> Any:
-    """Read a pickle of plain containers, strings and numbers (numpy's included).
+    """Read a pickle of plain containers, strings and numbers, including those of numpy.
 
     Raises:
-        EncoderError: The file is truncated or would run code; nothing of it is executed.
+        EncoderError: The file is too large or truncated, or reading it would run code. No code of
+            the file is run.
     """
     if path.stat().st_size > MAX_PICKLE_BYTES:
-        raise EncoderError(f"{path}: is larger than a dictionary of genes can be")
+        raise EncoderError(
+            f"{path}: is larger than {MAX_PICKLE_BYTES >> 30} GiB, the limit for a pickle; "
+            "convert it to parquet or npz"
+        )
     try:
-        return _PlainUnpickler(io.BytesIO(path.read_bytes())).load()
+        return _RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
     except EncoderError as error:
         raise EncoderError(f"{path}: {error}") from None
     except Exception as error:
         raise EncoderError(
-            f"{path}: is truncated or no pickle ({_first_line(error)}); fetch it again"
+            f"{path}: is truncated or not a pickle ({_first_line(error)}); download it again"
         ) from error
 
 
@@ -189,26 +198,27 @@ def read_json(path: Path) -> Any:
     """Read a JSON file.
 
     Raises:
-        EncoderError: The file is truncated or no JSON.
+        EncoderError: The file is truncated or not JSON.
     """
     try:
         return json.loads(path.read_text())
     except (ValueError, UnicodeDecodeError) as error:
         raise EncoderError(
-            f"{path}: is truncated or no JSON ({_first_line(error)}); fetch it again"
+            f"{path}: is truncated or not JSON ({_first_line(error)}); download it again"
         ) from error
 
 
 def read_vocabulary(path: Path, key: str | None = None) -> dict[str, int]:
-    """Read which row of a table belongs to which name.
+    """Read the vocabulary of an embedding table: token name to row number.
 
     Args:
-        path: A JSON object or a pickled dictionary of name to row, a JSON list, or a text file
-            with one name a line (rows in their order).
-        key: Entry of a JSON object that holds the names, such as `gene_list` of a configuration.
+        path: A JSON object or pickled dictionary of name to row; or a JSON list or text file with
+            the names in the order of the rows, one per line.
+        key: Entry of a JSON object that contains the names, such as `gene_list`; None if the file
+            itself is the vocabulary.
 
     Raises:
-        EncoderError: The file cannot be read, the entry is missing, or rows repeat.
+        EncoderError: The file cannot be read, lacks the entry, or gives two names the same row.
     """
     data: Any
     if path.suffix in {".pkl", ".pickle"}:
@@ -219,14 +229,19 @@ def read_vocabulary(path: Path, key: str | None = None) -> dict[str, int]:
         data = path.read_text().split()
     if key is not None:
         if not isinstance(data, dict) or key not in data:
-            raise EncoderError(f"{path}: has no entry {key!r}")
+            raise EncoderError(f"{path}: has no entry {key!r}; correct `with.vocabulary_key`")
         data = data[key]
     if isinstance(data, list):
         data = {name: row for row, name in enumerate(data)}
     if not isinstance(data, dict) or not all(
         isinstance(name, str) and isinstance(row, int) for name, row in data.items()
     ):
-        raise EncoderError(f"{path}: does not say which row belongs to which name")
+        raise EncoderError(
+            f"{path}: is not a mapping of name to row, or a list of names; "
+            "correct `with.vocabulary_key` or the file"
+        )
     if len(set(data.values())) != len(data):
-        raise EncoderError(f"{path}: two names share one row")
+        raise EncoderError(
+            f"{path}: two names have the same row; download the published file again"
+        )
     return data

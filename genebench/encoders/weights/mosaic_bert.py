@@ -1,8 +1,8 @@
-"""The network of DNABERT-2, so that its weights run without the code that its repository carries.
+"""MosaicBERT, the network of DNABERT-2, so that no code of the model's repository is run.
 
-A BERT whose positions are linear attention biases (ALiBi, Press et al. 2022) in both directions
-and whose feed-forward part is gated (MosaicBERT, Portes et al. 2023). Names of the modules are
-those of the published checkpoint. This module imports torch; it is itself imported lazily.
+A BERT with symmetric linear attention biases instead of position embeddings (ALiBi, Press et al.
+2022) and gated feed-forward layers (MosaicBERT, Portes et al. 2023). The modules are named as in
+the published checkpoint. This module imports torch and must be imported lazily.
 """
 
 import math
@@ -14,14 +14,18 @@ from typing import Any
 import torch
 from torch import nn
 
-from genebench.encoders.weights.transformer_models import check_loaded
+from genebench.encoders.weights.transformer_models import check_state_dict_keys
 from genebench.errors import EncoderError
 
 UNUSED = re.compile(r"^(cls\.|pooler\.|classifier\.)|position_ids$|alibi$")
 
 
 def alibi_slopes(heads: int) -> list[float]:
-    """Slope of each head: a geometric sequence, interleaved where heads are no power of two."""
+    """Return the ALiBi slope of each head.
+
+    For a power of two, a geometric sequence; for any other number of heads, that of the next lower
+    power of two, completed with every other slope of the next higher one.
+    """
     power = 2 ** math.floor(math.log2(heads))
     start = 2.0 ** (-8.0 / power)
     slopes = [start ** (i + 1) for i in range(power)]
@@ -29,7 +33,7 @@ def alibi_slopes(heads: int) -> list[float]:
 
 
 class Embeddings(nn.Module):
-    """Token and type embeddings and a layer norm; no position embeddings."""
+    """Sum of token and type embeddings, then a layer norm; no position embeddings."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -39,14 +43,14 @@ class Embeddings(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=config["layer_norm_eps"])
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        """(n, length) ids to (n, length, width)."""
+        """Map (n, length) token ids to (n, length, width)."""
         types = self.token_type_embeddings.weight[0]
         result: torch.Tensor = self.LayerNorm(self.word_embeddings(ids) + types)
         return result
 
 
 class SelfAttention(nn.Module):
-    """Attention from one joined projection of query, key and value."""
+    """Multi-head attention with one joint projection to query, key and value."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -54,7 +58,7 @@ class SelfAttention(nn.Module):
         self.Wqkv = nn.Linear(config["hidden_size"], 3 * config["hidden_size"])
 
     def forward(self, states: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
-        """(n, length, width) states and an additive (n, heads, length, length) bias."""
+        """Map (n, length, width) states, with an additive (n, heads, length, length) bias."""
         n, length, width = states.shape
         joined = self.Wqkv(states).view(n, length, 3, self.heads, width // self.heads)
         query, key, value = joined.permute(2, 0, 3, 1, 4)
@@ -63,7 +67,7 @@ class SelfAttention(nn.Module):
 
 
 class AttentionOutput(nn.Module):
-    """Projection, residual and layer norm."""
+    """Projection, residual connection and layer norm."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -71,13 +75,13 @@ class AttentionOutput(nn.Module):
         self.LayerNorm = nn.LayerNorm(config["hidden_size"], eps=config["layer_norm_eps"])
 
     def forward(self, mixed: torch.Tensor, states: torch.Tensor) -> torch.Tensor:
-        """(n, length, width) twice to (n, length, width)."""
+        """Map attention output and states, both (n, length, width), to (n, length, width)."""
         result: torch.Tensor = self.LayerNorm(self.dense(mixed) + states)
         return result
 
 
 class Attention(nn.Module):
-    """Self-attention and its output; `self` and `output` as in the checkpoint."""
+    """Self-attention and its output projection, named `self` and `output` in the checkpoint."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -91,7 +95,7 @@ class Attention(nn.Module):
 
 
 class GatedUnit(nn.Module):
-    """Feed-forward part: GELU of one half gates the other, then residual and layer norm."""
+    """Gated feed-forward layer (GELU), then residual connection and layer norm."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -108,7 +112,7 @@ class GatedUnit(nn.Module):
 
 
 class Layer(nn.Module):
-    """Attention, then the gated unit."""
+    """One transformer layer: attention, then the gated feed-forward layer."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -122,7 +126,7 @@ class Layer(nn.Module):
 
 
 class MosaicBert(nn.Module):
-    """The whole encoder."""
+    """The encoder: embeddings, then all layers with the ALiBi bias."""
 
     def __init__(self, config: Mapping[str, Any]) -> None:
         super().__init__()
@@ -134,10 +138,10 @@ class MosaicBert(nn.Module):
         self.register_buffer("slopes", slopes, persistent=False)
 
     def forward(self, ids: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
-        """States of the last layer.
+        """Compute the states of the last layer.
 
         Args:
-            ids: (n, length) tokens.
+            ids: (n, length) token ids.
             mask: (n, length) 1 for tokens and 0 for padding.
 
         Returns:
@@ -148,8 +152,8 @@ class MosaicBert(nn.Module):
         distance = (position[None, :] - position[:, None]).abs().to(states.dtype)
         slopes = self.get_buffer("slopes").to(states.dtype)
         bias = -slopes[:, None, None] * distance
-        hidden = torch.finfo(states.dtype).min
-        bias = bias[None].masked_fill(mask[:, None, None, :] == 0, hidden)
+        lowest = torch.finfo(states.dtype).min
+        bias = bias[None].masked_fill(mask[:, None, None, :] == 0, lowest)
         layers = self.encoder["layer"]
         assert isinstance(layers, nn.ModuleList)
         for layer in layers:
@@ -159,29 +163,35 @@ class MosaicBert(nn.Module):
 
 
 def load_mosaic(folder: Path, weights: Path) -> MosaicBert:
-    """Build the network from `config.json` and the published weights.
+    """Build the network from `config.json` in a folder and a file of weights.
 
     Raises:
-        EncoderError: A file cannot be read safely, or a layer is missing or has another shape.
+        EncoderError: A file cannot be read safely, a key is missing in the configuration, or a
+            layer is missing or has another shape.
     """
-    from genebench.encoders.weights.checkpoints import read_json, read_state
+    from genebench.encoders.weights.checkpoints import read_json, read_state_dict
 
     config = {"layer_norm_eps": 1e-12, "type_vocab_size": 2} | read_json(folder / "config.json")
     wanted = ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads",
               "intermediate_size")  # fmt: skip
     absent = [name for name in wanted if name not in config]
     if absent:
-        raise EncoderError(f"{folder / 'config.json'}: has no {absent[0]!r}")
+        raise EncoderError(
+            f"{folder / 'config.json'}: has no {absent[0]!r}; download the published file again"
+        )
     model = MosaicBert(config)
     state = {
         bare: tensor.float()
-        for name, tensor in read_state(weights).items()
+        for name, tensor in read_state_dict(weights).items()
         if not UNUSED.search(bare := name.removeprefix("bert."))
     }
     try:
         found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise EncoderError(f"{weights}: the weights do not fit: {lines[-1][:200]}") from error
-    check_loaded(weights, found.missing_keys, found.unexpected_keys)
+        raise EncoderError(
+            f"{weights}: the weights do not fit the network: {lines[-1][:200]}; "
+            "download the published files again"
+        ) from error
+    check_state_dict_keys(weights, found.missing_keys, found.unexpected_keys)
     return model

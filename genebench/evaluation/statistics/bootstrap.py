@@ -1,10 +1,10 @@
-"""How far a score is to be trusted: bootstrap replicates, and intervals from them.
+"""Bootstrap replicates of a score, and confidence intervals computed from them.
 
-What is resampled are entities, with all their held-out rows in all folds and repeats; the fitted
-probes stay as they are, and what another training set would change is added to the spread. The
-statistic is the one that tables show, the mean over folds. Encoders scored on the same samples get
-the same draws, so the difference of two encoders' replicates is the paired bootstrap of their
-difference (`genebench.evaluation.statistics.paired_tests`).
+Entities are resampled, with all their held-out rows in all folds and repeats. Probes are not
+refitted; the variance that other training sets would add is estimated by a formula
+(`training_variance_factor`). The statistic is the mean over folds, as in the tables. Encoders
+scored on the same samples get the same draws, so the differences of their replicates are a paired
+bootstrap (`genebench.evaluation.statistics.paired_tests`).
 """
 
 import functools
@@ -39,26 +39,26 @@ INTERVALS_SCHEMA = pl.Schema(
     }
 )
 
-# Coverage of every stored interval; one for all, so that intervals can be laid side by side.
+# Coverage of every stored interval; the same for all, so that intervals can be compared.
 LEVEL = 0.95
 
-# Of the curve in `training_variance`, and the least signal that it counts with.
+# Parameters of the curve in `training_variance_factor`, and the least signal it assumes.
 MAX_EXCESS = 0.8
 HALF_EXCESS = 0.3
 LEAST_SIGNAL = 0.1
 
-# A score of exactly 0 or 1 has no finite logit; it counts as this near to the bound.
+# Distance from 0 and 1 to which scores are clipped, because the logit of a bound is infinite.
 _EDGE = 1e-6
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A confidence interval of one number.
+    """A confidence interval, in the unit of the metric.
 
     Attributes:
-        low: Lower end, in the metric's unit.
+        low: Lower end.
         high: Upper end.
-        standard_error: In the metric's unit.
+        standard_error: Standard deviation of the bootstrap replicates.
     """
 
     low: float
@@ -76,23 +76,23 @@ def replicate_scores(
     n_features: int = 0,
     threads: int = 1,
 ) -> dict[str, Floats]:
-    """Draw bootstrap replicates of a task's scores.
+    """Compute bootstrap replicates of a task's scores.
 
     Args:
         problem: The task.
-        outputs: The probe's held-out output, one a fold.
-        usable: (labels,) bool for each fold: which labels of a multi-label task count.
-        protocol: Its metrics, draws and seed.
-        metrics: Some of the protocol's metrics; all of the task's kind by default.
-        n_features: Features that the probe was fitted on; 0 for the replicates of these fitted
-            probes on new rows.
-        threads: Folds worked on at once; the values do not depend on it.
+        outputs: Held-out predictions, one output per fold.
+        usable: (labels,) bool for each fold; labels of a multi-label task that can be scored.
+        protocol: Metrics, number of draws and seed.
+        metrics: Metrics to replicate; all of the protocol for this kind of task by default.
+        n_features: Number of features of the probe. 0 leaves out the variance of training sets:
+            the replicates are then those of the fitted probes on new rows.
+        threads: Number of folds computed at once; the values do not depend on it.
 
     Returns:
-        (draws,) float64 by metric: the mean over folds in each draw. Their variance, on a scale
-        where the metric has no bounds, is multiplied by `training_variance`, and by m / (m - 1), m
-        the held-out rows of the rarer class of a mean fold, because each fold's rows are weighed
-        about their own mean.
+        (draws,) float64 by metric, the mean over folds in each draw. On a scale where the metric
+        has no bounds, the variance is multiplied by `training_variance_factor`, and by m / (m - 1),
+        where m is the mean number of held-out rows of the minority class in a fold; this corrects
+        for weighting the rows of each fold about their own mean.
     """
     names = list(metrics) if metrics is not None else list(protocol.metrics_of(problem.kind))
     draws, seed = protocol.uncertainty.draws, protocol.folds.seed
@@ -108,15 +108,17 @@ def replicate_scores(
         ]
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
-    # A thread a fold, rather than all on each product: most products are small.
+    # One thread per fold is faster than BLAS threads, because most products are small.
     with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
         folds = list(pool.map(replicate, outputs, usable))
     means = {name: np.mean([fold[name] for fold in folds], axis=0) for name in names}
     main = means.get(MAIN_METRICS[problem.kind])
-    signal = signal_of(problem.kind, float(main.mean())) if main is not None else LEAST_SIGNAL
-    widening = training_variance(problem, n_features, signal)
-    widening *= 1 + 1 / max(_mean_rarer(problem, outputs) - 1, 0.5)
-    return {name: _widen(name, mean, math.sqrt(widening)) for name, mean in means.items()}
+    signal = (
+        signal_from_score(problem.kind, float(main.mean())) if main is not None else LEAST_SIGNAL
+    )
+    variance = training_variance_factor(problem, n_features, signal)
+    variance *= 1 + 1 / max(_mean_minority(problem, outputs) - 1, 0.5)
+    return {name: _scale_spread(name, mean, math.sqrt(variance)) for name, mean in means.items()}
 
 
 @functools.cache
@@ -124,12 +126,13 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController().select(user_api="blas")
 
 
-def signal_of(kind: Kind, value: float) -> float:
-    """The squared distance of two normal classes, in their deviations, that a main score tells of.
+def signal_from_score(kind: Kind, value: float) -> float:
+    """Squared distance between two normal classes that a main score corresponds to.
 
-    Of an area under the curve, 2 z² for the normal quantile z; of R², that of two halves.
+    The distance is in standard deviations (Mahalanobis distance). For ROC AUC it is 2 z², where z
+    is the normal quantile of the score; for R² the two classes are the halves of the numbers.
 
-    >>> round(signal_of("binary", 0.76), 2), round(signal_of("regression", 0.2), 2)
+    >>> round(signal_from_score("binary", 0.76), 2), round(signal_from_score("regression", 0.2), 2)
     (1.0, 1.0)
     """
     if kind == "regression":
@@ -140,27 +143,29 @@ def signal_of(kind: Kind, value: float) -> float:
     return max(found, LEAST_SIGNAL)
 
 
-def training_variance(problem: Problem, n_features: int, signal: float) -> float:
-    """How many times the variance of a bootstrap of rows a score's variance is.
+def training_variance_factor(problem: Problem, n_features: int, signal: float) -> float:
+    """Factor by which the variance of a score exceeds that of a bootstrap of held-out rows.
 
-    Rows are trained on too: another sample of them gives another probe. The noise of two class
-    means over all features is d (1 / n_1 + 1 / n_2) for n_1 and n_2 training rows; beside the
-    squared distance of the classes it says how far a probe's direction is moved (Fisher's
-    discriminant; Raudys and Young 2004). The curve over that ratio is a fit to simulated embeddings
-    of 1 to 384 features and 100 to 3,000 rows with known ROC AUC (`docs/method.md`), and no
-    theorem: there is no unbiased estimate of the variance of cross-validation (Bengio and
-    Grandvalet 2004). It is too cautious where few directions hold nearly all variance. Pairs count
-    as rows by themselves, though those with a common entity share its vector: where entities are in
-    many pairs the noise is larger than the formula says, and the result too small.
+    A bootstrap of held-out rows ignores that another training set gives another probe. The noise
+    of two class means over all features is d (1 / n_1 + 1 / n_2) for n_1 and n_2 training rows.
+    Its ratio to the squared distance between the classes measures how much the direction of the
+    probe varies (Fisher's discriminant; Raudys and Young 2004). The curve over this ratio was
+    fitted to simulated embeddings of 1 to 384 features and 100 to 3,000 rows with known ROC AUC
+    (`docs/method.md`). It is not a theorem: no unbiased estimate of the variance of
+    cross-validation exists (Bengio and Grandvalet 2004).
+
+    The factor is too large where few directions hold nearly all variance. It is too small for pair
+    tasks whose entities are in many pairs: the formula treats pairs as independent rows, but pairs
+    with a common entity share its vector.
 
     Args:
-        problem: The task. Classes of multi-label and multiclass tasks count as one of mean size,
-            numbers as two halves.
-        n_features: d, features of the probe.
-        signal: See `signal_of`, of the score that was found.
+        problem: The task. Multi-label and multiclass tasks are treated as one binary task of mean
+            class size, regressions as two halves.
+        n_features: d, number of features of the probe.
+        signal: Squared distance from `signal_from_score`.
 
     Returns:
-        1 for no feature, to 1.8 for very many.
+        From 1 (no features) to 1.8 (very many features).
     """
     if not n_features:
         return 1.0
@@ -173,22 +178,22 @@ def training_variance(problem: Problem, n_features: int, signal: float) -> float
         case _:
             share = float(problem.targets.mean())
     noise = n_features * (1 / share + 1 / (1 - share)) / n_train
-    # The signal was found by a probe that the noise had weakened: found = true / (1 + ratio).
+    # The noise also weakened the probe that the signal was estimated with: found = true / (1 + r).
     ratio = (math.sqrt(1 + 4 * noise / signal) - 1) / 2
     return 1 + MAX_EXCESS * ratio**2 / (ratio**2 + HALF_EXCESS**2)
 
 
-def _widen(metric: str, replicates: Floats, factor: float) -> Floats:
-    """Replicates further from their middle, but within the range of the metric."""
+def _scale_spread(metric: str, replicates: Floats, factor: float) -> Floats:
+    """Multiply the spread of replicates by a factor, within the range of the metric."""
     if np.ptp(replicates) == 0:
         return replicates
-    stretched = _stretch(metric, replicates)
-    middle = stretched.mean()
-    return _shrink(metric, middle + factor * (stretched - middle))
+    unbounded = _to_unbounded(metric, replicates)
+    mean = unbounded.mean()
+    return _from_unbounded(metric, mean + factor * (unbounded - mean))
 
 
-def _mean_rarer(problem: Problem, outputs: Sequence[FoldOutput]) -> float:
-    """Held-out rows of a fold, or of its rarer class if the task is binary; mean over folds."""
+def _mean_minority(problem: Problem, outputs: Sequence[FoldOutput]) -> float:
+    """Mean number of held-out rows of a fold; of its minority class if the task is binary."""
     sizes = []
     for output in outputs:
         n = len(output.rows)
@@ -197,39 +202,40 @@ def _mean_rarer(problem: Problem, outputs: Sequence[FoldOutput]) -> float:
     return float(np.mean(sizes))
 
 
-def find_interval(
+def confidence_interval(
     metric: str,
     value: float,
     replicates: Floats,
     level: float = 0.95,
     *,
-    n_rarer: int = 0,
+    n_minority: int = 0,
 ) -> Interval:
-    """A confidence interval of a score from its replicates.
+    """Compute the confidence interval of a score from its bootstrap replicates.
 
-    The score plus and minus normal quantiles of the replicates' spread, on a scale where the metric
-    has no bounds (logit of a share, Fisher's z of a correlation, logarithm of a loss), so that the
-    interval stays inside the metric's range. The spread, unlike a far quantile, is known well from
-    a few hundred draws.
+    The interval is the score plus and minus a normal quantile times the standard deviation of the
+    replicates, on a scale where the metric has no bounds (logit of a share, Fisher's z of a
+    correlation, logarithm of a loss). So it stays in the range of the metric. A few hundred draws
+    estimate a standard deviation well, but not a far quantile.
 
     Args:
-        metric: One of `METRICS`.
+        metric: Name in `METRICS`.
         value: The score.
-        replicates: (draws,) of it.
-        level: Coverage aimed at.
-        n_rarer: Held-out rows, of the rarer class if binary. A share of exactly 0 or 1 has no
-            spread; its other end is then that of as many trials without a miss (Clopper and
-            Pearson 1934).
+        replicates: (draws,) replicates of the score.
+        level: Nominal coverage.
+        n_minority: Number of held-out rows; of the minority class if binary. It gives the other
+            end of the interval of a score of exactly 0 or 1, whose replicates do not vary (Clopper
+            and Pearson 1934).
     """
-    reach = NormalDist().inv_cdf(0.5 + level / 2)
-    spread = reach * float(_stretch(metric, replicates).std(ddof=1))
-    centre = float(_stretch(metric, np.array([value]))[0])
-    ends = _shrink(metric, np.array([centre - spread, centre + spread]))
+    quantile = NormalDist().inv_cdf(0.5 + level / 2)
+    half_width = quantile * float(_to_unbounded(metric, replicates).std(ddof=1))
+    centre = float(_to_unbounded(metric, np.array([value]))[0])
+    ends = _from_unbounded(metric, np.array([centre - half_width, centre + half_width]))
     low, high = min(float(ends[0]), value), max(float(ends[1]), value)
-    if (METRICS[metric].low, METRICS[metric].high) == (0, 1) and n_rarer:
-        without_miss = (0.5 - level / 2) ** (1 / n_rarer)
-        low = min(low, without_miss) if value > 1 - _EDGE else low
-        high = max(high, 1 - without_miss) if value < _EDGE else high
+    if (METRICS[metric].low, METRICS[metric].high) == (0, 1) and n_minority:
+        # Lower limit of as many successes without a failure.
+        limit = (0.5 - level / 2) ** (1 / n_minority)
+        low = min(low, limit) if value > 1 - _EDGE else low
+        high = max(high, 1 - limit) if value < _EDGE else high
     return Interval(low, high, float(replicates.std(ddof=1)))
 
 
@@ -242,26 +248,26 @@ def score_intervals(
     n_features: int,
     threads: int = 1,
 ) -> pl.DataFrame:
-    """Intervals of a task's scores.
+    """Compute the confidence intervals of all scores of a task.
 
     Args:
         problem: The task.
         outputs: See `replicate_scores`.
         usable: See `replicate_scores`.
         protocol: See `replicate_scores`.
-        scores: The scores of the folds; `evaluate.SCORES_SCHEMA`.
+        scores: Scores of the folds: `evaluate.SCORES_SCHEMA`.
         n_features: See `replicate_scores`.
         threads: See `replicate_scores`.
 
     Returns:
-        `INTERVALS_SCHEMA` at `LEVEL`; `replicates` is empty but for the main metric, which is
-        compared.
+        `INTERVALS_SCHEMA` at `LEVEL`, one row per metric. Only the main metric, by which encoders
+        are compared, keeps its `replicates`.
     """
     held_out = np.unique(np.concatenate([output.rows for output in outputs]))
-    n_units, n_rarer = len(np.unique(problem.rows[held_out])), len(held_out)
+    n_units, n_minority = len(np.unique(problem.rows[held_out])), len(held_out)
     if problem.kind == "binary":
         positives = int(problem.targets[held_out].sum())
-        n_rarer = min(positives, n_rarer - positives)
+        n_minority = min(positives, n_minority - positives)
     whole = scores.filter(pl.col("label") == "").group_by("metric").agg(pl.col("value").mean())
     values = dict(whole.iter_rows())
     rows = []
@@ -269,25 +275,25 @@ def score_intervals(
         problem, outputs, usable, protocol, n_features=n_features, threads=threads
     )
     for metric, drawn in replicates.items():
-        found = find_interval(metric, values[metric], drawn, LEVEL, n_rarer=n_rarer)
-        is_kept = metric == MAIN_METRICS[problem.kind]
+        interval = confidence_interval(metric, values[metric], drawn, LEVEL, n_minority=n_minority)
+        is_main = metric == MAIN_METRICS[problem.kind]
         rows.append(
             {
                 "metric": metric,
                 "value": values[metric],
-                "low": found.low,
-                "high": found.high,
-                "standard_error": found.standard_error,
+                "low": interval.low,
+                "high": interval.high,
+                "standard_error": interval.standard_error,
                 "level": LEVEL,
                 "n_units": n_units,
-                "replicates": drawn.astype(np.float32).tolist() if is_kept else [],
+                "replicates": drawn.astype(np.float32).tolist() if is_main else [],
             }
         )
     return pl.DataFrame(rows, schema=INTERVALS_SCHEMA)
 
 
-def _stretch(metric: str, values: Floats) -> Floats:
-    """Values on a scale without bounds."""
+def _to_unbounded(metric: str, values: Floats) -> Floats:
+    """Map values of a metric to a scale without bounds."""
     low, high = METRICS[metric].low, METRICS[metric].high
     if (low, high) == (0, 1):
         shares = np.clip(values, _EDGE, 1 - _EDGE)
@@ -301,8 +307,8 @@ def _stretch(metric: str, values: Floats) -> Floats:
     return values
 
 
-def _shrink(metric: str, values: Floats) -> Floats:
-    """The inverse of `_stretch`."""
+def _from_unbounded(metric: str, values: Floats) -> Floats:
+    """The inverse of `_to_unbounded`."""
     low, high = METRICS[metric].low, METRICS[metric].high
     if (low, high) == (0, 1):
         return np.asarray(1 / (1 + np.exp(-values)))

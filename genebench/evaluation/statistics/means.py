@@ -1,4 +1,4 @@
-"""Scores into means, deviations and ranks; pure, and blind to what the entities are."""
+"""Averages scores over folds, tasks and families, and ranks encoders: the leaderboard."""
 
 import polars as pl
 
@@ -32,7 +32,8 @@ def task_means(scores: pl.DataFrame) -> pl.DataFrame:
 
     Returns:
         family, task_id, kind, encoder_id, modality, probe_id, protocol_id, metric, mean (over
-        folds), sd (population deviation over folds, as the published tables give it) and n_folds.
+        folds), sd (population standard deviation over folds, as in the published tables) and
+        n_folds.
     """
     by = ["family", "task_id", "kind", "encoder_id", "modality", "probe_id", "protocol_id"]
     return (
@@ -48,25 +49,25 @@ def task_means(scores: pl.DataFrame) -> pl.DataFrame:
 
 
 def task_group() -> pl.Expr:
-    """The near-duplicates of a row of `silver.tasks`.
+    """Expression for the group of near-duplicate tasks that a row of `silver.tasks` belongs to.
 
-    Tasks of one family that are made by one recipe from the same source files and are of one kind
-    are near-duplicates, such as the seventeen prognostics columns of one table.
+    Tasks of the same family, recipe, source files and kind are near-duplicates, such as the
+    seventeen prognostics columns of one table.
     """
     group = pl.concat_str("family", "source", "recipe", "kind", separator=" | ")
     return group.alias("task_group")
 
 
-def weigh_tasks(release: pl.DataFrame) -> pl.DataFrame:
-    """Weights that keep near-duplicate tasks from dominating the mean of their family.
+def task_weights(release: pl.DataFrame) -> pl.DataFrame:
+    """Compute task weights, so that near-duplicates do not dominate the mean of their family.
 
-    Leaf tasks of the release that are of one `task_group` share the weight of one task.
+    All leaf tasks of the release with the same `task_group` together have the weight of one task.
 
     Args:
         release: Rows of `gold.releases`; sub-tasks are left out.
 
     Returns:
-        task_id and weight, which is 1 / tasks of the group; 1 for a task of no known group.
+        task_id and weight: 1 / (tasks of the group), or 1 for a task without a group.
     """
     leaves = release.filter(~is_subtask()).unique("task_id", maintain_order=True)
     group = pl.coalesce("task_group", "task_id")
@@ -74,42 +75,41 @@ def weigh_tasks(release: pl.DataFrame) -> pl.DataFrame:
 
 
 def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
-    """Average tasks by family and overall, and rank the encoders of each scope and metric.
+    """Average scores by family and overall, and rank the encoders by scope and metric.
 
-    A task that an encoder has no score for, though the release asks for it, counts as missing and
-    never as zero. Overall is the mean of the family means, so that a family of near-duplicate
-    tasks does not outweigh the others. Equal means share a rank; 1 is best in the metric's
-    direction.
+    A task of the release without a score counts as missing, never as zero. Overall is the mean of
+    the family means, so that families with many tasks do not outweigh the others. Rank 1 is best
+    in the direction of the metric; equal means share a rank.
 
     Args:
-        release: Rows of `gold.releases` without sub-tasks; with a column `weight` (`weigh_tasks`)
-            the mean of a family is weighted by it.
+        release: Rows of `gold.releases` without sub-tasks; an optional column `weight`
+            (`task_weights`) weights the mean of a family.
         means: Rows of `task_means`.
 
     Returns:
-        `LEADERBOARD_SCHEMA`; sd is the population deviation over the tasks of a family, and over
-        the family means for the overall scope.
+        `LEADERBOARD_SCHEMA`; sd is the population standard deviation over the tasks of a family,
+        and over the family means for the overall scope.
     """
-    who = ["encoder_id", "modality", "probe_id", "protocol_id"]
+    keys = ["encoder_id", "modality", "probe_id", "protocol_id"]
     metrics = pl.DataFrame(
         [(kind, name) for name, metric in METRICS.items() for kind in sorted(metric.kinds)],
         schema={"kind": pl.String, "metric": pl.String},
         orient="row",
     )
     used = means.select("protocol_id", "kind", "metric").unique()
-    wanted = (
+    expected = (
         (release if "weight" in release.columns else release.with_columns(weight=pl.lit(1.0)))
-        .select("family", "task_id", "kind", "weight", *who)
+        .select("family", "task_id", "kind", "weight", *keys)
         .join(metrics, on="kind")
         .join(used, on=["protocol_id", "kind", "metric"], how="semi")
     )
-    found = wanted.join(
-        means.select("task_id", *who, "metric", "mean"),
-        on=["task_id", *who, "metric"],
+    found = expected.join(
+        means.select("task_id", *keys, "metric", "mean"),
+        on=["task_id", *keys, "metric"],
         how="left",
-    ).sort("task_id", *who, "metric")
+    ).sort("task_id", *keys, "metric")
     families = (
-        found.group_by(["family", *who, "metric"])
+        found.group_by(["family", *keys, "metric"])
         .agg(
             pl.col("mean").std(ddof=0).alias("sd"),
             pl.when(pl.col("mean").count() > 0).then(
@@ -119,9 +119,9 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
             pl.col("mean").count().alias("n_tasks"),
             pl.col("mean").null_count().alias("n_missing"),
         )
-        .sort("family", *who, "metric")
+        .sort("family", *keys, "metric")
     )
-    overall = families.group_by([*who, "metric"]).agg(
+    overall = families.group_by([*keys, "metric"]).agg(
         pl.col("mean").std(ddof=0).alias("sd"),
         pl.col("mean").mean(),
         pl.col("n_tasks").sum(),

@@ -1,9 +1,9 @@
-"""Which of several encoders is better, and whether that can be told from chance.
+"""Paired significance tests of the difference between two encoders, and Holm's correction.
 
-Two paired tests look at one difference from two sides: the bootstrap over rows, with the variance
-that training sets add (`uncertainty.training_variance`), and the folds' own differences with the
-correction of Nadeau and Bengio 2003, which is conservative and, with five folds, weak. A difference
-counts as established if both find it.
+Two tests check each difference: the paired bootstrap over rows, including the variance of training
+sets (`bootstrap.training_variance_factor`), and the corrected t test on the differences in each
+fold (Nadeau and Bengio 2003), which is conservative and has little power with five folds. A
+difference is established if both tests reject.
 """
 
 import math
@@ -19,13 +19,13 @@ Floats = npt.NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Difference:
-    """The difference of two scores, the first less the second, in the metric's unit.
+    """The difference of two scores, first minus second, in the unit of the metric.
 
     Attributes:
         value: The difference.
         low: Lower end of its interval.
-        high: Upper end.
-        p_value: Two-sided, not corrected for the number of comparisons.
+        high: Upper end of its interval.
+        p_value: Two-sided p value, not corrected for multiple comparisons.
     """
 
     value: float
@@ -34,41 +34,45 @@ class Difference:
     p_value: float
 
 
-def compare_replicates(
+def paired_bootstrap_test(
     value: float,
     first: Floats,
     second: Floats,
     level: float = 0.95,
 ) -> Difference:
-    """Compare two encoders by their bootstrap replicates.
+    """Test the difference of two encoders by their paired bootstrap replicates.
 
     Args:
-        value: The difference of the scores.
+        value: Difference of the scores.
         first: (draws,) replicates of the first encoder.
-        second: (draws,) replicates of the second one, of the same draws.
+        second: (draws,) replicates of the second encoder, from the same draws.
         level: Coverage of the interval.
     """
-    spread = float((first - second).std(ddof=1))
-    reach = NormalDist().inv_cdf(0.5 + level / 2) * spread
-    certain = 0.0 if value else 1.0
-    p_value = math.erfc(abs(value) / spread / math.sqrt(2)) if spread > 0 else certain
-    return Difference(value, value - reach, value + reach, p_value)
+    standard_error = float((first - second).std(ddof=1))
+    half_width = NormalDist().inv_cdf(0.5 + level / 2) * standard_error
+    p_if_constant = 0.0 if value else 1.0
+    p_value = (
+        math.erfc(abs(value) / standard_error / math.sqrt(2))
+        if standard_error > 0
+        else p_if_constant
+    )
+    return Difference(value, value - half_width, value + half_width, p_value)
 
 
-def compare_folds(
+def corrected_t_test(
     differences: Floats, n_train: float, n_test: float, level: float = 0.95
 ) -> Difference:
-    """Compare two encoders by their differences in each fold.
+    """Test the difference of two encoders by the corrected resampled t test over folds.
 
-    Training sets of folds overlap, so the variance of the mean is taken as (1/folds + n_test /
-    n_train) times the folds' variance (Nadeau and Bengio 2003, equation 9; for repeated folds
-    Bouckaert and Frank 2004), with Student's distribution on one degree less than folds.
+    Training sets of folds overlap, so the variance of the mean is estimated as (1 / folds + n_test
+    / n_train) times the variance over folds (Nadeau and Bengio 2003, equation 9; for repeated folds
+    Bouckaert and Frank 2004). The t distribution has folds - 1 degrees of freedom.
 
     Args:
-        differences: (folds,), first less second.
-        n_train: Mean number of what is dealt (rows, or entities of pairs) that a fold trains on;
-            its ratio to `n_test` alone counts.
-        n_test: Mean number of them that it holds out.
+        differences: (folds,) differences, first minus second.
+        n_train: Mean number of training units of a fold (rows, or entities if folds hold out
+            entities); only its ratio to `n_test` matters.
+        n_test: Mean number of held-out units of a fold.
         level: Coverage of the interval.
 
     Raises:
@@ -78,17 +82,19 @@ def compare_folds(
 
     n = len(differences)
     if n < 2:
-        raise ValueError(f"{n} folds tell nothing of their variance; two at least are needed")
+        raise ValueError(f"{n} folds; a variance needs at least two")
     value = float(differences.mean())
-    spread = math.sqrt((1 / n + n_test / n_train) * float(differences.var(ddof=1)))
-    reach = float(t.ppf(0.5 + level / 2, n - 1)) * spread
-    certain = 0.0 if value else 1.0
-    p_value = float(2 * t.sf(abs(value) / spread, n - 1)) if spread > 0 else certain
-    return Difference(value, value - reach, value + reach, p_value)
+    standard_error = math.sqrt((1 / n + n_test / n_train) * float(differences.var(ddof=1)))
+    half_width = float(t.ppf(0.5 + level / 2, n - 1)) * standard_error
+    p_if_constant = 0.0 if value else 1.0
+    p_value = (
+        float(2 * t.sf(abs(value) / standard_error, n - 1)) if standard_error > 0 else p_if_constant
+    )
+    return Difference(value, value - half_width, value + half_width, p_value)
 
 
 def adjust_holm(p_values: Sequence[float]) -> Floats:
-    """Correct p values for their number by Holm 1979, which assumes nothing of their dependence.
+    """Adjust p values for multiple comparisons by Holm 1979, valid under any dependence.
 
     >>> adjust_holm([0.01, 0.04, 0.03]).tolist()
     [0.03, 0.06, 0.06]

@@ -1,9 +1,9 @@
-"""Scores of weighted rows, for many weightings at once: the arithmetic under every bootstrap.
+"""Bootstrap weights, and the metrics of weighted rows for many weightings at once.
 
 A bootstrap sample is a weight for each row. Weights are drawn from the exponential distribution
-(the Bayesian bootstrap, Rubin 1981) and not as counts, because a fold of a small task would lack a
-class in many samples of its rows; the variance is the same to the first order. Each value equals
-what `metrics` gives of rows repeated by whole-number weights.
+(the Bayesian bootstrap, Rubin 1981). Integer counts would leave many samples of a small fold
+without one class; the variance is the same to first order. With integer weights, each value equals
+the value that `metrics` computes on rows repeated that often.
 """
 
 import functools
@@ -14,49 +14,54 @@ import numpy as np
 import numpy.typing as npt
 
 from genebench.evaluation.metrics import EPSILON, count_metrics, log_softmax
-from genebench.evaluation.statistics.weighted_ranks import Weights, add_up, divide, weigh_columns
+from genebench.evaluation.statistics.weighted_ranks import (
+    Weights,
+    safe_divide,
+    weighted_column_rank_metrics,
+    weighted_sums,
+)
 from genebench.probes.declaration import Kind
 
 Floats = npt.NDArray[np.float64]
 
-# Rows times draws worked on at once: 32 MB.
+# Rows times draws in one block: 32 MB as float64.
 BLOCK_ENTRIES = 1 << 22
 
 
 def draw_weights(
     rows: npt.NDArray[np.int64], draws: int, seed: int, chosen: npt.NDArray[np.int64]
 ) -> Iterator[npt.NDArray[np.float32]]:
-    """Draw weights of samples by their entities, in blocks of draws.
+    """Draw bootstrap weights of samples, in blocks of draws.
 
-    A sample's weight is the product of its entities' (Owen and Eckles 2012, equation 4): samples
-    that share an entity vary together, as pairs with a common gene do. The weights depend on the
-    sorted entities and the seed alone, so encoders that are scored on the same samples get the same
-    draws, and their differences are paired.
+    Each entity draws a weight; the weight of a sample is the product of the weights of its entities
+    (Owen and Eckles 2012, equation 4), so that pairs with a common gene vary together. The weights
+    depend only on the sorted entities and the seed. Encoders scored on the same samples therefore
+    get the same draws, and their differences are paired.
 
     Args:
-        rows: (n, positions) int64, an entity's number in the order of the sorted ids.
+        rows: (n, positions) int64, positions of the entities in the sorted ids.
         draws: Number of draws.
-        seed: Of the draws.
-        chosen: (m,) rows of `rows` to give weights of.
+        seed: Seed of the draws.
+        chosen: (m,) int64, the samples to return weights for.
 
     Yields:
-        (m, draws of the block) weights, float32.
+        (m, draws of the block) float32 weights.
     """
-    entities, places = np.unique(rows, return_inverse=True)
-    places = places.reshape(rows.shape)[chosen]
+    entities, entity_rows = np.unique(rows, return_inverse=True)
+    entity_rows = entity_rows.reshape(rows.shape)[chosen]
     drawn = _draw_entities(len(entities), draws, seed)
-    step = max(1, BLOCK_ENTRIES // max(len(places), 1))
+    step = max(1, BLOCK_ENTRIES // max(len(entity_rows), 1))
     for start in range(0, draws, step):
         block = slice(start, min(start + step, draws))
-        weights = drawn[places[:, 0], block]
-        for position in range(1, places.shape[1]):
-            weights *= drawn[places[:, position], block]
+        weights = drawn[entity_rows[:, 0], block]
+        for position in range(1, entity_rows.shape[1]):
+            weights *= drawn[entity_rows[:, position], block]
         yield weights
 
 
 @functools.lru_cache(maxsize=1)
 def _draw_entities(n: int, draws: int, seed: int) -> npt.NDArray[np.float32]:
-    """(n, draws) weights; kept, because the tasks of one universe often have as many entities."""
+    """(n, draws) weights; cached, because tasks of a universe often have the same entities."""
     rng = np.random.default_rng([seed, n])
     return rng.standard_exponential((n, draws), dtype=np.float32)
 
@@ -70,15 +75,15 @@ def score_weighted(
     *,
     ranks_hard: bool = False,
 ) -> dict[str, Floats]:
-    """Score one fold of a task under many weightings of its rows.
+    """Compute metrics of one fold under many weightings of its rows.
 
     Args:
-        kind: The task's kind.
-        names: Metrics of that kind.
+        kind: Kind of the task.
+        names: Metrics of this kind.
         truth: (n,) or, for multi-label tasks, (n, labels), as `Problem.targets`.
-        scores: (n, columns) as a probe gives them.
-        weights: (n, draws) positive weights; sums over rows have their precision.
-        ranks_hard: Rank hard predictions of multi-label tasks, as the published pipeline.
+        scores: (n, columns), as `FoldOutput.scores`.
+        weights: (n, draws) positive weights; sums over rows use their dtype.
+        ranks_hard: See `metrics.score_labels`; for multi-label tasks.
 
     Returns:
         (draws,) values by metric.
@@ -86,17 +91,17 @@ def score_weighted(
     wanted = list(names)
     match kind:
         case "binary":
-            values = weigh_labels(wanted, truth[:, None] > 0, scores, scores > 0, weights)
+            values = score_weighted_labels(wanted, truth[:, None] > 0, scores, scores > 0, weights)
             return {name: value[0] for name, value in values.items()}
         case "multilabel":
-            return _weigh_multilabel(wanted, truth > 0, scores, weights, ranks_hard)
+            return _score_multilabel(wanted, truth > 0, scores, weights, ranks_hard)
         case "multiclass":
-            return _weigh_multiclass(wanted, truth, scores, weights)
+            return _score_multiclass(wanted, truth, scores, weights)
         case "regression":
-            return _weigh_regression(wanted, truth, scores[:, 0], weights)
+            return _score_regression(wanted, truth, scores[:, 0], weights)
 
 
-def weigh_labels(
+def score_weighted_labels(
     names: list[str],
     truth: npt.NDArray[np.bool_],
     scores: Floats,
@@ -104,26 +109,28 @@ def weigh_labels(
     weights: Weights,
     ranked: Floats | None = None,
 ) -> dict[str, Floats]:
-    """Score many binary columns, each by itself: (columns, draws) values by metric."""
+    """Compute metrics of many binary columns, each on its own: (columns, draws) by metric."""
     values: dict[str, Floats] = {}
     if {"roc_auc", "average_precision"} & set(names):
         ranked = scores if ranked is None else ranked
-        values["roc_auc"], values["average_precision"] = weigh_columns(truth, ranked, weights)
+        values["roc_auc"], values["average_precision"] = weighted_column_rank_metrics(
+            truth, ranked, weights
+        )
     if "log_loss" in names:
         margin = np.where(truth, scores, -scores)
         losses = np.minimum(np.logaddexp(0.0, -margin), -np.log(EPSILON))
-        values["log_loss"] = add_up(losses, weights) / weights.sum(axis=0, dtype=float)
+        values["log_loss"] = weighted_sums(losses, weights) / weights.sum(axis=0, dtype=float)
     if set(names) - set(values):
-        tp = add_up(truth & hard, weights)
-        predicted, support = add_up(hard, weights), add_up(truth, weights)
-        fp, fn = _residue(predicted, tp), _residue(support, tp)
+        tp = weighted_sums(truth & hard, weights)
+        predicted, support = weighted_sums(hard, weights), weighted_sums(truth, weights)
+        fp, fn = _subtract(predicted, tp), _subtract(support, tp)
         values |= count_metrics(
-            tp, fp, fn, _residue(weights.sum(axis=0, dtype=float), tp + fp + fn)
+            tp, fp, fn, _subtract(weights.sum(axis=0, dtype=float), tp + fp + fn)
         )
     return {name: values[name] for name in names}
 
 
-def _weigh_multilabel(
+def _score_multilabel(
     names: list[str],
     truth: npt.NDArray[np.bool_],
     scores: Floats,
@@ -134,32 +141,34 @@ def _weigh_multilabel(
     right = truth == hard
     total = weights.sum(axis=0, dtype=float)
     values = {
-        "accuracy": add_up(right.all(axis=1), weights) / total,
-        "hamming_loss": add_up((~right).mean(axis=1), weights) / total,
+        "accuracy": weighted_sums(right.all(axis=1), weights) / total,
+        "hamming_loss": weighted_sums((~right).mean(axis=1), weights) / total,
     }
     others = [name for name in names if name not in values]
     ranked = hard.astype(float) if ranks_hard else scores
-    support = add_up(truth, weights)
-    for name, value in weigh_labels(others, truth, scores, hard, weights, ranked).items():
+    support = weighted_sums(truth, weights)
+    for name, value in score_weighted_labels(others, truth, scores, hard, weights, ranked).items():
         values[name] = (
             value.mean(axis=0) if name == "log_loss" else np.average(value, axis=0, weights=support)
         )
     return {name: values[name] for name in names}
 
 
-def _weigh_multiclass(
+def _score_multiclass(
     names: list[str], codes: npt.NDArray[np.int64], logits: Floats, weights: Weights
 ) -> dict[str, Floats]:
     n, classes = logits.shape
     logs, total = log_softmax(logits), weights.sum(axis=0, dtype=float)
     truth = codes[:, None] == np.arange(classes)
     hard = logits.argmax(axis=1)[:, None] == np.arange(classes)
-    support, predicted = add_up(truth, weights), add_up(hard, weights)
-    tp = add_up(truth & hard, weights)
-    fp, fn = _residue(predicted, tp), _residue(support, tp)
-    each = count_metrics(tp, fp, fn, _residue(total, tp + fp + fn))
+    support, predicted = weighted_sums(truth, weights), weighted_sums(hard, weights)
+    tp = weighted_sums(truth & hard, weights)
+    fp, fn = _subtract(predicted, tp), _subtract(support, tp)
+    each = count_metrics(tp, fp, fn, _subtract(total, tp + fp + fn))
     if {"roc_auc", "average_precision"} & set(names):
-        each["roc_auc"], each["average_precision"] = weigh_columns(truth, np.exp(logs), weights)
+        each["roc_auc"], each["average_precision"] = weighted_column_rank_metrics(
+            truth, np.exp(logs), weights
+        )
     whole: dict[str, Floats] = {
         name: np.average(each[name], axis=0, weights=support)
         for name in ("precision", "recall", "f1", "roc_auc", "average_precision")
@@ -168,38 +177,38 @@ def _weigh_multiclass(
     present = truth.any(axis=0)
     whole["accuracy"] = tp.sum(axis=0) / total
     whole["balanced_accuracy"] = (tp[present] / support[present]).mean(axis=0)
-    own = np.maximum(logs[np.arange(n), codes], np.log(EPSILON))
-    whole["log_loss"] = add_up(-own, weights) / total
+    log_likelihood = np.maximum(logs[np.arange(n), codes], np.log(EPSILON))
+    whole["log_loss"] = weighted_sums(-log_likelihood, weights) / total
     # Gorodkin 2004, equation 8, of each weighted confusion matrix.
     covariance = tp.sum(axis=0) * total - (support * predicted).sum(axis=0)
     size = (total**2 - (support**2).sum(axis=0)) * (total**2 - (predicted**2).sum(axis=0))
-    whole["mcc"] = divide(covariance, np.sqrt(np.maximum(size, 0.0)))
+    whole["mcc"] = safe_divide(covariance, np.sqrt(np.maximum(size, 0.0)))
     return {name: whole[name] for name in names}
 
 
-def _weigh_regression(
+def _score_regression(
     names: list[str], truth: Floats, predicted: Floats, weights: Weights
 ) -> dict[str, Floats]:
     total = weights.sum(axis=0, dtype=float)
     error = predicted - truth
-    squares = add_up(error**2, weights)
-    # About the plain mean first: the weighted spread would cancel for numbers far from zero.
+    squares = weighted_sums(error**2, weights)
+    # Centring first avoids cancellation in the weighted variance of numbers far from zero.
     centred = truth - truth.mean()
-    spread = add_up(centred**2, weights) - add_up(centred, weights) ** 2 / total
+    spread = weighted_sums(centred**2, weights) - weighted_sums(centred, weights) ** 2 / total
     values = {
         "r2": 1 - squares / spread,
         "rmse": np.sqrt(squares / total),
-        "mae": add_up(np.abs(error), weights) / total,
+        "mae": weighted_sums(np.abs(error), weights) / total,
     }
     if "spearman" in names:
-        values["spearman"] = _correlate(
-            _weigh_positions(truth, weights), _weigh_positions(predicted, weights), weights
+        values["spearman"] = _weighted_correlation(
+            _weighted_ranks(truth, weights), _weighted_ranks(predicted, weights), weights
         )
     return {name: values[name] for name in names}
 
 
-def _weigh_positions(values: Floats, weights: Weights) -> Floats:
-    """(n, draws) mean ranks of (n,) values under weights, up to a constant."""
+def _weighted_ranks(values: Floats, weights: Weights) -> Floats:
+    """(n, draws) mean ranks of (n,) values under weights, up to an additive constant."""
     order = np.argsort(values, kind="stable")
     keys = values[order]
     below = np.zeros((len(values) + 1, weights.shape[1]))
@@ -209,15 +218,15 @@ def _weigh_positions(values: Floats, weights: Weights) -> Floats:
     return ranks
 
 
-def _correlate(left: Floats, right: Floats, weights: Weights) -> Floats:
+def _weighted_correlation(left: Floats, right: Floats, weights: Weights) -> Floats:
     total = weights.sum(axis=0, dtype=float)
     left = left - (weights * left).sum(axis=0) / total
     right = right - (weights * right).sum(axis=0) / total
     size = np.sqrt((weights * left**2).sum(axis=0) * (weights * right**2).sum(axis=0))
-    return divide((weights * left * right).sum(axis=0), size)
+    return safe_divide((weights * left * right).sum(axis=0), size)
 
 
-def _residue(whole: Floats, part: Floats) -> Floats:
-    """A difference that rounding may leave a hair below zero."""
+def _subtract(whole: Floats, part: Floats) -> Floats:
+    """Difference of weight sums; 0 where it is below rounding error."""
     left: Floats = np.where(whole - part > 1e-12 * np.maximum(whole, 1.0), whole - part, 0.0)
     return left

@@ -1,4 +1,4 @@
-"""Rank metrics of weighted rows, for many weightings at once."""
+"""ROC AUC and average precision of weighted rows, for many weightings at once."""
 
 from typing import Any
 
@@ -8,65 +8,72 @@ import numpy.typing as npt
 Floats = npt.NDArray[np.float64]
 Weights = npt.NDArray[np.floating[Any]]
 
-# Above so many rows, and so many of the rarer class, rank metrics are replicated by their first
-# derivatives: the spread differs by less than 6 % (tests), the time by a factor of twenty.
-LINEAR_ROWS, LINEAR_RARER = 1000, 100
+# Above this many rows, and this many of the minority class, weighted rank metrics are computed to
+# first order: 20x faster, and their standard deviation differs by less than 6 % (tests).
+LINEAR_ROWS, LINEAR_MINORITY = 1000, 100
 
 
-def weigh_ranks(
+def weighted_rank_metrics(
     truth: npt.NDArray[np.bool_], scores: Floats, weights: Weights
 ) -> tuple[Floats, Floats]:
-    """Area under the ROC curve and average precision of (n,) scores under (n, draws) weights.
+    """Compute ROC AUC and average precision of (n,) scores under (n, draws) weights.
 
-    Ties count half. Both are 0 where a class has no row or no weight.
+    Ties count half. Both are 0 where a class has no row or weight 0.
+
+    Returns:
+        (draws,) ROC AUC and (draws,) average precision.
     """
     positives, negatives = weights[truth], weights[~truth]
     order = np.argsort(-scores[truth], kind="stable")
     positives, keys, others = positives[order], scores[truth][order], scores[~truth]
-    # Products of few positives with many negatives, rather than sums along a sorted column.
+    # Matrix products of positives with negatives are faster than sums along a sorted column.
     above, upto = others > keys[:, None], others >= keys[:, None]
-    before = add_up(above.T, negatives)
-    until = before if (above == upto).all() else add_up(upto.T, negatives)
-    found = np.cumsum(positives, axis=0, dtype=float)
-    hits = found[np.searchsorted(-keys, -keys, "right") - 1]
+    before = weighted_sums(above.T, negatives)
+    until = before if (above == upto).all() else weighted_sums(upto.T, negatives)
+    cumulative = np.cumsum(positives, axis=0, dtype=float)
+    hits = cumulative[np.searchsorted(-keys, -keys, "right") - 1]
     total, rest = (part.sum(axis=0, dtype=float) for part in (positives, negatives))
     wins = np.einsum("nd,nd->d", positives, rest - (before + until) / 2)
-    precise = np.einsum("nd,nd->d", positives, divide(hits, hits + until))
-    return divide(wins, total * rest), divide(precise, total)
+    precision_at = np.einsum("nd,nd->d", positives, safe_divide(hits, hits + until))
+    return safe_divide(wins, total * rest), safe_divide(precision_at, total)
 
 
-def weigh_columns(
+def weighted_column_rank_metrics(
     truth: npt.NDArray[np.bool_], scores: Floats, weights: Weights
 ) -> tuple[Floats, Floats]:
-    """Two (columns, draws) arrays: area under the ROC curve and average precision."""
+    """Compute (columns, draws) ROC AUC and average precision of many columns."""
     n, columns = truth.shape
-    area, precision = np.empty((2, columns, weights.shape[1]))
+    auc, precision = np.empty((2, columns, weights.shape[1]))
     positives = truth.sum(axis=0)
-    is_linear = (n > LINEAR_ROWS) & (np.minimum(positives, n - positives) >= LINEAR_RARER)
+    is_linear = (n > LINEAR_ROWS) & (np.minimum(positives, n - positives) >= LINEAR_MINORITY)
     for column in np.flatnonzero(~is_linear):
-        area[column], precision[column] = weigh_ranks(truth[:, column], scores[:, column], weights)
-    chosen = np.flatnonzero(is_linear)
-    if len(chosen):
-        found = [derive_ranks(truth[:, column], scores[:, column]) for column in chosen]
+        auc[column], precision[column] = weighted_rank_metrics(
+            truth[:, column], scores[:, column], weights
+        )
+    linear_columns = np.flatnonzero(is_linear)
+    if len(linear_columns):
+        expansions = [
+            rank_metric_derivatives(truth[:, column], scores[:, column])
+            for column in linear_columns
+        ]
         centred = weights / weights.mean(axis=0) - 1
-        for place, result in enumerate((area, precision)):
-            value = np.array([one[place] for one in found])
-            slopes = np.stack([one[2 + place] for one in found], axis=1)
-            drawn = value[:, None] + add_up(slopes, centred)
-            result[chosen] = np.clip(drawn, 0.0, 1.0)
-    return area, precision
+        for index, result in enumerate((auc, precision)):
+            value = np.array([one[index] for one in expansions])
+            derivatives = np.stack([one[2 + index] for one in expansions], axis=1)
+            drawn = value[:, None] + weighted_sums(derivatives, centred)
+            result[linear_columns] = np.clip(drawn, 0.0, 1.0)
+    return auc, precision
 
 
-def derive_ranks(
+def rank_metric_derivatives(
     truth: npt.NDArray[np.bool_], scores: Floats
 ) -> tuple[float, float, Floats, Floats]:
-    """Rank metrics of (n,) scores, and what each row's weight changes in them.
+    """Compute rank metrics of (n,) scores, and their derivatives by the weights of the rows.
 
-    The derivatives of the area are DeLong's structural components (DeLong and others 1988).
+    The derivatives of ROC AUC are DeLong's structural components (DeLong and others 1988).
 
     Returns:
-        Area under the ROC curve, average precision, and the (n,) derivatives of both by the
-        weights, where all weights are one.
+        ROC AUC, average precision, and the (n,) derivatives of both, at weights of 1.
     """
     n = len(truth)
     order = np.argsort(-scores, kind="stable")
@@ -78,28 +85,28 @@ def derive_ranks(
     better_positives = (hits[first] + hits[last]) / 2
     worse_negatives = negatives - ((first - hits[first]) + (last - hits[last])) / 2
     wins = np.where(is_positive, worse_negatives / negatives, better_positives / positives)
-    area = float(wins[is_positive].mean())
-    area_slopes, precision_slopes = np.empty((2, n))
-    area_slopes[order] = (wins - area) / np.where(is_positive, positives, negatives)
-    precise = hits[last] / last
-    precision = float(precise[is_positive].mean())
-    # A row lowers, or raises, the precision at every positive that is not ranked above it.
-    loss = np.append(0, np.cumsum(np.where(is_positive, precise / last, 0)))
+    auc = float(wins[is_positive].mean())
+    auc_derivatives, precision_derivatives = np.empty((2, n))
+    auc_derivatives[order] = (wins - auc) / np.where(is_positive, positives, negatives)
+    precision_at = hits[last] / last
+    precision = float(precision_at[is_positive].mean())
+    # The weight of a row changes the precision at every positive ranked at or below it.
+    loss = np.append(0, np.cumsum(np.where(is_positive, precision_at / last, 0)))
     gain = np.append(0, np.cumsum(np.where(is_positive, 1 / last, 0)))
     below = gain[-1] - gain[first], loss[-1] - loss[first]
-    precision_slopes[order] = (
-        np.where(is_positive, precise - precision + below[0], 0) - below[1]
+    precision_derivatives[order] = (
+        np.where(is_positive, precision_at - precision + below[0], 0) - below[1]
     ) / positives
-    return area, precision, area_slopes, precision_slopes
+    return auc, precision, auc_derivatives, precision_derivatives
 
 
-def add_up(values: npt.NDArray[Any], weights: Weights) -> Floats:
-    """Sum (n,) or (n, columns) values under (n, draws) weights: (draws,) or (columns, draws)."""
+def weighted_sums(values: npt.NDArray[Any], weights: Weights) -> Floats:
+    """Weighted sums of (n,) or (n, columns) values: (draws,) or (columns, draws)."""
     sums: Floats = (values.T.astype(weights.dtype) @ weights).astype(np.float64, copy=False)
     return sums
 
 
-def divide(above: Floats, below: Floats) -> Floats:
-    """Quotients, 0 where nothing is divided by nothing."""
-    shares: Floats = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
-    return shares
+def safe_divide(above: Floats, below: Floats) -> Floats:
+    """Quotients; 0 where the denominator is 0."""
+    quotients: Floats = np.divide(above, below, out=np.zeros_like(above), where=below > 0)
+    return quotients

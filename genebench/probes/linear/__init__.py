@@ -1,4 +1,4 @@
-"""The engine: every label and fold of an embedding solved together.
+"""Linear engine: logistic, multinomial and least-squares fits of all labels and folds together.
 
 `solve_problems` groups problems by their rows, makes one design for each group, and fits all
 systems (a label in a fold) of a group in blocks that fit the memory budget. The mathematics is in
@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from genebench.matmul import quick_products
+from genebench.matmul import fastest_matmul
 from genebench.probes.declaration import TEST, FoldOutput, HeldOut, Probe, Problem
 from genebench.probes.linear.fits import Fitter
 from genebench.probes.linear.groups import Group, group_problems
@@ -79,7 +79,7 @@ def solve_problems(
     for group in group_problems(iterative, own_rows):
         started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
-            with quick_products():
+            with fastest_matmul():
                 space = Space(
                     matrix,
                     standardise=protocol.standardise,
@@ -87,7 +87,7 @@ def solve_problems(
                     precision=settings.steering,
                 )
         is_small = group.rows.size * matrix.shape[1] < SERIAL
-        with limit_threads(1 if is_small else None), quick_products():
+        with limit_threads(1 if is_small else None), fastest_matmul():
             source, held = _source(matrix, group, space, protocol, settings, device)
             outputs = _solve_group(group, source, protocol, settings, held, started, report)
         yield from outputs

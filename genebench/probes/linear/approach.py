@@ -1,4 +1,4 @@
-"""Nonlinear conjugate gradients: the way from nothing to where Newton's steps hold.
+"""Polak-Ribière conjugate-gradient warm-up before Newton-CG.
 
 Far from the end, second derivatives change faster than equations with them are solved: where many
 classes compete and unscaled features saturate their losses, a step of Newton's ends far beyond the

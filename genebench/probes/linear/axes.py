@@ -1,4 +1,4 @@
-"""The preconditioner: second derivatives as if the weight of a row said little of its features.
+"""Preconditioner: approximates the Hessian by mean weights and the diagonal of XᵀX.
 
 Those by the coefficients are then the spectrum of the design times the second derivatives of the
 losses summed over the rows. What the weights are allowed to say is around which point a column is

@@ -1,4 +1,4 @@
-"""Systems that are solved together, and where they stand.
+"""A batch of subproblems that share a design, and the state of their solution.
 
 A system is one fit: a column of coefficients, or one for each class if multinomial. It minimises
 

@@ -1,4 +1,4 @@
-"""Preconditioned conjugate gradients, for many systems at once.
+"""Preconditioned conjugate gradients for many linear systems at once.
 
 Nocedal and Wright 2006, algorithm 5.3, each system with step lengths and a goal of its own; those
 that reached it leave.

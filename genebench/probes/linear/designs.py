@@ -1,4 +1,4 @@
-"""The matrices that problems are fitted on, as operators: products, never copies for each fold.
+"""Design matrices as operators: products with all rows, without a copy for each fold.
 
 A design has n rows and `width` coefficients. A forward product is `rows(project(W, b), block)` for
 blocks of rows; an adjoint product is `collect(sums, block, U)` for blocks and `finish(sums)`. Work

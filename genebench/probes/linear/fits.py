@@ -1,4 +1,4 @@
-"""Fits the units of one group in every fold of their problems."""
+"""Fits all labels of one group of problems in every fold."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace

@@ -1,4 +1,4 @@
-"""Which problems are solved together: those on the same, or nearly the same, rows."""
+"""Groups problems on the same or nearly the same rows, which are solved together."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""How the vectors of several entities become one vector of a sample."""
+"""Joins the vectors of the entities of a sample: concatenation, mean, product, difference."""
 
 import copy
 from typing import Literal

@@ -1,4 +1,4 @@
-"""Ordinary least squares for all folds from one factorisation, of minimum norm where rank is short.
+"""Ordinary least squares of all folds from one factorisation; minimum norm if rank-deficient.
 
 The sums of squares of a fold's training rows are those of all rows less those of its held-out rows,
 so five folds cost one product. A well-conditioned fold is then a Cholesky factorisation, of sums

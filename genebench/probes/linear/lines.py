@@ -1,4 +1,4 @@
-"""How far to go along a change: line searches, for many systems at once.
+"""Line search along a direction, for many subproblems at once.
 
 Values are linear in the length of a step, so the objective and its slope at another length cost no
 product of matrices. Nocedal and Wright 2006, sections 3.1 (strong Wolfe conditions) and 3.5.

@@ -1,4 +1,4 @@
-"""The three losses: logistic, multinomial and squared.
+"""Logistic, multinomial and squared loss: values, residuals and second derivatives.
 
 Each works on a block of rows. `values` are (rows, systems x classes); `targets` are
 (rows, systems), of classes their numbers; `mask` is the same, 1 on the training rows of a system

@@ -1,4 +1,4 @@
-"""Newton's method, for many systems at once.
+"""Newton-CG (truncated Newton) for many subproblems at once.
 
 All systems of a batch share one design, so each step is a product of matrices. Steps are inexact
 (Nocedal and Wright 2006, algorithm 7.1): a system's equations are solved only as far as its

@@ -1,4 +1,4 @@
-"""The designs of pair tasks, centred, scaled and in principal axes."""
+"""Designs of pair tasks: centred, scaled and rotated to principal axes."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Who trains on which rows: passes over rows leave out the systems that hold them out.
+"""Training rows by subproblem: passes over rows skip the subproblems that hold them out.
 
 The rows that a fold holds out are neighbours (`groups.py`), so that the columns of the others are
 one matrix there.

@@ -1,4 +1,4 @@
-"""A pass over the rows of a batch: products there and back, of the columns that train on a row.
+"""One pass over the rows of a batch: forward and adjoint product, block by block.
 
 What depends on a forward product is done block by block, while it is in the processor's cache.
 """

@@ -1,4 +1,4 @@
-"""Chooses C for each outer system by the loss on its inner folds."""
+"""Chooses C from a path by the loss on inner folds."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

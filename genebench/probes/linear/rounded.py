@@ -1,4 +1,4 @@
-"""Matrices whose products are rounded, but quick: good enough to steer by.
+"""Low-precision matrices for Hessian products; gradients stay in full precision.
 
 Newton's steps need second derivatives only roughly, for gradients and objectives are computed
 exactly: rounding can make a path longer, never its end another one. (Dembo, Eisenstat and Steihaug
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.matmul import best_times, quick_products
+from genebench.matmul import fastest_matmul, kernel_times
 from genebench.probes.linear.designs import BLOCK_BYTES, Dense, Products, row_blocks
 
 Steering = Literal["float32", "bfloat16", "int8"]
@@ -217,7 +217,7 @@ def find_precision(device: str) -> Steering:
     found: list[Steering] = ["float32", "bfloat16"]
     if on_cpu := torch.device(device).type == "cpu":
         found.append("int8")
-    with quick_products():
-        times = best_times([both_ways(one) for one in found], on_cpu=on_cpu)
+    with fastest_matmul():
+        times = kernel_times([both_ways(one) for one in found], on_cpu=on_cpu)
     seconds = dict(zip(found, times, strict=True))
     return min(seconds, key=lambda precision: seconds[precision] / WORTHWHILE[precision])

@@ -1,4 +1,4 @@
-"""Variances and deviations of features over sets of rows."""
+"""Variances and standard deviations of features over sets of rows."""
 
 from collections.abc import Callable
 

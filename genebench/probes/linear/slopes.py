@@ -1,4 +1,4 @@
-"""The objective and its derivatives at a point, in one pass over the rows."""
+"""Objective, gradient and Hessian-vector products, in one pass over the rows."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

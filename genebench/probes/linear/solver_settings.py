@@ -1,4 +1,4 @@
-"""Where and how the engine computes: device, precision, memory."""
+"""Settings of the linear engine: device, precision, memory limit."""
 
 from dataclasses import dataclass
 

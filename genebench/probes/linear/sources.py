@@ -1,4 +1,4 @@
-"""Where systems get their designs: one for all, or one for each set of training rows."""
+"""Designs of subproblems: one for all, or one for each set of training rows."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""Turns embeddings into designs: centred, scaled, and in principal axes.
+"""Feature transform: centres, scales and rotates embeddings to principal axes.
 
 An L2 penalty does not see a rotation, and in principal axes the second derivatives of every loss
 are near diagonal, which is what makes the solver fast. One rotation of an encoder's matrix serves

@@ -1,4 +1,4 @@
-"""Matrices that are mostly zeros, such as word counts: the zeros are never stored or multiplied."""
+"""Sparse matrices, such as word counts: zeros are neither stored nor multiplied."""
 
 import warnings
 

@@ -1,4 +1,4 @@
-"""Threads: one a share of the systems, rather than all on each product.
+"""Threads of the engine: each solves a share of the subproblems with its own products.
 
 Threads that share a product wait for each other at its end, thousands of times a second; where
 other work wants the cores, the wait can take ten times the work. Systems have nothing to say to

@@ -1,4 +1,4 @@
-"""What is fitted: a task, or one label of it, in a fold."""
+"""Targets of the fits: a task, or one label of a multi-label task."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass

@@ -1,6 +1,6 @@
-"""Extract the embedded source from the Bioconductor annotation packages that Debian ships.
+"""Extracts the embedded tables from the Bioconductor annotation packages of Debian.
 
-Run it once for each new release of the packages; the files it writes are committed:
+Run it once for each new release of the packages, and commit the files that it writes:
 
     apt-get download r-bioc-org.hs.eg.db r-bioc-go.db
     for package in r-bioc-*.deb; do dpkg-deb -x "$package" unpacked; done
@@ -8,7 +8,7 @@ Run it once for each new release of the packages; the files it writes are commit
         unpacked/usr/lib/R/site-library/org.Hs.eg.db/extdata/org.Hs.eg.sqlite \
         unpacked/usr/lib/R/site-library/GO.db/extdata/GO.sqlite
 
-The same two databases give the same bytes.
+The output is deterministic: the same two databases give the same bytes.
 """
 
 import argparse
@@ -17,9 +17,9 @@ import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-# Stretches of DNA (enhancers, silencers) that NCBI numbers beside genes: they have no product, no
-# HGNC symbol and no annotation in these databases, and would be an eighth of the table.
-LEFT_OUT = "biological-region"
+# DNA regions such as enhancers that have NCBI Gene ids. They have no product, no HGNC symbol and no
+# annotation in these databases, and would be an eighth of the table.
+EXCLUDED_TYPE = "biological-region"
 
 GENES = """
 select g.gene_id, i.symbol, i.gene_name, t.gene_type,
@@ -61,8 +61,8 @@ GO_TERMS = """
 select go_id, term, ontology from go_term where ontology in ('BP', 'CC', 'MF') order by go_id
 """
 
-# The databases name 'isa' and 'part of' what the ontology's own files name is_a and part_of. The
-# remaining kinds (regulates and its two directions) do not pass annotations upwards.
+# The databases call is_a and part_of `isa` and `part of`. Annotations are not inherited along the
+# other relations (regulates, positively regulates, negatively regulates).
 GO_RELATIONS = """
 select child.go_id, parent.go_id,
        case relationship_type when 'isa' then 'is_a' else 'part_of' end as relation
@@ -87,7 +87,7 @@ GENE_COLUMNS = [
 
 
 def write_table(path: Path, columns: list[str], rows: Iterable[tuple[object, ...]]) -> int:
-    """Write a compressed TSV whose bytes depend on its content alone; returns its row count."""
+    """Write a gzipped TSV whose bytes depend only on its content; return the number of rows."""
     lines = ["\t".join(columns)]
     lines.extend("\t".join("" if cell is None else _plain(cell) for cell in row) for row in rows)
     with path.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
@@ -98,24 +98,26 @@ def write_table(path: Path, columns: list[str], rows: Iterable[tuple[object, ...
 def _plain(cell: object) -> str:
     text = str(cell)
     if any(mark in text for mark in '\t\n\r"'):
-        raise SystemExit(f"the value {text!r} would break the table; extend the script to quote it")
+        raise SystemExit(
+            f"the value {text!r} needs quotes, which write_table does not support; extend it"
+        )
     return text
 
 
 def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
-    """Write the five tables; yields each file's name and row count."""
+    """Write the five tables; yield the name and number of rows of each."""
     genes = sqlite3.connect(f"file:{org}?mode=ro", uri=True)
     terms = sqlite3.connect(f"file:{go}?mode=ro", uri=True)
-    kept = (LEFT_OUT,)
+    excluded = (EXCLUDED_TYPE,)
     tables = {
-        "genes": (GENE_COLUMNS, genes.execute(GENES, kept)),
+        "genes": (GENE_COLUMNS, genes.execute(GENES, excluded)),
         "go_annotations": (
             ["entrez_id", "go_id", "evidence", "ontology"],
-            genes.execute(GO_ANNOTATIONS, kept),
+            genes.execute(GO_ANNOTATIONS, excluded),
         ),
         "publications": (
             ["entrez_id", "n_publications"],
-            genes.execute(PUBLICATIONS, kept),
+            genes.execute(PUBLICATIONS, excluded),
         ),
         "go_terms": (["go_id", "term", "ontology"], terms.execute(GO_TERMS)),
         "go_relations": (
@@ -130,7 +132,7 @@ def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
 
 def main() -> None:
     """Read the two paths from the command line and write the tables beside this script."""
-    parser = argparse.ArgumentParser(description="Extract the embedded source.")
+    parser = argparse.ArgumentParser(description="Extract the embedded tables.")
     parser.add_argument("org", type=Path, help="path of org.Hs.eg.sqlite")
     parser.add_argument("go", type=Path, help="path of GO.sqlite")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)

@@ -1,4 +1,4 @@
-"""Containers around a source file: gzip and zip, opened within a limit of size."""
+"""Opens gzip and zip files within a size limit."""
 
 import fnmatch
 import gzip
@@ -18,9 +18,14 @@ EMPTY_ZIP_MAGIC = b"PK\x05\x06"
 
 
 class FileError(Exception):
-    """What is wrong with a file, and what to do; the reader adds which file it is."""
+    """A file cannot be read. `read_source_file` adds the name of the file to the message.
 
-    def __init__(self, what: str, remedy: str = "fetch it again") -> None:
+    Args:
+        what: What is wrong with the file.
+        remedy: What the user should do.
+    """
+
+    def __init__(self, what: str, remedy: str = "run `genebench refresh`") -> None:
         super().__init__(what)
         self.what = what
         self.remedy = remedy
@@ -32,20 +37,20 @@ def open_containers(
     member: str | None = None,
     parts: str | None = None,
 ) -> list[bytes]:
-    """Open the containers around a file.
+    """Unpack the gzip and zip containers of a file.
 
     Args:
         content: The bytes as delivered.
-        limit: Most bytes that may come out, all layers and members together.
-        member: The name of the file to take from a zip, `*` allowed; needed where it holds several.
-        parts: A pattern of the members of a zip that together make one table, in name order.
+        limit: Largest number of unpacked bytes, all layers and members together.
+        member: Glob pattern of the file to read from a zip; required if it contains several.
+        parts: Glob pattern of the files in a zip that together make one table, sorted by name.
 
     Returns:
-        The content, without its containers; one item, or one for each part.
+        The unpacked content: one item, or one for each part.
 
     Raises:
-        FileError: A container is cut short, corrupt, too large once open, or holds no file or
-            several.
+        FileError: A container is truncated, corrupt, larger than `limit` when unpacked, or does
+            not contain exactly one file.
     """
     contents = [content]
     for _ in range(MAX_LAYERS):
@@ -55,7 +60,7 @@ def open_containers(
             contents = list(_unzip(contents[0], limit, member, parts))
         else:
             return contents
-    raise FileError(f"more than {MAX_LAYERS} containers, one in another", "unpack it by hand")
+    raise FileError(f"it has more than {MAX_LAYERS} nested containers", "unpack it by hand")
 
 
 def _gunzip(content: bytes, limit: int) -> bytes:
@@ -68,7 +73,7 @@ def _gunzip(content: bytes, limit: int) -> bytes:
                 _check_size(n_bytes, limit)
                 pieces.append(piece)
     except EOFError as fault:
-        raise FileError("the gzip file is cut short") from fault
+        raise FileError("the gzip file is truncated") from fault
     except (gzip.BadGzipFile, zlib.error) as fault:
         raise FileError(f"the gzip file is corrupt ({fault})") from fault
     return b"".join(pieces)
@@ -79,7 +84,7 @@ def _unzip(content: bytes, limit: int, member: str | None, parts: str | None) ->
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             n_bytes = 0
             for entry in _wanted(archive, member, parts):
-                # The size an entry states may lie, so what comes out is counted as well.
+                # The stated size may be wrong, so the unpacked bytes are counted as well.
                 _check_size(n_bytes + entry.file_size, limit)
                 pieces = []
                 with archive.open(entry) as stream:
@@ -89,7 +94,7 @@ def _unzip(content: bytes, limit: int, member: str | None, parts: str | None) ->
                         pieces.append(piece)
                 yield b"".join(pieces)
     except zipfile.BadZipFile as fault:
-        raise FileError(f"the zip file is cut short or corrupt ({fault})") from fault
+        raise FileError(f"the zip file is truncated or corrupt ({fault})") from fault
     except (zlib.error, EOFError) as fault:
         raise FileError(f"the zip file is corrupt ({fault})") from fault
     except (NotImplementedError, RuntimeError) as fault:
@@ -110,19 +115,19 @@ def _wanted(
             entry for entry in entries if fnmatch.fnmatchcase(Path(entry.filename).name, pattern)
         ]
         if not entries:
-            raise FileError(f"the zip file holds no {pattern!r}, but {names}")
+            raise FileError(f"the zip file contains no {pattern!r}, but {names}")
     if parts:
         return sorted(entries, key=lambda entry: entry.filename)
     if len(entries) != 1:
         raise FileError(
-            f"the zip file holds {len(entries)} files ({names}) where one is expected",
-            "name the one to read as options: member in the declaration",
+            f"the zip file contains {len(entries)} files ({names}), but one is expected",
+            "name the file to read under options: member in the declaration",
         )
     return entries
 
 
 def _is_workbook(content: bytes) -> bool:
-    """Whether a zip file is a spreadsheet, which its own reader opens."""
+    """Return whether a zip file is an xlsx workbook, which `parse_xlsx` opens itself."""
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return "xl/workbook.xml" in archive.namelist()
@@ -133,6 +138,6 @@ def _is_workbook(content: bytes) -> bool:
 def _check_size(n_bytes: int, limit: int) -> None:
     if n_bytes > limit:
         raise FileError(
-            f"more than {limit:,} bytes come out of it",
+            f"its unpacked size is more than {limit:,} bytes",
             "check that it is the right file; if it is, raise options: max_unpacked_bytes",
         )

@@ -1,4 +1,4 @@
-"""Delimited text: tsv, csv and space-separated pairs, checked row by row before it is parsed."""
+"""Reads delimited text (TSV, CSV, space-separated pairs); checks every row before parsing."""
 
 import numpy as np
 import polars as pl
@@ -15,32 +15,32 @@ ROW_NAMES = "row"
 
 def parse_delimited(
     content: bytes,
-    shape: str,
+    format_name: str,
     header: list[str] | None = None,
     has_quotes: bool = True,
     encoding: str = "utf-8",
 ) -> pl.DataFrame:
-    """Parse delimited text into strings.
+    """Parse delimited text into columns of strings.
 
-    A byte order mark and carriage returns are taken off; a separator or a line end inside quotes
-    belongs to the value. Every row must have as many fields as the header.
+    A byte order mark and carriage returns are removed. A separator or a line end inside quotes is
+    part of the value. Every row must have as many fields as the header.
 
     Args:
-        content: The text, out of its containers.
-        shape: `tsv`, `csv` or `pairs`.
-        header: The column names of a file that has no header line. Of a header line, a first
-            column without a name is called `row`.
-        has_quotes: Whether a double quote encloses values; if not it is an ordinary character.
+        content: The unpacked bytes.
+        format_name: `tsv`, `csv` or `pairs`.
+        header: Column names of a file without a header line. In a header line, an unnamed first
+            column is named `row`.
+        has_quotes: Whether double quotes enclose values; if not, they are ordinary characters.
         encoding: The declared encoding.
 
     Returns:
         (rows, columns) of strings, empty fields as empty strings or nulls.
 
     Raises:
-        FileError: Not text of the declared encoding, or rows that do not fit the header.
+        FileError: The file is not text in the declared encoding, or rows do not match the header.
     """
-    separator = SEPARATORS[shape]
-    # Blank lines at the end are no rows.
+    separator = SEPARATORS[format_name]
+    # Blank lines at the end are not rows.
     text = clean_text(content, encoding).rstrip(b"\n") + b"\n"
     has_quotes = has_quotes and b'"' in text
     n_fields, starts = count_fields(text, separator, has_quotes)
@@ -48,8 +48,8 @@ def parse_delimited(
         text[: starts[1]] if len(starts) > 1 else text, separator, has_quotes
     )
     if len(names) == 1 and header is None:
-        _refuse_other_separator(names[0], separator)
-    _refuse_ragged(n_fields, len(names), header is None, text, starts)
+        _check_separator(names[0], separator)
+    _check_row_lengths(n_fields, len(names), header is None, text, starts)
     n_rows = len(n_fields) - (0 if header else 1)
     try:
         frame = pl.read_csv(
@@ -62,21 +62,21 @@ def parse_delimited(
         )
     except pl.exceptions.PolarsError as fault:
         if has_quotes:
-            _refuse_misplaced_quote(text, separator)
+            _check_quotes(text, separator)
         raise FileError(f"it cannot be parsed ({str(fault).splitlines()[0]})") from fault
     if header is None:
         frame = frame.slice(1)
     if frame.height != n_rows:
-        _refuse_misplaced_quote(text, separator)
-        raise FileError(f"{n_rows} rows are there but {frame.height} can be parsed")
+        _check_quotes(text, separator)
+        raise FileError(f"it has {n_rows} rows, but only {frame.height} can be parsed")
     return frame
 
 
 def clean_text(content: bytes, encoding: str = "utf-8") -> bytes:
-    """Check that the bytes are text and give them as UTF-8 without byte order mark and returns.
+    """Check that bytes are text; return UTF-8 without byte order mark and carriage returns.
 
     Raises:
-        FileError: NUL bytes, another encoding than the declared one, or no text at all.
+        FileError: The bytes contain NUL, are not in the declared encoding, or are empty.
     """
     if content.startswith(UTF16_BOMS) and encoding == "utf-8":
         raise FileError("it is UTF-16 text", "declare options: encoding: utf-16")
@@ -85,18 +85,18 @@ def clean_text(content: bytes, encoding: str = "utf-8") -> bytes:
             content = content.decode(encoding).encode()
         except (UnicodeDecodeError, LookupError) as fault:
             raise FileError(
-                f"it is not {encoding} text ({fault})", "correct the encoding"
+                f"it is not {encoding} text ({fault})", "correct options: encoding"
             ) from fault
     content = content.removeprefix(UTF8_BOM)
     if (place := content.find(b"\0")) >= 0:
-        raise FileError(f"line {_line_at(content, place)} holds a NUL byte: the file is damaged")
+        raise FileError(f"line {_line_at(content, place)} contains a NUL byte; the file is damaged")
     try:
         content.decode()
     except UnicodeDecodeError as fault:
         raise FileError(
             f"line {_line_at(content, fault.start)} is not UTF-8 text "
             f"(byte 0x{content[fault.start]:02x})",
-            "fetch it again, or declare options: encoding: latin-1 if that is what it is",
+            "run `genebench refresh`, or declare options: encoding, such as latin-1",
         ) from fault
     if b"\r" in content:
         content = content.replace(b"\r\n" if b"\n" in content else b"\r", b"\n")
@@ -114,15 +114,15 @@ def count_fields(
     """Count the fields of each record.
 
     Args:
-        text: Clean text that ends in a line end.
-        separator: One character.
-        has_quotes: Whether separators and line ends between quotes do not count.
+        text: Output of `clean_text` that ends with a line end.
+        separator: A single character.
+        has_quotes: Whether to ignore separators and line ends inside quotes.
 
     Returns:
-        (records,) the number of fields, and (records,) the byte at which each record starts.
+        Two int64 arrays of shape (records,): number of fields, and byte offset of each record.
 
     Raises:
-        FileError: A quote is opened and never closed.
+        FileError: A quote is never closed.
     """
     codes = np.frombuffer(text, dtype=np.uint8)
     is_end = codes == NEWLINE
@@ -133,9 +133,9 @@ def count_fields(
         if is_inside[-1]:
             place = int(np.flatnonzero(is_quote)[-1])
             raise FileError(
-                f"a quote is opened and never closed (the last one is on line "
-                f"{_line_at(text, place)})",
-                "fetch it again, or declare options: quotes: false if quotes are ordinary there",
+                f"a quote is never closed (the last quote is on line {_line_at(text, place)})",
+                "run `genebench refresh`, or declare options: quotes: false if quotes are ordinary "
+                "characters",
             )
         is_end &= ~is_inside
         is_separator &= ~is_inside
@@ -156,27 +156,27 @@ def _header_names(line: bytes, separator: str, has_quotes: bool) -> list[str]:
     ).row(0)
     names = [(name or "").strip() for name in fields]
     if len(names) > 1:
-        # R and pandas write the names of rows first, under no name.
+        # R and pandas write row names into an unnamed first column.
         names[0] = names[0] or ROW_NAMES
     if "" in names:
         raise FileError(f"column {names.index('') + 1} has no name in the header")
     if repeated := sorted({name for name in names if names.count(name) > 1}):
         raise FileError(
-            f"the column {repeated[0]!r} stands {names.count(repeated[0])} times in the header"
+            f"the column {repeated[0]!r} occurs {names.count(repeated[0])} times in the header"
         )
     return names
 
 
-def _refuse_other_separator(line: str, separator: str) -> None:
+def _check_separator(line: str, separator: str) -> None:
     for other in set(NAMES) - {separator, " "}:
         if other in line:
             raise FileError(
                 f"its fields are separated by {NAMES[other]}, not by {NAMES[separator]}",
-                "fetch it again, or correct the format in the declaration",
+                "run `genebench refresh`, or correct the format in the declaration",
             )
 
 
-def _refuse_ragged(
+def _check_row_lengths(
     n_fields: np.ndarray[tuple[int], np.dtype[np.int64]],
     n_columns: int,
     has_header: bool,
@@ -193,8 +193,8 @@ def _refuse_ragged(
         )
 
 
-def _refuse_misplaced_quote(text: bytes, separator: str) -> None:
-    """Name the first quote that opens or closes inside a value; quotes enclose whole ones."""
+def _check_quotes(text: bytes, separator: str) -> None:
+    """Raise with the line of the first quote inside a value; quotes must enclose whole values."""
     codes = np.frombuffer(text, dtype=np.uint8)
     is_quote = codes == QUOTE
     is_edge = is_quote | (codes == ord(separator)) | (codes == NEWLINE)
@@ -204,9 +204,9 @@ def _refuse_misplaced_quote(text: bytes, separator: str) -> None:
     misplaced = np.flatnonzero(is_quote & ~np.where(is_opening, begins, ends))
     if len(misplaced):
         raise FileError(
-            f"a quote stands inside a value on line {_line_at(text, int(misplaced[0]))}",
-            "declare options: quotes: false if its quotes are ordinary characters, or fetch it "
-            "again",
+            f"there is a quote inside a value on line {_line_at(text, int(misplaced[0]))}",
+            "declare options: quotes: false if quotes are ordinary characters, or run `genebench "
+            "refresh`",
         )
 
 

@@ -1,24 +1,25 @@
-"""Read a delivered file of a source into a frame of strings.
+"""Reads a source file of any declared format into a frame of strings.
 
-What comes out is the same for every format: one row as delivered, every column a string, the
-names as delivered. **A cell without characters is null**, so a frame holds no empty strings; the
-text `NA` is a value like any other, since NA is a gene. White space is left as it is.
+The result has the same form for every format: the rows and column names of the file, all columns
+strings. **Empty cells are null**, so a frame contains no empty strings. The text `NA` is an
+ordinary value, because NA is a gene. White space is kept.
 
 Options of a declaration:
 
-- `aliases: {name: [other, …]}`: a column that some deliveries call otherwise gets its declared
-  name, so that releases and mirrors of one file can be read alike.
-- `also: [csv]`: shapes that a mirror may deliver instead; chosen by the first bytes.
-- `where: {column: value}`: only the rows with this value (one species of many), where the column
-  is delivered.
-- `missing: "-"`: a cell of just this text is null.
-- `header: [name, …]`: the column names of a file without a header line.
+- `aliases: {name: [other, …]}`: other names of a column in some releases or mirrors of the file;
+  the column is renamed to `name`.
+- `also: [csv]`: other formats that a mirror may use; detected by the first bytes.
+- `where: {column: value}`: keep only rows with this value, for example of one species; ignored if
+  the file lacks the column.
+- `missing: "-"`: a cell with exactly this text is null.
+- `header: [name, …]`: column names of a file without a header line.
 - `quotes: false`: double quotes are ordinary characters.
-- `encoding: latin-1`: the encoding, where it is not UTF-8.
-- `rows`, `explode`, `fields`: how JSON becomes rows; `fields` also finds columns in the
-  description lines of FASTA.
-- `member`: which file of a zip; `parts`: which files of a folder or zip together make the table.
-- `sheet`: which sheet of a workbook. `max_unpacked_bytes`: the limit on what comes out.
+- `encoding: latin-1`: the encoding, if it is not UTF-8.
+- `rows`, `explode`, `fields`: how JSON is converted to rows; `fields` also extracts columns from
+  the description lines of FASTA.
+- `member`: the file of a zip to read. `parts`: the files of a folder or zip that together make the
+  table.
+- `sheet`: the sheet of a workbook. `max_unpacked_bytes`: largest unpacked size.
 """
 
 import difflib
@@ -37,13 +38,11 @@ from genebench.sources.readers.containers import (
     open_containers,
 )
 from genebench.sources.readers.delimited import SEPARATORS, parse_delimited
-from genebench.sources.readers.listings import parse_fasta, parse_gmt, parse_pickle
-from genebench.sources.readers.structured import (
-    PARQUET_MAGIC,
-    parse_json,
-    parse_parquet,
-    parse_xlsx,
-)
+from genebench.sources.readers.fasta import parse_fasta
+from genebench.sources.readers.gene_sets import parse_gmt, parse_pickle
+from genebench.sources.readers.json_records import parse_json
+from genebench.sources.readers.parquet import PARQUET_MAGIC, parse_parquet
+from genebench.sources.readers.xlsx import parse_xlsx
 
 
 def read_source_file(
@@ -53,28 +52,28 @@ def read_source_file(
     version: str,
     companions: Mapping[str, Path] | None = None,
 ) -> pl.DataFrame:
-    """Read one delivered file.
+    """Read one source file.
 
     Args:
-        path: The file; a folder where the declaration names `parts`.
+        path: The file, or a folder if the declaration has `parts`.
         file: Its declaration.
-        source: The source it belongs to, for messages.
-        version: The version it is, for messages.
+        source: The source of the file, for messages.
+        version: The version of the file, for messages.
         companions: The paths of the declared companions, by role.
 
     Returns:
         (rows, columns) of strings, empty cells as null.
 
     Raises:
-        SourceError: The file is missing, empty, damaged, of another format, or lacks a required
-            column; the message names source, file, version and what to do.
+        SourceError: The file is missing, empty, damaged, in another format, or lacks a required
+            column. The message names source, file, version and remedy.
     """
     try:
         frame = _parse(_contents(path, file), file)
         if file.companions:
             frame = _join_companions(frame, file, companions or {})
-        frame = _shape(frame, file)
-        _require(frame, file)
+        frame = _apply_options(frame, file)
+        _check_columns(frame, file)
     except FileError as fault:
         raise SourceError(
             f"source {source.id}, file {source.name_of(file)}, version {version} ({path.name}): "
@@ -87,11 +86,11 @@ def _contents(path: Path, file: SourceFile) -> list[bytes]:
     options = file.options
     parts = options.get("parts")
     if not path.exists():
-        raise FileError("the file is not there", "run `genebench refresh`")
+        raise FileError("the file does not exist", "run `genebench refresh`")
     if path.is_dir():
         paths = sorted(p for p in path.iterdir() if fnmatch.fnmatchcase(p.name, parts or ""))
         if not paths:
-            raise FileError("it is a folder without any file that matches options: parts")
+            raise FileError("it is a folder without a file that matches options: parts")
     else:
         paths = [path]
     sizes = [p.stat().st_size for p in paths]
@@ -106,73 +105,73 @@ def _contents(path: Path, file: SourceFile) -> list[bytes]:
     contents = []
     for part in paths:
         delivered = part.read_bytes()
-        _refuse_web_page(delivered)
+        _check_not_web_page(delivered)
         contents += open_containers(delivered, limit, options.get("member"), parts)
         limit -= len(contents[-1])
     for content in contents:
         if not content:
             raise FileError("it is empty")
-        _refuse_web_page(content)
+        _check_not_web_page(content)
     return contents
 
 
-def _refuse_web_page(content: bytes) -> None:
+def _check_not_web_page(content: bytes) -> None:
     start = content[:1000].removeprefix(b"\xef\xbb\xbf").lstrip().lower()
     if start.startswith((b"<!doctype html", b"<html", b"<head", b"<?xml")):
         raise FileError(
             "it is a web page, not data: the server answered with a page",
-            "look at its address in a browser; it may have moved",
+            "open its address in a browser; the file may have moved",
         )
 
 
 def _parse(contents: list[bytes], file: SourceFile) -> pl.DataFrame:
-    shapes = [file.shape, *file.options.get("also", [])]
-    shape = next((name for name in shapes if _may_be(name, contents[0])), file.shape)
-    if shape == "parquet":
+    formats = [file.base_format, *file.options.get("also", [])]
+    format_name = next((name for name in formats if _could_be(name, contents[0])), file.base_format)
+    if format_name == "parquet":
         return parse_parquet(contents)
-    frames = [_parse_one(content, shape, file.options) for content in contents]
+    frames = [_parse_one(content, format_name, file.options) for content in contents]
     if any(frame.columns != frames[0].columns for frame in frames):
         raise FileError("its parts do not have the same columns")
     return pl.concat(frames)
 
 
-def _may_be(shape: str, content: bytes) -> bool:
-    """Whether the first bytes can begin a file of a shape."""
+def _could_be(format_name: str, content: bytes) -> bool:
+    """Return whether the first bytes can be the start of a file in a format."""
     start = content[:200].removeprefix(b"\xef\xbb\xbf").lstrip()
-    if shape in SEPARATORS or shape == "gmt":
+    if format_name in SEPARATORS or format_name == "gmt":
         return start[:1] not in (b"{", b"[", b">", b"\x80") and start[:4] != PARQUET_MAGIC
-    if shape in ("json", "jsonl"):
+    if format_name in ("json", "jsonl"):
         return start[:1] in (b"{", b"[")
     return {
         "parquet": start.startswith(PARQUET_MAGIC),
         "fasta": start.startswith(b">"),
         "xlsx": start.startswith(b"PK"),
         "pickle": not start.startswith(PARQUET_MAGIC),
-    }[shape]
+    }[format_name]
 
 
-def _parse_one(content: bytes, shape: str, options: Mapping[str, Any]) -> pl.DataFrame:
-    if shape in SEPARATORS:
+def _parse_one(content: bytes, format_name: str, options: Mapping[str, Any]) -> pl.DataFrame:
+    if format_name in SEPARATORS:
         return parse_delimited(
             content,
-            shape,
+            format_name,
             header=options.get("header"),
-            has_quotes=options.get("quotes", shape != "pairs"),
+            has_quotes=options.get("quotes", format_name != "pairs"),
             encoding=options.get("encoding", "utf-8"),
         )
-    if shape in ("json", "jsonl"):
+    if format_name in ("json", "jsonl"):
         return parse_json(
             content,
             options["fields"],
             rows=options.get("rows"),
             explode=options.get("explode"),
-            is_lines=shape == "jsonl",
+            is_lines=format_name == "jsonl",
         )
-    if shape == "fasta":
+    if format_name == "fasta":
         return parse_fasta(content, options.get("fields"))
-    if shape == "gmt":
+    if format_name == "gmt":
         return parse_gmt(content, options.get("header"))
-    if shape == "pickle":
+    if format_name == "pickle":
         return parse_pickle(content, options.get("header"))
     return parse_xlsx(content, options.get("sheet"))
 
@@ -180,19 +179,21 @@ def _parse_one(content: bytes, shape: str, options: Mapping[str, Any]) -> pl.Dat
 def _join_companions(
     frame: pl.DataFrame, file: SourceFile, companions: Mapping[str, Path]
 ) -> pl.DataFrame:
-    """Set the values of each companion, a file of one value a line, beside the rows."""
+    """Add each companion, a file with one value per line, as a column."""
     for role in file.companions:
         if role not in companions:
-            raise FileError(f"its companion file of {role} is not given", "fetch both")
+            raise FileError(f"its companion file of {role} is missing", "run `genebench refresh`")
         bare = SourceFile(url=file.companions[role], format="tsv", options={"header": [role]})
         values = _parse(_contents(companions[role], bare), bare)
         if values.height != frame.height:
-            raise FileError(f"it has {frame.height} rows, but its companion {values.height} {role}")
+            raise FileError(
+                f"it has {frame.height} rows, but its companion has {values.height} {role}"
+            )
         frame = frame.hstack(values)
     return frame
 
 
-def _shape(frame: pl.DataFrame, file: SourceFile) -> pl.DataFrame:
+def _apply_options(frame: pl.DataFrame, file: SourceFile) -> pl.DataFrame:
     options = file.options
     renaming = {}
     for name, others in options.get("aliases", {}).items():
@@ -215,7 +216,7 @@ def _shape(frame: pl.DataFrame, file: SourceFile) -> pl.DataFrame:
             kept = frame.filter(pl.col(column) == str(value))
             if not kept.height:
                 raise FileError(
-                    f"none of its {frame.height:,} rows has {column} {str(value)!r}, but "
+                    f"none of its {frame.height:,} rows has {column} {str(value)!r}; the first has "
                     f"{frame[column][0]!r}",
                     "check that it is the right file, or correct options: where",
                 )
@@ -223,7 +224,7 @@ def _shape(frame: pl.DataFrame, file: SourceFile) -> pl.DataFrame:
     return frame
 
 
-def _require(frame: pl.DataFrame, file: SourceFile) -> None:
+def _check_columns(frame: pl.DataFrame, file: SourceFile) -> None:
     missing = [name for name in [*file.key, *file.columns] if name not in frame.columns]
     if not missing:
         return

@@ -1,4 +1,4 @@
-"""Recipes whose samples are single entities."""
+"""Recipes for single entities: column, split, keywords, membership, count and flags."""
 
 from typing import Literal
 
@@ -6,7 +6,7 @@ import polars as pl
 from pydantic import Field
 
 from genebench.errors import DegenerateTask
-from genebench.tasks.declaration import Labelled, Task
+from genebench.tasks.declaration import LabelledSamples, Task
 from genebench.tasks.recipes.rows import (
     EntityArguments,
     GroupPattern,
@@ -14,8 +14,8 @@ from genebench.tasks.recipes.rows import (
     Pattern,
     Resolvers,
     Tables,
-    drop_unnamed,
-    keep,
+    drop_unresolved,
+    keep_rows,
     pick_columns,
     pick_entities,
 )
@@ -31,13 +31,15 @@ class ColumnArguments(EntityArguments):
     """Arguments of `column`.
 
     Args:
-        column: The column with the class or the number.
-        extract: A regular expression; its first group is the class, no match is no value.
-        remove: A regular expression; what it matches is taken out of the value.
+        column: Column with the class or the number.
+        extract: Regular expression whose first group is the class; without a match the value is
+            missing.
+        remove: Regular expression; its matches are removed from the value.
         rename: Value in the source to class name.
-        others: The class of values that `rename` does not name; without it they stay as they are.
+        others: Class of values that `rename` does not list; by default these keep their value.
         drop: Values that count as missing.
-        conflicts: What to do with an entity whose rows disagree: leave it out, or keep the first.
+        conflicts: `drop` drops an entity whose rows have different classes, `first` uses its
+            first row.
         transform: `log1p` for heavy-tailed counts and concentrations.
     """
 
@@ -51,8 +53,8 @@ class ColumnArguments(EntityArguments):
     transform: Literal["none", "log1p"] = "none"
 
 
-def column(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Read one column as class or number, one row an entity.
+def column(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Read one column as the class or number of each entity.
 
     Raises:
         DegenerateTask: The source lacks the column, or no row is left.
@@ -70,21 +72,21 @@ def column(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         if arguments.others is None:
             value = value.replace(arguments.rename)
         else:
-            # No value at all is none of the others.
+            # A missing value stays missing.
             others = value.is_not_null() & ~value.is_in(list(arguments.rename))
             value = (
                 pl.when(others)
                 .then(pl.lit(arguments.others))
                 .otherwise(value.replace(arguments.rename))
             )
-    rows = rows.select("entity_id", "standing", value.alias("value"))
+    rows = rows.select("entity_id", "resolution_status", value.alias("value"))
     rows = rows.filter(
         pl.col("value").is_not_null()
         & (pl.col("value") != "")
         & ~pl.col("value").is_in(arguments.drop)
     )
     counts["without a value"] = counts["rows"] - rows.height
-    rows = drop_unnamed(rows, counts)
+    rows = drop_unresolved(rows, counts)
     if task.kind == "regression":
         return number_samples(task, rows, arguments.transform, counts)
     return class_samples(task, rows, arguments.conflicts, counts)
@@ -94,9 +96,9 @@ class SplitArguments(EntityArguments):
     """Arguments of `split`.
 
     Args:
-        column: The column with several labels in one value.
-        by: The separators, tried one after the other: older releases used other ones.
-        remove: A regular expression; what it matches is taken out of each label.
+        column: Column with several labels in one value.
+        by: Separators. Several may be given, because releases of a source use different ones.
+        remove: Regular expression; its matches are removed from each value.
     """
 
     column: str
@@ -104,10 +106,10 @@ class SplitArguments(EntityArguments):
     remove: Pattern | None = None
 
 
-def split(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Read a delimited column as labels; an entity's rows give the union of their labels.
+def split(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Read a delimited column as labels; the labels of an entity's rows are merged.
 
-    Entities without any label are not in the task: the source does not say that they have none.
+    Entities without a label are left out: the source may simply not have annotated them.
     """
     arguments = SplitArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.column])
@@ -119,9 +121,9 @@ def split(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         value = value.str.replace_all(arguments.remove, "")
     words = value.str.split(first).list.eval(pl.element().str.strip_chars())
     labels = words.list.eval(pl.element().filter(pl.element() != ""))
-    rows = rows.select("entity_id", "standing", labels.alias("label"))
+    rows = rows.select("entity_id", "resolution_status", labels.alias("label"))
     has_label = (pl.col("label").list.len() > 0).fill_null(False)
-    rows = drop_unnamed(keep(rows, has_label, "without a value", counts), counts)
+    rows = drop_unresolved(keep_rows(rows, has_label, "without a value", counts), counts)
     return label_set_samples(task, rows.explode("label"), counts)
 
 
@@ -129,32 +131,32 @@ class KeywordsArguments(EntityArguments):
     """Arguments of `keywords`.
 
     Args:
-        label: The column with one label a row.
+        label: Column with one label per row.
     """
 
     label: str
 
 
-def keywords(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Read rows of (entity, label) as labels; entities without any are not in the task."""
+def keywords(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Read rows of (entity, label) as labels; entities without a label are left out."""
     arguments = KeywordsArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.label])
     rows = rows.rename({arguments.label: "label"})
-    rows = keep(rows, _is_filled("label"), "without a value", counts)
-    return label_set_samples(task, drop_unnamed(rows, counts), counts)
+    rows = keep_rows(rows, _is_filled("label"), "without a value", counts)
+    return label_set_samples(task, drop_unresolved(rows, counts), counts)
 
 
 class MembershipArguments(EntityArguments, HierarchyArguments):
-    """Arguments of `membership`; the task's sources are annotations, edges and names, in order.
+    """Arguments of `membership`; the source files are annotations, edges and names, in order.
 
     Args:
-        node: The column of the annotations that names a node of the hierarchy.
-        node_id: The column of the names with the node.
-        node_name: The column of the names with its title.
-        root: The node whose branch gives the labels; without it every top node is a root.
-        depth: Labels are the nodes whose shortest way from a root has this many steps of
+        node: Column of the annotations with a node of the hierarchy.
+        node_id: Column of the names with the node.
+        node_name: Column of the names with the node's title.
+        root: Node whose branch contains the labels; by default every top node is a root.
+        depth: The labels are the nodes whose shortest path from a root has this many steps of
             `relations[0]` (0: the roots themselves).
-        only: A regular expression that nodes must match, such as a species prefix.
+        only: Regular expression that nodes must match, such as a species prefix.
     """
 
     node: str
@@ -165,11 +167,11 @@ class MembershipArguments(EntityArguments, HierarchyArguments):
     only: Pattern | None = None
 
 
-def membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Give each entity the labels of all ancestors of its nodes, by the true-path rule.
+def membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Label each entity with the ancestors of its nodes at the declared depth (true-path rule).
 
-    The rule is the Gene Ontology's: what is annotated to a term is annotated to all its ancestors
-    (https://geneontology.org/docs/go-annotations/). Reactome's pathways nest in the same way.
+    True-path rule of the Gene Ontology: an annotation to a term is an annotation to all its
+    ancestors (https://geneontology.org/docs/go-annotations/). The rule also holds for Reactome.
     """
     arguments = MembershipArguments.model_validate(task.arguments)
     annotation_file, edge_file, name_file = task.source
@@ -192,14 +194,14 @@ def membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         [
             (node, titles.get(label, label))
             for label in levels.at_depth(tops, arguments.depth)
-            for node in sorted(inheritance.under(label))
+            for node in sorted(inheritance.subtree(label))
         ],
         schema={"node": pl.String, "label": pl.String},
         orient="row",
     )
     rows = rows.rename({arguments.node: "node"})
     is_under = pl.col("node").is_in(pairs["node"].implode()).fill_null(False)
-    rows = drop_unnamed(keep(rows, is_under, "under no label", counts), counts)
+    rows = drop_unresolved(keep_rows(rows, is_under, "under no label", counts), counts)
     return label_set_samples(task, rows.join(pairs, on="node"), counts)
 
 
@@ -207,7 +209,7 @@ class CountArguments(EntityArguments):
     """Arguments of `count`.
 
     Args:
-        column: The column whose distinct values are counted.
+        column: Column whose distinct values are counted.
         transform: `log1p` for heavy-tailed counts.
     """
 
@@ -215,12 +217,12 @@ class CountArguments(EntityArguments):
     transform: Literal["none", "log1p"] = "none"
 
 
-def count(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Count an entity's distinct values of a column; entities without a row are not in the task."""
+def count(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Count the distinct values of a column for each entity; entities without one are left out."""
     arguments = CountArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.column])
     rows = rows.rename({arguments.column: "item"})
-    rows = drop_unnamed(keep(rows, _is_filled("item"), "without a value", counts), counts)
+    rows = drop_unresolved(keep_rows(rows, _is_filled("item"), "without a value", counts), counts)
     rows = rows.group_by("entity_id").agg(pl.col("item").n_unique().cast(pl.String).alias("value"))
     return number_samples(task, rows, arguments.transform, counts)
 
@@ -229,9 +231,9 @@ class FlagsArguments(EntityArguments):
     """Arguments of `flags`.
 
     Args:
-        columns: The columns, one a label; a cell says whether the row's entity has it.
-        present: What a cell holds where it has.
-        absent: What it holds where it has not; an empty cell says so too.
+        columns: Columns, one for each label.
+        present: Values of a cell whose entity has the label.
+        absent: Values of a cell whose entity lacks it; an empty cell also means that.
     """
 
     columns: list[str] = Field(min_length=1)
@@ -239,22 +241,22 @@ class FlagsArguments(EntityArguments):
     absent: tuple[str, ...] = ("0", "0.0", "False", "false")
 
 
-def flags(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Read a column for each label; every row is a sample, also one without any label.
+def flags(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Read one column for each label; every row is a sample, including rows without a label.
 
     Raises:
-        DegenerateTask: A cell says neither yes nor no, or no row is left.
+        DegenerateTask: A cell is neither in `present` nor in `absent`, or no row is left.
     """
     arguments = FlagsArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, arguments.columns)
-    rows = drop_unnamed(rows, counts)
+    rows = drop_unresolved(rows, counts)
     cells = rows.unpivot(on=arguments.columns, index="entity_id", variable_name="label")
     known = [*arguments.present, *arguments.absent]
-    strange = cells.filter(~pl.col("value").is_in(known))
-    if strange.height:
+    invalid = cells.filter(~pl.col("value").is_in(known))
+    if invalid.height:
         raise DegenerateTask(
-            f"{task.id}: {strange['label'][0]} holds {strange['value'][0]!r}, which is neither of "
-            f"{', '.join(known)}"
+            f"{task.id}: column {invalid['label'][0]!r} contains {invalid['value'][0]!r}, which is "
+            f"none of {', '.join(known)}; correct the cell, or extend `present` or `absent`"
         )
     found = cells.filter(pl.col("value").is_in(arguments.present)).select("entity_id", "label")
     return flag_samples(task, rows["entity_id"], found.unique(), arguments.columns, counts)

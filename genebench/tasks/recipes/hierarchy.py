@@ -1,4 +1,4 @@
-"""A hierarchy of nodes: its roots, its levels, and what lies under a node."""
+"""Hierarchy of nodes, such as Gene Ontology terms: roots, levels and descendants."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -26,19 +26,19 @@ class Hierarchy:
         relation: str | None = None,
         relations: Iterable[str] = (),
     ) -> "Hierarchy":
-        """Read edges, of the given relations where a relation column is named."""
+        """Build the hierarchy from edges; with a relation column, from the given relations only."""
         if relation is not None:
             edges = edges.filter(pl.col(relation).is_in(list(relations)))
         return cls(dict(edges.group_by(parent).agg(pl.col(child)).iter_rows()))
 
     @cached_property
     def roots(self) -> list[str]:
-        """The parents that are no node's child, sorted."""
+        """Parents that are not a child of any node, sorted."""
         below = {child for children in self.children.values() for child in children}
         return sorted(set(self.children) - below)
 
     def at_depth(self, roots: Iterable[str], depth: int) -> list[str]:
-        """The nodes whose shortest way from any of the roots has `depth` steps, sorted."""
+        """Return the nodes whose shortest path from any of the roots has `depth` steps, sorted."""
         level = sorted(roots)
         seen = set(level)
         for _ in range(depth):
@@ -47,8 +47,8 @@ class Hierarchy:
             level = sorted(below)
         return level
 
-    def under(self, node: str) -> set[str]:
-        """The node and all its descendants."""
+    def subtree(self, node: str) -> set[str]:
+        """Return the node and all its descendants."""
         reached, frontier = {node}, {node}
         while frontier:
             frontier = {c for n in frontier for c in self.children.get(n, [])} - reached

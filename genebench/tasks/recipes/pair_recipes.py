@@ -1,4 +1,4 @@
-"""Recipes whose samples are ordered pairs of entities."""
+"""Recipes for ordered pairs of entities: pairs, association and co_membership."""
 
 from typing import Literal
 
@@ -6,15 +6,15 @@ import polars as pl
 from pydantic import Field
 
 from genebench.errors import DegenerateTask
-from genebench.tasks.declaration import REGRESSION_LABEL, Labelled, Task
+from genebench.tasks.declaration import REGRESSION_LABEL, LabelledSamples, Task
 from genebench.tasks.recipes.rows import (
     EntityArguments,
     HierarchyArguments,
     RecipeArguments,
     Resolvers,
     Tables,
-    drop_unnamed,
-    keep,
+    drop_unresolved,
+    keep_rows,
     pick_columns,
     pick_entities,
     pick_rows,
@@ -24,18 +24,18 @@ from genebench.tasks.recipes.samples import pair_samples
 
 
 class PairsArguments(RecipeArguments):
-    """RecipeArguments of `pairs`.
+    """Arguments of `pairs`.
 
     Args:
-        first: The column that identifies the first entity.
-        second: The column that identifies the second.
-        namespace: What both columns hold, or the first where the second holds something else.
-        second_namespace: What the second column holds; without it, what the first does.
-        label: The column with the class.
+        first: Column that identifies the first entity.
+        second: Column that identifies the second entity.
+        namespace: Namespace of both columns, or of the first one if `second_namespace` is given.
+        second_namespace: Namespace of the second column; by default the same.
+        label: Column with the class.
         rename: Value in the source to class name.
-        repeats: Whether a repeated pair (in either order) counts again.
-        contradictions: Whether a pair (in either order) that carries both classes is kept.
-        self_pairs: Whether a pair of an entity with itself is kept.
+        repeats: Whether to keep repeats of a pair with the same class (in either order).
+        contradictions: Whether to keep a pair that occurs with both classes (in either order).
+        self_pairs: Whether to keep a pair of an entity with itself.
     """
 
     first: str
@@ -49,7 +49,7 @@ class PairsArguments(RecipeArguments):
     self_pairs: Literal["keep", "drop"] = "drop"
 
 
-def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
+def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     """Read labelled ordered pairs of entities."""
     arguments = PairsArguments.model_validate(task.arguments)
     wanted = [arguments.first, arguments.second, arguments.label]
@@ -60,18 +60,18 @@ def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         pl.col(arguments.label).replace(arguments.rename).alias("label"),
     )
     is_labelled = pl.col("label").is_not_null() & (pl.col("label") != "")
-    rows = keep(rows, is_labelled, "without a value", counts)
+    rows = keep_rows(rows, is_labelled, "without a value", counts)
     namespaces = (arguments.namespace, arguments.second_namespace or arguments.namespace)
     rows = resolve_pairs(rows, task, namespaces, arguments, resolvers, counts)
     if arguments.self_pairs == "drop":
-        rows = keep(rows, pl.col("first_id") != pl.col("second_id"), "self pairs", counts)
+        rows = keep_rows(rows, pl.col("first_id") != pl.col("second_id"), "self pairs", counts)
     rows = rows.with_columns(
         pl.min_horizontal("first_id", "second_id").alias("low"),
         pl.max_horizontal("first_id", "second_id").alias("high"),
     )
     if arguments.contradictions == "drop":
         agreed = pl.col("label").n_unique().over("low", "high") == 1
-        rows = keep(rows, agreed, "contradictory pairs", counts)
+        rows = keep_rows(rows, agreed, "contradictory pairs", counts)
     if arguments.repeats == "drop":
         unique = rows.unique(["low", "high", "label"], keep="first", maintain_order=True)
         counts["repeated pairs"] = rows.height - unique.height
@@ -80,14 +80,14 @@ def pairs(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
 
 
 class AssociationArguments(RecipeArguments):
-    """RecipeArguments of `association`.
+    """Arguments of `association`.
 
     Args:
-        first: The column that identifies the first entity.
-        first_namespace: What it holds.
-        second: The column that identifies the second entity.
-        second_namespace: What it holds.
-        score: The column with the number; the mean is taken over repeated pairs.
+        first: Column that identifies the first entity.
+        first_namespace: Namespace of the first column.
+        second: Column that identifies the second entity.
+        second_namespace: Namespace of the second column.
+        score: Column with the number; repeated pairs are averaged.
     """
 
     first: str
@@ -97,7 +97,7 @@ class AssociationArguments(RecipeArguments):
     score: str
 
 
-def association(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
+def association(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     """Read a score for each ordered pair of entities."""
     arguments = AssociationArguments.model_validate(task.arguments)
     wanted = [arguments.first, arguments.second, arguments.score]
@@ -107,7 +107,7 @@ def association(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         pl.col(arguments.second).alias("second"),
         pl.col(arguments.score).cast(pl.Float64, strict=False).alias("value"),
     )
-    rows = keep(rows, pl.col("value").is_finite().fill_null(False), "without a number", counts)
+    rows = keep_rows(rows, pl.col("value").is_finite().fill_null(False), "without a number", counts)
     namespaces = (arguments.first_namespace, arguments.second_namespace)
     rows = resolve_pairs(rows, task, namespaces, arguments, resolvers, counts)
     merged = rows.group_by("first_id", "second_id").agg(pl.col("value").mean())
@@ -117,14 +117,14 @@ def association(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
 
 
 class CoMembershipArguments(EntityArguments, HierarchyArguments):
-    """RecipeArguments of `co_membership`; the task's sources are annotations and edges, in order.
+    """Arguments of `co_membership`; the source files are annotations and edges, in order.
 
     Args:
-        group: The column with the group, such as a protein complex.
-        under: Groups are this node's descendants.
-        max_size: Groups with more entities are too broad to mean anything about a pair.
+        group: Column with the group, such as a protein complex.
+        under: Node whose subtree contains the groups.
+        max_size: Groups with more entities are left out: their pairs have little in common.
         min_size: Groups with fewer entities are left out.
-        seed: Seed of the draw of negative pairs.
+        seed: Seed of the random negative pairs.
     """
 
     group: str
@@ -134,12 +134,12 @@ class CoMembershipArguments(EntityArguments, HierarchyArguments):
     seed: int = 0
 
 
-def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Ask of two entities whether they share a group, with as many negative pairs.
+def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Label pairs of entities by whether they share a group, with equally many negative pairs.
 
     Positives are all pairs within a group of a declared size. Negatives are drawn by permuting the
-    second entities of the positives until no drawn pair shares a group, so each entity is in as
-    many negative as positive pairs and how often it occurs says nothing about the label. Pairs are
+    second entities of the positives until no drawn pair shares a group. Each entity is therefore
+    in as many negative as positive pairs, so its frequency does not predict the label. Pairs are
     stored with the lower entity id first.
 
     Raises:
@@ -152,15 +152,15 @@ def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     )
     relation = [arguments.relation] if arguments.relation else []
     edges = pick_columns(tables, edge_file, [arguments.child, arguments.parent, *relation])
-    groups = arguments.hierarchy(edges, arguments.relations).under(arguments.under)
+    groups = arguments.hierarchy(edges, arguments.relations).subtree(arguments.under)
     rows = rows.rename({arguments.group: "group"})
     is_under = pl.col("group").is_in(groups).fill_null(False)
-    members = drop_unnamed(keep(rows, is_under, "under no group", counts), counts)
+    members = drop_unresolved(keep_rows(rows, is_under, "under no group", counts), counts)
     rows = members.select("entity_id", "group").unique()
     counts["repeated rows"] = members.height - rows.height
     size = pl.len().over("group")
     is_sized = (size >= arguments.min_size) & (size <= arguments.max_size)
-    small = keep(rows, is_sized, "in a group of another size", counts)
+    small = keep_rows(rows, is_sized, "in a group of another size", counts)
     positives = (
         small.join(small, on="group", suffix="_right")
         .filter(pl.col("entity_id") < pl.col("entity_id_right"))
@@ -171,7 +171,7 @@ def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
     if not positives.height:
         raise DegenerateTask(
             f"{task.id}: no group of {task.source[0]} has between {arguments.min_size} and "
-            f"{arguments.max_size} entities; widen min_size or max_size"
+            f"{arguments.max_size} entities; lower min_size or raise max_size"
         )
     related = rows.join(rows, on="group", suffix="_right").select(
         pl.col("entity_id").alias("first_id"), pl.col("entity_id_right").alias("second_id")
@@ -191,26 +191,26 @@ def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
 def _permuted_negatives(
     positives: pl.DataFrame, related: pl.DataFrame, seed: int, rounds: int = 50
 ) -> pl.DataFrame:
-    """Deal the second entities anew until every pair is unrelated; what never fits is left out."""
+    """Permute the second entities until all pairs are unrelated; drop pairs left after `rounds`."""
     accepted = positives.clear()
-    left = positives
-    for draw in range(rounds):
-        if not left.height:
+    remaining = positives
+    for attempt in range(rounds):
+        if not remaining.height:
             break
-        dealt = left.with_columns(
-            left["second_id"].sample(fraction=1.0, shuffle=True, seed=seed + draw)
+        permuted = remaining.with_columns(
+            remaining["second_id"].sample(fraction=1.0, shuffle=True, seed=seed + attempt)
         ).with_columns(pl.int_range(pl.len()).alias("row"))
-        ordered = dealt.with_columns(
+        ordered = permuted.with_columns(
             pl.min_horizontal("first_id", "second_id").alias("low"),
             pl.max_horizontal("first_id", "second_id").alias("high"),
         )
-        fresh = (
+        new = (
             ordered.filter(pl.col("low") != pl.col("high"))
             .unique(["low", "high"], keep="first", maintain_order=True)
             .join(related, left_on=["low", "high"], right_on=["first_id", "second_id"], how="anti")
             .join(accepted, left_on=["low", "high"], right_on=["first_id", "second_id"], how="anti")
         )
-        drawn = fresh.select(pl.col("low").alias("first_id"), pl.col("high").alias("second_id"))
+        drawn = new.select(pl.col("low").alias("first_id"), pl.col("high").alias("second_id"))
         accepted = pl.concat([accepted, drawn])
-        left = dealt.join(fresh.select("row"), on="row", how="anti").drop("row")
+        remaining = permuted.join(new.select("row"), on="row", how="anti").drop("row")
     return accepted.sort("first_id", "second_id")

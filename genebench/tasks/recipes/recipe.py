@@ -1,15 +1,15 @@
-"""The recipes: raw rows in, samples and labels out.
+"""Catalogue of recipes, which build the samples and labels of a task from raw rows.
 
 A recipe is a pure function of the raw tables of a task's sources, the task's declaration and the
-resolvers of its entity types. It never invents an entity: an identifier that resolves to none, or
-to two, is counted and left out. What became of every row is in `Labelled.counts`.
+resolvers of its entity types. By default an identifier that does not resolve to exactly one
+entity is left out. `LabelledSamples.counts` records how many rows were used or dropped, by reason.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from genebench.registry.yaml_reader import validate
-from genebench.tasks.declaration import Labelled, Task
+from genebench.tasks.declaration import LabelledSamples, Task
 from genebench.tasks.recipes.entity_recipes import (
     ColumnArguments,
     CountArguments,
@@ -37,12 +37,13 @@ from genebench.tasks.recipes.rows import RecipeArguments, Resolvers, Tables
 
 @dataclass(frozen=True)
 class Recipe:
-    """A recipe with the arguments it takes and the kinds of task it can build.
+    """A recipe, its arguments, and the kinds of task that it builds.
 
-    `files` says what its source files hold, in order; without it, all hold rows of one shape.
+    `files` names what each source file contains, in order; without it, all files contain rows
+    with the same columns.
     """
 
-    build: Callable[[Tables, Task, Resolvers], Labelled]
+    build: Callable[[Tables, Task, Resolvers], LabelledSamples]
     arguments: type[RecipeArguments]
     kinds: frozenset[str]
     files: tuple[str, ...] = ()
@@ -71,8 +72,8 @@ RECIPES: dict[str, Recipe] = {
 }
 
 
-def build(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
-    """Build a task from the raw tables of its sources.
+def build(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
+    """Build the samples and labels of a task from the raw tables of its sources.
 
     Args:
         tables: File id (`hpa.proteinatlas`) to its raw rows, all columns strings.
@@ -80,13 +81,15 @@ def build(tables: Tables, task: Task, resolvers: Resolvers) -> Labelled:
         resolvers: Entity type to its resolver.
 
     Raises:
-        DegenerateTask: The sources lack what the task needs, or leave no row.
+        DegenerateTask: The sources lack a column or classes that the task needs, or no row is
+            left.
+        UnresolvedEntities: More than the declared share of identifiers does not resolve.
     """
     return RECIPES[task.recipe].build(tables, task, resolvers)
 
 
 def check_arguments(task: Task) -> list[str]:
-    """Say what is wrong with a task's recipe and arguments; empty when nothing is."""
+    """Return the mistakes in a task's recipe and arguments."""
     recipe = RECIPES[task.recipe]
     mistakes: list[str] = []
     if task.kind not in recipe.kinds:

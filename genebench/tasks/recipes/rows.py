@@ -1,4 +1,4 @@
-"""What all recipes share: picking rows of raw tables, and finding out which entities they name."""
+"""Selects rows of raw tables and resolves the identifiers in them; shared by all recipes."""
 
 from collections.abc import Mapping
 from typing import Annotated, Literal
@@ -7,7 +7,7 @@ import polars as pl
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from genebench.entities.identifiers import Resolver
-from genebench.entities.unresolved import outside_ids
+from genebench.entities.unresolved import unresolved_ids
 from genebench.errors import DegenerateTask
 from genebench.tasks.declaration import Task
 from genebench.tasks.recipes.hierarchy import Hierarchy
@@ -15,7 +15,7 @@ from genebench.tasks.recipes.hierarchy import Hierarchy
 Tables = Mapping[str, pl.DataFrame]
 Resolvers = Mapping[str, Resolver]
 
-KNOWN, UNKNOWN, AMBIGUOUS = "known", "unresolved", "ambiguous"
+RESOLVED, UNRESOLVED, AMBIGUOUS = "known", "unresolved", "ambiguous"
 
 
 def _checked_pattern(pattern: str) -> str:
@@ -30,7 +30,7 @@ def _checked_group(pattern: str) -> str:
 
 
 def _count_groups(pattern: str) -> int:
-    """Count the groups of a pattern by polars, whose expressions are not quite Python's."""
+    """Count the groups of a pattern as polars does; its syntax differs from that of Python's re."""
     try:
         return len(pl.select(pl.lit("").str.extract_groups(pattern)).to_series().struct.fields)
     except pl.exceptions.ComputeError as fault:
@@ -43,15 +43,15 @@ GroupPattern = Annotated[str, AfterValidator(_checked_group)]
 
 
 class RecipeArguments(BaseModel):
-    """Arguments that every recipe takes.
+    """Arguments of every recipe.
 
     Args:
-        where: Column to the values that keep a row.
-        unless: Column to the values that drop a row.
-        max_unresolved: Largest share of identifiers that may name no entity of the catalogue.
-        unknown: What becomes of a row whose identifier names no entity: `drop` leaves it out,
-            `keep` keeps the row under its identifier (`genebench.entities.unresolved`). Both
-            are counted.
+        where: Column to its accepted values; other rows are excluded.
+        unless: Column to its excluded values.
+        max_unresolved: Largest accepted share of identifiers that match no entity.
+        unknown: What to do with a row whose identifier does not resolve: `drop` leaves it out,
+            `keep` keeps it under its identifier (`genebench.entities.unresolved`). Both are
+            counted.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -63,14 +63,14 @@ class RecipeArguments(BaseModel):
 
 
 class HierarchyArguments(BaseModel):
-    """Arguments of recipes that walk a hierarchy, whose edges are the task's second source.
+    """Arguments of recipes with a hierarchy, whose edges are the task's second source file.
 
     Args:
-        child: The column with the lower node.
-        parent: The column with the upper node.
-        relation: The column with the kind of relation, where there is one.
-        relations: The kinds of relation along which membership is inherited; the first is the one
-            that makes the levels.
+        child: Column with the child node.
+        parent: Column with the parent node.
+        relation: Column with the kind of relation, if any.
+        relations: Kinds of relation along which membership is inherited; the first kind defines
+            the levels.
     """
 
     child: str = "child"
@@ -79,7 +79,7 @@ class HierarchyArguments(BaseModel):
     relations: list[str] = Field(default_factory=list)
 
     def hierarchy(self, edges: pl.DataFrame, relations: list[str]) -> Hierarchy:
-        """The hierarchy along some of the relations."""
+        """Build the hierarchy from the edges of the given relations."""
         return Hierarchy.from_edges(edges, self.child, self.parent, self.relation, relations)
 
 
@@ -87,10 +87,10 @@ class EntityArguments(RecipeArguments):
     """Arguments of recipes whose samples are single entities.
 
     Args:
-        id: The column that identifies the entity.
-        namespace: What that column holds: symbol, ensembl, entrez, uniprot, hgnc.
-        fallback: A further column and its namespace, for rows whose first identifier names
-            nothing; it never takes an entity that a first identifier of the file names.
+        id: Column that identifies the entity.
+        namespace: Namespace of that column: symbol, ensembl, entrez, uniprot, hgnc.
+        fallback: A second column and its namespace, for rows whose first identifier does not
+            resolve. It is not used for an entity to which a first identifier of the file resolves.
     """
 
     id: str
@@ -99,10 +99,10 @@ class EntityArguments(RecipeArguments):
 
 
 def pick_columns(tables: Tables, file_id: str, wanted: list[str]) -> pl.DataFrame:
-    """The wanted columns of a raw table, or a clear word about the ones it lacks.
+    """Select columns of a raw table.
 
     Raises:
-        DegenerateTask: The table lacks a column, or holds nothing in it.
+        DegenerateTask: The table lacks a column, or all its values are null.
     """
     frame = tables[file_id]
     missing = [
@@ -113,7 +113,8 @@ def pick_columns(tables: Tables, file_id: str, wanted: list[str]) -> pl.DataFram
     if missing:
         raise DegenerateTask(
             f"{file_id} has no column {', '.join(map(repr, missing))}; this version of the source "
-            "may lack it, or have renamed it"
+            "may lack or have renamed it: curate with another version (`versions` in the "
+            "settings), or add the new name under `aliases` in the source's declaration"
         )
     return frame.select(list(dict.fromkeys(wanted)))
 
@@ -125,7 +126,7 @@ def pick_rows(
     wanted: list[str],
     files: list[str] | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The rows that count, of all files together, and the first entries of the counts."""
+    """Select the rows of all files that pass `where` and `unless`, and count them."""
     filters = [*arguments.where, *arguments.unless]
     frame = pl.concat(
         [pick_columns(tables, name, [*wanted, *filters]) for name in files or task.source]
@@ -147,29 +148,29 @@ def pick_entities(
     wanted: list[str],
     files: list[str] | None = None,
 ) -> tuple[pl.DataFrame, dict[str, int]]:
-    """The rows that count, with `entity_id` and `standing` of the entity that each names.
+    """Select rows, and add the `entity_id` and `resolution_status` of their identifiers.
 
     Raises:
         DegenerateTask: A column is missing.
-        UnresolvedEntities: More identifiers than the declared share name no entity.
+        UnresolvedEntities: More than the declared share of identifiers does not resolve.
     """
     columns = [arguments.id, *arguments.fallback, *wanted]
     rows, counts = pick_rows(tables, task, arguments, columns, files)
     resolver = resolvers[task.entity[0]]
-    who = _name_entities(
+    resolved = _resolve_entities(
         rows[arguments.id], task.entity[0], arguments.namespace, task, arguments, resolver
     )
     for column, namespace in arguments.fallback.items():
-        who = _fall_back(who, resolver.resolve(rows[column], namespace).entity_ids)
+        resolved = _apply_fallback(resolved, resolver.resolve(rows[column], namespace).entity_ids)
     picked = rows.select(list(dict.fromkeys(wanted)))
-    return picked.hstack(who.select("entity_id", "standing")), counts
+    return picked.hstack(resolved.select("entity_id", "resolution_status")), counts
 
 
-def drop_unnamed(rows: pl.DataFrame, counts: dict[str, int]) -> pl.DataFrame:
-    """Leave out rows without an entity, after counting how the rows' identifiers stand."""
-    for standing in (UNKNOWN, AMBIGUOUS):
-        counts[standing] = rows.filter(pl.col("standing") == standing).height
-    return rows.drop_nulls("entity_id").drop("standing")
+def drop_unresolved(rows: pl.DataFrame, counts: dict[str, int]) -> pl.DataFrame:
+    """Count unresolved and ambiguous identifiers, and drop rows without an entity."""
+    for status in (UNRESOLVED, AMBIGUOUS):
+        counts[status] = rows.filter(pl.col("resolution_status") == status).height
+    return rows.drop_nulls("entity_id").drop("resolution_status")
 
 
 def resolve_pairs(
@@ -180,22 +181,22 @@ def resolve_pairs(
     resolvers: Resolvers,
     counts: dict[str, int],
 ) -> pl.DataFrame:
-    """Add `first_id` and `second_id`; pairs without one of them are counted and left out.
+    """Add `first_id` and `second_id`; count and drop pairs in which one of them is missing.
 
     Raises:
-        UnresolvedEntities: More identifiers of a slot than the declared share name no entity.
+        UnresolvedEntities: More than the declared share of a slot's identifiers does not resolve.
     """
     for slot, entity_type, namespace in zip(
         ("first", "second"), slot_types(task), namespaces, strict=True
     ):
-        who = _name_entities(
+        resolved = _resolve_entities(
             rows[slot], entity_type, namespace, task, arguments, resolvers[entity_type]
         )
-        for standing in (UNKNOWN, AMBIGUOUS):
-            n = who.filter(pl.col("standing") == standing).height
-            counts[standing] = counts.get(standing, 0) + n
-        rows = rows.with_columns(who["entity_id"].alias(f"{slot}_id"))
-    return keep(
+        for status in (UNRESOLVED, AMBIGUOUS):
+            n = resolved.filter(pl.col("resolution_status") == status).height
+            counts[status] = counts.get(status, 0) + n
+        rows = rows.with_columns(resolved["entity_id"].alias(f"{slot}_id"))
+    return keep_rows(
         rows,
         pl.col("first_id").is_not_null() & pl.col("second_id").is_not_null(),
         "pairs with an unresolved entity",
@@ -204,20 +205,20 @@ def resolve_pairs(
 
 
 def slot_types(task: Task) -> tuple[str, str]:
-    """The entity types of a pair's two slots; one declared type stands for both."""
+    """Return the entity types of a pair's two slots; a single declared type applies to both."""
     return task.entity[0], task.entity[-1]
 
 
-def keep(
-    rows: pl.DataFrame, condition: pl.Expr, otherwise: str, counts: dict[str, int]
+def keep_rows(
+    rows: pl.DataFrame, condition: pl.Expr, reason: str, counts: dict[str, int]
 ) -> pl.DataFrame:
-    """The rows that meet a condition; the others are counted under a reason."""
+    """Keep the rows that meet a condition, and count the others under a reason."""
     kept = rows.filter(condition)
-    counts[otherwise] = rows.height - kept.height
+    counts[reason] = rows.height - kept.height
     return kept
 
 
-def _name_entities(
+def _resolve_entities(
     identifiers: pl.Series,
     entity_type: str,
     namespace: str,
@@ -225,40 +226,44 @@ def _name_entities(
     arguments: RecipeArguments,
     resolver: Resolver,
 ) -> pl.DataFrame:
-    """identifier, entity_id and standing, aligned with the identifiers."""
+    """Return identifier, entity_id and resolution_status, aligned with the identifiers."""
     found = resolver.resolve(identifiers, namespace)
     where = f"{task.id}: {', '.join(task.source)}, {identifiers.name} as {entity_type} {namespace}"
-    entity_ids = found.require(arguments.max_unresolved, where)
-    who = pl.DataFrame(
+    entity_ids = found.require_resolved(arguments.max_unresolved, where)
+    resolved = pl.DataFrame(
         {"identifier": identifiers, "entity_id": entity_ids, "is_ambiguous": found.is_ambiguous}
     ).with_columns(
         pl.when(pl.col("is_ambiguous"))
         .then(pl.lit(AMBIGUOUS))
         .when(pl.col("entity_id").is_null())
-        .then(pl.lit(UNKNOWN))
-        .otherwise(pl.lit(KNOWN))
-        .alias("standing")
+        .then(pl.lit(UNRESOLVED))
+        .otherwise(pl.lit(RESOLVED))
+        .alias("resolution_status")
     )
     if arguments.unknown == "keep":
-        outside = outside_ids(identifiers, namespace, entity_type)
-        who = who.with_columns(pl.coalesce("entity_id", outside.alias("outside")))
-    return who
+        kept_ids = unresolved_ids(identifiers, namespace, entity_type)
+        resolved = resolved.with_columns(pl.coalesce("entity_id", kept_ids.alias("kept_id")))
+    return resolved
 
 
-def _fall_back(who: pl.DataFrame, others: pl.Series) -> pl.DataFrame:
-    """Let a second identifier name the entity, where no other row of the file claims it."""
-    who = who.with_columns(others.alias("other"))
-    named = who.filter(pl.col("standing") == KNOWN)["entity_id"].drop_nulls().unique()
-    claims = pl.col("identifier").n_unique().over("other")
-    is_free = (
-        (pl.col("standing") != KNOWN)
-        & pl.col("other").is_not_null()
-        & ~pl.col("other").is_in(named.implode())
+def _apply_fallback(resolved: pl.DataFrame, fallback_ids: pl.Series) -> pl.DataFrame:
+    """Use the entity of the second identifier if no other identifier of the file resolves to it."""
+    rows = resolved.with_columns(fallback_ids.alias("fallback_id"))
+    is_resolved = pl.col("resolution_status") == RESOLVED
+    used_ids = rows.filter(is_resolved)["entity_id"].drop_nulls().unique()
+    is_candidate = (
+        ~is_resolved
+        & pl.col("fallback_id").is_not_null()
+        & ~pl.col("fallback_id").is_in(used_ids.implode())
     )
-    free = who.with_columns(pl.when(is_free).then("other").alias("other")).with_columns(
-        (is_free & (claims == 1)).alias("takes")
-    )
-    return free.with_columns(
-        pl.when("takes").then("other").otherwise("entity_id").alias("entity_id"),
-        pl.when("takes").then(pl.lit(KNOWN)).otherwise("standing").alias("standing"),
+    n_identifiers = pl.col("identifier").n_unique().over("fallback_id")
+    rows = rows.with_columns(
+        pl.when(is_candidate).then("fallback_id").alias("fallback_id")
+    ).with_columns((is_candidate & (n_identifiers == 1)).alias("uses_fallback"))
+    return rows.with_columns(
+        pl.when("uses_fallback").then("fallback_id").otherwise("entity_id").alias("entity_id"),
+        pl.when("uses_fallback")
+        .then(pl.lit(RESOLVED))
+        .otherwise("resolution_status")
+        .alias("resolution_status"),
     )

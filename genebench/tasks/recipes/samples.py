@@ -1,4 +1,4 @@
-"""How rows with an entity and an outcome become the samples and labels of a task."""
+"""Builds samples and labels from rows of resolved entities and outcomes."""
 
 from collections.abc import Mapping
 from typing import Literal
@@ -10,19 +10,19 @@ from genebench.tasks.declaration import (
     LABELS_SCHEMA,
     REGRESSION_LABEL,
     SAMPLES_SCHEMA,
-    Labelled,
+    LabelledSamples,
     Task,
 )
-from genebench.tasks.recipes.rows import keep, slot_types
+from genebench.tasks.recipes.rows import keep_rows, slot_types
 
 
 def class_samples(
     task: Task, rows: pl.DataFrame, conflicts: Literal["drop", "first"], counts: dict[str, int]
-) -> Labelled:
-    """Samples of entity_id and value, one class each; repeated rows count once.
+) -> LabelledSamples:
+    """Build samples with one class each from entity_id and value; repeated rows count once.
 
     Raises:
-        DegenerateTask: No row is left, or a binary task has not two classes.
+        DegenerateTask: No row is left, or a binary task does not have two classes.
     """
     rows = rows.select("entity_id", pl.col("value").alias("label"))
     if conflicts == "drop":
@@ -39,10 +39,11 @@ def class_samples(
 
 
 def binary_names(task: Task, names: list[str]) -> list[str]:
-    """The negative class, then the declared positive one.
+    """Return the negative class, then the declared positive one.
 
     Raises:
-        DegenerateTask: There are not two classes, or the positive one is not among them.
+        DegenerateTask: There are not exactly two classes, or the positive class is not one of
+            them.
     """
     if len(names) != 2 or task.positive not in names:
         raise DegenerateTask(
@@ -55,18 +56,18 @@ def binary_names(task: Task, names: list[str]) -> list[str]:
 
 def number_samples(
     task: Task, rows: pl.DataFrame, transform: Literal["none", "log1p"], counts: dict[str, int]
-) -> Labelled:
-    """Samples of entity_id and a number, the mean over repeated rows.
+) -> LabelledSamples:
+    """Build samples with a number each from entity_id and value: the mean over repeated rows.
 
     Raises:
         DegenerateTask: No row with a number is left.
     """
     numbers = rows.select("entity_id", pl.col("value").cast(pl.Float64, strict=False))
-    numbers = keep(
+    numbers = keep_rows(
         numbers, pl.col("value").is_finite().fill_null(False), "without a number", counts
     )
     if transform == "log1p":
-        numbers = keep(numbers, pl.col("value") >= 0, "negative numbers", counts)
+        numbers = keep_rows(numbers, pl.col("value") >= 0, "negative numbers", counts)
         numbers = numbers.with_columns(pl.col("value").log1p())
     means = numbers.group_by("entity_id").agg(pl.col("value").mean())
     counts["repeated rows"] = numbers.height - means.height
@@ -74,8 +75,8 @@ def number_samples(
     return entity_samples(task, means, [REGRESSION_LABEL], counts)
 
 
-def label_set_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) -> Labelled:
-    """Samples of entity_id and label, one row a label that is present.
+def label_set_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) -> LabelledSamples:
+    """Build multi-label samples from entity_id and label, one row for each label of an entity.
 
     Raises:
         DegenerateTask: No row is left.
@@ -87,11 +88,11 @@ def label_set_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) ->
 
 def flag_samples(
     task: Task, entity_ids: pl.Series, rows: pl.DataFrame, names: list[str], counts: dict[str, int]
-) -> Labelled:
-    """Samples of all given entities, with the labels of rows of entity_id and label.
+) -> LabelledSamples:
+    """Build multi-label samples of all given entities, including those without a label.
 
     Raises:
-        DegenerateTask: There is no entity.
+        DegenerateTask: No entity has a label.
     """
     rows = rows.with_columns(pl.lit(1.0).alias("value"))
     names = [name for name in names if name in set(rows["label"])]
@@ -104,8 +105,15 @@ def entity_samples(
     label_names: list[str],
     counts: dict[str, int],
     entity_ids: pl.Series | None = None,
-) -> Labelled:
-    """Lay out samples of one entity each, named by it: of the rows, or of all entities given.
+) -> LabelledSamples:
+    """Build samples of one entity each, whose sample_id is the entity_id.
+
+    Args:
+        task: The declaration.
+        rows: entity_id, label and value.
+        label_names: All classes or labels.
+        counts: Counts of the source's rows, by reason.
+        entity_ids: Entities of the samples; by default those of the rows.
 
     Raises:
         DegenerateTask: No row is left.
@@ -113,7 +121,7 @@ def entity_samples(
     entity_ids = rows["entity_id"] if entity_ids is None else entity_ids
     if not rows.height:
         raise DegenerateTask(
-            f"{task.id}: no row of {', '.join(task.source)} is left ({told(counts)})"
+            f"{task.id}: no usable row in {', '.join(task.source)} ({format_counts(counts)})"
         )
     samples = entity_ids.unique().sort().to_frame("sample_id")
     samples = samples.with_columns(
@@ -122,7 +130,7 @@ def entity_samples(
         pl.col("sample_id").alias("entity_id"),
     )
     labels = rows.select(pl.col("entity_id").alias("sample_id"), "label", "value")
-    return Labelled(
+    return LabelledSamples(
         samples.cast(SAMPLES_SCHEMA).select(SAMPLES_SCHEMA.names()),
         labels.cast(LABELS_SCHEMA).sort("sample_id", "label"),
         label_names,
@@ -130,19 +138,19 @@ def entity_samples(
     )
 
 
-def pair_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) -> Labelled:
-    """Lay out samples of two entities each, named by both; an exact repeat gets `#2`, `#3`.
+def pair_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) -> LabelledSamples:
+    """Build samples of two entities each, with sample_id `first|second`; repeats get `#2`, `#3`.
 
     Raises:
-        DegenerateTask: No row is left, or a binary task has not two classes.
+        DegenerateTask: No row is left, or a binary task does not have two classes.
     """
     if not rows.height:
         raise DegenerateTask(
-            f"{task.id}: no pair of {', '.join(task.source)} is left ({told(counts)})"
+            f"{task.id}: no usable pair in {', '.join(task.source)} ({format_counts(counts)})"
         )
     pair = pl.col("first_id") + "|" + pl.col("second_id")
-    again = pl.int_range(pl.len()).over("first_id", "second_id") + 1
-    suffix = pl.when(again > 1).then("#" + again.cast(pl.String)).otherwise(pl.lit(""))
+    repeat = pl.int_range(pl.len()).over("first_id", "second_id") + 1
+    suffix = pl.when(repeat > 1).then("#" + repeat.cast(pl.String)).otherwise(pl.lit(""))
     rows = rows.sort("first_id", "second_id", "label").with_columns(
         (pair + suffix).alias("sample_id")
     )
@@ -159,7 +167,7 @@ def pair_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) -> Labe
     names = sorted(rows["label"].unique().to_list())
     if task.kind == "binary":
         names = binary_names(task, names)
-    return Labelled(
+    return LabelledSamples(
         pl.concat(slots).cast(SAMPLES_SCHEMA).sort("sample_id", "position"),
         rows.select("sample_id", "label", "value").cast(LABELS_SCHEMA),
         names,
@@ -167,6 +175,6 @@ def pair_samples(task: Task, rows: pl.DataFrame, counts: dict[str, int]) -> Labe
     )
 
 
-def told(counts: Mapping[str, int]) -> str:
-    """Counts in words."""
+def format_counts(counts: Mapping[str, int]) -> str:
+    """Format counts as text: `rows 12, unresolved 3`."""
     return ", ".join(f"{name} {number}" for name, number in counts.items())

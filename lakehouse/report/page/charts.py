@@ -1,20 +1,19 @@
-"""Charts that the page draws by itself, for the task that a reader opens.
+"""Templates of the charts that the page draws in the browser for an opened task.
 
-Each is one Vega-Lite specification without data; the page puts its rows under the name `rows`.
+Each is a Vega-Lite specification without data; the page adds its rows as the data set `rows`.
 """
 
 from typing import Any
 
 import altair as alt
 
-from lakehouse.report.page.figures import COLOURS, SHAPES
+from lakehouse.report.page.figures.figure import COLOURS, GREY, SHAPES
 
 _ROWS = alt.NamedData(name="rows")
-_GREY = "#8A8F98"
 
 
 def folds_chart() -> Any:
-    """Every fold of every encoder, with the mean as a tick.
+    """Return the chart of every fold of every encoder, with the mean as a tick.
 
     Rows: encoder, modality, fold, value, mean, sd, order (of the encoders), chance (or null).
     """
@@ -23,7 +22,7 @@ def folds_chart() -> Any:
     base = alt.Chart(_ROWS)
     chance = (
         base.transform_filter("datum.chance != null")
-        .mark_rule(strokeDash=[3, 3], color=_GREY, opacity=0.8)
+        .mark_rule(strokeDash=[3, 3], color=GREY, opacity=0.8)
         .encode(x=alt.X("max(chance):Q"))
     )
     means = base.mark_tick(thickness=3, size=15).encode(
@@ -52,14 +51,14 @@ def folds_chart() -> Any:
 def _colour() -> alt.Color:
     return alt.Color(
         "modality:N",
-        title="made from",
+        title="modality",
         scale=alt.Scale(domain=list(COLOURS), range=list(COLOURS.values())),
         legend=None,
     )
 
 
 def balance_chart() -> Any:
-    """Samples with each label. Rows: label, n, order."""
+    """Return the bar chart of samples per label. Rows: label, n, order."""
     return (
         alt.Chart(_ROWS)
         .mark_bar(color=COLOURS["text"], cornerRadiusEnd=2)
@@ -74,7 +73,7 @@ def balance_chart() -> Any:
 
 
 def histogram_chart() -> Any:
-    """How the numbers of a regression task are spread. Rows: low, high, n."""
+    """Return the histogram of a regression task's numbers. Rows: low, high, n."""
     return (
         alt.Chart(_ROWS)
         .mark_bar(color=COLOURS["text"])

@@ -1,4 +1,4 @@
-"""What a report shows, read from the lake once: frames, ready for figures and the page."""
+"""Reads everything that a report shows of a release, as frames for the figures and the page."""
 
 from dataclasses import dataclass
 
@@ -6,12 +6,12 @@ import polars as pl
 
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.statistics.means import OVERALL
-from genebench.tasks.declaration import FAMILY_TITLES, is_subtask, parent_task
+from genebench.tasks.declaration import FAMILY_TITLES, is_subtask, parent_task_expr
 from lakehouse.embed.encoder_records import list_encoders
 from lakehouse.report.imports import imported_means
-from lakehouse.report.intervals import board_intervals, read_intervals
+from lakehouse.report.intervals import mean_intervals, read_intervals
 from lakehouse.report.leaderboard import leaderboard_rows, stored_leaderboard
-from lakehouse.report.page.evidence import Evidence, read_evidence
+from lakehouse.report.page.significance_results import SignificanceResults, read_significance
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.time_travel import Tables
 
@@ -20,20 +20,20 @@ OVERALL_TITLE = "Overall"
 
 @dataclass(frozen=True)
 class Contents:
-    """A release as its report shows it.
+    """The frames of one release's report.
 
     Attributes:
         release_id: The release.
         items: Rows of `gold.releases`.
-        board: Rows of `gold.leaderboard`, with low and high (see `board_intervals`) or null.
+        board: Rows of `gold.leaderboard`, with low and high (see `mean_intervals`) or null.
         means: family, task_id, kind, encoder_id, modality, probe_id, protocol_id, metric, mean, sd
             (as `statistics.means.task_means`), folds (the values in their order) and the
             interval's low and high, or null.
         labels: task_id, label, encoder_id, probe_id, protocol_id, metric and mean over folds.
         tasks: Rows of `silver.tasks` that the release names, by family, parent and title.
         encoders: encoder_id, title, modality, is_control, best first by the main metric.
-        foreign: `imported_means` of every imported release.
-        evidence: Comparisons, verdicts and rankings.
+        imported: `imported_means` of every imported release.
+        significance: Comparisons, verdicts and rankings.
     """
 
     release_id: str
@@ -43,12 +43,12 @@ class Contents:
     labels: pl.DataFrame
     tasks: pl.DataFrame
     encoders: pl.DataFrame
-    foreign: pl.DataFrame
-    evidence: Evidence
+    imported: pl.DataFrame
+    significance: SignificanceResults
 
     @property
     def leaves(self) -> pl.DataFrame:
-        """The tasks that are no sub-task of another."""
+        """The whole tasks, without sub-tasks."""
         return self.tasks.filter(pl.col("parent_task_id").is_null())
 
     @property
@@ -57,19 +57,19 @@ class Contents:
         return _series(self.items)
 
 
-def read_contents(lake: Tables, release: str) -> Contents:
-    """Read a release.
+def read_contents(tables: Tables, release: str) -> Contents:
+    """Read the contents of a release's report.
 
     Raises:
-        LakeError: It does not exist.
+        LakeError: The release does not exist.
     """
-    items = read_release(lake, release)
-    board = stored_leaderboard(lake, release)
+    items = read_release(tables, release)
+    board = stored_leaderboard(tables, release)
     if not board.height:
-        board = leaderboard_rows(lake, release)
-    scores = read_scores(lake, release=release)
+        board = leaderboard_rows(tables, release)
+    scores = read_scores(tables, release=release)
     whole = scores.filter(pl.col("label") == "").collect()
-    # As `task_means`, with the folds themselves; by the fewest columns, as there may be millions.
+    # Like `task_means`, plus the folds. Groups by few columns: there may be millions of rows.
     key = ["evaluation_key", "task_id", "encoder_id", "probe_id", "metric"]
     value = pl.col("value")
     means = (
@@ -84,11 +84,11 @@ def read_contents(lake: Tables, release: str) -> Contents:
             .implode()
             .alias("folds"),
         )
-        .join(read_intervals(lake, items), on=["evaluation_key", "metric"], how="left")
+        .join(read_intervals(tables, items), on=["evaluation_key", "metric"], how="left")
         .drop("evaluation_key")
     )
     scope = ["scope", "encoder_id", "probe_id", "protocol_id", "metric"]
-    board = board.join(board_intervals(items, means), on=scope, how="left", maintain_order="left")
+    board = board.join(mean_intervals(items, means), on=scope, how="left", maintain_order="left")
     by_label = ["task_id", "label", "encoder_id", "probe_id", "protocol_id", "metric"]
     labels = (
         scores.filter((pl.col("label") != "") & (pl.col("metric") == "roc_auc"))
@@ -97,12 +97,11 @@ def read_contents(lake: Tables, release: str) -> Contents:
         .sort(by_label)
         .collect()
     )
-    tasks = _tasks(lake, items)
-    encoders = _encoders(lake, items, board)
-    foreign = lake.table("gold.foreign_scores").collect()
-    evidence = read_evidence(lake, release, _series(items))
-    published = imported_means(foreign)
-    return Contents(release, items, board, means, labels, tasks, encoders, published, evidence)
+    tasks = _tasks(tables, items)
+    encoders = _encoders(tables, items, board)
+    imported = imported_means(tables.table("gold.foreign_scores").collect())
+    significance = read_significance(tables, release, _series(items))
+    return Contents(release, items, board, means, labels, tasks, encoders, imported, significance)
 
 
 def _series(items: pl.DataFrame) -> list[tuple[str, str]]:
@@ -110,11 +109,11 @@ def _series(items: pl.DataFrame) -> list[tuple[str, str]]:
     return sorted(found, key=lambda one: (one[0] != "linear", one))
 
 
-def _tasks(lake: Tables, items: pl.DataFrame) -> pl.DataFrame:
+def _tasks(tables: Tables, items: pl.DataFrame) -> pl.DataFrame:
     named = items.select("task_id", "family", "kind").unique("task_id")
-    known = lake.table("silver.tasks").drop("family", "kind").collect()
-    # A task that has left the lake is still a sub-task by its name.
-    parent = pl.when(is_subtask()).then(parent_task())
+    known = tables.table("silver.tasks").drop("family", "kind").collect()
+    # A task that is no longer in the lake is recognised as a sub-task by its id.
+    parent = pl.when(is_subtask()).then(parent_task_expr())
     tasks = named.join(known, on="task_id", how="left").with_columns(
         pl.coalesce("title", "task_id").alias("title"), parent.alias("parent_task_id")
     )
@@ -128,7 +127,7 @@ def _tasks(lake: Tables, items: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _encoders(lake: Tables, items: pl.DataFrame, board: pl.DataFrame) -> pl.DataFrame:
+def _encoders(tables: Tables, items: pl.DataFrame, board: pl.DataFrame) -> pl.DataFrame:
     first = min(items["probe_id"].unique(), key=lambda probe: (probe != "linear", probe))
     ranks = (
         board.filter((pl.col("scope") == OVERALL) & (pl.col("probe_id") == first))
@@ -137,7 +136,7 @@ def _encoders(lake: Tables, items: pl.DataFrame, board: pl.DataFrame) -> pl.Data
         .with_row_index("place")
         .select("encoder_id", "place")
     )
-    known = list_encoders(lake).select("encoder_id", "title", "is_control")
+    known = list_encoders(tables).select("encoder_id", "title", "is_control")
     return (
         items.select("encoder_id", "modality")
         .unique("encoder_id")

@@ -1,4 +1,4 @@
-"""A release as the JSON values that its page is drawn from."""
+"""Converts the contents of a report to the JSON values that its page is drawn from."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,32 +10,42 @@ from genebench.registry.loading import load_registry
 from genebench.registry.published_names import probe_of
 from genebench.tasks.declaration import FAMILY_TITLES
 from lakehouse.report.exports import used_snapshots
-from lakehouse.report.page.cards import encoder_cards, task_cards
 from lakehouse.report.page.contents import Contents
-from lakehouse.report.page.evidence_payload import evidence_payload
-from lakehouse.report.page.provenance import describe_release, package_rows, table_rows, undone_rows
+from lakehouse.report.page.page_entries import encoder_entries, task_entries
+from lakehouse.report.page.provenance import (
+    describe_release,
+    package_rows,
+    table_rows,
+    unscored_rows,
+)
+from lakehouse.report.page.significance_payload import significance_payload
 from lakehouse.report.page.values import (
     describe_metric,
-    index_names,
+    index_by_name,
     plain_rows,
     round_value,
     scale_value,
-    spread_out,
+    scatter_values,
 )
 from lakehouse.tables.time_travel import Tables
 
 
-def to_payload(lake: Tables, contents: Contents, code: str) -> dict[str, Any]:
-    """Everything that the page's tables and charts are drawn from, as JSON values.
+def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
+    """Return the data of the page's tables and charts as JSON values.
 
-    Scores are dense arrays over tasks x encoders (row by row), null where there is none; bounded
-    metrics are whole numbers of 1/10,000, so that the page stays small.
+    Scores are dense arrays over tasks x encoders (row by row), null where there is no score. Values
+    of bounded metrics are integers, multiplied by 10,000, to keep the page small.
+
+    Args:
+        tables: The tables of the lake.
+        contents: The contents of the report.
+        code: The genebench version, for the provenance.
     """
     encoder_ids = contents.encoders["encoder_id"].to_list()
     task_ids = contents.tasks["task_id"].to_list()
     used = [name for name in METRICS if name in contents.means["metric"]]
     return {
-        "release": describe_release(lake, contents, code),
+        "release": describe_release(tables, contents, code),
         "metrics": {name: describe_metric(name) for name in used},
         "mains": [name for name in dict.fromkeys(MAIN_METRICS.values()) if name in used],
         "families": {
@@ -43,29 +53,29 @@ def to_payload(lake: Tables, contents: Contents, code: str) -> dict[str, Any]:
         },
         "series": [{"probe": probe, "protocol": protocol} for probe, protocol in contents.series],
         "rules": _rules(contents),
-        "encoders": encoder_cards(lake, contents),
-        "tasks": task_cards(lake, contents),
+        "encoders": encoder_entries(tables, contents),
+        "tasks": task_entries(tables, contents),
         "board": _board(contents, encoder_ids),
         "scores": _scores(contents, task_ids, encoder_ids, used),
         "labels": _labels(contents, task_ids, encoder_ids),
-        "undone": undone_rows(lake, contents),
-        "sources": plain_rows(used_snapshots(lake).drop("run_id", "etag", "snapshot_id")),
-        "tables": table_rows(lake),
-        "packages": package_rows(lake, contents),
+        "unscored": unscored_rows(tables, contents),
+        "sources": plain_rows(used_snapshots(tables).drop("run_id", "etag", "snapshot_id")),
+        "tables": table_rows(tables),
+        "packages": package_rows(tables, contents),
         "published": _published(contents, encoder_ids, task_ids),
-        **evidence_payload(contents),
+        **significance_payload(contents),
     }
 
 
 def _rules(contents: Contents) -> list[dict[str, str | None]]:
-    """The probes and protocols of the release, as they are declared; null where they are not."""
+    """Describe the probes and protocols of the release; null where they are not declared."""
     registry = load_registry()
     rules = []
-    for noun, declared, place in (
+    for noun, declared, position in (
         ("probe", registry.probes, 0),
         ("protocol", registry.protocols, 1),
     ):
-        for name in dict.fromkeys(one[place] for one in contents.series):
+        for name in dict.fromkeys(one[position] for one in contents.series):
             known = declared.get(name)
             rules.append(
                 {
@@ -79,8 +89,8 @@ def _rules(contents: Contents) -> list[dict[str, str | None]]:
 
 
 def _board(contents: Contents, encoder_ids: list[str]) -> list[dict[str, Any]]:
-    """One entry a series, metric and scope: means, deviations and ranks by encoder."""
-    place = {encoder_id: number for number, encoder_id in enumerate(encoder_ids)}
+    """Return one entry per series, metric and scope: means, deviations and ranks by encoder."""
+    position = {encoder_id: number for number, encoder_id in enumerate(encoder_ids)}
     series = {one: number for number, one in enumerate(contents.series)}
     entries = []
     by = ["probe_id", "protocol_id", "metric", "scope"]
@@ -97,9 +107,9 @@ def _board(contents: Contents, encoder_ids: list[str]) -> list[dict[str, Any]]:
         for name in ("mean", "sd", "low", "high", "rank", "n_missing"):
             cells: list[Any] = [None] * len(encoder_ids)
             for encoder_id, value in rows.select("encoder_id", name).iter_rows():
-                if encoder_id in place and value is not None:
+                if encoder_id in position and value is not None:
                     is_real = isinstance(value, float)
-                    cells[place[encoder_id]] = round_value(value) if is_real else value
+                    cells[position[encoder_id]] = round_value(value) if is_real else value
             entry[name] = cells
         entries.append(entry)
     return entries
@@ -108,33 +118,36 @@ def _board(contents: Contents, encoder_ids: list[str]) -> list[dict[str, Any]]:
 def _scores(
     contents: Contents, task_ids: list[str], encoder_ids: list[str], metrics: Sequence[str]
 ) -> list[dict[str, Any]]:
-    places = contents.means.with_columns(
-        _places("task_id", task_ids).alias("t"),
-        _places("encoder_id", encoder_ids).alias("e"),
+    positions = contents.means.with_columns(
+        _positions("task_id", task_ids).alias("t"),
+        _positions("encoder_id", encoder_ids).alias("e"),
     ).with_columns((pl.col("t") * len(encoder_ids) + pl.col("e")).alias("at"))
     size = len(task_ids) * len(encoder_ids)
     found = []
     for probe, protocol in contents.series:
-        mine = places.filter((pl.col("probe_id") == probe) & (pl.col("protocol_id") == protocol))
+        of_series = positions.filter(
+            (pl.col("probe_id") == probe) & (pl.col("protocol_id") == protocol)
+        )
         by_metric = {}
         for metric in metrics:
-            rows = mine.filter(pl.col("metric") == metric)
+            rows = of_series.filter(pl.col("metric") == metric)
             if not rows.height:
                 continue
             scale = describe_metric(metric)["scale"]
             at = rows["at"].to_numpy()
             entry: dict[str, Any] = {
-                name: spread_out(rows[name].to_numpy(), at, size, scale) for name in ("mean", "sd")
+                name: scatter_values(rows[name].to_numpy(), at, size, scale)
+                for name in ("mean", "sd")
             }
             for name in ("low", "high"):
                 known = rows.filter(pl.col(name).is_not_null())
                 if known.height:
                     cells = known[name].to_numpy(), known["at"].to_numpy()
-                    entry[name] = spread_out(*cells, size, scale)
+                    entry[name] = scatter_values(*cells, size, scale)
             if metric in MAIN_METRICS.values():
                 folds: list[Any] = [None] * size
-                for place, values in rows.select("at", "folds").iter_rows():
-                    folds[place] = [scale_value(value, scale) for value in values or []]
+                for position, values in rows.select("at", "folds").iter_rows():
+                    folds[position] = [scale_value(value, scale) for value in values or []]
                 entry["folds"] = folds
             by_metric[metric] = entry
         found.append(by_metric)
@@ -144,18 +157,18 @@ def _scores(
 def _labels(
     contents: Contents, task_ids: list[str], encoder_ids: list[str]
 ) -> dict[str, dict[str, Any]]:
-    """Mean ROC AUC by label and encoder, by task and series."""
-    place = index_names(encoder_ids)
+    """Return the mean ROC AUC by label and encoder, for each task and series."""
+    position = index_by_name(encoder_ids)
     series = {one: number for number, one in enumerate(contents.series)}
     found: dict[str, dict[str, Any]] = {}
-    numbers = index_names(task_ids)
+    numbers = index_by_name(task_ids)
     by = ["task_id", "probe_id", "protocol_id"]
     for (task_id, probe, protocol), rows in contents.labels.group_by(by, maintain_order=True):
         names = sorted(rows["label"].unique())
         cells: list[list[Any]] = [[None] * len(encoder_ids) for _ in names]
-        row_of = index_names(names)
+        row_of = index_by_name(names)
         for label, encoder_id, mean in rows.select("label", "encoder_id", "mean").iter_rows():
-            cells[row_of[label]][place[encoder_id]] = round(mean * 10_000)
+            cells[row_of[label]][position[encoder_id]] = round(mean * 10_000)
         one = found.setdefault(str(numbers[str(task_id)]), {})
         one[str(series[str(probe), str(protocol)])] = {"labels": names, "mean": cells}
     return found
@@ -164,18 +177,18 @@ def _labels(
 def _published(
     contents: Contents, encoder_ids: list[str], task_ids: list[str]
 ) -> list[dict[str, Any]]:
-    """One entry a published number; `probe` is the one of ours that its base model means."""
-    rows = contents.foreign.filter(
+    """Return one entry per published number; `probe` is the probe that it is compared with."""
+    rows = contents.imported.filter(
         pl.col("metric").is_in(set(MAIN_METRICS.values())) & (pl.col("label") == "")
     ).with_columns(
-        _places("task_id", task_ids),
-        _places("encoder_id", encoder_ids),
+        _positions("task_id", task_ids),
+        _positions("encoder_id", encoder_ids),
         pl.col("mean", "sd").round(4),
     )
     probe = pl.col("probe_name").map_elements(probe_of, return_dtype=pl.String).alias("probe")
     return plain_rows(rows.with_columns(probe).drop("label", "probe_name"))
 
 
-def _places(column: str, names: list[str]) -> pl.Expr:
-    """The place of each name in a list; null for one that is not in it."""
-    return pl.col(column).replace_strict(index_names(names), default=None, return_dtype=pl.Int64)
+def _positions(column: str, names: list[str]) -> pl.Expr:
+    """Return the position of each name in a list; null for a name that is not in it."""
+    return pl.col(column).replace_strict(index_by_name(names), default=None, return_dtype=pl.Int64)

@@ -1,4 +1,4 @@
-"""Where the numbers of a page come from, and what is missing of them."""
+"""The page's provenance: release, evaluations without a score, table versions, packages."""
 
 import datetime as dt
 from typing import Any
@@ -10,10 +10,10 @@ from lakehouse.report.page.values import plain_rows
 from lakehouse.tables.time_travel import Tables
 
 
-def describe_release(lake: Tables, contents: Contents, code: str) -> dict[str, Any]:
-    """The release in numbers, with the code and time of its page."""
+def describe_release(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
+    """Return the release's counts, and the code version and time of its page."""
     universe = (
-        lake.table("gold.universes")
+        tables.table("gold.universes")
         .filter(pl.col("release_id") == contents.release_id)
         .group_by("entity_type")
         .len()
@@ -35,10 +35,10 @@ def describe_release(lake: Tables, contents: Contents, code: str) -> dict[str, A
     }
 
 
-def undone_rows(lake: Tables, contents: Contents) -> list[dict[str, Any]]:
-    """The evaluations without a score, with the reason that is on record."""
+def unscored_rows(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
+    """Return the evaluations without a score, grouped by task, probe, status and reason."""
     tried = (
-        lake.table("gold.evaluations")
+        tables.table("gold.evaluations")
         .sort("evaluated_at")
         .select("evaluation_key", "status", "reason")
         .unique("evaluation_key", keep="last", maintain_order=True)
@@ -52,7 +52,7 @@ def undone_rows(lake: Tables, contents: Contents) -> list[dict[str, Any]]:
             "encoder_id",
             "probe_id",
             pl.col("status").fill_null("pending"),
-            pl.col("reason").fill_null("not evaluated yet; `genebench score` does it"),
+            pl.col("reason").fill_null("not evaluated yet; run `genebench score`"),
         )
         .group_by("task_id", "probe_id", "status", "reason")
         .agg(pl.col("encoder_id").sort())
@@ -62,11 +62,11 @@ def undone_rows(lake: Tables, contents: Contents) -> list[dict[str, Any]]:
     return plain_rows(rows)
 
 
-def table_rows(lake: Tables) -> list[dict[str, Any]]:
-    """The newest commit of each table."""
+def table_rows(tables: Tables) -> list[dict[str, Any]]:
+    """Return the newest commit of each table, audit tables excluded."""
     rows = []
-    for name in lake.delta.list_tables():
-        history = lake.history(name)
+    for name in tables.delta.list_tables():
+        history = tables.history(name)
         if history.height and not name.startswith("audit."):
             last = history.row(0, named=True)
             rows.append(
@@ -81,13 +81,15 @@ def table_rows(lake: Tables) -> list[dict[str, Any]]:
     return rows
 
 
-def package_rows(lake: Tables, contents: Contents) -> list[dict[str, Any]]:
-    """The packages, revisions and solvers that the evaluations were computed by."""
+def package_rows(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
+    """Return the packages, revisions and solvers of the evaluations, with their numbers."""
     rows = (
         contents.items.lazy()
         .select("evaluation_key")
         .unique()
-        .join(lake.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key")
+        .join(
+            tables.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key"
+        )
         .group_by("packages", "revision", "solver")
         .agg(pl.len().alias("n_evaluations"), pl.col("seconds").sum().round(1))
         .sort("packages", "revision", "solver")

@@ -1,4 +1,4 @@
-"""Frames and numbers as the short JSON values that a page carries."""
+"""Converts frames and numbers to the compact JSON values of the page."""
 
 import math
 from typing import Any
@@ -9,7 +9,10 @@ from genebench.evaluation.metrics import METRICS
 
 
 def describe_metric(name: str) -> dict[str, Any]:
-    """What a page says of a metric; bounded ones are sent as whole numbers of 1/scale."""
+    """Return the page's entry of a metric; `scale` is 10,000 for bounded metrics, otherwise 1.
+
+    Values of bounded metrics are sent as integers, multiplied by `scale`.
+    """
     metric = METRICS[name]
     return {
         "title": metric.title,
@@ -20,32 +23,32 @@ def describe_metric(name: str) -> dict[str, Any]:
     }
 
 
-def index_names(names: list[str]) -> dict[str, int]:
-    """Each name to its place."""
+def index_by_name(names: list[str]) -> dict[str, int]:
+    """Map each name to its position in the list."""
     return {name: number for number, name in enumerate(names)}
 
 
-def spread_out(values: Any, at: Any, size: int, scale: int) -> list[Any]:
-    """A list of `size` with the scaled (n,) values at the (n,) places, null elsewhere."""
+def scatter_values(values: Any, positions: Any, size: int, scale: int) -> list[Any]:
+    """Return a list of `size` with the scaled (n,) values at the (n,) positions, else null."""
     cells: list[Any] = [None] * size
-    for place, value in zip(at.tolist(), values.tolist(), strict=True):
-        cells[place] = scale_value(value, scale)
+    for position, value in zip(positions.tolist(), values.tolist(), strict=True):
+        cells[position] = scale_value(value, scale)
     return cells
 
 
 def scale_value(value: float, scale: int) -> float | int:
-    """A value as a whole number of 1/scale; in significant digits for scale 1."""
+    """Multiply a value by `scale` and round to an integer; for scale 1, to significant digits."""
     return round(value * scale) if scale > 1 else round_value(value)
 
 
 def plain_rows(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Rows as JSON values; times as text."""
+    """Convert rows to JSON values, times to text."""
     times = [name for name, dtype in rows.schema.items() if dtype.is_temporal()]
     return rows.with_columns(pl.col(times).dt.strftime("%Y-%m-%d %H:%M UTC")).to_dicts()
 
 
 def round_value(value: float | None, digits: int = 5) -> float:
-    """To significant digits: enough to read, short enough to send."""
+    """Round to significant digits; null and values that are not finite become 0."""
     if value is None or value == 0 or not math.isfinite(value):
         return 0.0
     return float(f"{value:.{digits}g}")

@@ -1,4 +1,4 @@
-"""The report on disk: one HTML file without any server or network, and each figure as a file."""
+"""Writes a release's report: one self-contained HTML file, and each figure as SVG and PNG."""
 
 import functools
 import html
@@ -13,57 +13,60 @@ from genebench.digest import digest_json
 from genebench.errors import LakeError
 from lakehouse.report.page.charts import balance_chart, folds_chart, histogram_chart
 from lakehouse.report.page.contents import read_contents
-from lakehouse.report.page.figures import COLOURS, Figure, draw_figures
+from lakehouse.report.page.figures.figure import COLOURS, Figure
+from lakehouse.report.page.figures.rank_figures import draw_rank_figures
+from lakehouse.report.page.figures.release_figures import draw_figures
 from lakehouse.report.page.payload import to_payload
-from lakehouse.report.page.rank_figures import draw_ranks
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.time_travel import Tables
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
-SCRIPTS = ("evidence.js", "page.js")
+SCRIPTS = ("widgets.js", "significance.js", "page.js")
 FIGURES = "figures"
 PNG_SCALE = 2.0
-# The page's state stands within its first so many characters.
+# The report digest is within this many characters from the start of the page.
 HEAD_LENGTH = 2000
 
-# The bundle defines what the page calls; nothing is fetched when it opens.
+# Bundled with vega-embed so that the page can call it without loading anything.
 _SNIPPET = "window.vegaEmbed = vegaEmbed;"
 
 
 def write_report(
-    lake: Tables,
+    tables: Tables,
     release: str,
     folder: Path,
     *,
     code: str = "",
     with_files: bool = True,
 ) -> Path:
-    """Write a release's page, and its figures as SVG and PNG beside it.
+    """Write a release's page and, in `figures/`, its figures as SVG and PNG.
 
     Args:
-        lake: The lake.
+        tables: The tables of the lake.
         release: The release.
-        folder: Where `index.html` and `figures/` go; made where missing.
-        code: The version of genebench, for the provenance.
-        with_files: Whether the figures are written as files too.
+        folder: The folder for `index.html` and `figures/`; created if missing.
+        code: The genebench version, for the provenance.
+        with_files: Write the figures as files too.
 
     Returns:
-        The page.
+        The path of the page.
 
     Raises:
         LakeError: The release does not exist, or the folder cannot be written.
     """
-    contents = read_contents(lake, release)
-    figures = [*draw_figures(contents), *draw_ranks(contents)]
-    payload = to_payload(lake, contents, code)
-    page = render_page(payload, figures, state_of(lake, release, code, with_files=with_files))
+    contents = read_contents(tables, release)
+    figures = [*draw_figures(contents), *draw_rank_figures(contents)]
+    payload = to_payload(tables, contents, code)
+    page = render_page(
+        payload, figures, report_digest(tables, release, code, with_files=with_files)
+    )
     path = folder / PAGE
     try:
         folder.mkdir(parents=True, exist_ok=True)
         if with_files:
             write_figures(figures, folder / FIGURES)
-        # The page appears whole or not at all.
+        # Renaming makes the complete page appear at once.
         draft = path.with_suffix(".part")
         draft.write_text(page, encoding="utf-8")
         draft.replace(path)
@@ -87,34 +90,34 @@ def write_figures(figures: Sequence[Figure], folder: Path) -> None:
 
 
 def to_spec(chart: Any) -> dict[str, Any]:
-    """A chart as Vega-Lite JSON, with its rows in it however many."""
+    """Convert a chart to Vega-Lite JSON that contains all its rows."""
     with alt.data_transformers.enable("default", max_rows=None):
-        # Checking against the schema takes most of the time; the tests draw every figure.
+        # Schema validation takes most of the time and is not needed: the tests draw every figure.
         spec: dict[str, Any] = chart.to_dict(validate=False)
     spec.pop("$schema", None)
     return spec
 
 
-def state_of(lake: Tables, release: str, code: str, *, with_files: bool) -> str:
-    """Digest of what a report is: the release, the tables' versions, the code, figures or none."""
+def report_digest(tables: Tables, release: str, code: str, *, with_files: bool) -> str:
+    """Return the digest of a report's inputs: release, code, table versions and `with_files`."""
     shown = [name for name in TABLES if name.startswith(("silver.", "gold."))]
-    versions = [lake.delta.version(name) for name in shown]
+    versions = [tables.delta.version(name) for name in shown]
     return digest_json([release, code, versions, with_files])
 
 
 def is_current(
-    lake: Tables, release: str, folder: Path, code: str, *, with_files: bool = True
+    tables: Tables, release: str, folder: Path, code: str, *, with_files: bool = True
 ) -> bool:
-    """Whether a folder holds the report, with or without figures, of the lake as it is."""
+    """Return whether the report in a folder was written from the current tables by this code."""
     if not (folder / PAGE).is_file() or (with_files and not (folder / FIGURES).is_dir()):
         return False
-    state = state_of(lake, release, code, with_files=with_files)
+    state = report_digest(tables, release, code, with_files=with_files)
     with (folder / PAGE).open(encoding="utf-8") as page:
         return f'content="{state}"' in page.read(HEAD_LENGTH)
 
 
 def render_page(payload: dict[str, Any], figures: Sequence[Figure], state: str = "") -> str:
-    """Put data, charts, style and scripts into the template."""
+    """Fill the page template with data, charts, style and scripts."""
     drawn = [
         {"id": one.id, "title": one.title, "caption": one.caption, "spec": to_spec(one.chart)}
         for one in figures
@@ -129,9 +132,9 @@ def render_page(payload: dict[str, Any], figures: Sequence[Figure], state: str =
         "state": state,
         "title": html.escape(f"genebench · {release['id']}"),
         "style": (HERE / "page.css").read_text(encoding="utf-8"),
-        "data": _embed({**payload, "colours": COLOURS, "templates": templates}),
-        "figures": _embed(drawn),
-        "vega": _vega(),
+        "data": _script_json({**payload, "colours": COLOURS, "templates": templates}),
+        "figures": _script_json(drawn),
+        "vega": _vega_bundle(),
         "script": "\n".join((HERE / name).read_text(encoding="utf-8") for name in SCRIPTS),
     }
     page = (HERE / "page.html").read_text(encoding="utf-8")
@@ -140,15 +143,15 @@ def render_page(payload: dict[str, Any], figures: Sequence[Figure], state: str =
     return page
 
 
-def _embed(value: Any) -> str:
-    """JSON that cannot end the script element that holds it."""
+def _script_json(value: Any) -> str:
+    """Serialise a value as JSON that is safe inside a script element."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c")
 
 
 @functools.cache
-def _vega() -> str:
-    """Vega, Vega-Lite and vega-embed as one script."""
+def _vega_bundle() -> str:
+    """Return Vega, Vega-Lite and vega-embed as one script."""
     import vl_convert
 
     bundle: str = vl_convert.javascript_bundle(_SNIPPET, vl_version=_vegalite_version())
@@ -156,5 +159,5 @@ def _vega() -> str:
 
 
 def _vegalite_version() -> str:
-    """The version that Altair writes for, as vl-convert names it."""
+    """Return the Vega-Lite version that Altair targets, in vl-convert's notation."""
     return ".".join(alt.SCHEMA_VERSION.removeprefix("v").split(".")[:2])

@@ -1,0 +1,102 @@
+"""How a declared table is stored in Delta: schema, table properties and Parquet writer properties.
+
+`check_schema` compares an existing Delta table with its declaration.
+"""
+
+from typing import Any
+
+import polars as pl
+from deltalake import ColumnProperties, DeltaTable, Field, Schema, WriterProperties
+from deltalake.schema import ArrayType, PrimitiveType
+
+from genebench.errors import LakeError
+from lakehouse.tables.schema import Column, Table
+
+TABLE_PROPERTIES = {
+    # A release must stay readable for a month after a new one replaces it, its log for years.
+    "delta.deletedFileRetentionDuration": "interval 30 days",
+    "delta.logRetentionDuration": "interval 3650 days",
+    # Opening a table reads all commits since the last checkpoint, 0.25 ms each.
+    "delta.checkpointInterval": "10",
+}
+
+_DELTA_TYPES = {
+    "str": "string",
+    "i8": "byte",
+    "i32": "integer",
+    "i64": "long",
+    "f32": "float",
+    "f64": "double",
+    "bool": "boolean",
+    "ts": "timestamp",
+}
+
+# Vectors barely compress and have no repeated values: compression and dictionaries would only
+# double the writing time. One thread decodes a row group, so a large table needs several.
+_VECTOR_PROPERTIES = WriterProperties(
+    max_row_group_size=4096,
+    compression="UNCOMPRESSED",
+    default_column_properties=ColumnProperties(dictionary_enabled=False),
+)
+
+_TEXT_PROPERTIES = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+def writer_properties(declared: Table) -> WriterProperties:
+    """The Parquet settings of a table: uncompressed where it has vectors, else Zstandard."""
+    has_vectors = any(column.type == "list<f32>" for column in declared.columns.values())
+    return _VECTOR_PROPERTIES if has_vectors else _TEXT_PROPERTIES
+
+
+def to_delta_schema(declared: Table, frame: pl.DataFrame) -> Schema:
+    """The Delta schema of the declared columns, then of the frame's extra columns as strings."""
+    fields = []
+    for column in declared.columns.values():
+        inner = column.type.removeprefix("list<").removesuffix(">")
+        kind: Any = PrimitiveType(_DELTA_TYPES[inner])
+        if column.type.startswith("list<"):
+            kind = ArrayType(kind, contains_null=False)
+        fields.append(Field(column.name, kind, nullable=column.is_nullable))
+    extra = [name for name in frame.columns if name not in declared.columns]
+    text = PrimitiveType("string")
+    return Schema([*fields, *(Field(name, text, nullable=True) for name in extra)])
+
+
+def new_columns(declared: Table, found: DeltaTable) -> list[Column]:
+    """The nullable columns that were declared after the Delta table was created."""
+    present = {field.name for field in found.schema().fields}
+    columns = declared.columns.values()
+    return [column for column in columns if column.is_nullable and column.name not in present]
+
+
+def check_schema(declared: Table, found: DeltaTable, uri: str) -> None:
+    """Compare the columns, types and partition columns of a Delta table with its declaration.
+
+    Nullable columns that were declared after the table was created may be missing.
+
+    Raises:
+        LakeError: They differ.
+    """
+    added = {column.name for column in new_columns(declared, found)}
+    fields = to_delta_schema(declared, declared.empty()).fields
+    wanted = {field.name: field for field in fields if field.name not in added}
+    present = {field.name: field for field in found.schema().fields}
+    wrong = [
+        name
+        for name in {**wanted, **present}
+        if name not in present
+        or (name not in wanted and not declared.allows_extra_columns)
+        or (name in wanted and _type_name(wanted[name]) != _type_name(present[name]))
+    ]
+    if wrong or tuple(found.metadata().partition_columns) != declared.partition:
+        raise LakeError(
+            f"{uri} holds a Delta table that is not {declared.name} as declared "
+            f"(differs in: {', '.join(wrong) or 'partition columns'}); another program or another "
+            "version of genebench created it: move it away, or set GENEBENCH_LAKE to a new folder"
+        )
+
+
+def _type_name(field: Field) -> str:
+    inner = field.type.element_type if isinstance(field.type, ArrayType) else field.type
+    name = inner.type if isinstance(inner, PrimitiveType) else str(inner)
+    return f"list<{name}>" if isinstance(field.type, ArrayType) else name
