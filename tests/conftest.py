@@ -10,6 +10,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 from places import Place
+from xdist.scheduler import LoadScopeScheduling
 
 from genebench.settings import get_settings
 
@@ -24,25 +25,37 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark tests by what they need, and keep those that share an expensive fixture in one
-    worker of pytest-xdist, longest first.
+# Files whose tests share the running local stack of tests/flows/conftest.py.
+STACK_FILES = {"chain", "concurrency", "crash", "dask_s3", "deployments", "server", "ui"}
 
-    The deployed stack serves several files; every other file of flow and report tests has a lake
-    of its own. All other tests go to whichever worker is free.
+
+class SharedFixtureScheduling(LoadScopeScheduling):
+    """Runs tests that share an expensive fixture in one worker, and all others in any worker.
+
+    A scheduler in place of the mark `xdist_group`, which pytest-xdist 3.8 loses under pytest 9.2.
     """
-    for item in items:
-        fixtures = getattr(item, "fixturenames", ())
-        if "browser" in fixtures:
-            item.add_marker(pytest.mark.browser)
-        if "prefect" in fixtures or item.path.parent.name == "flows":
-            item.add_marker(pytest.mark.prefect)
-        if "stack" in fixtures:
-            item.add_marker(pytest.mark.xdist_group("stack"))
-        elif item.path.parent.name == "flows" or item.path.stem.startswith("test_report"):
-            item.add_marker(pytest.mark.xdist_group(item.path.stem))
-    items.sort(key=lambda item: item.path.parent.name != "flows")
+
+    def _split_scope(self, nodeid: str) -> str:
+        path = Path(nodeid.partition("::")[0])
+        name = path.stem.removeprefix("test_")
+        if path.parent.name == "flows":
+            return "stack" if name in STACK_FILES else name
+        is_shared = name.startswith("report") or name == "bootstrap"
+        return name if is_shared else nodeid
+
+
+def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedFixtureScheduling:
+    """Schedule tests by the expensive fixtures that they share."""
+    return SharedFixtureScheduling(config, log)
+
+
+def pytest_itemcollected(item: pytest.Item) -> None:
+    """Mark a test by what it needs: a browser, a Prefect server."""
+    fixtures = getattr(item, "fixturenames", ())
+    if "browser" in fixtures:
+        item.add_marker(pytest.mark.browser)
+    if "prefect" in fixtures or item.path.parent.name == "flows":
+        item.add_marker(pytest.mark.prefect)
 
 
 @pytest.fixture(scope="session")

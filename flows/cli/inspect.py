@@ -138,7 +138,7 @@ def print_card(name: str, profile: str | None) -> None:
     """Print one task, encoder, source, probe, protocol, table or release.
 
     Raises:
-        RegistryError: Nothing has this name; suggests the nearest one.
+        GenebenchError: Nothing has this name; suggests the nearest one.
     """
     registry = open_registry(profile)
     kinds: Mapping[str, Mapping[str, Any]] = {
@@ -178,7 +178,10 @@ def print_card(name: str, profile: str | None) -> None:
         return
     known = [*(key for entries in kinds.values() for key in entries), *TABLES]
     known += releases["release_id"].to_list()
-    raise RegistryError([f"nothing is named {name!r}{suggest(name, known)}; see `genebench ls`"])
+    raise GenebenchError(
+        f"nothing is named {name!r}{suggest(name, known)}; `genebench ls tasks`, `ls encoders`, "
+        "`ls sources`, `ls tables` and `ls releases` list the names"
+    )
 
 
 def _print_encoder_record(lake: Lake, encoder_id: str) -> None:

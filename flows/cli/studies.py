@@ -25,7 +25,7 @@ def leakage(
 ) -> None:
     """Mask the words of a label in the texts and score again."""
     from genebench.encoders.loader import LoaderContext, load_encoder
-    from genebench.errors import RegistryError
+    from genebench.errors import GenebenchError
     from genebench.registry.loading import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
@@ -35,8 +35,8 @@ def leakage(
     registry = load_registry(settings.profile)
     chosen = registry.select_encoders([encoder])
     if len(chosen) > 1:
-        raise RegistryError(
-            [f"leakage takes one encoder; {encoder!r} matches {len(chosen)}: {', '.join(chosen)}"]
+        raise GenebenchError(
+            f"leakage takes one encoder; {encoder!r} matches {len(chosen)}: {', '.join(chosen)}"
         )
     declared = registry.encoders[chosen[0]]
     rows = measure_leakage(

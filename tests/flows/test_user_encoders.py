@@ -90,6 +90,8 @@ def test_a_benchmark_takes_an_own_encoder_by_its_file(placed, monkeypatch):
     words = ["benchmark", "-e", "random", "-e", "mine.yaml", "-f", "genomic"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
+    assert "page: report/index.html" in done.stdout
+    assert "genebench show" in done.stdout
     assert set(place.rows("gold.evaluations")["encoder_id"]) == {"mine", "random"}
 
 

@@ -151,7 +151,7 @@ MISLEADING = {
 
 
 @pytest.mark.parametrize("n_classes", [1, 4])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in (1, 2, 3))])
 @pytest.mark.parametrize("products", MISLEADING)
 def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_classes):
     class Misleading(Int8):
