@@ -86,7 +86,7 @@ def test_another_probe_of_an_own_encoder_is_remembered_though_nothing_is_encoded
 
 def test_a_benchmark_takes_an_own_encoder_by_its_file(placed, monkeypatch):
     place, _ = placed
-    monkeypatch.setattr(verbs, "run_flows", lambda verb, **_: verb())
+    monkeypatch.setattr(verbs, "run_flows", lambda verb, *_: verb())
     words = ["benchmark", "-e", "random", "-e", "mine.yaml", "-f", "genomic"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0
