@@ -13,14 +13,15 @@ FLUSH_SECONDS = 10.0
 class PackageLogFilter(logging.Filter):
     """Passes the records of `flows`, and warnings of other packages without a traceback.
 
-    Two warnings of Prefect are left out. Its task runners warn of deadlocks by the number of a
-    task's tags; tasks are submitted in the order of their dependencies, so none waits for one that
-    comes later. Its internal services warn that they are still sending logs and events.
+    Two warnings of Prefect are left out. Its task runners warn of deadlocks because of the number
+    of a task's tags; tasks are submitted in the order of their dependencies, so none waits for one
+    that comes later. Its internal services warn that they are still sending logs and events.
     """
 
     def filter(self, record: logging.LogRecord) -> bool:
         """Whether the record is printed in the terminal."""
-        if record.name.startswith(("prefect.task_runner.", "prefect._internal")):
+        is_internal = "_internal" in Path(record.pathname).parts
+        if is_internal or record.name.startswith("prefect.task_runner."):
             return False
         if Path(record.pathname).is_relative_to(Path(__file__).parents[1]):
             return True
@@ -49,6 +50,8 @@ def quiet_prefect(*filters: logging.Filter) -> None:
     """
     # Prefect sets up its handlers once per process. Doing it now keeps the filters on them.
     setup_logging()
+    # Its services for logs and events print each record that they could not send, at any level.
+    logging.getLogger("prefect._internal").setLevel(logging.CRITICAL)
     for handler in _handlers():
         if isinstance(handler, PrefectConsoleHandler):
             handler.setFormatter(PlainFormatter("%(message)s"))
