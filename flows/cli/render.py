@@ -206,11 +206,8 @@ def print_next_commands(lake: Lake, release: str) -> None:
     metric = next(name for name in (*SHOWN_METRICS, *sorted(metrics)) if name in metrics)
     board = lake.leaderboard(release, by="task", metric=metric)
     tasks = board.drop("encoder_id", "modality", "probe_id").columns
-    models = [
-        encoder_id
-        for encoder_id, modality in board.select("encoder_id", "modality").iter_rows()
-        if modality != "control"
-    ]
+    ranked = lake.leaderboard(release, metric=metric).select("encoder_id", "modality")
+    models = [encoder_id for encoder_id, modality in ranked.iter_rows() if modality != "control"]
     best = list(dict.fromkeys(models))[:2]
     commands = {f"show {tasks[0]}": "one task: definition, sources, sizes and scores"}
     if len(best) == 2:

@@ -51,7 +51,8 @@ def quiet_prefect(*filters: logging.Filter) -> None:
     # Prefect sets up its handlers once per process. Doing it now keeps the filters on them.
     setup_logging()
     # Its services for logs and events print each record that they could not send, at any level.
-    logging.getLogger("prefect._internal").setLevel(logging.CRITICAL)
+    for handler in logging.getLogger("prefect._internal").handlers:
+        handler.setLevel(logging.CRITICAL)
     for handler in _handlers():
         if isinstance(handler, PrefectConsoleHandler):
             handler.setFormatter(PlainFormatter("%(message)s"))
