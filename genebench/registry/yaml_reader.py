@@ -11,8 +11,8 @@ from pydantic import BaseModel, ValidationError
 Model = TypeVar("Model", bound=BaseModel)
 
 
-class _StrictLoader(yaml.SafeLoader):
-    """Loads YAML's safe subset; rejects duplicate keys instead of keeping the last one."""
+class _StrictLoader(yaml.CSafeLoader):
+    """Loads YAML's safe subset by libyaml; rejects duplicate keys instead of keeping the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()

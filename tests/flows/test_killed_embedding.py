@@ -59,11 +59,11 @@ def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_tabl
     finish(tmp_path, "lake", "refresh")
     finish(tmp_path, "lake", "curate")
     shutil.copytree(tmp_path / "lake", tmp_path / "killed")
-    finish(tmp_path, "lake", "embed", "minilm")
+    finish(tmp_path, "lake", "embed", "minilm_symbol")
     whole = embeddings(tmp_path / "lake")
     assert whole.height > CHUNK_ENTITIES
 
-    run = start(tmp_path, "killed", "embed", "minilm")
+    run = start(tmp_path, "killed", "embed", "minilm_symbol")
     end = time.monotonic() + 240
     while not embeddings(tmp_path / "killed").height:
         assert run.poll() is None, (tmp_path / "log.txt").read_text()
@@ -76,7 +76,7 @@ def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_tabl
     state = open_lake(tmp_path / "killed").table("silver.encoders").collect()
     assert state["is_complete"].to_list() == [False]
 
-    finish(tmp_path, "killed", "embed", "--encoder", "minilm")
+    finish(tmp_path, "killed", "embed", "--encoder", "minilm_symbol")
     after = embeddings(tmp_path / "killed")
     same = ["entity_type", "entity_id", "encoder_digest", "input_digest", "dimension", "n_parts"]
     assert after.select(same).equals(whole.select(same))
