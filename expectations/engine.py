@@ -16,6 +16,9 @@ import polars as pl
 from expectations.declared import Expectation
 
 _LOCK = threading.Lock()
+# Two columns of a batch: the expectations that are queries, and the number of rows each found.
+_QUERY = "query of violating rows"
+_N_VIOLATING = "number of violating rows"
 
 
 @dataclass(frozen=True)
@@ -58,25 +61,43 @@ def evaluate_expectations(
     given = {id_: one for id_, one in expectations.items() if id_ in values and id_ not in empty}
     if not given:
         return empty
+    # One expectation on the column of all numbers, because evaluating an expectation takes 7 ms.
+    counted = [id_ for id_, one in given.items() if one.expect is None]
+    columns = [values[id_].rename(id_) for id_ in given if id_ not in counted]
+    rules = [
+        getattr(gxe, _class_name(one.expect))(column=id_, severity=one.severity, **one.with_)
+        for id_, one in given.items()
+        if one.expect is not None
+    ]
+    if counted:
+        columns += [
+            pl.Series(_QUERY, counted),
+            pl.concat([values[id_] for id_ in counted]).rename(_N_VIOLATING),
+        ]
+        rule = getattr(gxe, _class_name("expect_column_values_to_be_between"))
+        rules.append(rule(column=_N_VIOLATING, min_value=0, max_value=0))
     # Columns of different lengths are padded with nulls, which expectations on values ignore.
-    frame = pl.concat(
-        [values[id_].rename(id_).to_frame() for id_ in given], how="horizontal_extend"
-    ).to_pandas()
-    rules = []
-    for id_, one in given.items():
-        # The number of violating rows is one value: its maximum takes fewer metrics to find.
-        kind = one.expect or "expect_column_max_to_be_between"
-        arguments = one.with_ if one.expect else {"min_value": 0, "max_value": 0}
-        rule = getattr(gxe, _class_name(kind))
-        rules.append(rule(column=id_, severity=one.severity, **arguments))
+    frame = pl.concat([one.to_frame() for one in columns], how="horizontal_extend").to_pandas()
     # The context is shared by the process and is not thread-safe.
     with _LOCK:
         batch = _batch_definition().get_batch(batch_parameters={"dataframe": frame})
         suite = gx.ExpectationSuite(name="table", expectations=rules)
-        found = batch.validate(suite, result_format={"result_format": "COMPLETE"})
-    return empty | {
-        result.expectation_config.kwargs["column"]: _to_result(result) for result in found.results
-    }
+        found = batch.validate(
+            suite,
+            result_format={
+                "result_format": "COMPLETE",
+                "unexpected_index_column_names": [_QUERY] if counted else [],
+            },
+        )
+    results = {one.expectation_config.kwargs["column"]: one for one in found.results}
+    counts = results.pop(_N_VIOLATING, None)
+    judged = {id_: _to_result(result) for id_, result in results.items()}
+    if counts is not None:
+        error = _error(counts.exception_info or {})
+        violated = {one[_QUERY] for one in counts.result.get("unexpected_index_list") or ()}
+        for id_ in counted:
+            judged[id_] = EngineResult(error is None and id_ not in violated, error)
+    return empty | judged
 
 
 def is_supported(kind: str) -> bool:

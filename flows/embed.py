@@ -59,7 +59,8 @@ def embed(
     for encoder in context.choose_encoders(encoders or [], files):
         runs[encoder.id] = embed_encoder.with_options(
             task_run_name=f"embed {encoder.id}",
-            tags=[f"encoder:{encoder.id}", *(["gpu"] if encoder.needs_gpu else [])],
+            # For each set of tags Prefect asks the server for concurrency slots, which takes 1 s.
+            tags=["gpu"] if encoder.needs_gpu else [],
         ).submit(
             encoder.id,
             context.registry.profile.id,

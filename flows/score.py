@@ -146,9 +146,8 @@ def score(
                 f"{count_evaluations(plan.items, encoder_id):,} evaluations"
             )
             continue
-        runs[encoder_id] = score_encoder.with_options(
-            task_run_name=f"score {encoder_id}", tags=[f"encoder:{encoder_id}"]
-        ).submit(encoder_id, asdict(request))
+        scoring = score_encoder.with_options(task_run_name=f"score {encoder_id}")
+        runs[encoder_id] = scoring.submit(encoder_id, asdict(request))
     for encoder_id, run in runs.items():
         result = task_result(run)
         if isinstance(result, BaseException):

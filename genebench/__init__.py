@@ -10,6 +10,7 @@ loads no model library. Rooms in the order in which data passes them:
 - `encoders`: declarations of encoders, and the loaders that compute vectors.
 - `protocols`, `probes`: how vectors are scored, and the models that are fitted to them.
 - `evaluation`: problems, folds, metrics and statistics.
+- `reference`: compares new vectors with the encoders whose scores ship with the package.
 
 Modules used by all rooms: `errors`, `settings`, `digest` (content digests), `cancellation` (polling
 for termination), `matmul` (library of float32 products) and `map` (prints the module map).
@@ -19,12 +20,13 @@ from importlib import import_module
 from typing import Any
 
 _PUBLIC = {
+    "evaluate": "genebench.reference.evaluate_vectors",
     "load_registry": "genebench.registry.loading",
     "METRICS": "genebench.evaluation.metrics",
     "GenebenchError": "genebench.errors",
 }
 
-__all__ = ["METRICS", "GenebenchError", "load_registry"]
+__all__ = ["METRICS", "GenebenchError", "evaluate", "load_registry"]
 
 
 def __getattr__(name: str) -> Any:

@@ -6,9 +6,11 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import hypothesis
 import pytest
+from migrated_database import copy_database, prepare_database
 from places import Place
 from xdist.scheduler import LoadScopeScheduling
 
@@ -26,7 +28,7 @@ os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
 # Files whose tests share the running local stack of tests/flows/conftest.py.
-STACK_FILES = {"chain", "concurrency", "crash", "dask_s3", "deployments", "server", "ui"}
+STACK_FILES = {"chain", "crash", "refresh_during_score", "deployments", "server", "ui"}
 
 
 class SharedFixtureScheduling(LoadScopeScheduling):
@@ -40,7 +42,7 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         name = path.stem.removeprefix("test_")
         if path.parent.name == "flows":
             return "stack" if name in STACK_FILES else name
-        is_shared = name.startswith("report") or name == "bootstrap"
+        is_shared = name.startswith("report") or name in ("bootstrap", "evaluate_vectors")
         return name if is_shared else nodeid
 
 
@@ -68,12 +70,22 @@ def shared() -> Path:
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory) -> Iterator[None]:
+def database(tmp_path_factory, worker_id) -> None:
+    """A Prefect database for `copy_database`, created once for all workers."""
+    base = tmp_path_factory.getbasetemp()
+    prepare_database((base if worker_id == "master" else base.parent) / "prefect_database")
+
+
+@pytest.fixture(scope="session")
+def prefect(tmp_path_factory, database) -> Iterator[None]:
     """One Prefect server for all flow tests of a session, with a database of its own."""
     from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
     from prefect.testing.utilities import prefect_test_harness
 
+    folder = copy_database(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
     with (
+        # The harness creates the tables in a folder of its own making.
+        mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(folder)),
         prefect_test_harness(server_startup_timeout=120),
         temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
     ):

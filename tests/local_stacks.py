@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import polars as pl
 import psutil
+from migrated_database import copy_database
 
 from flows.server.local_server import free_port
 from flows.server.processes import read_record
@@ -84,6 +85,7 @@ class LocalStack:
 
     def up(self) -> str:
         """Start what is not running; its deployments embed two quick encoders."""
+        copy_database(self.home)
         said = self.run("up")
         encoders = {"parameters": {"encoders": ENCODERS}}
         self.ask("PATCH", f"/deployments/{self.deployment('embed')['id']}", encoders)
@@ -210,15 +212,17 @@ def until(is_so: Any, seconds: float, tell: Any = lambda: "") -> None:
         time.sleep(0.5)
 
 
-def results(lake: Path | str, **options: Any) -> pl.DataFrame:
-    """The scores of a lake, without times and run ids."""
+def results(lake: Path | str, *families: str, **options: Any) -> pl.DataFrame:
+    """The scores of some families, or of all, without times and run ids."""
     from lakehouse.query.lake import Lake
 
     found = Lake(lake, options.get("storage_options")).table("gold.scores").collect()
+    found = found.filter(pl.col("family").is_in(families)) if families else found
     return found.select(*KEYS, "value", "n_train", "n_test").sort(KEYS)
 
 
-def keys(lake: Path | str) -> list[str]:
-    """The keys of the stored evaluations, with duplicates."""
+def keys(lake: Path | str, *families: str) -> list[str]:
+    """The keys of the stored evaluations of some families, or of all, with duplicates."""
     found = open_lake(lake).table("gold.evaluations").collect()
+    found = found.filter(pl.col("family").is_in(families)) if families else found
     return sorted(found["evaluation_key"])

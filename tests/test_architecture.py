@@ -132,6 +132,7 @@ def test_no_module_is_named_for_nothing():
 # The verbs are a flow and a command of the same name; the other names are one interface each.
 SAME_MEANING = {
     *("refresh", "curate", "embed", "score", "report", "benchmark", "release"),
+    "evaluate",  # fit a probe to vectors and score it
     "main",  # the entry point of a script
     "fit_problems",  # what every probe implements
     "declaration",  # what a YAML entry of this kind may contain

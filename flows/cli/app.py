@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.evaluate import evaluate
 from flows.cli.options import Families, Profile, Protocol
 from flows.cli.results import add_result_commands
 from flows.cli.studies import add_study_commands
@@ -24,6 +25,7 @@ app = typer.Typer(
 SERVER = "Prefect server"
 INSPECT = "Inspect"
 
+app.command(epilog="Example: genebench evaluate my_vectors.csv")(evaluate)
 add_verb_commands(app)
 add_result_commands(app)
 add_study_commands(app)

@@ -27,11 +27,15 @@ class MappedRows:
         entity_ids: (m,) entity of each row.
         counts: Numbers of rows: n_rows (all), n_unmapped, n_ambiguous, n_outside (entities that
             were not requested), n_outranked (the entity has a row with a better status).
+        unmapped: (n_unmapped,) row numbers of identifiers that match no entity.
+        ambiguous: (n_ambiguous,) row numbers of identifiers that match several entities.
     """
 
     rows: npt.NDArray[np.int64]
     entity_ids: list[str]
     counts: dict[str, int]
+    unmapped: npt.NDArray[np.int64]
+    ambiguous: npt.NDArray[np.int64]
 
 
 def map_identifiers(
@@ -47,20 +51,20 @@ def map_identifiers(
     Raises:
         EncoderError: No identifier maps to an entity, usually because the namespace is wrong.
     """
-    suffix = SUFFIXES.get(namespace)
-    names = [suffix.sub("", name) if suffix else name for name in identifiers]
+    names = strip_suffixes(identifiers, namespace)
     rows = pl.DataFrame(
         {"row": np.arange(len(names)), "identifier": names},
         schema={"row": pl.Int64, "identifier": pl.String},
     )
-    known = _known_identifiers(namespace, inputs)
+    known = known_identifiers(namespace, inputs)
     best = (
         known.filter(pl.col("rank") == pl.col("rank").min().over("identifier"))
         .with_columns(n=pl.col("entity_id").n_unique().over("identifier"))
         .unique(["identifier", "entity_id"])
     )
     joined = rows.join(best.filter(pl.col("n") == 1), on="identifier", how="left")
-    n_ambiguous = rows.join(best.filter(pl.col("n") > 1), on="identifier", how="semi").height
+    is_ambiguous = pl.col("identifier").is_in(best.filter(pl.col("n") > 1)["identifier"].implode())
+    ambiguous = rows.filter(is_ambiguous)["row"].to_numpy()
     found = joined.filter(pl.col("entity_id").is_not_null())
     if rows.height and found.is_empty():
         examples = ", ".join(repr(name) for name in names[:3])
@@ -74,15 +78,26 @@ def map_identifiers(
     )
     counts = {
         "n_rows": rows.height,
-        "n_unmapped": rows.height - found.height - n_ambiguous,
-        "n_ambiguous": n_ambiguous,
+        "n_unmapped": rows.height - found.height - len(ambiguous),
+        "n_ambiguous": len(ambiguous),
         "n_outside": found.height - requested.height,
         "n_outranked": requested.height - kept.height,
     }
-    return MappedRows(kept["row"].to_numpy(), kept["entity_id"].to_list(), counts)
+    unmapped = np.setdiff1d(rows["row"], np.union1d(found["row"], ambiguous))
+    return MappedRows(
+        kept["row"].to_numpy(), kept["entity_id"].to_list(), counts, unmapped, ambiguous
+    )
 
 
-def _known_identifiers(namespace: Namespace, inputs: LoaderInput) -> pl.DataFrame:
+def strip_suffixes(identifiers: Sequence[str], namespace: Namespace) -> list[str]:
+    """Remove white space, versions of Ensembl ids and isoforms of UniProt accessions."""
+    suffix = SUFFIXES.get(namespace)
+    stripped = (name.strip() for name in identifiers)
+    return [suffix.sub("", name) if suffix else name for name in stripped]
+
+
+def known_identifiers(namespace: Namespace, inputs: LoaderInput) -> pl.DataFrame:
+    """List the identifiers of a namespace: identifier, entity_id and rank (0 is approved)."""
     schema = pl.Schema({"identifier": pl.String, "entity_id": pl.String, "rank": pl.Int32})
     prefix = "" if namespace == "entity" else CURIE_PREFIXES.get(namespace)
     from_ids = pl.DataFrame(schema=schema)

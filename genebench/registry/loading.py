@@ -1,6 +1,8 @@
 """Loads all declarations of a profile into a `Registry`, or reports all mistakes at once."""
 
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from genebench.encoders.declaration import Encoder
@@ -13,10 +15,24 @@ from genebench.registry.references import broken_references
 from genebench.registry.registry import Registry
 from genebench.registry.yaml_reader import Model, read_yaml, suggest, validate
 from genebench.sources.declaration import Source
+from genebench.tasks.declaration import Task
 from genebench.tasks.entries import load_tasks
 from genebench.tasks.user_tasks import read_user_tasks
 
 DECLARATIONS = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class _Declarations:
+    """The declarations below one root, each by its id, and the mistakes found in them."""
+
+    profile: Profile
+    sources: Mapping[str, Source]
+    tasks: Mapping[str, Task]
+    encoders: Mapping[str, Encoder]
+    probes: Mapping[str, Probe]
+    protocols: Mapping[str, Protocol]
+    mistakes: tuple[str, ...]
 
 
 def declarations_folder(kind: str, root: Path = DECLARATIONS) -> Path:
@@ -49,14 +65,11 @@ def load_registry(
     Raises:
         RegistryError: A declaration is invalid; lists every mistake in all files.
     """
-    mistakes: list[str] = []
-    profiles = _load_profiles(root, mistakes)
-    if profile not in profiles:
-        known = ", ".join(profiles) or "none"
-        mistakes.append(f"no profile {profile!r} (known: {known}){suggest(profile, profiles)}")
-        raise RegistryError(mistakes)
-    sources = _load_files(root, "sources", Source, mistakes)
-    encoders = _load_files(root, "encoders", Encoder, mistakes)
+    # Every task run opens a context: the package's own files are read once by each process.
+    read = _read_packaged if root == DECLARATIONS else _read_declarations
+    declared = read(root, profile)
+    mistakes = list(declared.mistakes)
+    encoders, tasks = dict(declared.encoders), dict(declared.tasks)
     user_encoders: set[str] = set()
     for name in encoder_files:
         try:
@@ -66,9 +79,6 @@ def load_registry(
             continue
         encoders |= {encoder.id: encoder for encoder in found}
         user_encoders.update(encoder.id for encoder in found)
-    probes = _load_files(root, "probes", Probe, mistakes)
-    protocols = _load_files(root, "protocols", Protocol, mistakes)
-    tasks = load_tasks(root, profile, mistakes)
     user_tasks = {}
     for path in task_paths:
         for user_task in read_user_tasks(path, profile, mistakes):
@@ -79,15 +89,44 @@ def load_registry(
                 )
             user_tasks[task_id] = user_task
             tasks[task_id] = user_task.task
-    chosen = profiles[profile]
+    chosen = declared.profile
     chosen = chosen.model_copy(update={"versions": {**chosen.versions, **(versions or {})}})
     registry = Registry(
-        chosen, sources, tasks, encoders, probes, protocols, frozenset(user_encoders), user_tasks
+        chosen,
+        declared.sources,
+        tasks,
+        encoders,
+        declared.probes,
+        declared.protocols,
+        frozenset(user_encoders),
+        user_tasks,
     )
     mistakes += broken_references(registry)
     if mistakes:
         raise RegistryError(mistakes)
     return registry
+
+
+def _read_declarations(root: Path, profile: str) -> _Declarations:
+    """Read all files below a root; raise RegistryError if there is no such profile."""
+    mistakes: list[str] = []
+    profiles = _load_profiles(root, mistakes)
+    if profile not in profiles:
+        known = ", ".join(profiles) or "none"
+        mistakes.append(f"no profile {profile!r} (known: {known}){suggest(profile, profiles)}")
+        raise RegistryError(mistakes)
+    return _Declarations(
+        profiles[profile],
+        _load_files(root, "sources", Source, mistakes),
+        load_tasks(root, profile, mistakes),
+        _load_files(root, "encoders", Encoder, mistakes),
+        _load_files(root, "probes", Probe, mistakes),
+        _load_files(root, "protocols", Protocol, mistakes),
+        tuple(mistakes),
+    )
+
+
+_read_packaged = cache(_read_declarations)
 
 
 def profile_ids(root: Path = DECLARATIONS) -> list[str]:

@@ -249,10 +249,9 @@ def plant_implied(name: str, id_: str) -> Plant:
         return put(NUMBER[name], float("nan"))
     if id_.endswith("_is_known"):
         return put(id_.removesuffix("_is_known"), "nonsense")
-    metric = METRICS[id_.removesuffix("_is_in_range")]
-    worst = metric.low - 0.5 if metric.low is not None else metric.high + 0.5
-    column = "mean" if name == "gold.leaderboard" else "value"
-    return lambda frame: put("metric", metric.id)(put(column, worst)(frame))
+    assert id_.endswith("_is_in_the_range_of_its_metric")
+    number = "mean" if name == "gold.leaderboard" else "value"
+    return lambda frame: put("metric", "roc_auc")(put(number, 1.5)(frame))
 
 
 EXPECTED = [(name, one.id) for name in CHECKED for one in expectations_of(name)]
@@ -290,6 +289,18 @@ def test_each_expectation_catches_the_fault_planted_for_it(sound, name, id_):
     assert outcome.n_unexpected > 0
     assert outcome.examples
     assert report.is_met == all(one.severity == "warning" for one in report.failures)
+
+
+@pytest.mark.parametrize("metric", METRICS.values(), ids=lambda metric: metric.id)
+def test_a_value_outside_the_range_of_its_metric_is_found(sound, metric):
+    for bound, step in ((metric.low, -0.5), (metric.high, 0.5)):
+        if bound is None:
+            continue
+        frame = put("metric", metric.id)(put("value", bound + step)(sound["gold.scores"]))
+        found = {one.expectation_id: one for one in check_in(sound, "gold.scores", frame).failures}
+        assert found["value_is_in_the_range_of_its_metric"].n_unexpected == 1
+        failures = check_in(sound, "gold.scores", put("value", bound)(frame)).failures
+        assert "value_is_in_the_range_of_its_metric" not in {one.expectation_id for one in failures}
 
 
 @pytest.mark.parametrize(

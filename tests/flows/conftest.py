@@ -9,6 +9,11 @@ from local_stacks import CHAIN, ENCODERS, ENDED, LocalStack, keys, until
 from world import build_world
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _database(database) -> None:
+    """Servers of these tests start from a copy of one database."""
+
+
 @pytest.fixture(scope="session")
 def stack(tmp_path_factory) -> Iterator[LocalStack]:
     """A running stack over a miniature world; its deployments embed two quick encoders."""
@@ -29,7 +34,7 @@ def crash(stack) -> str:
     The locks of the killed run are released after a minute: request this fixture early.
     """
     lake = stack.folder / "crashed"
-    run = stack.submit("benchmark", lake=lake, encoders=ENCODERS)
+    run = stack.submit("benchmark", lake=lake, encoders=ENCODERS, families=["biological"])
     until(lambda: keys(lake), 300, stack.tail)
     doomed = [*stack.workers(), stack.server()]
     for process in doomed:

@@ -7,7 +7,8 @@ import threading
 from dataclasses import replace
 
 import pytest
-from local_stacks import ENCODERS, keys, results
+from local_stacks import ENCODERS, LocalStack, keys, results
+from migrated_database import copy_database
 from world import build_world
 
 from lakehouse.query.lake import Lake
@@ -44,33 +45,40 @@ def on_dask(stack, cluster_of, **settings):
 
 
 @pytest.fixture
-def expected(stack, chain):
-    """The keys and results of an ordinary run."""
-    assert len(keys(stack.lake)) > 0
-    return Lake(stack.lake).table("gold.evaluations").collect(), results(stack.lake)
+def small(tmp_path):
+    """A folder with a world, whose commands start a server of their own."""
+    build_world(tmp_path / "sources")
+    one = LocalStack(tmp_path, tmp_path / "sources")
+    copy_database(one.home)
+    return one
 
 
-def genomic(frame):
-    return frame.filter(family="genomic")
+@pytest.fixture
+def ordinary(small, place_of, prefect):
+    """The lake of an ordinary run on the same world, in this process."""
+    from flows.benchmark import benchmark
+
+    place = place_of(small.folder / "ordinary", small.sources)
+    benchmark(encoders=ENCODERS, families=["genomic"])
+    return place.lake_folder
 
 
 def test_dask_workers_and_an_object_store_give_the_same_numbers(
-    stack, expected, bucket, cluster_of
+    small, ordinary, bucket, cluster_of
 ):
     place = "s3://lakes/stack"
-    remote, _ = on_dask(stack, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
+    remote, _ = on_dask(small, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
     remote.run(*BENCHMARK, timeout=500)
-    evaluations, scores = expected
     found = Lake(place, bucket).table("gold.evaluations").collect()
-    wanted = genomic(evaluations)["evaluation_key"].sort()
-    assert found["evaluation_key"].sort().to_list() == wanted.to_list()
-    assert results(place, storage_options=bucket).equals(genomic(scores))
+    assert sorted(found["evaluation_key"]) == keys(ordinary)
+    assert len(keys(ordinary)) > 0
+    assert results(place, storage_options=bucket).equals(results(ordinary))
 
 
 @pytest.mark.soak
-def test_a_killed_dask_worker_costs_only_its_task(stack, expected, cluster_of, tmp_path):
+def test_a_killed_dask_worker_costs_only_its_task(small, ordinary, cluster_of, tmp_path):
     lake = tmp_path / "lake"
-    busy, cluster = on_dask(stack, cluster_of, LAKE=str(lake))
+    busy, cluster = on_dask(small, cluster_of, LAKE=str(lake))
     killed = []
     is_over = threading.Event()
 
@@ -93,13 +101,13 @@ def test_a_killed_dask_worker_costs_only_its_task(stack, expected, cluster_of, t
     killer = threading.Thread(target=kill_one_at_work)
     killer.start()
     try:
-        busy.run("benchmark", "-e", ENCODERS[0], "-e", ENCODERS[1], timeout=500)
+        busy.run(*BENCHMARK, timeout=500)
     finally:
         is_over.set()
         killer.join()
     assert killed
-    assert keys(lake) == keys(stack.lake)
-    assert results(lake).equals(expected[1])
+    assert keys(lake) == keys(ordinary)
+    assert results(lake).equals(results(ordinary))
 
 
 def test_a_worker_with_another_lake_refuses_to_write(tmp_path, place_of):

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
+from migrated_database import copy_database
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 1200
@@ -63,7 +64,7 @@ def begin(script, tmp_path):
     """A run of a script whose output goes to a file, and that file."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
     places = {
-        "PREFECT_HOME": str(tmp_path / "prefect"),
+        "PREFECT_HOME": str(copy_database(tmp_path / "prefect")),
         "GENEBENCH_LAKE": str(tmp_path / "lake"),
         "PYTHONPATH": str(ROOT),
     }

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import polars as pl
+import pytest
+from migrated_database import copy_database
 from world import build_world
 
 from lakehouse import open_lake
@@ -34,11 +36,12 @@ def write_large_world(folder: Path) -> None:
 
 
 def start(folder: Path, lake: str, *words: str) -> subprocess.Popen:
+    """Start a command as a process of its own, which can be killed."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
     settings = {
         "GENEBENCH_SOURCES": str(folder / "sources"),
         "GENEBENCH_LAKE": str(folder / lake),
-        "PREFECT_HOME": str(folder / "prefect"),
+        "PREFECT_HOME": str(copy_database(folder / "prefect")),
     }
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
@@ -46,20 +49,24 @@ def start(folder: Path, lake: str, *words: str) -> subprocess.Popen:
         )
 
 
-def finish(folder: Path, lake: str, *words: str) -> None:
-    assert start(folder, lake, *words).wait(300) == 0, (folder / "log.txt").read_text()
-
-
 def embeddings(folder: Path) -> pl.DataFrame:
     return open_lake(folder).table("silver.embeddings").collect().sort("entity_id")
 
 
-def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_table(tmp_path):
+@pytest.mark.usefixtures("prefect")
+def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_table(
+    tmp_path, place_of
+):
+    from flows.curate import curate
+    from flows.embed import embed
+    from flows.refresh import refresh
+
     write_large_world(tmp_path / "sources")
-    finish(tmp_path, "lake", "refresh")
-    finish(tmp_path, "lake", "curate")
+    place_of(tmp_path / "lake", tmp_path / "sources")
+    refresh()
+    curate()
     shutil.copytree(tmp_path / "lake", tmp_path / "killed")
-    finish(tmp_path, "lake", "embed", "minilm_symbol")
+    embed(["minilm_symbol"])
     whole = embeddings(tmp_path / "lake")
     assert whole.height > CHUNK_ENTITIES
 
@@ -76,7 +83,8 @@ def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_tabl
     state = open_lake(tmp_path / "killed").table("silver.encoders").collect()
     assert state["is_complete"].to_list() == [False]
 
-    finish(tmp_path, "killed", "embed", "--encoder", "minilm_symbol")
+    place_of(tmp_path / "killed", tmp_path / "sources")
+    embed(["minilm_symbol"])
     after = embeddings(tmp_path / "killed")
     same = ["entity_type", "entity_id", "encoder_digest", "input_digest", "dimension", "n_parts"]
     assert after.select(same).equals(whole.select(same))

@@ -9,6 +9,7 @@ import threading
 import zipfile
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from places import Place
@@ -16,6 +17,7 @@ from world import build_world
 
 from genebench.errors import GenebenchError
 from genebench.settings import get_settings
+from lakehouse.refresh import http
 
 pytestmark = pytest.mark.usefixtures("prefect")
 ATLAS, CATALOGUE = "hpa.proteinatlas", "hgnc.complete_set"
@@ -183,6 +185,7 @@ def test_a_scheduled_run_asks_a_silent_server_again_after_all_others(
         monkeypatch.setenv("GENEBENCH_SOURCES", f"http://127.0.0.1:{server.server_port}")
         get_settings.cache_clear()
         monkeypatch.setattr(module, "RETRY_PAUSES_SECONDS", [0.5])
+        monkeypatch.setattr(http, "time", SimpleNamespace(sleep=lambda seconds: None))
         if is_scheduled:
             monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
             assert set(refresh([CATALOGUE, ATLAS]).done) == {CATALOGUE, ATLAS}

@@ -47,7 +47,7 @@ def _only_key(
 
 
 def read_h5ad(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
-    """Read an array of `varm` or `obsm` of a h5ad file."""
+    """Read an array of `varm` or `obsm`, or the matrix `X`, of a h5ad file."""
     try:
         import h5py
     except ImportError as error:
@@ -55,7 +55,7 @@ def read_h5ad(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
             f"{path}: reading h5ad needs the package h5py: pip install 'genebench[h5ad]'"
         ) from error
     array = arguments.vectors or ""
-    axis = {"varm": "var", "obsm": "obs"}.get(array.split("/")[0])
+    axis = {"varm": "var", "obsm": "obs", "X": "obs"}.get(array.split("/")[0])
     if axis is None:
         raise EncoderError(
             f"{path}: declare `with: {{vectors: varm/<name>}}` or `with: {{vectors: obsm/<name>}}`"

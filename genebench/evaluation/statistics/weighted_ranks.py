@@ -27,9 +27,12 @@ def weighted_rank_metrics(
     order = np.argsort(-scores[truth], kind="stable")
     positives, keys, others = positives[order], scores[truth][order], scores[~truth]
     # Matrix products of positives with negatives are faster than sums along a sorted column.
-    above, upto = others > keys[:, None], others >= keys[:, None]
+    # Equal positives need one row of them.
+    distinct, place = np.unique(keys, return_inverse=True)
+    above, upto = others > distinct[:, None], others >= distinct[:, None]
     before = weighted_sums(above.T, negatives)
     until = before if (above == upto).all() else weighted_sums(upto.T, negatives)
+    before, until = before[place], until[place]
     cumulative = np.cumsum(positives, axis=0, dtype=float)
     hits = cumulative[np.searchsorted(-keys, -keys, "right") - 1]
     total, rest = (part.sum(axis=0, dtype=float) for part in (positives, negatives))

@@ -1,9 +1,7 @@
-"""Overlapping runs: two commands started at once, and a refresh in the middle of a score."""
+"""One writer a lake: two commands started at once, and a run that waits for the lake."""
 
-import shutil
 import threading
 import time
-from dataclasses import replace
 
 import pytest
 from local_stacks import LocalStack, keys, until
@@ -40,35 +38,6 @@ def test_two_benchmarks_at_once_take_turns_and_share_one_server(crowded):
         assert lake.table(table).select(key).collect().is_unique().all(), table
     # The last to finish stopped the server that they shared.
     until(lambda: not server.is_running(), 30)
-
-
-@pytest.mark.soak
-def test_a_refresh_during_score_waits_for_it(stack, chain, tmp_path):
-    world = build_world(tmp_path / "sources")
-    shutil.copytree(stack.lake, tmp_path / "lake")
-    lake = open_lake(tmp_path / "lake")
-    before = lake.table("gold.evaluations").collect()
-    world.release("bioconductor", "3.17.0")
-    world.relabel(world.genes[0].symbol, "22")
-    world.write()
-    busy = replace(
-        stack, sources=tmp_path / "sources", more={"GENEBENCH_LAKE": str(tmp_path / "lake")}
-    )
-    scoring = busy.start("score", "--protocol", "standard")
-    until(stack.held_locks, 120, stack.tail)
-    refreshing = busy.start("refresh")
-    scored, refreshed = (one.communicate(timeout=400)[0] for one in (scoring, refreshing))
-    assert (scoring.returncode, refreshing.returncode) == (0, 0), scored + refreshed
-    assert "waiting: another run is writing" in refreshed
-    after = lake.table("gold.evaluations").collect()
-    assert after["evaluation_key"].is_unique().all()
-    assert set(after["protocol_id"]) == {"paper", "standard"}
-    assert after.filter(protocol_id="paper").height == before.height
-    # What the refresh brought is beside what was there, and is curated when somebody asks for it.
-    snapshots = lake.table("bronze.snapshots").collect()
-    assert snapshots["snapshot_id"].is_unique().all()
-    assert set(snapshots["version"]) == {"3.16.0", "3.17.0"}
-    assert snapshots["retrieved_at"].max() > after["evaluated_at"].max()
 
 
 @pytest.mark.usefixtures("prefect")

@@ -1,0 +1,144 @@
+"""The command `evaluate`: a file of vectors beside the encoders of the reference release."""
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from flows.cli.options import Tasks
+
+if TYPE_CHECKING:
+    from genebench.reference.comparison import Comparison
+
+N_TASKS_SHOWN = 3
+
+
+def evaluate(
+    vectors: Annotated[
+        Path,
+        typer.Argument(
+            help="File of gene vectors: csv, tsv, parquet, npz, npy, h5ad, safetensors, word2vec."
+        ),
+    ],
+    name: Annotated[
+        str | None, typer.Option(help="Name in the results. Default: the name of the file.")
+    ] = None,
+    ids: Annotated[
+        str,
+        typer.Option(
+            help="Namespace of the identifiers: auto, symbol, ensembl, entrez, uniprot or hgnc."
+        ),
+    ] = "auto",
+    id_column: Annotated[
+        str | None, typer.Option(help="Column of the identifiers. Default: the column of text.")
+    ] = None,
+    id_file: Annotated[
+        Path | None, typer.Option(help="Text file with one identifier a line, for npy.")
+    ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option(
+            "--vectors", help="Column, array or tensor that holds the vectors, such as obsm/X_pca."
+        ),
+    ] = None,
+    header: Annotated[
+        bool | None, typer.Option(help="Whether the first line of a table names the columns.")
+    ] = None,
+    task: Tasks = None,
+    against: Annotated[
+        list[str] | None, typer.Option(help="Rival to compare with; repeatable. Default: all.")
+    ] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(help="Bundle with further rivals; repeatable.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option(help="Write a parquet file that others can compare with.")
+    ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write the results as an HTML page.")] = None,
+    csv: Annotated[Path | None, typer.Option(help="Write one row a task as CSV.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
+) -> None:
+    """Score your vectors and compare them with the encoders that ship with genebench."""
+    from genebench.encoders.vector_files.layout import load_vectors
+    from genebench.reference.evaluate_vectors import evaluate_vectors
+
+    names, matrix = load_vectors(vectors, id_column, array, id_file, has_header=header)
+    _say(f"{vectors}: {len(names):,} rows, {matrix.shape[1]:,} numbers each")
+    found = evaluate_vectors(
+        names,
+        matrix,
+        name=name or vectors.name.partition(".")[0],
+        ids=ids,
+        tasks=task or (),
+        against=against or (),
+        bundles=beside or (),
+        progress=_say,
+    )
+    if bundle is not None:
+        found.write_bundle(bundle)
+        _say(f"bundle: {bundle}")
+    if report is not None:
+        found.report(report)
+        _say(f"page: {report}")
+    if csv is not None:
+        found.tasks().write_csv(csv)
+        _say(f"tasks: {csv}")
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_dict(), indent=1) + "\n")
+    else:
+        print_evaluation(found)
+
+
+def _say(text: str) -> None:
+    """Print a line of progress to the standard error, so that `--json` can be piped."""
+    print(text, file=sys.stderr, flush=True)
+
+
+def print_evaluation(found: "Comparison") -> None:
+    """Print the answer on one screen: sentence, families, verdicts, tasks, controls, notes."""
+    from flows.cli.render import print_line, print_rows
+    from genebench.reference.comparison_tables import GROUPS
+
+    print_line(found.sentence())
+    table = found.table()
+    head = ["ROC AUC", found.name, "95 % interval", *(f"best {group}" for group in GROUPS)]
+    cells = [
+        [
+            row["scope"],
+            row["mine"],
+            f"{row['low']:.3f} to {row['high']:.3f}",
+            *(_named(row[group], row[f"{group} encoder"]) for group in GROUPS),
+        ]
+        for row in table.iter_rows(named=True)
+    ]
+    print_rows("Means by family", head, cells)
+    wide = found.verdicts()
+    if wide.height:
+        print_rows(
+            f"{found.name} against each rival (Holm's correction, 5 %)",
+            ["rival", *wide.columns[1:]],
+            [[cell or "–" for cell in row] for row in wide.iter_rows()],
+        )
+    shown = found.largest_margins(N_TASKS_SHOWN)
+    print_rows(
+        "Tasks with the largest margins over the best rival",
+        ["task", "metric", found.name, "best rival", "margin"],
+        [
+            [row["task_id"], row["metric"], row["mine"],
+             _named(row["best_rival_value"], row["best_rival"]), f"{row['margin']:+.3f}"]
+            for row in shown.iter_rows(named=True)
+        ],
+    )  # fmt: skip
+    for row in found.solved_by_controls().iter_rows(named=True):
+        print_line(
+            f"{row['task_id']}: the control {row['best_control']} scores "
+            f"{row['best_control_value']:.3f}, at least as well as {found.name}"
+        )
+    for note in found.notes:
+        print_line(f"  ! {note}")
+
+
+def _named(value: float | None, encoder: str | None) -> str:
+    return "–" if value is None else f"{value:.3f} {encoder}"

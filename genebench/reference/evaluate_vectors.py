@@ -1,0 +1,368 @@
+"""Evaluates vectors against the reference release that ships with the package."""
+
+import functools
+import re
+from collections.abc import Callable, Collection, Sequence
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from genebench.digest import digest_json
+from genebench.encoders.identifier_inference import map_vectors
+from genebench.errors import GenebenchError
+from genebench.evaluation.evaluate import REVISION
+from genebench.probes.declaration import Probe
+from genebench.protocols.declaration import Protocol
+from genebench.reference.bundle import read_bundle, universe_digest
+from genebench.reference.comparison import Comparison
+from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
+from genebench.reference.python_input import to_names_and_matrix
+from genebench.reference.rivals import RivalScore, score_rivals
+from genebench.reference.vectors_evaluation import (
+    ScoredTask,
+    bundle_rows,
+    place_vectors,
+    require_tasks,
+    score_tasks,
+    vectors_digest,
+)
+from genebench.reference.verdicts import compare_scopes, compare_tasks
+from genebench.registry.loading import load_registry
+from genebench.settings import get_settings
+
+PROFILE, PROTOCOL, PROBE = "embedded", "standard", "linear"
+ENTITIES_FILE, BUNDLE_FILE = "embedded_entities.txt", "embedded.parquet"
+
+# Fewer covered samples say nothing about a task, unless the task itself has no more.
+MIN_SAMPLES = 100
+
+Progress = Callable[[str], None]
+
+
+def reference_folder() -> Path:
+    """The folder of the reference release."""
+    return Path(str(resources.files("genebench.reference") / "release"))
+
+
+def read_reference_entities() -> pl.Series:
+    """Read the sorted ids of the entities of the reference release.
+
+    Raises:
+        GenebenchError: The file is missing.
+    """
+    path = reference_folder() / ENTITIES_FILE
+    try:
+        return pl.Series("entity_id", path.read_text(encoding="utf-8").split())
+    except OSError as error:
+        raise GenebenchError(
+            f"{path}: cannot be read ({error}); install genebench again"
+        ) from error
+
+
+@functools.cache
+def prepare_reference_tasks() -> PackagedTasks:
+    """Prepare the tasks of the reference release, once per process."""
+    registry = load_registry(PROFILE)
+    return prepare_packaged_tasks(registry, registry.protocols[PROTOCOL], read_reference_entities())
+
+
+def evaluate_vectors(
+    names: Sequence[str],
+    matrix: npt.NDArray[Any],
+    *,
+    name: str = "mine",
+    ids: str = "auto",
+    tasks: Collection[str] = (),
+    against: Collection[str] = (),
+    bundles: Collection[Path] = (),
+    progress: Progress | None = None,
+) -> Comparison:
+    """Evaluate vectors of genes and compare them with the encoders of the reference release.
+
+    The vectors alone are fitted, on the folds of the reference. The stored predictions of the
+    reference's encoders are restricted to the held-out rows that the vectors cover. With vectors
+    of few genes the rivals keep the advantage of more training rows; `docs/method.md` measures it.
+
+    Args:
+        names: (rows,) identifiers of genes.
+        matrix: (rows, d) finite numbers; rows of one gene are averaged.
+        name: Name of the vectors in the results.
+        ids: Namespace of the identifiers: symbol, ensembl, entrez, uniprot or hgnc; `auto` infers
+            it.
+        tasks: Tasks to score. Default: all of the profile embedded.
+        against: Rivals to compare with. Default: all.
+        bundles: Bundles with further rivals, written by `Comparison.write_bundle`.
+        progress: Called with one line of text after each step.
+
+    Raises:
+        EncoderError: The identifiers name no genes, or their namespace is not clear.
+        GenebenchError: The matrix is not finite or has another number of rows, a task or rival is
+            unknown, or a bundle is damaged.
+    """
+    say = progress or _say_nothing
+    numbers = _checked_matrix(names, matrix)
+    settings = get_settings()
+    registry = load_registry(PROFILE)
+    protocol, probe = registry.protocols[PROTOCOL], registry.probes[PROBE]
+    packaged = prepare_reference_tasks()
+    entity_ids = packaged.entity_ids
+    rivals = _read_rivals(bundles, against, entity_ids, probe, protocol)
+    task_ids = require_tasks(packaged, tasks)
+    vectors, identifiers = map_vectors(names, numbers, ids, packaged.inputs)
+    for line in identifiers.lines():
+        say(line)
+    placed, has_vector = place_vectors(vectors, entity_ids)
+    coverage = _coverage(packaged, task_ids, has_vector)
+    for row in coverage.iter_rows(named=True):
+        if row["n_covered"] < row["n_samples"]:
+            share = row["n_covered"] / row["n_samples"]
+            say(f"{row['task_id']}: {row['n_covered']:,} samples covered ({share:.0%})")
+    own_name = _slug(name, rivals)
+    too_few = _too_few_samples(coverage)
+    scored: list[ScoredTask] = []
+    found: list[RivalScore] = []
+    notes = [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
+    enough = [task_id for task_id in task_ids if task_id not in too_few]
+
+    def tell(task_id: str, n_done: int, n_tasks: int) -> None:
+        say(f"scored {task_id} ({n_done} of {n_tasks})")
+
+    threads = settings.threads or _cores()
+    for one in score_tasks(placed, has_vector, packaged, enough, probe, protocol, settings, tell):
+        scored.append(one)
+        if one.evaluation.status != "ok":
+            notes.append(f"{one.task.task_id}: no score: {one.evaluation.reason}")
+            continue
+        for rival in score_rivals(one, rivals, protocol, threads):
+            if isinstance(rival, str):
+                notes.append(rival)
+            else:
+                found.append(rival)
+    differences = compare_tasks(scored, found)
+    card = {
+        "encoder_id": own_name,
+        "title": name,
+        "description": "",
+        "modality": "mine",
+        "is_control": False,
+        "vectors_digest": vectors_digest(placed, has_vector),
+    }
+    return Comparison(
+        own_name,
+        PROFILE,
+        protocol.id,
+        _scores(own_name, scored, found, rivals, packaged),
+        differences,
+        compare_scopes(differences),
+        coverage,
+        identifiers,
+        tuple(dict.fromkeys(notes)),
+        bundle_rows(scored, entity_ids, probe, protocol, PROFILE, card),
+    )
+
+
+def evaluate(
+    data: Any,
+    ids: Sequence[str] | str | None = None,
+    *,
+    name: str = "mine",
+    namespace: str = "auto",
+    array: str | None = None,
+    tasks: Collection[str] = (),
+    against: Collection[str] = (),
+    bundles: Collection[Path] = (),
+    progress: Progress | None = None,
+) -> Comparison:
+    """Evaluate vectors of genes and compare them with the encoders of the reference release.
+
+    Args:
+        data: A numpy array or torch tensor (rows, d), a polars or pandas frame, or an AnnData
+            object.
+        ids: Identifiers of the rows, or the name of a column with them. Default: the first column
+            of a polars frame, the index of a pandas frame, the names of an AnnData object.
+        name: Name of the vectors in the results.
+        namespace: Namespace of the identifiers; see `evaluate_vectors`.
+        array: Array of an AnnData object: `X`, `obsm/<name>` or `varm/<name>`.
+        tasks: See `evaluate_vectors`.
+        against: See `evaluate_vectors`.
+        bundles: See `evaluate_vectors`.
+        progress: See `evaluate_vectors`.
+
+    Raises:
+        GenebenchError: See `evaluate_vectors`; or the object is of another type.
+
+    Example:
+        >>> import genebench                                          # doctest: +SKIP
+        >>> found = genebench.evaluate(matrix, ids=symbols, name="my model")
+        >>> found.table(), found.compare("minilm"), found.report("page.html")
+    """
+    names, matrix = to_names_and_matrix(data, ids, array)
+    return evaluate_vectors(
+        names,
+        matrix,
+        name=name,
+        ids=namespace,
+        tasks=tasks,
+        against=against,
+        bundles=bundles,
+        progress=progress,
+    )
+
+
+def _checked_matrix(names: Sequence[str], matrix: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
+    numbers = np.ascontiguousarray(matrix, dtype=np.float32)
+    if numbers.ndim != 2 or len(numbers) != len(names) or not numbers.size:
+        raise GenebenchError(
+            f"the vectors have shape {numbers.shape}, but there are {len(names)} identifiers; one "
+            "row is needed for each identifier"
+        )
+    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
+    if bad.size:
+        raise GenebenchError(
+            f"{bad.size:,} of {len(names):,} vectors have a number that is missing (NaN) or "
+            f"infinite, first that of {names[bad[0]]!r}; repair or remove these rows"
+        )
+    return numbers
+
+
+def _read_rivals(
+    bundles: Collection[Path],
+    against: Collection[str],
+    entity_ids: pl.Series,
+    probe: Probe,
+    protocol: Protocol,
+) -> pl.DataFrame:
+    """Read the reference release and other bundles; check that they belong together."""
+    parts = [read_bundle(reference_folder() / BUNDLE_FILE)]
+    wanted = {
+        "universe_digest": universe_digest(entity_ids),
+        "protocol_digest": protocol.digest(),
+        "probe_digest": digest_json([probe.digest(), REVISION]),
+    }
+    for path in bundles:
+        bundle = read_bundle(Path(path))
+        for column, value in wanted.items():
+            if (bundle[column] != value).any():
+                raise GenebenchError(
+                    f"{path}: was written with another {column.removesuffix('_digest')}, so its "
+                    "scores cannot be compared; write it again with this version of genebench"
+                )
+        parts.append(bundle)
+    rivals = pl.concat(parts)
+    repeated = rivals.filter(rivals.select("encoder_id", "task_id").is_duplicated())
+    if repeated.height:
+        raise GenebenchError(
+            f"two bundles have an encoder {repeated['encoder_id'][0]!r}; rename one with --name"
+        )
+    known = rivals["encoder_id"].unique().sort().to_list()
+    for rival in against:
+        if rival not in known:
+            raise GenebenchError(f"no rival {rival!r}; the rivals are {', '.join(known)}")
+    return rivals.filter(pl.col("encoder_id").is_in(list(against))) if against else rivals
+
+
+def _say_nothing(text: str) -> None:
+    """Progress without a listener."""
+
+
+def _slug(name: str, rivals: pl.DataFrame) -> str:
+    slug = re.sub(r"\W+", "_", name.strip()).strip("_").lower() or "mine"
+    return f"my_{slug}" if slug in set(rivals["encoder_id"]) else slug
+
+
+def _cores() -> int:
+    import os
+
+    return os.cpu_count() or 1
+
+
+def _too_few_samples(coverage: pl.DataFrame) -> dict[str, str]:
+    """The tasks of which the vectors cover too few samples to be scored, with the reason."""
+    least = pl.min_horizontal("n_samples", MIN_SAMPLES)
+    rows = coverage.filter(pl.col("n_covered") < least).iter_rows(named=True)
+    return {
+        row["task_id"]: f"no score: the vectors cover {row['n_covered']:,} of "
+        f"{row['n_samples']:,} samples; at least {min(row['n_samples'], MIN_SAMPLES)} are needed"
+        for row in rows
+    }
+
+
+def _coverage(
+    packaged: PackagedTasks, task_ids: Sequence[str], has_vector: npt.NDArray[np.bool_]
+) -> pl.DataFrame:
+    rows = [
+        {
+            "task_id": task_id,
+            "family": packaged.tasks[task_id].family,
+            "n_samples": packaged.tasks[task_id].n_samples,
+            "n_covered": int(has_vector[packaged.tasks[task_id].rows].all(axis=1).sum()),
+        }
+        for task_id in task_ids
+    ]
+    return pl.DataFrame(rows)
+
+
+def _scores(
+    name: str,
+    scored: Sequence[ScoredTask],
+    found: Sequence[RivalScore],
+    rivals: pl.DataFrame,
+    packaged: PackagedTasks,
+) -> pl.DataFrame:
+    """One row for each task and encoder, the new vectors included."""
+    from genebench.evaluation.statistics.bootstrap import LEVEL, confidence_interval
+
+    cards = {
+        row[0]: row[1:]
+        for row in rivals.select("encoder_id", "modality", "is_control").unique().iter_rows()
+    }
+    tasks = {one.task.task_id: one for one in scored if one.evaluation.status == "ok"}
+    rows = []
+
+    def add(task_id: str, encoder_id: str, value: float, low: float, high: float) -> None:
+        one = tasks[task_id]
+        modality, is_control = cards.get(encoder_id, ("mine", False))
+        rows.append(
+            {
+                "task_id": task_id,
+                "title": packaged.titles[task_id],
+                "family": one.task.family,
+                "metric": one.metric,
+                "encoder_id": encoder_id,
+                "modality": modality,
+                "is_control": is_control,
+                "value": value,
+                "low": low,
+                "high": high,
+                "n_samples": one.problem.n_samples,
+            }
+        )
+
+    for task_id, one in tasks.items():
+        intervals = one.evaluation.intervals
+        assert intervals is not None
+        row = intervals.filter(pl.col("metric") == one.metric).row(0, named=True)
+        add(task_id, name, row["value"], row["low"], row["high"])
+    for rival in found:
+        one = tasks[rival.task_id]
+        value = float(np.mean(rival.fold_scores))
+        interval = confidence_interval(one.metric, value, rival.replicates, LEVEL)
+        add(rival.task_id, rival.encoder_id, value, interval.low, interval.high)
+    schema = {
+        "task_id": pl.String(),
+        "title": pl.String(),
+        "family": pl.String(),
+        "metric": pl.String(),
+        "encoder_id": pl.String(),
+        "modality": pl.String(),
+        "is_control": pl.Boolean(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n_samples": pl.Int64(),
+    }
+    return pl.DataFrame(rows, schema=schema)

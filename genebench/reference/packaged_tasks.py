@@ -1,0 +1,99 @@
+"""Prepares the tasks of the included data in memory, without a lake or a Prefect server."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from genebench.encoders.loader import LoaderInput
+from genebench.entities.entity_catalogue import GENE, build_catalogue
+from genebench.entities.identifiers import Resolver
+from genebench.errors import DegenerateTask, GenebenchError
+from genebench.evaluation.problems import PreparedTask, prepare_task
+from genebench.protocols.declaration import Protocol
+from genebench.registry.registry import Registry
+from genebench.sources.declaration import EMBEDDED, EMBEDDED_FOLDER
+from genebench.sources.readers.dispatch import read_source_file
+from genebench.tasks.description import describe_task
+from genebench.tasks.recipes.recipe import build
+
+
+@dataclass(frozen=True)
+class PackagedTasks:
+    """The whole tasks of a profile over one universe; sub-tasks are left out.
+
+    Attributes:
+        inputs: All genes of the catalogue with their identifiers; `entity_ids` are the universe.
+        entity_ids: (entities,) sorted ids of the universe; the rows of the tasks are positions in
+            them.
+        tasks: Task id to the task.
+        titles: Task id to its title.
+        left_out: Task id to the reason why it could not be prepared.
+    """
+
+    inputs: LoaderInput
+    entity_ids: pl.Series
+    tasks: Mapping[str, PreparedTask]
+    titles: Mapping[str, str]
+    left_out: Mapping[str, str]
+
+
+def prepare_packaged_tasks(
+    registry: Registry, protocol: Protocol, entity_ids: pl.Series
+) -> PackagedTasks:
+    """Build all tasks whose sources are included in the package.
+
+    The samples, labels and folds equal those of a lake that was made from the same files.
+
+    Args:
+        registry: The declarations of a profile whose catalogue is included in the package.
+        protocol: Minimum shares, and the rule for the positive class.
+        entity_ids: Sorted ids of the universe.
+
+    Raises:
+        GenebenchError: A source of the profile is not included in the package, or damaged.
+    """
+    raw: dict[str, pl.DataFrame] = {}
+
+    def rows_of(file_id: str) -> pl.DataFrame:
+        if file_id not in raw:
+            raw[file_id] = _read_packaged(registry, file_id)
+        return raw[file_id]
+
+    catalogue_file = registry.profile.catalogues[GENE]
+    catalogue = build_catalogue(rows_of(catalogue_file), catalogue_file)
+    resolvers = {GENE: Resolver(catalogue.xrefs, GENE)}
+    tasks: dict[str, PreparedTask] = {}
+    left_out: dict[str, str] = {}
+    for task in registry.tasks.values():
+        if task.superseded_by:
+            continue
+        try:
+            tables = {name: rows_of(name) for name in task.source}
+            built = build(tables, task, resolvers)
+            described = describe_task(task, built, dict.fromkeys(task.source, ""))
+            row = described.row(0, named=True)
+            tasks[task.id] = prepare_task(row, built.samples, built.labels, entity_ids, protocol)
+        except DegenerateTask as reason:
+            left_out[task.id] = str(reason)
+    known = catalogue.entities["entity_id"]
+    return PackagedTasks(
+        LoaderInput(GENE, entity_ids.to_list(), xrefs=catalogue.xrefs, known_ids=known.to_list()),
+        entity_ids,
+        tasks,
+        {task_id: registry.tasks[task_id].title for task_id in tasks},
+        left_out,
+    )
+
+
+def _read_packaged(registry: Registry, file_id: str) -> pl.DataFrame:
+    source_id, _, name = file_id.partition(".")
+    source = registry.sources[source_id]
+    url = source.files[name].url
+    if url is None or not url.startswith(EMBEDDED):
+        raise GenebenchError(
+            f"{file_id} is not included in the package; `genebench evaluate` runs on the profile "
+            "embedded; for other profiles run `genebench benchmark --encoder`"
+        )
+    path = EMBEDDED_FOLDER / url.removeprefix(EMBEDDED)
+    return read_source_file(path, source.files[name], source, source.version or "")
