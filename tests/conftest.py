@@ -27,8 +27,13 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
-# Files whose tests share the running local stack of tests/flows/conftest.py.
-STACK_FILES = {"chain", "crash", "refresh_during_score", "deployments", "server", "ui"}
+# Files of tests/flows that run in one worker. Those of `stack` share the running local stack of
+# tests/flows/conftest.py, those of `processes` start commands; the rest is run in this process.
+GROUPS = {
+    "stack": {"chain", "crash", "refresh_during_score", "deployments", "server", "ui"},
+    "processes": {"kill", "interrupted", "killed_embedding", "dask_s3", "writer_lock"},
+    "curated": {"paper_profile", "refresh", "user_tasks_flow", "embedding"},
+}
 
 
 class SharedFixtureScheduling(LoadScopeScheduling):
@@ -41,13 +46,16 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         path = Path(nodeid.partition("::")[0])
         name = path.stem.removeprefix("test_")
         if path.parent.name == "flows":
-            return "stack" if name in STACK_FILES else name
+            # Each worker that runs flows in its own process starts a server and imports torch.
+            return next((group for group, names in GROUPS.items() if name in names), "flows")
         is_shared = name.startswith("report") or name in ("bootstrap", "evaluate_vectors")
         return name if is_shared else nodeid
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedFixtureScheduling:
     """Schedule tests by the expensive fixtures that they share."""
+    # In the order of collection: by default groups of few tests, which take longest, come last.
+    config.option.loadscopereorder = False
     return SharedFixtureScheduling(config, log)
 
 

@@ -8,6 +8,7 @@ No lake and no Prefect server is needed. In the order in which data passes them:
 - `vectors_evaluation`: scores one matrix of vectors on all tasks
 - `rivals`: scores the encoders of a bundle on the held-out rows that the vectors cover
 - `verdicts`: paired differences and verdicts by task, by family and overall
+- `score_table`: all scores as one table, with intervals
 - `comparison_tables`: the scores as tables, and the result in one sentence
 - `comparison_page`: the result as an HTML page
 - `comparison`: the result of `genebench.evaluate`

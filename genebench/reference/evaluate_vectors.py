@@ -22,6 +22,7 @@ from genebench.reference.comparison import Comparison
 from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
 from genebench.reference.python_input import to_names_and_matrix
 from genebench.reference.rivals import RivalScore, score_rivals
+from genebench.reference.score_table import score_table
 from genebench.reference.vectors_evaluation import (
     ScoredTask,
     bundle_rows,
@@ -155,7 +156,7 @@ def evaluate_vectors(
         own_name,
         PROFILE,
         protocol.id,
-        _scores(own_name, scored, found, rivals, packaged),
+        score_table(own_name, scored, found, rivals, packaged),
         differences,
         compare_scopes(differences),
         coverage,
@@ -304,65 +305,3 @@ def _coverage(
         for task_id in task_ids
     ]
     return pl.DataFrame(rows)
-
-
-def _scores(
-    name: str,
-    scored: Sequence[ScoredTask],
-    found: Sequence[RivalScore],
-    rivals: pl.DataFrame,
-    packaged: PackagedTasks,
-) -> pl.DataFrame:
-    """One row for each task and encoder, the new vectors included."""
-    from genebench.evaluation.statistics.bootstrap import LEVEL, confidence_interval
-
-    cards = {
-        row[0]: row[1:]
-        for row in rivals.select("encoder_id", "modality", "is_control").unique().iter_rows()
-    }
-    tasks = {one.task.task_id: one for one in scored if one.evaluation.status == "ok"}
-    rows = []
-
-    def add(task_id: str, encoder_id: str, value: float, low: float, high: float) -> None:
-        one = tasks[task_id]
-        modality, is_control = cards.get(encoder_id, ("mine", False))
-        rows.append(
-            {
-                "task_id": task_id,
-                "title": packaged.titles[task_id],
-                "family": one.task.family,
-                "metric": one.metric,
-                "encoder_id": encoder_id,
-                "modality": modality,
-                "is_control": is_control,
-                "value": value,
-                "low": low,
-                "high": high,
-                "n_samples": one.problem.n_samples,
-            }
-        )
-
-    for task_id, one in tasks.items():
-        intervals = one.evaluation.intervals
-        assert intervals is not None
-        row = intervals.filter(pl.col("metric") == one.metric).row(0, named=True)
-        add(task_id, name, row["value"], row["low"], row["high"])
-    for rival in found:
-        one = tasks[rival.task_id]
-        value = float(np.mean(rival.fold_scores))
-        interval = confidence_interval(one.metric, value, rival.replicates, LEVEL)
-        add(rival.task_id, rival.encoder_id, value, interval.low, interval.high)
-    schema = {
-        "task_id": pl.String(),
-        "title": pl.String(),
-        "family": pl.String(),
-        "metric": pl.String(),
-        "encoder_id": pl.String(),
-        "modality": pl.String(),
-        "is_control": pl.Boolean(),
-        "value": pl.Float64(),
-        "low": pl.Float64(),
-        "high": pl.Float64(),
-        "n_samples": pl.Int64(),
-    }
-    return pl.DataFrame(rows, schema=schema)

@@ -7,6 +7,7 @@ from world import build_world
 from lakehouse import open_lake
 
 
+@pytest.mark.soak
 def test_killing_worker_and_server_midway_costs_nothing_but_time(stack, crash, chain):
     until(lambda: stack.state(crash)["type"] == "COMPLETED", 300, stack.tail)
     # Its process is found to be gone when the stack starts again; nobody has to run it again.

@@ -54,25 +54,39 @@ def small(tmp_path):
 
 
 @pytest.fixture
-def ordinary(small, place_of, prefect):
+def encoders():
+    return ENCODERS
+
+
+@pytest.fixture
+def ordinary(small, place_of, prefect, encoders):
     """The lake of an ordinary run on the same world, in this process."""
     from flows.benchmark import benchmark
 
     place = place_of(small.folder / "ordinary", small.sources)
-    benchmark(encoders=ENCODERS, families=["genomic"])
+    benchmark(encoders=encoders, families=["genomic"])
     return place.lake_folder
 
 
+@pytest.mark.parametrize(
+    "encoders", [ENCODERS[-1:], pytest.param(ENCODERS, marks=pytest.mark.soak)], ids=len
+)
 def test_dask_workers_and_an_object_store_give_the_same_numbers(
-    small, ordinary, bucket, cluster_of
+    small, ordinary, bucket, cluster_of, place_of, encoders
 ):
-    place = "s3://lakes/stack"
-    remote, _ = on_dask(small, cluster_of, LAKE=place, STORAGE_OPTIONS=json.dumps(bucket))
-    remote.run(*BENCHMARK, timeout=500)
-    found = Lake(place, bucket).table("gold.evaluations").collect()
-    assert sorted(found["evaluation_key"]) == keys(ordinary)
+    from flows.benchmark import benchmark
+
+    address = f"s3://lakes/stack-{len(encoders)}"
+    remote, _ = on_dask(small, cluster_of, LAKE=address, STORAGE_OPTIONS=json.dumps(bucket))
+    names = ("LAKE", "STORAGE_OPTIONS", "RUNNER", "DASK_ADDRESS")
+    place_of(
+        small.folder / "unused",
+        small.sources,
+        extra={name: remote.more[f"GENEBENCH_{name}"] for name in names},
+    )
+    benchmark(encoders=encoders, families=["genomic"])
     assert len(keys(ordinary)) > 0
-    assert results(place, storage_options=bucket).equals(results(ordinary))
+    assert results(address, storage_options=bucket).equals(results(ordinary))
 
 
 @pytest.mark.soak
@@ -122,7 +136,7 @@ def test_a_worker_with_another_lake_refuses_to_write(tmp_path, place_of):
         open_context(lake_root=str(tmp_path / "elsewhere"))
 
 
-def test_an_encoder_that_fails_on_a_worker_gives_its_own_reason_back():
+def test_an_encoder_that_fails_on_a_worker_gives_its_reason_back():
     import pickle
 
     from genebench.errors import RegistryError

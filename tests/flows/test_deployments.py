@@ -96,7 +96,7 @@ def test_the_files_for_containers_name_what_exists():
                 assert value.startswith("${"), f"{name} is written into the file"
 
 
-def test_the_kubernetes_template_asks_for_a_gpu_only_where_told():
+def test_the_kubernetes_template_asks_for_a_gpu_only_if_set():
     import json
 
     template = json.loads((ROOT / "deployments" / "kubernetes" / "base-job.json").read_text())

@@ -103,7 +103,7 @@ LOST = {
 @pytest.mark.parametrize(
     ("number", "lost"),
     [
-        (signal.SIGINT, "no flow begins"),
+        pytest.param(signal.SIGINT, "no flow begins", marks=pytest.mark.soak),
         (signal.SIGTERM, "no task goes on"),
         pytest.param(signal.SIGINT, "no task goes on", marks=pytest.mark.soak),
         pytest.param(signal.SIGTERM, "no flow begins", marks=pytest.mark.soak),

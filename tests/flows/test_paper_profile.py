@@ -222,7 +222,7 @@ def test_a_column_that_a_version_lacks_leaves_its_tasks_out_with_the_reason(copi
     assert cards["pathology_prognostics_glioma"].difference.startswith("not applicable: ")
 
 
-def test_texts_of_genes_that_the_catalogue_lacks_are_told(copied, monkeypatch):
+def test_texts_of_genes_that_the_catalogue_lacks_are_counted(copied, monkeypatch):
     from world import paper as sources
 
     from flows.curate import curate
@@ -296,7 +296,7 @@ def test_a_frame_that_breaks_an_expectation_leaves_every_silver_table_as_it_was(
     assert set(refused["table_name"]) == {"silver.labels"}
 
 
-def test_tasks_of_ones_own_are_curated_and_scored_like_ours(copied, tmp_path):
+def test_user_tasks_are_curated_and_scored_like_ours(copied, tmp_path):
     from flows.curate import curate
     from flows.embed import embed
     from flows.score import score
@@ -329,7 +329,7 @@ def test_tasks_of_ones_own_are_curated_and_scored_like_ours(copied, tmp_path):
     assert set(done["status"]) == {"ok"}
 
 
-def test_tasks_of_ones_own_are_validated_like_ours(copied, tmp_path):
+def test_user_tasks_are_validated_like_ours(copied, tmp_path):
     from flows.curate import curate
 
     folder = tmp_path / "own" / "strange"

@@ -79,7 +79,7 @@ def test_show_tables_lists_what_can_be_asked(genebench):
 
 
 @pytest.mark.parametrize("ending", ["csv", "json", "parquet"])
-def test_query_writes_a_file_in_the_form_of_its_ending(genebench, tmp_path, ending):
+def test_query_writes_a_file_in_the_format_of_its_suffix(genebench, tmp_path, ending):
     path = tmp_path / f"rows.{ending}"
     code, _, _ = genebench("query", COUNT, "--output", str(path))
     read = {"csv": pl.read_csv, "json": pl.read_json, "parquet": pl.read_parquet}[ending]
@@ -160,7 +160,7 @@ def test_a_wrong_setting_is_named_and_its_value_kept(
         ("lake = = './lake'", "Invalid value (at line 1, column 8)"),
     ],
 )
-def test_a_wrong_file_of_settings_is_told_in_words(genebench, tmp_path, text, complaint):
+def test_a_wrong_settings_file_is_one_clear_error(genebench, tmp_path, text, complaint):
     (tmp_path / "genebench.toml").write_text(text)
     get_settings.cache_clear()
     code, _, err = genebench("status")

@@ -32,7 +32,7 @@ def read_by(place) -> dict[str, set[str]]:
     return {name: set(of["probe_digest"]) for (name,), of in rows.group_by("encoder_id")}
 
 
-def test_an_own_encoder_is_scored_again_without_its_file_and_by_its_own_probe(
+def test_a_user_encoder_is_scored_again_without_its_file_and_by_its_own_probe(
     placed, tmp_path, capsys
 ):
     from flows.curate import curate
@@ -64,7 +64,7 @@ def test_an_own_encoder_is_scored_again_without_its_file_and_by_its_own_probe(
     assert "rules" not in capsys.readouterr().out
 
 
-def test_another_probe_of_an_own_encoder_is_remembered_though_nothing_is_encoded(placed, tmp_path):
+def test_another_probe_of_a_user_encoder_is_remembered_though_nothing_is_encoded(placed, tmp_path):
     from flows.curate import curate
     from flows.embed import embed
     from flows.refresh import refresh
@@ -84,7 +84,7 @@ def test_another_probe_of_an_own_encoder_is_remembered_though_nothing_is_encoded
     assert place.lake.delta.version("silver.encoders") == version
 
 
-def test_a_benchmark_takes_an_own_encoder_by_its_file(placed, monkeypatch):
+def test_a_benchmark_takes_a_user_encoder_by_its_file(placed, monkeypatch):
     place, _ = placed
     monkeypatch.setattr(verbs, "run_flows", lambda verb, *_: verb())
     words = ["benchmark", "-e", "random", "-e", "mine.yaml", "-f", "genomic"]

@@ -43,7 +43,7 @@ def own_tasks(place) -> list[str]:
     return sorted(tasks["task_id"])
 
 
-def test_own_tasks_are_given_once_and_built_again_by_every_later_run(placed, tmp_path, capsys):
+def test_user_tasks_are_given_once_and_built_again_by_every_later_run(placed, tmp_path, capsys):
     from flows.curate import curate
     from flows.embed import embed
     from flows.refresh import refresh
@@ -76,7 +76,7 @@ def test_own_tasks_are_given_once_and_built_again_by_every_later_run(placed, tmp
     assert "1 samples changed" in curate().done["parity"]
 
 
-def test_own_tasks_leave_when_they_are_forgotten_and_never_in_silence(placed, tmp_path):
+def test_user_tasks_leave_when_they_are_forgotten_and_never_in_silence(placed, tmp_path):
     from flows.curate import curate
 
     place, _ = placed

@@ -16,7 +16,8 @@ def crowded(tmp_path):
     return LocalStack(tmp_path, tmp_path / "sources")
 
 
-def test_two_benchmarks_at_once_take_turns_and_share_one_server(crowded):
+@pytest.mark.soak
+def test_two_benchmarks_at_once_run_one_after_the_other_and_share_one_server(crowded):
     words = ("benchmark", "-e", "bag_of_words", "-e", "random", "-f", "genomic")
     both = [crowded.start(*words), crowded.start(*words)]
     until((crowded.home / "server.json").exists, 120)

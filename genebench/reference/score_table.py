@@ -1,0 +1,79 @@
+"""The scores of the new vectors and of all rivals as one table, with intervals."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import polars as pl
+
+from genebench.evaluation.statistics.bootstrap import LEVEL, confidence_interval
+from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.rivals import RivalScore
+from genebench.reference.vectors_evaluation import ScoredTask
+
+
+def score_table(
+    name: str,
+    scored: Sequence[ScoredTask],
+    found: Sequence[RivalScore],
+    rivals: pl.DataFrame,
+    packaged: PackagedTasks,
+) -> pl.DataFrame:
+    """Build `ComparisonTables.scores`: one row for each task and encoder, the new vectors included.
+
+    Args:
+        name: Name of the new vectors.
+        scored: The tasks with the scores of the new vectors.
+        found: The scores of the rivals on the same rows.
+        rivals: Rows of bundles: modality and is_control of each rival.
+        packaged: The tasks with their titles.
+    """
+    cards = {
+        row[0]: row[1:]
+        for row in rivals.select("encoder_id", "modality", "is_control").unique().iter_rows()
+    }
+    tasks = {one.task.task_id: one for one in scored if one.evaluation.status == "ok"}
+    rows = []
+
+    def add(task_id: str, encoder_id: str, value: float, low: float, high: float) -> None:
+        one = tasks[task_id]
+        modality, is_control = cards.get(encoder_id, ("mine", False))
+        rows.append(
+            {
+                "task_id": task_id,
+                "title": packaged.titles[task_id],
+                "family": one.task.family,
+                "metric": one.metric,
+                "encoder_id": encoder_id,
+                "modality": modality,
+                "is_control": is_control,
+                "value": value,
+                "low": low,
+                "high": high,
+                "n_samples": one.problem.n_samples,
+            }
+        )
+
+    for task_id, one in tasks.items():
+        intervals = one.evaluation.intervals
+        assert intervals is not None
+        row = intervals.filter(pl.col("metric") == one.metric).row(0, named=True)
+        add(task_id, name, row["value"], row["low"], row["high"])
+    for rival in found:
+        one = tasks[rival.task_id]
+        value = float(np.mean(rival.fold_scores))
+        interval = confidence_interval(one.metric, value, rival.replicates, LEVEL)
+        add(rival.task_id, rival.encoder_id, value, interval.low, interval.high)
+    schema = {
+        "task_id": pl.String(),
+        "title": pl.String(),
+        "family": pl.String(),
+        "metric": pl.String(),
+        "encoder_id": pl.String(),
+        "modality": pl.String(),
+        "is_control": pl.Boolean(),
+        "value": pl.Float64(),
+        "low": pl.Float64(),
+        "high": pl.Float64(),
+        "n_samples": pl.Int64(),
+    }
+    return pl.DataFrame(rows, schema=schema)
