@@ -34,7 +34,7 @@ from lakehouse.curate.state import require_curated
 from lakehouse.curate.task_selection import select_tasks
 from lakehouse.embed.encoder_records import encoder_probes
 from lakehouse.report.significance import stored_rows
-from lakehouse.score.encoder_evaluation import FamilyResult, evaluate_encoder
+from lakehouse.score.encoder_evaluation import FinishedBatch, evaluate_encoder
 from lakehouse.score.plan import ReleasePlan, current_release, plan_release
 from lakehouse.score.result_rows import (
     evaluation_rows,
@@ -161,7 +161,7 @@ def score(
 
 @task(name="score encoder", cache_policy=NO_CACHE)
 def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[str, str]]:
-    """Evaluate the pending tasks of one encoder, and commit the results family by family.
+    """Evaluate the pending tasks of one encoder; commit finished families every few seconds.
 
     Args:
         encoder_id: The encoder.
@@ -210,7 +210,7 @@ def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _append_extras(
-    context: Context, plan: ReleasePlan, encoder_id: str, batch: FamilyResult, commit: Commit
+    context: Context, plan: ReleasePlan, encoder_id: str, batch: FinishedBatch, commit: Commit
 ) -> None:
     """Append the intervals and predictions of a batch, where it has some."""
     prepared = plan.universe_of(encoder_id).prepared

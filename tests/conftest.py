@@ -16,8 +16,9 @@ from xdist.scheduler import LoadScopeScheduling
 
 from genebench.settings import get_settings
 
-# A slow machine is no fault of the code under test.
-hypothesis.settings.register_profile("patient", deadline=None)
+# A slow machine is no fault of the code under test. `HYPOTHESIS_EXAMPLES=1000` looks further.
+N_EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
+hypothesis.settings.register_profile("patient", deadline=None, max_examples=N_EXAMPLES)
 hypothesis.settings.load_profile("patient")
 
 # Arithmetic of small matrices is slower with more threads, and several tests may run at once.
@@ -26,6 +27,12 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
+
+# What a Prefect server does by itself, and flow runs of this process do not need.
+IDLE_SERVICES = (
+    *("SCHEDULER", "LATE_RUNS", "TRIGGERS", "EVENT_PERSISTER", "PAUSE_EXPIRATIONS", "FOREMAN"),
+    "CANCELLATION_CLEANUP",
+)
 
 # Files of tests/flows that run in one worker. Those of `stack` share the running local stack of
 # tests/flows/conftest.py, those of `processes` start commands; the rest is run in this process.
@@ -91,7 +98,9 @@ def prefect(tmp_path_factory, database) -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
     folder = copy_database(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
+    services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
     with (
+        mock.patch.dict(os.environ, services),
         # The harness creates the tables in a folder of its own making.
         mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(folder)),
         prefect_test_harness(server_startup_timeout=120),

@@ -152,5 +152,5 @@ def code_version() -> str:
         check=False,
     )
     commit = done.stdout.strip()
-    number = version("genebench")
+    number = version("genebench-lakehouse")
     return f"{number}+{commit}" if done.returncode == 0 and commit else number

@@ -170,4 +170,4 @@ def _check_scores(
 
 def package_version() -> str:
     """The version of genebench that writes a bundle."""
-    return f"genebench {version('genebench')}"
+    return f"genebench {version('genebench-lakehouse')}"

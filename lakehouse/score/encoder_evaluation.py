@@ -1,5 +1,6 @@
-"""Evaluates the pending items of one encoder and yields the results family by family."""
+"""Evaluates the pending items of one encoder and yields the finished families every few seconds."""
 
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -16,20 +17,19 @@ from lakehouse.embed.stored_vectors import read_stored_matrix
 from lakehouse.score.plan import ReleasePlan
 from lakehouse.tables.delta import Delta
 
+# Checking and committing a batch takes half a second, so quick families are committed together.
+SECONDS_BETWEEN_BATCHES = 5.0
+
 
 @dataclass(frozen=True)
-class FamilyResult:
-    """The finished evaluations of one family by one probe.
+class FinishedBatch:
+    """The evaluations of families that are finished, by one probe.
 
     Attributes:
-        probe_id: The probe.
-        family: The family.
         items: Evaluation key to its row of `gold.releases`.
-        evaluations: The evaluations, in the order of their task ids.
+        evaluations: The evaluations, family by family, in the order of their task ids.
     """
 
-    probe_id: str
-    family: str
     items: Mapping[str, Mapping[str, Any]]
     evaluations: Sequence[Evaluation]
 
@@ -46,7 +46,7 @@ def evaluate_encoder(
     *,
     predictions: bool = False,
     encoder_probe: Probe | None = None,
-) -> Iterator[FamilyResult]:
+) -> Iterator[FinishedBatch]:
     """Evaluate an encoder's pending items; all tasks share one feature matrix.
 
     Args:
@@ -64,7 +64,7 @@ def evaluate_encoder(
             probes.
 
     Yields:
-        The evaluations of a family by one probe, as soon as all of them are done.
+        The evaluations of the families that are done, every five seconds and at the end of a probe.
 
     Raises:
         LakeError: The lake holds no vectors of the encoder.
@@ -82,6 +82,8 @@ def evaluate_encoder(
             for (family,), rows in ordered.partition_by("family", as_dict=True).items()
         }
         done: dict[str, Evaluation] = {}
+        ready: list[Evaluation] = []
+        yielded_at = time.monotonic()
         for evaluation in evaluate(
             matrix,
             problems,
@@ -98,9 +100,12 @@ def evaluate_encoder(
             progress(1)
             family = items[evaluation.problem_id]["family"]
             if all(key in done for key in keys_of_family[family]):
-                yield FamilyResult(
-                    str(probe_id), family, items, [done.pop(key) for key in keys_of_family[family]]
-                )
+                ready += [done.pop(key) for key in keys_of_family[family]]
+            if ready and time.monotonic() - yielded_at >= SECONDS_BETWEEN_BATCHES:
+                yield FinishedBatch(items, ready)
+                ready, yielded_at = [], time.monotonic()
+        if ready:
+            yield FinishedBatch(items, ready)
 
 
 def read_universe_matrix(

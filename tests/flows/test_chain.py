@@ -59,9 +59,10 @@ def test_a_cancelled_run_leaves_the_lake_whole_and_the_next_does_the_rest(stack,
     lake = stack.folder / "cancelled"
     shutil.copytree(stack.lake, lake)
     shutil.rmtree(lake / "gold")
+    shutil.rmtree(lake / "silver")
     what = {"encoders": ENCODERS, "families": ["biological", "localization"]}
     run = stack.submit("benchmark", lake=lake, **what)
-    until(lambda: keys(lake), 300, stack.tail)
+    until((lake / "silver" / "embeddings").exists, 300, stack.tail)
     stack.ask("POST", f"/flow_runs/{run}/set_state", {"state": {"type": "CANCELLING"}})
     assert stack.wait(run)["type"] == "CANCELLED"
     before = set(keys(lake))

