@@ -67,7 +67,7 @@ def draw_means(found: ComparisonTables) -> Any:
 
     rows = found.means().with_columns((pl.col("encoder_id") == found.name).alias("mine"))
     base = alt.Chart(rows.to_arrow()).encode(
-        y=alt.Y("encoder_id:N", title=None, sort="-x"),
+        y=alt.Y("encoder_id:N", title=None, axis=alt.Axis(minExtent=130)),
         color=alt.condition("datum.mine", alt.value("#c2410c"), alt.value("#64748b")),
     )
     points = base.mark_point(filled=True, size=60).encode(

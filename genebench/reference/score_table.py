@@ -61,7 +61,9 @@ def score_table(
     for rival in found:
         one = tasks[rival.task_id]
         value = float(np.mean(rival.fold_scores))
-        interval = confidence_interval(one.metric, value, rival.replicates, LEVEL)
+        interval = confidence_interval(
+            one.metric, value, rival.replicates, LEVEL, n_minority=_n_minority(one)
+        )
         add(rival.task_id, rival.encoder_id, value, interval.low, interval.high)
     schema = {
         "task_id": pl.String(),
@@ -77,3 +79,12 @@ def score_table(
         "n_samples": pl.Int64(),
     }
     return pl.DataFrame(rows, schema=schema)
+
+
+def _n_minority(one: ScoredTask) -> int:
+    """Number of held-out samples; of the minority class if the task is binary."""
+    held_out = np.unique(np.concatenate([output.rows for output in one.outputs]))
+    if one.problem.kind != "binary":
+        return len(held_out)
+    positives = int(one.problem.targets[held_out].sum())
+    return min(positives, len(held_out) - positives)

@@ -152,6 +152,11 @@ def test_a_bundle_of_mine_is_a_rival_of_the_next(found, vectors, tmp_path):
     assert again.differences["encoder_id"].to_list() == ["mine", "mine"]
     assert again.differences["difference"].abs().max() < 1e-6
     assert set(again.differences["verdict"]) == {"cannot be told"}
+    ends = again.scores.pivot(on="encoder_id", index="task_id", values=["low", "high"])
+    for end in ("low", "high"):
+        assert ends[f"{end}_mine"].to_list() == pytest.approx(
+            ends[f"{end}_second"].to_list(), abs=0.01
+        )
 
 
 @pytest.mark.parametrize(
