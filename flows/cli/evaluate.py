@@ -113,7 +113,8 @@ def print_evaluation(found: "Comparison") -> None:
         ]
         for row in table.iter_rows(named=True)
     ]
-    print_rows("Means by family", head, cells)
+    if cells:
+        print_rows("Means by family", head, cells)
     wide = found.verdicts()
     if wide.height:
         print_rows(
@@ -122,15 +123,16 @@ def print_evaluation(found: "Comparison") -> None:
             [[cell or "–" for cell in row] for row in wide.iter_rows()],
         )
     shown = found.largest_margins(N_TASKS_SHOWN)
-    print_rows(
-        "Tasks with the largest margins over the best rival",
-        ["task", "metric", found.name, "best rival", "margin"],
-        [
-            [row["task_id"], row["metric"], row["mine"],
-             _named(row["best_rival_value"], row["best_rival"]), f"{row['margin']:+.3f}"]
-            for row in shown.iter_rows(named=True)
-        ],
-    )  # fmt: skip
+    if shown.height:
+        print_rows(
+            "Tasks with the largest margins over the best rival",
+            ["task", "metric", found.name, "best rival", "margin"],
+            [
+                [row["task_id"], row["metric"], row["mine"],
+                 _named(row["best_rival_value"], row["best_rival"]), f"{row['margin']:+.3f}"]
+                for row in shown.iter_rows(named=True)
+            ],
+        )  # fmt: skip
     for row in found.solved_by_controls().iter_rows(named=True):
         print_line(
             f"{row['task_id']}: the control {row['best_control']} scores "
