@@ -12,10 +12,11 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from genebench.digest import digest_bytes
+from genebench.digest import digest_bytes, digest_json
 from genebench.errors import GenebenchError
+from genebench.evaluation.evaluate import REVISION
 from genebench.evaluation.metrics import METRICS
-from genebench.probes.declaration import TEST, FoldOutput, Problem
+from genebench.probes.declaration import TEST, FoldOutput, Probe, Problem
 from genebench.reference.score_levels import decode_fold, encode_fold, encoded_size
 
 FORMAT = 1
@@ -56,6 +57,11 @@ KEY = ("encoder_id", "task_id")
 def split_digest(problem: Problem) -> str:
     """Digest of the folds of a task."""
     return digest_bytes(np.ascontiguousarray(problem.split).tobytes())
+
+
+def bundle_probe_digest(probe: Probe) -> str:
+    """Digest of the probe and of the revision of the evaluation's arithmetic."""
+    return digest_json([probe.digest(), REVISION])
 
 
 def universe_digest(entity_ids: pl.Series) -> str:

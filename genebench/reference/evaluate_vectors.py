@@ -1,6 +1,7 @@
 """Evaluates vectors against the reference release that ships with the package."""
 
 import functools
+import os
 import re
 from collections.abc import Callable, Collection, Sequence
 from importlib import resources
@@ -11,13 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from genebench.digest import digest_json
 from genebench.encoders.identifier_inference import map_vectors
+from genebench.encoders.vector_files.vector_format import require_finite
 from genebench.errors import GenebenchError
-from genebench.evaluation.evaluate import REVISION
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
-from genebench.reference.bundle import read_bundle, universe_digest
+from genebench.reference.bundle import bundle_probe_digest, read_bundle, universe_digest
 from genebench.reference.comparison import Comparison
 from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
 from genebench.reference.python_input import to_names_and_matrix
@@ -132,7 +132,7 @@ def evaluate_vectors(
     def tell(task_id: str, n_done: int, n_tasks: int) -> None:
         say(f"scored {task_id} ({n_done} of {n_tasks})")
 
-    threads = settings.threads or _cores()
+    threads = settings.threads or os.cpu_count() or 1
     for one in score_tasks(placed, has_vector, packaged, enough, probe, protocol, settings, tell):
         scored.append(one)
         if one.evaluation.status != "ok":
@@ -221,13 +221,7 @@ def _checked_matrix(names: Sequence[str], matrix: npt.NDArray[Any]) -> npt.NDArr
             f"the vectors have shape {numbers.shape}, but there are {len(names)} identifiers; one "
             "row is needed for each identifier"
         )
-    bad = np.flatnonzero(~np.isfinite(numbers).all(axis=1))
-    if bad.size:
-        raise GenebenchError(
-            f"{bad.size:,} of {len(names):,} vectors have a number that is missing (NaN) or "
-            f"infinite, first that of {names[bad[0]]!r}; repair or remove these rows"
-        )
-    return numbers
+    return require_finite(names, numbers)
 
 
 def _read_rivals(
@@ -242,7 +236,7 @@ def _read_rivals(
     wanted = {
         "universe_digest": universe_digest(entity_ids),
         "protocol_digest": protocol.digest(),
-        "probe_digest": digest_json([probe.digest(), REVISION]),
+        "probe_digest": bundle_probe_digest(probe),
     }
     for path in bundles:
         bundle = read_bundle(Path(path))
@@ -273,12 +267,6 @@ def _say_nothing(text: str) -> None:
 def _slug(name: str, rivals: pl.DataFrame) -> str:
     slug = re.sub(r"\W+", "_", name.strip()).strip("_").lower() or "mine"
     return f"my_{slug}" if slug in set(rivals["encoder_id"]) else slug
-
-
-def _cores() -> int:
-    import os
-
-    return os.cpu_count() or 1
 
 
 def _too_few_samples(coverage: pl.DataFrame) -> dict[str, str]:

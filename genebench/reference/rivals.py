@@ -32,14 +32,12 @@ class RivalScore:
         fold_scores: One score per fold.
         replicates: (draws,) bootstrap replicates of their mean, from the same draws as the new
             vectors'.
-        is_restricted: Whether some of the rival's predictions were left out.
     """
 
     encoder_id: str
     task_id: str
     fold_scores: tuple[float, ...]
     replicates: Floats
-    is_restricted: bool
 
 
 def score_rivals(
@@ -67,19 +65,23 @@ def _difference_of_data(scored: ScoredTask, row: Mapping[str, Any]) -> str:
         return f"its scores of {scored.task.task_id} are of other labels"
     if row["split_digest"] != split_digest(scored.whole):
         return f"its scores of {scored.task.task_id} are of other folds"
-    n = scored.whole.n_samples
-    covered = np.unpackbits(np.frombuffer(row["covered"], np.uint8))[:n].astype(bool)
+    covered = _covered(scored, row)
     if (scored.covered & ~covered).any():
         n_lacking = int((scored.covered & ~covered).sum())
         return f"it lacks {n_lacking:,} of the {int(scored.covered.sum()):,} samples scored"
     return ""
 
 
+def _covered(scored: ScoredTask, row: Mapping[str, Any]) -> npt.NDArray[np.bool_]:
+    """(samples,) bool; the samples of the whole task that a rival has predictions of."""
+    bits = np.unpackbits(np.frombuffer(row["covered"], np.uint8))
+    return bits[: scored.whole.n_samples].astype(bool)
+
+
 def _score(
     scored: ScoredTask, row: Mapping[str, Any], protocol: Protocol, threads: int
 ) -> RivalScore:
-    n = scored.whole.n_samples
-    covered = np.unpackbits(np.frombuffer(row["covered"], np.uint8))[:n].astype(bool)
+    covered = _covered(scored, row)
     whole = unpack_outputs(scored.whole, row["predictions"], row["fitted"], covered)
     position = np.cumsum(scored.covered) - 1
     outputs = []
@@ -91,8 +93,7 @@ def _score(
     problem = as_columns(scored.problem)
     usable = scored.usable()
     fold_scores = np.array(row["fold_scores"])
-    is_restricted = bool((covered != scored.covered).any())
-    if is_restricted:
+    if (covered != scored.covered).any():
         # The error of the levels is nearly the same on all rows and on some, and cancels.
         on_all = score_restricted(as_columns(scored.whole), whole, [one.fitted for one in whole])
         fold_scores += np.array(list(score_restricted(problem, outputs, usable)))
@@ -111,7 +112,6 @@ def _score(
         row["task_id"],
         tuple(fold_scores.tolist()),
         replicates[scored.metric],
-        is_restricted,
     )
 
 

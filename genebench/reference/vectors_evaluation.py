@@ -8,16 +8,18 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from genebench.digest import digest_bytes, digest_json
+from genebench.digest import digest_bytes
 from genebench.encoders.loader import Vectors
 from genebench.errors import GenebenchError
-from genebench.evaluation.evaluate import REVISION, Evaluation, evaluate
+from genebench.evaluation.evaluate import Evaluation, evaluate
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.problems import PreparedTask
 from genebench.probes.declaration import TEST, FoldOutput, Probe, Problem
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import (
+    BUNDLE_SCHEMA,
     FORMAT,
+    bundle_probe_digest,
     pack_outputs,
     package_version,
     split_digest,
@@ -195,8 +197,6 @@ def bundle_rows(
         profile: Id of the profile.
         card: encoder_id, title, description, modality, is_control and vectors_digest.
     """
-    from genebench.reference.bundle import BUNDLE_SCHEMA
-
     fixed = {
         **card,
         "format": FORMAT,
@@ -205,7 +205,7 @@ def bundle_rows(
         "protocol_id": protocol.id,
         "protocol_digest": protocol.digest(),
         "probe_id": probe.id,
-        "probe_digest": digest_json([probe.digest(), REVISION]),
+        "probe_digest": bundle_probe_digest(probe),
         "universe_digest": universe_digest(entity_ids),
     }
     rows = [

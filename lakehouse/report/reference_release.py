@@ -60,6 +60,7 @@ def write_reference(tables: Tables, folder: Path) -> pl.DataFrame:
             continue
         declared = registry.encoders[encoder_id]
         tasks = set(items.filter(pl.col("encoder_id") == encoder_id)["task_id"])
+        used = registry.declared_probes().get(encoder_id, probe)
         matrix = read_universe_matrix(tables.delta, encoder_id, entity_ids)
         has_vector = np.ones(len(entity_ids), dtype=bool)
         scored = list(
@@ -68,7 +69,7 @@ def write_reference(tables: Tables, folder: Path) -> pl.DataFrame:
                 has_vector,
                 packaged,
                 [name for name in packaged.tasks if name in tasks],
-                registry.declared_probes().get(encoder_id, probe),
+                used,
                 protocol,
                 get_settings(),
             )
@@ -81,7 +82,7 @@ def write_reference(tables: Tables, folder: Path) -> pl.DataFrame:
             "is_control": declared.is_control,
             "vectors_digest": digest_bytes(matrix.tobytes()),
         }
-        parts.append(bundle_rows(scored, entity_ids, probe, protocol, PROFILE, card))
+        parts.append(bundle_rows(scored, entity_ids, used, protocol, PROFILE, card))
         sys.stdout.write(f"{encoder_id}: {len(scored)} tasks\n")
         sys.stdout.flush()
     bundle = pl.concat(parts)

@@ -16,6 +16,7 @@ from genebench.encoders.vector_files.vector_format import (
     PrecomputedArguments,
     check_row_count,
     format_of,
+    require_finite,
 )
 from genebench.encoders.vector_files.vector_reader import read_vector_file
 from genebench.errors import EncoderError
@@ -69,13 +70,7 @@ def load_vectors(
     names, matrix = found
     if not len(names) or not matrix.shape[1]:
         raise EncoderError(f"{path}: there are no vectors in the file")
-    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
-    if bad.size:
-        raise EncoderError(
-            f"{path}: {bad.size:,} of {len(names):,} vectors have a number that is missing (NaN) "
-            f"or infinite, first that of {names[bad[0]]!r}; repair or remove these rows"
-        )
-    return found
+    return names, require_finite(names, matrix, f"{path}: ")
 
 
 def _detect(

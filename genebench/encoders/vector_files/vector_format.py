@@ -1,5 +1,6 @@
 """Arguments of the loader `precomputed`, and detection of the format of a file of vectors."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -86,3 +87,20 @@ def check_row_count(path: Path, names: list[str], matrix: npt.ArrayLike) -> Name
             "correct the file, or `with.key` and `with.vectors`"
         )
     return names, numbers
+
+
+def require_finite(
+    names: Sequence[str], matrix: npt.NDArray[np.float32], where: str = ""
+) -> npt.NDArray[np.float32]:
+    """Return the matrix if all its numbers are finite; `where` begins the error message.
+
+    Raises:
+        EncoderError: A number is missing (NaN) or infinite.
+    """
+    bad = np.flatnonzero(~np.isfinite(matrix).all(axis=1))
+    if bad.size:
+        raise EncoderError(
+            f"{where}{bad.size:,} of {len(names):,} vectors have a number that is missing (NaN) or "
+            f"infinite, first that of {names[bad[0]]!r}; repair or remove these rows"
+        )
+    return matrix
