@@ -65,7 +65,7 @@ def evaluate(
     from genebench.reference.evaluate_vectors import evaluate_vectors
 
     names, matrix = load_vectors(vectors, id_column, array, id_file, has_header=header)
-    _say(f"{vectors}: {len(names):,} rows, {matrix.shape[1]:,} numbers each")
+    _print_progress(f"{vectors}: {len(names):,} rows, {matrix.shape[1]:,} numbers each")
     found = evaluate_vectors(
         names,
         matrix,
@@ -74,24 +74,24 @@ def evaluate(
         tasks=task or (),
         against=against or (),
         bundles=beside or (),
-        progress=_say,
+        progress=_print_progress,
     )
     if bundle is not None:
         found.write_bundle(bundle)
-        _say(f"bundle: {bundle}")
+        _print_progress(f"bundle: {bundle}")
     if report is not None:
         found.report(report)
-        _say(f"page: {report}")
+        _print_progress(f"page: {report}")
     if csv is not None:
         found.tasks().write_csv(csv)
-        _say(f"tasks: {csv}")
+        _print_progress(f"tasks: {csv}")
     if as_json:
         sys.stdout.write(json.dumps(found.to_dict(), indent=1) + "\n")
     else:
         print_evaluation(found)
 
 
-def _say(text: str) -> None:
+def _print_progress(text: str) -> None:
     """Print a line of progress to the standard error, so that `--json` can be piped."""
     print(text, file=sys.stderr, flush=True)
 

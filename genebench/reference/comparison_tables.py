@@ -183,14 +183,14 @@ class ComparisonTables:
             WORSE: "worse than",
             UNDECIDED: "not distinguishable from",
         }
-        said = "; ".join(
+        listed = "; ".join(
             f"{parts[verdict]} {', '.join(names)}" for verdict, names in counts.items()
         )
         noun = "family" if n_families == 1 else "families"
         return (
             f"{self.name}: mean ROC AUC {value:.3f} (95 % interval {low:.3f} to {high:.3f}) over "
             f"{n_families} task {noun}, {self.identifiers.n_entities:,} genes"
-            + (f"; {said}" if said else "")
+            + (f"; {listed}" if listed else "")
             + " (linear probe, paired bootstrap on the same held-out genes, Holm's correction at "
             "5 %)."
         )

@@ -38,7 +38,7 @@ from genebench.settings import get_settings
 PROFILE, PROTOCOL, PROBE = "embedded", "standard", "linear"
 ENTITIES_FILE, BUNDLE_FILE = "embedded_entities.txt", "embedded.parquet"
 
-# Fewer covered samples say nothing about a task, unless the task itself has no more.
+# A task with fewer covered samples is not scored, unless it has no more samples itself.
 MIN_SAMPLES = 100
 
 Progress = Callable[[str], None]
@@ -104,7 +104,7 @@ def evaluate_vectors(
         GenebenchError: The matrix is not finite or has another number of rows, a task or rival is
             unknown, or a bundle is damaged.
     """
-    say = progress or _say_nothing
+    report_progress = progress or _ignore_progress
     numbers = _checked_matrix(names, matrix)
     settings = get_settings()
     registry = load_registry(PROFILE)
@@ -115,13 +115,13 @@ def evaluate_vectors(
     task_ids = require_tasks(packaged, tasks)
     vectors, identifiers = map_vectors(names, numbers, ids, packaged.inputs)
     for line in identifiers.lines():
-        say(line)
+        report_progress(line)
     placed, has_vector = place_vectors(vectors, entity_ids)
     coverage = _coverage(packaged, task_ids, has_vector)
     for row in coverage.iter_rows(named=True):
         if row["n_covered"] < row["n_samples"]:
             share = row["n_covered"] / row["n_samples"]
-            say(f"{row['task_id']}: {row['n_covered']:,} samples covered ({share:.0%})")
+            report_progress(f"{row['task_id']}: {row['n_covered']:,} samples covered ({share:.0%})")
     own_name = _slug(name, rivals)
     too_few = _too_few_samples(coverage)
     scored: list[ScoredTask] = []
@@ -129,11 +129,13 @@ def evaluate_vectors(
     notes = [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
     enough = [task_id for task_id in task_ids if task_id not in too_few]
 
-    def tell(task_id: str, n_done: int, n_tasks: int) -> None:
-        say(f"scored {task_id} ({n_done} of {n_tasks})")
+    def report_task(task_id: str, n_done: int, n_tasks: int) -> None:
+        report_progress(f"scored {task_id} ({n_done} of {n_tasks})")
 
     threads = settings.threads or os.cpu_count() or 1
-    for one in score_tasks(placed, has_vector, packaged, enough, probe, protocol, settings, tell):
+    for one in score_tasks(
+        placed, has_vector, packaged, enough, probe, protocol, settings, report_task
+    ):
         scored.append(one)
         if one.evaluation.status != "ok":
             notes.append(f"{one.task.task_id}: no score: {one.evaluation.reason}")
@@ -260,7 +262,7 @@ def _read_rivals(
     return rivals.filter(pl.col("encoder_id").is_in(list(against))) if against else rivals
 
 
-def _say_nothing(text: str) -> None:
+def _ignore_progress(text: str) -> None:
     """Progress without a listener."""
 
 
