@@ -2,10 +2,13 @@
 
 import time
 from collections.abc import Callable
-from typing import Any
+from functools import partial
+from typing import Any, cast
 
 from prefect import flow
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import FlowRun
+from prefect.context import FlowRunContext
+from prefect.deployments import run_deployment
 from prefect.logging import get_run_logger
 
 from flows.curate import curate
@@ -15,6 +18,7 @@ from flows.report import report
 from flows.run.context import open_context
 from flows.run.parameters import (
     NO_SELECTION,
+    DeploymentName,
     EncoderId,
     FamilyId,
     FilePath,
@@ -23,16 +27,17 @@ from flows.run.parameters import (
     Unset,
 )
 from flows.run.run_names import run_name
-from flows.run.summary import PARTLY_DONE, RunSummary, Unfinished
-from flows.run.writer_lock import with_writer_lock
+from flows.run.summary import RunSummary, Unfinished
 from flows.score import score
 from flows.server.hooks import HOOKS
 from lakehouse.curate.task_selection import select_tasks
 from lakehouse.score.plan import current_release
 
+# How often a run asks the server whether the run of `embed_deployment` has ended.
+POLL_SECONDS = 2.0
+
 
 @flow(name="benchmark", flow_run_name=run_name, **HOOKS)
-@with_writer_lock
 def benchmark(
     profile: ProfileId | None = None,
     protocol: ProtocolId | None = None,
@@ -40,6 +45,7 @@ def benchmark(
     families: list[FamilyId] | Unset = NO_SELECTION,
     folder: FilePath | None = None,
     encoder_files: list[FilePath] | Unset = NO_SELECTION,
+    embed_deployment: DeploymentName | None = None,
 ) -> list[RunSummary]:
     """Refresh, curate, embed, score and report; what is up to date is not computed again.
 
@@ -52,6 +58,8 @@ def benchmark(
         families: Families of tasks. Default: all.
         folder: A folder to write the HTML page and its figures to. Default: no page.
         encoder_files: YAML files with your own encoders.
+        embed_deployment: A deployment that embeds, on the machines of its work pool, such as
+            embed/embed. Default: this run embeds.
 
     Raises:
         RegistryError: An encoder, family or protocol is unknown, or a file is wrong. No verb ran.
@@ -64,26 +72,25 @@ def benchmark(
     select_tasks(context.lake, context.registry, [], families or [])
     rules = context.registry.choose_protocol(protocol or context.settings.protocol)
     release = current_release(rules.id)
-    failures: dict[str, str] = {}
-    stages: list[tuple[Callable[..., Any], dict[str, Any]]] = [
-        (refresh, {}),
-        (curate, {}),
-        (embed, {"encoders": encoders, "encoder_files": encoder_files}),
-        (
-            score,
-            {
-                "encoders": encoders,
-                "families": families,
-                "protocol": protocol,
-                "encoder_files": encoder_files,
-            },
-        ),
-        (report, {"release": release, "folder": folder}),
+    selected = {"profile": profile, "encoders": encoders, "encoder_files": encoder_files}
+    verbs: list[Callable[[], RunSummary]] = [
+        partial(refresh, profile=profile),
+        partial(curate, profile=profile),
+        partial(_embed_elsewhere, embed_deployment, selected)
+        if embed_deployment
+        else partial(embed, **selected),
+        partial(score, families=families, protocol=protocol, **selected),
+        partial(report, release=release, profile=profile, folder=folder),
     ]
     summaries = []
-    for verb, options in stages:
+    failures: dict[str, str] = {}
+    for verb in verbs:
         started = time.monotonic()
-        summary = _summary_of(verb(profile=profile, return_state=True, **options), failures)
+        try:
+            summary = verb()
+        except Unfinished as error:
+            summary = error.summary
+            failures |= {f"{summary.verb} {name}": why for name, why in error.failures.items()}
         summary.seconds = time.monotonic() - started
         get_run_logger().info(summary.stage_line)
         summaries.append(summary)
@@ -92,16 +99,27 @@ def benchmark(
     return summaries
 
 
-def _summary_of(state: "State[RunSummary]", failures: dict[str, str]) -> RunSummary:
-    """Return the summary of a verb's run, and add its failures to `failures`.
+def _embed_elsewhere(deployment: str, parameters: dict[str, Any]) -> RunSummary:
+    """Run a deployment of embed as a child of this run, and wait for its end.
 
     Raises:
-        Exception: The verb failed as a whole, so the next verbs cannot run.
+        Unfinished: The child run did not complete.
     """
-    result = state.result(raise_on_failure=state.name != PARTLY_DONE)
-    if isinstance(result, Unfinished):
-        failures |= {f"{result.summary.verb} {name}": why for name, why in result.failures.items()}
-        return result.summary
-    if isinstance(result, Exception):
-        raise result
-    return result
+    context = FlowRunContext.get()
+    parent = context.flow_run if context else None
+    # Prefect types its sync methods as coroutines too; outside of an event loop they are not.
+    child = cast(
+        "FlowRun",
+        run_deployment(
+            deployment,
+            parameters=parameters,
+            # What a person set for this run, such as another lake, is also set for its child.
+            job_variables=(parent.job_variables if parent else None) or {},
+            poll_interval=POLL_SECONDS,
+        ),
+    )
+    if child.state is None or not child.state.is_completed():
+        reason = (child.state and child.state.message) or "its run did not complete"
+        summary = RunSummary("embed", refused={deployment: reason})
+        raise Unfinished(summary, summary.refused)
+    return RunSummary("embed", done={deployment: f"flow run {child.name}"})

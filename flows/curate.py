@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 
 from flows.run.context import Context, open_context
 from flows.run.gate import finish_run, replace_together, save_artifact
@@ -51,7 +50,7 @@ def curate(
     task_folders: list[FilePath] | Unset = NO_SELECTION,
     task_files: list[FilePath] | Unset = NO_SELECTION,
     forget_own_tasks: bool = False,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Build entities, inputs and tasks from the current snapshots.
 
     Nothing is written if the silver tables were built from the same snapshots and declarations.

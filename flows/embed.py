@@ -4,7 +4,6 @@ from collections.abc import Mapping
 
 from prefect import allow_failure, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
@@ -38,7 +37,7 @@ def embed(
     encoders: list[EncoderId] | Unset = NO_SELECTION,
     profile: ProfileId | None = None,
     encoder_files: list[FilePath] | Unset = NO_SELECTION,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Encode every entity whose vector is missing or outdated.
 
     A vector is outdated if its input or its encoder has changed. An encoder whose weights or

@@ -1,12 +1,14 @@
 """The refresh flow: fetch source files, and write them as snapshots and bronze tables."""
 
 import dataclasses
-import time
+import threading
 import warnings
+from typing import Any
 
-from prefect import flow, task
+from prefect import Task, flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
 from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
@@ -15,7 +17,8 @@ from flows.run.gate import append, finish_run, replace
 from flows.run.parameters import NO_SELECTION, ProfileId, SourceId, Unset
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
-from flows.run.writer_lock import with_writer_lock
+from flows.run.task_runners import THREADS, task_result
+from flows.run.writer_lock import hold_writer_lock
 from flows.server.hooks import HOOKS
 from genebench.cancellation import raise_if_cancelled
 from genebench.errors import GenebenchError, SnapshotDrift, SourceError
@@ -26,19 +29,20 @@ from lakehouse.refresh.pins import lock_snapshots
 from lakehouse.refresh.snapshot_rows import Snapshot, to_bronze_rows, to_snapshot_rows
 from lakehouse.refresh.snapshots import Snapshots
 
-# Pauses before a scheduled run retries unreachable servers. Other runs do not retry.
-RETRY_PAUSES_SECONDS = [60.0, 600.0, 3600.0]
+# Pauses before a run of a deployment retries unreachable servers. Commands do not retry.
+RETRY_DELAYS_SECONDS = [60.0, 600.0, 3600.0]
+# Files are fetched one at a time. Those whose servers did not answer wait for their retry together.
+_one_at_a_time = threading.Lock()
 
 
-@flow(name="refresh", flow_run_name=run_name, **HOOKS)
-@with_writer_lock
+@flow(name="refresh", flow_run_name=run_name, task_runner=THREADS, **HOOKS)
 def refresh(
     sources: list[SourceId] | Unset = NO_SELECTION,
     profile: ProfileId | None = None,
     pinned: bool = False,
     lock: bool = False,
     version: str | None = None,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Fetch source files, store them as snapshots, and write new ones to the bronze tables.
 
     Args:
@@ -73,45 +77,37 @@ def refresh(
 def refresh_files(
     context: Context, sources: list[str], pinned: bool, version: str | None
 ) -> dict[str, Snapshot | BaseException]:
-    """Fetch files; in a scheduled run, retry those whose servers did not answer.
-
-    All such files share the same pauses. With a pause for each file, a run without a network would
-    hold the writer lock for a day.
+    """Fetch files; in a run of a deployment, retry those whose servers did not answer.
 
     Returns:
         File id to its snapshot, or to the exception that prevented it.
     """
-    pauses = RETRY_PAUSES_SECONDS if deployment.id else []
-    files = context.registry.select_files(sources)
-    found: dict[str, Snapshot | BaseException] = {}
-    for pause in [*pauses, None]:
-        for file_id in files:
-            raise_if_cancelled()
-            run = refresh_file.with_options(task_run_name=f"refresh {file_id}")
-            state = run(file_id, context.registry.profile.id, pinned, version, return_state=True)
-            found[file_id] = state.result(raise_on_failure=False)
-        files = [file_id for file_id in files if is_unreachable(found[file_id])]
-        if not files or pause is None:
-            break
-        get_run_logger().warning(
-            "%s: the server did not answer; next attempt in %s s", ", ".join(files), pause
+    delays = RETRY_DELAYS_SECONDS if deployment.id else []
+    runs: dict[str, PrefectFuture[Snapshot]] = {}
+    for file_id in context.registry.select_files(sources):
+        fetching = refresh_file.with_options(
+            task_run_name=f"refresh {file_id}",
+            retries=len(delays),
+            retry_delay_seconds=delays,
+            retry_condition_fn=is_unreachable,
         )
-        time.sleep(pause)
-    return found
+        runs[file_id] = fetching.submit(file_id, context.registry.profile.id, pinned, version)
+    return {file_id: task_result(run) for file_id, run in runs.items()}
 
 
-def is_unreachable(found: Snapshot | BaseException) -> bool:
-    """Whether a file failed because its server did not answer."""
-    return isinstance(found, SourceError) and isinstance(found.__cause__, Unreachable)
+def is_unreachable(_task: "Task[..., Any]", _run: TaskRun, state: "State[Any]") -> bool:
+    """Whether a task run failed because a server did not answer."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, SourceError) and isinstance(error.__cause__, Unreachable)
 
 
 @task(name="refresh file", cache_policy=NO_CACHE)
 def refresh_file(file_id: str, profile: str, pinned: bool, version: str | None = None) -> Snapshot:
     """Fetch one file; if its bytes are new, parse, check and commit it."""
-    context = open_context(profile)
-    with warnings.catch_warnings(record=True) as caught:
+    with _one_at_a_time, warnings.catch_warnings(record=True) as caught:
+        raise_if_cancelled()
         warnings.simplefilter("always", SnapshotDrift)
-        found = fetch_and_commit(context, file_id, pinned, version)
+        found = fetch_and_commit(open_context(profile), file_id, pinned, version)
     for warning in caught:
         get_run_logger().warning(str(warning.message))
     return found
@@ -122,7 +118,8 @@ def fetch_and_commit(
 ) -> Snapshot:
     """Fetch one file; if its bytes are new, parse, check and commit it.
 
-    A stored snapshot is parsed again if the declaration of its reader has changed.
+    A stored snapshot is parsed again if the declaration of its reader has changed. The writer lock
+    is held while rows are written, not while a server is waited for.
 
     Args:
         context: The context of the flow run.
@@ -157,16 +154,20 @@ def fetch_and_commit(
         snapshots.path(found), source.files[name], source, found.version, companions
     )
     commit = context.commit({file_id: found.snapshot_id}, reading=reading)
-    last = context.lake.current_snapshots([file_id]).get(file_id)
-    replace(
-        context,
-        table,
-        to_bronze_rows(rows, found),
-        commit,
-        {"snapshot_id": found.snapshot_id},
-        previous=context.lake.raw(file_id, last) if last else None,
-    )
-    if not found.is_new:
-        return dataclasses.replace(found, is_new=True)
-    append(context, "bronze.snapshots", to_snapshot_rows([found], context.run_id), commit)
-    return found
+    with hold_writer_lock():
+        last = context.lake.current_snapshots([file_id]).get(file_id)
+        is_read = reader_digest(context.lake, context.registry, file_id) == reading
+        if last == found.snapshot_id and is_read:
+            # Another run has committed the same bytes since this one asked the server.
+            return dataclasses.replace(found, is_new=False)
+        replace(
+            context,
+            table,
+            to_bronze_rows(rows, found),
+            commit,
+            {"snapshot_id": found.snapshot_id},
+            previous=context.lake.raw(file_id, last) if last else None,
+        )
+        if found.is_new:
+            append(context, "bronze.snapshots", to_snapshot_rows([found], context.run_id), commit)
+    return dataclasses.replace(found, is_new=True)

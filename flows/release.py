@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from flows.run.context import open_context
 from flows.run.gate import finish_run, replace
@@ -24,7 +23,7 @@ def release(
     source: ReleaseId | Unset = None,
     allow_pending: bool = False,
     profile: ProfileId | Unset = None,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Freeze a release: copy its rows under a new name that later runs never change.
 
     Args:
@@ -55,7 +54,7 @@ def import_results(
     name: ReleaseId,
     sizes: FilePath | Unset = None,
     profile: ProfileId | Unset = None,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Import published results as a release; importing the same name again replaces it.
 
     Args:

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 from prefect import flow
-from prefect.client.schemas.objects import State
 
 from flows.run.context import Context, code_version, open_context
 from flows.run.gate import finish_run, replace, save_artifact
@@ -29,7 +28,7 @@ def report(
     csv_form: CsvForm = "long",
     folder: FilePath | None = None,
     figures: bool = True,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Rank the encoders of a release, by family and overall, and optionally write its page.
 
     Args:

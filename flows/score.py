@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Any
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
-from prefect.client.schemas.objects import State
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
@@ -88,7 +87,7 @@ def score(
     dry_run: bool = False,
     encoder_files: list[FilePath] | Unset = NO_SELECTION,
     keep_predictions: bool = False,
-) -> "State[RunSummary]":
+) -> RunSummary:
     """Evaluate pending encoder and task pairs, and add them to the release of the protocol.
 
     An encoder without vectors, or with too few, is refused with the reason; if it was selected by

@@ -37,7 +37,7 @@ IDLE_SERVICES = (
 # Files of tests/flows that run in one worker. Those of `stack` share the running local stack of
 # tests/flows/conftest.py, those of `processes` start commands; the rest is run in this process.
 GROUPS = {
-    "stack": {"chain", "crash", "refresh_during_score", "deployments", "server", "ui"},
+    "stack": {"weekly", "crash", "refresh_during_score", "deployments", "server", "ui"},
     "processes": {"kill", "interrupted", "killed_embedding", "dask_s3", "writer_lock"},
     "curated": {"paper_profile", "refresh", "user_tasks_flow", "embedding"},
 }
@@ -59,6 +59,7 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         return name if is_shared else nodeid
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedFixtureScheduling:
     """Schedule tests by the expensive fixtures that they share."""
     # In the order of collection: by default groups of few tests, which take longest, come last.

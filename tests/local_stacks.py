@@ -19,9 +19,11 @@ from flows.server.local_server import free_port
 from flows.server.processes import read_record
 from lakehouse import open_lake
 
-CHAIN = ["refresh", "curate", "embed", "score", "report"]
+VERBS = ["refresh", "curate", "embed", "score", "report"]
 # Quick ones: enough to see that two of anything are kept apart.
 ENCODERS = ["bag_of_words", "random"]
+# As few as show that one is kept when another is lost.
+FAMILIES = ["biological", "localization"]
 ENDED = ("COMPLETED", "FAILED", "CRASHED", "CANCELLED")
 KEYS = [
     "evaluation_key", "family", "task_id", "encoder_id", "probe_id", "protocol_id", "metric",
@@ -84,12 +86,9 @@ class LocalStack:
         return said
 
     def up(self) -> str:
-        """Start what is not running; its deployments embed two quick encoders."""
+        """Start what is not running."""
         copy_database(self.home)
-        said = self.run("up")
-        encoders = {"parameters": {"encoders": ENCODERS}}
-        self.ask("PATCH", f"/deployments/{self.deployment('embed')['id']}", encoders)
-        return said
+        return self.run("up")
 
     @property
     def url(self) -> str:
@@ -127,15 +126,20 @@ class LocalStack:
         path = f"/deployments/{self.deployment(name)['id']}/create_flow_run"
         return self.ask("POST", path, body)["id"]
 
-    def schedule_refresh(self, seconds: int = 15) -> None:
-        """Schedule a refresh in a few seconds, once."""
-        path = f"/deployments/{self.deployment('refresh')['id']}"
+    def schedule_benchmark(self, seconds: int = 15) -> None:
+        """Move the weekly run of benchmark to a few seconds from now, for two quick encoders."""
+        found = self.deployment("benchmark")
+        (weekly,) = found["schedules"]
         due = dt.datetime.now(dt.UTC) + dt.timedelta(seconds=seconds)
-        schedule = {"interval": 7 * 24 * 3600, "anchor_date": due.isoformat()}
         # The scheduler looks every five seconds at deployments that were updated, and makes no run
         # that is due already.
-        schedules = {"schedules": [{"schedule": schedule, "active": True, "slug": "weekly"}]}
-        self.ask("PATCH", path, schedules)
+        moved = {
+            "schedule": {"interval": 7 * 24 * 3600, "anchor_date": due.isoformat()},
+            "active": True,
+            "slug": weekly["slug"],
+            "parameters": {**weekly["parameters"], "encoders": ENCODERS, "families": FAMILIES},
+        }
+        self.ask("PATCH", f"/deployments/{found['id']}", {"schedules": [moved]})
 
     def runs(self, name: str | None = None) -> list[dict[str, Any]]:
         """Runs of deployments, oldest first, without those that are scheduled for later."""

@@ -1,7 +1,7 @@
 """The gate: rows are checked against their expectations before they are committed to a table.
 
 Flows write every bronze, silver and gold table through `append`, `replace` or `replace_together`.
-`finish_run` saves the run summary and returns the final state of a flow run.
+`finish_run` saves the run summary, and raises if part of the work failed.
 """
 
 from collections.abc import Mapping
@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING
 
 import prefect.runtime
 from prefect.artifacts import create_markdown_artifact
-from prefect.client.schemas.objects import State
 from prefect.context import FlowRunContext
 from prefect.logging import get_logger
-from prefect.states import Completed, Failed
 
 from expectations import Outcome, check_frame, related_tables
 from expectations.declared import expectations_of
 from flows.run.context import Context
-from flows.run.summary import NOTHING_NEW, PARTLY_DONE, RunSummary, Unfinished
+from flows.run.summary import RunSummary, Unfinished
 from lakehouse import open_lake
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.catalogue import table as declared
@@ -141,35 +139,35 @@ def describe_warning(table: str, outcome: Outcome) -> str:
 
 
 def save_artifact(key: str, markdown: str) -> None:
-    """Save a Markdown artifact of the current flow run; does nothing outside of one."""
-    if FlowRunContext.get() is not None:
+    """Save a Markdown artifact of the current flow run; does nothing outside of one.
+
+    An artifact that the server refuses is a warning in the log: it describes work that is done.
+    """
+    if FlowRunContext.get() is None:
+        return
+    try:
         create_markdown_artifact(markdown, key=key)
+    # The client raises errors of several libraries; none may end a run whose rows are committed.
+    except Exception as error:  # noqa: BLE001
+        get_logger("genebench").warning("the artifact %s was not saved: %s", key, error)
 
 
-def finish_run(
-    summary: RunSummary, failures: Mapping[str, str] | None = None
-) -> "State[RunSummary]":
-    """Save the summary of a run as its artifact, and return the final state of the run.
+def finish_run(summary: RunSummary, failures: Mapping[str, str] | None = None) -> RunSummary:
+    """Save the summary of a run as its artifact, and return it.
 
     Args:
         summary: The summary of the run. The failures are added to its `refused`.
         failures: What failed, with the reasons.
 
-    Returns:
-        The state that the flow returns. Its name is `Completed`, or `NothingNew` if nothing was
-        done, with the summary as data; or `Failed`, or `PartlyDone` if only part of the work
-        failed, with `Unfinished` as data, which Prefect raises in the caller of the flow.
+    Raises:
+        Unfinished: There are failures. What was done is kept.
     """
     summary.refused.update(failures or {})
     written = tables_written_by(prefect.runtime.flow_run.id)
     save_artifact(summary.verb, "\n\n".join(filter(None, [summary.to_markdown(), written])))
     if failures:
-        error = Unfinished(summary, failures)
-        is_usable = bool(summary.done or summary.skipped)
-        return Failed(message=str(error), name=PARTLY_DONE if is_usable else None, data=error)
-    if not summary.done:
-        return Completed(message=summary.headline, name=NOTHING_NEW, data=summary)
-    return Completed(message=summary.headline, data=summary)
+        raise Unfinished(summary, failures)
+    return summary
 
 
 def tables_written_by(run_id: str | None) -> str:

@@ -49,6 +49,9 @@ TaskPattern = Annotated[
 ]
 ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
 CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
+DeploymentName = Annotated[
+    str, Field(pattern=r"^[^/]+/[^/]+$", examples=["embed/embed"], max_length=200)
+]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 
 # The Prefect UI sends an optional list without a selection as an empty list; a direct call may pass

@@ -108,11 +108,15 @@ class _ProgressReport:
         if FlowRunContext.get() is None and TaskRunContext.get() is None:
             return
         percent = 100.0 * self.done / max(self.total, 1)
-        if self.artifact is None:
-            made = create_progress_artifact(progress=percent, description=self.description)
-            self.artifact = made if isinstance(made, UUID) else None
-        else:
-            update_progress_artifact(artifact_id=self.artifact, progress=percent)
+        try:
+            if self.artifact is None:
+                made = create_progress_artifact(progress=percent, description=self.description)
+                self.artifact = made if isinstance(made, UUID) else None
+            else:
+                update_progress_artifact(artifact_id=self.artifact, progress=percent)
+        # The client raises errors of several libraries; none may end the work it reports on.
+        except Exception as error:  # noqa: BLE001
+            _logger().warning("the progress of %s was not saved: %s", self.description, error)
 
 
 def _logger() -> "logging.Logger | LoggingAdapter":

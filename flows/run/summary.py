@@ -5,9 +5,6 @@ from dataclasses import dataclass, field
 
 from genebench.errors import GenebenchError
 
-# Names of final states. The triggers in deployments/prefect.yaml wait for them.
-NOTHING_NEW = "NothingNew"
-PARTLY_DONE = "PartlyDone"
 # What the entries of a summary are, by verb.
 UNITS = {
     "refresh": "source files",

@@ -23,7 +23,7 @@ class SettingsTaskRunner(ThreadPoolTaskRunner[Any]):
         """Return the task runner of one flow run. Prefect calls this when the run starts."""
         settings = get_settings()
         if settings.runner == "threads":
-            return _InterruptibleThreads(max_workers=settings.workers)
+            return InterruptibleThreads(max_workers=settings.workers)
         from prefect_dask.task_runners import DaskTaskRunner
 
         if settings.dask_address:
@@ -36,7 +36,7 @@ class SettingsTaskRunner(ThreadPoolTaskRunner[Any]):
         return DaskTaskRunner(cluster_kwargs=local)
 
 
-class _InterruptibleThreads(ThreadPoolTaskRunner[Any]):
+class InterruptibleThreads(ThreadPoolTaskRunner[Any]):
     """A thread pool that sets the cancellation flag when its flow is interrupted.
 
     The flow waits for its threads before it ends; without the flag they would run to their end.
@@ -56,6 +56,7 @@ class _InterruptibleThreads(ThreadPoolTaskRunner[Any]):
 
 # Prefect's TaskRunner is invariant in its type of futures; Prefect casts its own default likewise.
 TASK_RUNNER = cast("TaskRunner[PrefectFuture[Any]]", SettingsTaskRunner())
+THREADS = cast("TaskRunner[PrefectFuture[Any]]", InterruptibleThreads())
 
 
 def task_result(run: "PrefectFuture[Any]") -> Any:

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from contextvars import ContextVar
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, overload
+from typing import Any, ParamSpec, TypeVar
 
 import prefect.runtime
 from prefect.client.orchestration import get_client
@@ -37,28 +37,20 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 
-@overload
-def with_writer_lock(body: Callable[P, State[R]]) -> Callable[P, R]: ...
-@overload
-def with_writer_lock(body: Callable[P, R]) -> Callable[P, R]: ...
-
-
-def with_writer_lock(body: Callable[P, Any]) -> Callable[P, Any]:
+def with_writer_lock(body: Callable[P, R]) -> Callable[P, R]:
     """Decorate the function of a flow so that it runs while it holds the writer lock of its lake.
 
-    A sub-flow uses the lock of its parent. A run with `dry_run=True` writes nothing and takes no
-    lock. A function that returns a state is typed with the data of the state: Prefect resolves
-    it for the caller of the flow.
+    A run with `dry_run=True` writes nothing and takes no lock.
     """
 
     @functools.wraps(body)
-    def run(*args: P.args, **kwargs: P.kwargs) -> Any:
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
         return call_with_lock(body, args, kwargs)
 
     return run
 
 
-def call_with_lock(body: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def call_with_lock(body: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
     """Call the function of a flow, holding the writer lock where that is needed.
 
     This is not part of `with_writer_lock`, because its wrapper is pickled by value for Dask workers

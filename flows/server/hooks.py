@@ -17,21 +17,6 @@ ENDED = "genebench.flow-run.ended"
 PROCESS = "process"
 
 
-def emit_scheduled_event(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
-    """Emit the event of the `Scheduled` state of a run that a schedule created.
-
-    The server does not emit it (Prefect 3.8.8). If the run starts within five minutes of its
-    creation, its later events name the missing one as the event that they follow, and the server
-    withholds them from automations for fifteen minutes. The next verb would start as late.
-    """
-    if not run.auto_scheduled:
-        return
-    with get_client(sync_client=True) as client:
-        first = min(client.read_flow_run_states(run.id), key=lambda one: one.timestamp)
-    # The next event of the run names this id, the id of the state, as the event that it follows.
-    emit_event(f"prefect.flow-run.{first.name}", resource=_resource(run), id=first.id)
-
-
 def emit_ended_event(flow: "Flow[..., Any]", run: FlowRun, state: "State[Any]") -> None:  # noqa: ARG001
     """Emit `ENDED` when a run completes, fails or crashes."""
     emit_ended(run)
@@ -80,7 +65,7 @@ def find_process(run: FlowRun) -> RecordedProcess | None:
 
 
 HOOKS: dict[str, Any] = {
-    "on_running": [emit_scheduled_event, label_process],
+    "on_running": [label_process],
     "on_completion": [emit_ended_event],
     "on_failure": [emit_ended_event],
     "on_crashed": [emit_ended_event],

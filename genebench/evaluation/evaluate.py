@@ -180,27 +180,50 @@ def explain_not_applicable(problem: Problem) -> str:
 
     Every fold needs training and held-out samples; in a binary task both classes in both, in a
     multiclass task every class in training and two classes held out, in a regression two different
-    held-out numbers. Labels of a multi-label task are checked one by one when they are scored.
+    held-out numbers, in a multi-label task one label with both classes in training. The other
+    labels are checked one by one when they are scored.
     """
     for fold in range(problem.n_folds):
         train = problem.targets[problem.split[:, fold] == TRAIN]
         test = problem.targets[problem.split[:, fold] == TEST]
         if not len(train) or not len(test):
             return f"fold {fold} has {len(train)} training and {len(test)} held-out samples"
-        if problem.kind == "binary":
-            for part, targets in (("training", train), ("held-out", test)):
-                if (found := int(targets.sum())) in (0, len(targets)):
-                    return f"fold {fold}: {found} of {len(targets)} {part} samples are positive"
-        elif problem.kind == "multiclass":
-            counts = np.bincount(train, minlength=problem.n_columns)
-            if not counts.all():
-                missing = problem.labels[int(np.argmin(counts))]
-                return f"fold {fold}: class {missing!r} has no training sample"
-            if len(np.unique(test)) < 2:
-                return f"fold {fold}: all held-out samples are of one class"
-        elif problem.kind == "regression" and len(np.unique(test)) < 2:
-            return f"fold {fold}: all held-out numbers are equal"
+        if reason := _FOLD_CHECKS[problem.kind](problem, train, test):
+            return f"fold {fold}: {reason}"
     return "" if problem.n_folds else "no folds"
+
+
+def _check_binary(_: Problem, train: npt.NDArray[Any], test: npt.NDArray[Any]) -> str:
+    for part, targets in (("training", train), ("held-out", test)):
+        if (found := int(targets.sum())) in (0, len(targets)):
+            return f"{found} of {len(targets)} {part} samples are positive"
+    return ""
+
+
+def _check_multiclass(problem: Problem, train: npt.NDArray[Any], test: npt.NDArray[Any]) -> str:
+    counts = np.bincount(train, minlength=problem.n_columns)
+    if not counts.all():
+        return f"class {problem.labels[int(np.argmin(counts))]!r} has no training sample"
+    return "all held-out samples are of one class" if len(np.unique(test)) < 2 else ""
+
+
+def _check_multilabel(_: Problem, train: npt.NDArray[Any], __: npt.NDArray[Any]) -> str:
+    found = train.sum(axis=0)
+    if ((found > 0) & (found < len(train))).any():
+        return ""
+    return f"no label has both classes in {len(train)} training samples"
+
+
+def _check_regression(_: Problem, __: npt.NDArray[Any], test: npt.NDArray[Any]) -> str:
+    return "all held-out numbers are equal" if len(np.unique(test)) < 2 else ""
+
+
+_FOLD_CHECKS = {
+    "binary": _check_binary,
+    "multiclass": _check_multiclass,
+    "multilabel": _check_multilabel,
+    "regression": _check_regression,
+}
 
 
 def _without_scores(

@@ -1,11 +1,12 @@
 """One local stack for all tests of deployments, because starting one takes longer than a test."""
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
-from local_stacks import CHAIN, ENCODERS, ENDED, LocalStack, keys, until
+from local_stacks import ENCODERS, FAMILIES, LocalStack, keys, until
 from world import build_world
 
 
@@ -45,18 +46,31 @@ def crash(stack) -> str:
     return run
 
 
+@dataclass(frozen=True)
+class WeeklyRun:
+    """A run of benchmark that was cancelled midway, and the weekly run that did the rest.
+
+    Attributes:
+        cancelled: The id of the cancelled run.
+        before: The keys of the evaluations that it left.
+        run: The weekly run, after its end.
+    """
+
+    cancelled: str
+    before: list[str]
+    run: dict[str, Any]
+
+
 @pytest.fixture(scope="session")
-def chain(stack) -> list[dict[str, Any]]:
-    """The runs of a scheduled refresh and of the flows that it triggered, in the stack's lake."""
-    stack.schedule_refresh()
-    until(lambda: {run["deployment"] for run in ended(stack)} >= {*CHAIN}, 400, stack.tail)
-    until(lambda: ended(stack) == chain_runs(stack), 400, stack.tail)
-    return ended(stack)
-
-
-def chain_runs(stack: LocalStack) -> list[dict[str, Any]]:
-    return [run for run in stack.runs() if run["deployment"] in CHAIN]
-
-
-def ended(stack: LocalStack) -> list[dict[str, Any]]:
-    return [run for run in chain_runs(stack) if run["state_type"] in ENDED]
+def weekly(stack) -> WeeklyRun:
+    """The weekly run of the stack's lake, after a run that was cancelled."""
+    first = stack.submit("benchmark", encoders=ENCODERS, families=FAMILIES)
+    until((stack.lake / "silver" / "embeddings").exists, 300, stack.tail)
+    stack.ask("POST", f"/flow_runs/{first}/set_state", {"state": {"type": "CANCELLING"}})
+    stack.wait(first)
+    before = keys(stack.lake)
+    stack.schedule_benchmark()
+    until(lambda: len(stack.runs("benchmark")) > 1, 120, stack.tail)
+    second = stack.runs("benchmark")[-1]["id"]
+    stack.wait(second)
+    return WeeklyRun(first, before, stack.ask("GET", f"/flow_runs/{second}"))

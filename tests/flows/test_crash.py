@@ -8,7 +8,7 @@ from lakehouse import open_lake
 
 
 @pytest.mark.soak
-def test_killing_worker_and_server_midway_costs_nothing_but_time(stack, crash, chain):
+def test_killing_worker_and_server_midway_costs_nothing_but_time(stack, crash, weekly):
     until(lambda: stack.state(crash)["type"] == "COMPLETED", 300, stack.tail)
     # Its process is found to be gone when the stack starts again; nobody has to run it again.
     states = stack.ask("GET", f"/flow_run_states/?flow_run_id={crash}")

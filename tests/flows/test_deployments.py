@@ -2,14 +2,13 @@
 
 import importlib
 import inspect
-import itertools
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import yaml
-from local_stacks import CHAIN, KEYS
+from local_stacks import KEYS, VERBS
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
@@ -22,7 +21,7 @@ def flow_of(name):
 
 
 def test_there_is_a_deployment_for_each_verb_and_one_for_all():
-    assert set(DEPLOYMENTS) == {*CHAIN, "benchmark"}
+    assert set(DEPLOYMENTS) == {*VERBS, "benchmark"}
 
 
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
@@ -55,14 +54,12 @@ def test_every_choice_of_a_parameter_is_known_to_the_registry():
     assert set(registry.source_files) | set(registry.sources) <= sources
 
 
-def test_every_trigger_waits_for_the_verb_before_it():
-    for before, name in itertools.pairwise(CHAIN):
-        (trigger,) = DEPLOYMENTS[name]["triggers"]
-        assert trigger["match_related"] == {
-            "prefect.resource.role": "deployment",
-            "prefect.resource.name": before,
-        }
-        assert "prefect.flow-run.NothingNew" in trigger["expect"]
+def test_the_weekly_run_is_one_run_of_benchmark_that_embeds_on_the_gpu_pool():
+    assert [name for name, one in DEPLOYMENTS.items() if one.get("schedules")] == ["benchmark"]
+    (weekly,) = DEPLOYMENTS["benchmark"]["schedules"]
+    flow, _, name = weekly["parameters"]["embed_deployment"].partition("/")
+    assert flow_of(name).name == flow
+    assert DEPLOYMENTS[name]["work_pool"]["name"] == "gpu"
 
 
 def test_no_event_concerns_two_triggers():
@@ -70,10 +67,6 @@ def test_no_event_concerns_two_triggers():
     from flows.server.provision import automations
 
     heard = [{*one.trigger.expect, *one.trigger.after} for one in automations()]
-    chain = [DEPLOYMENTS[name]["triggers"][0] for name in CHAIN[1:]]
-    # Those of the chain hear the same events, each of another deployment's runs.
-    assert len({one["match_related"]["prefect.resource.name"] for one in chain}) == len(chain)
-    heard.append({event for one in chain for event in one["expect"]})
     assert sum(map(len, heard)) == len(set.union(*heard))
 
 

@@ -6,6 +6,9 @@ from pathlib import Path
 import polars as pl
 import pytest
 from places import Place
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
+from prefect.exceptions import PrefectHTTPStatusError
 from world import build_world
 
 from flows.run.summary import Unfinished
@@ -268,6 +271,36 @@ def test_scoring_an_encoder_without_vectors_fails_by_its_name_and_does_the_other
     assert list(error.value.summary.skipped) == ["random"]
     outcome = score(["r*", "name*"])
     assert "genebench embed name_length" in outcome.refused["name_length"]
+
+
+def test_a_benchmark_with_a_failed_encoder_does_all_verbs_for_the_others_and_fails(copied):
+    from flows.benchmark import benchmark
+
+    place, _ = copied
+    # The miniature world has fewer genes than tfidf has components.
+    with pytest.raises(Unfinished, match="embed tfidf: ") as error:
+        benchmark(encoders=["name_length", "tfidf"], families=["genomic"])
+    assert set(error.value.failures) == {"embed tfidf", "score tfidf"}
+    assert "name_length" in set(place.rows("gold.scores")["encoder_id"])
+    assert "name_length" in set(place.lake.leaderboard_rows("current_paper")["encoder_id"])
+    with get_client(sync_client=True) as client:
+        asked = {"key": ArtifactFilterKey(any_=["embed"])}
+        told = client.read_artifacts(artifact_filter=ArtifactFilter(**asked))
+    assert any("| `tfidf` | refused |" in str(artifact.data) for artifact in told)
+
+
+def test_artifacts_that_the_server_refuses_are_warnings_and_the_run_completes(copied, monkeypatch):
+    from flows.run import gate
+    from flows.score import score
+
+    place, _ = copied
+
+    def refuse(*_args, **_options):
+        raise PrefectHTTPStatusError("503", request=None, response=None)
+
+    monkeypatch.setattr(gate, "create_markdown_artifact", refuse)
+    assert set(score(["random"], tasks=["chromosome"], probes=["knn"]).done) == {"random"}
+    assert "knn" in set(place.rows("gold.scores")["probe_id"])
 
 
 def test_a_lake_of_one_profile_refuses_another(copied):

@@ -184,7 +184,7 @@ def test_a_scheduled_run_asks_a_silent_server_again_after_all_others(
         threading.Thread(target=server.serve_forever).start()
         monkeypatch.setenv("GENEBENCH_SOURCES", f"http://127.0.0.1:{server.server_port}")
         get_settings.cache_clear()
-        monkeypatch.setattr(module, "RETRY_PAUSES_SECONDS", [0.5])
+        monkeypatch.setattr(module, "RETRY_DELAYS_SECONDS", [0.5])
         monkeypatch.setattr(http, "time", SimpleNamespace(sleep=lambda seconds: None))
         if is_scheduled:
             monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")

@@ -11,7 +11,7 @@ from lakehouse import open_lake
 
 
 @pytest.mark.soak
-def test_a_refresh_during_score_waits_for_it(stack, chain, tmp_path):
+def test_a_refresh_during_score_waits_for_it(stack, weekly, tmp_path):
     world = build_world(tmp_path / "sources")
     shutil.copytree(stack.lake, tmp_path / "lake")
     lake = open_lake(tmp_path / "lake")
