@@ -217,7 +217,10 @@ class _Gathered:
             for label in self.problem.labels[columns]:
                 self._reasons[fitted.fold][label] = fitted.reason
         else:
-            self._scores[fitted.fold][:, columns] = fitted.values * self._scale + self._center
+            values = fitted.values * self._scale + self._center
+            if whole and values.shape[1] == 1:
+                values = np.concatenate([-values / 2, values / 2], axis=1)
+            self._scores[fitted.fold][:, columns] = values
             self._fitted[fitted.fold, columns] = True
 
     def outputs(self) -> tuple[FoldOutput, ...]:

@@ -94,6 +94,7 @@ class OwnSource(DesignSource):
         self.designs: dict[bytes, Dense] = {}
         if not standardise:
             self.designs[b""] = own_design(vectors, None)
+            self.width = self.designs[b""].width
 
     @override
     def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:

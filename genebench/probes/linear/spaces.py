@@ -25,6 +25,8 @@ from genebench.probes.linear.sparse import Sparse
 
 # Above this many axes an eigendecomposition costs more than it saves.
 MAX_AXES = 6000
+# Columns of a matrix that are converted to float64 together.
+GRAM_COLUMNS = 512
 # A matrix with fewer numbers than this that are not zero multiplies faster where they are left out,
 # if its features' correlations square to less than that a feature, itself included: then they are
 # as good as principal axes, which would smear each rare word over all of them.
@@ -67,11 +69,16 @@ def rotate(base: Tensor, gram: Tensor | None = None, *, thin: bool) -> tuple[Ten
     if thin and n < features and gram is None:
         if n > MAX_AXES:
             return base, None
-        squares, left = torch.linalg.eigh((base @ base.T).double())
-        kept = squares > squares[-1].clamp_min(1e-300) * n * torch.finfo(base.dtype).eps
+        gram = base.new_zeros(n, n, dtype=torch.float64)
+        for part in torch.split(base, GRAM_COLUMNS, dim=1):
+            exact = part.double()
+            gram.addmm_(exact, exact.T)
+        squares, left = torch.linalg.eigh(gram)
+        # In float64, so that only axes are dropped that no float32 vector tells from none.
+        kept = squares > squares[-1].clamp_min(1e-300) * n * torch.finfo(torch.float64).eps
         lengths = squares[kept].sqrt()
         left = left[:, kept]
-        basis = (base.T.to(left.dtype) @ left) / lengths
+        basis = base.T.double() @ left / lengths
         return (left * lengths).to(base.dtype), basis.to(base.dtype)
     if features > MAX_AXES:
         return base, None
@@ -108,7 +115,9 @@ class Space:
         self.base = base if standardise else None
         self.words: tuple[csr_array, Tensor] | None = None
         is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
-        if is_sparse and _sum_correlations(base.T @ base) < UNCORRELATED:
+        if is_sparse and (
+            base.shape[1] > MAX_AXES or _sum_correlations(base.T @ base) < UNCORRELATED
+        ):
             table = csr_array(np.asarray(matrix, dtype=np.float32))
             table.data /= scales.float().cpu().numpy()[table.indices]
             self.words = table, (means / scales).float()

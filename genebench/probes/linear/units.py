@@ -86,8 +86,12 @@ def units_of(group: Group) -> Iterator[Unit]:
     """The units of a group's problems; numbers to predict are at mean 0 and deviation 1."""
     n = len(group.rows)
     for number, (problem, at) in enumerate(zip(group.problems, group.at, strict=True)):
-        loss = LOSS_OF[problem.kind]
-        n_classes = problem.n_columns if problem.kind == "multiclass" else 1
+        loss, n_classes = LOSS_OF[problem.kind], 1
+        if problem.kind == "multiclass" and problem.n_columns == 2:
+            # A softmax of two classes would have half the penalty of scikit-learn's one column.
+            loss = "logistic"
+        elif problem.kind == "multiclass":
+            n_classes = problem.n_columns
         for label, targets in enumerate(_unit_targets(problem)):
             dtype = np.float64 if loss == "squared" else np.float32
             wide: npt.NDArray[np.floating[Any]] = np.zeros(n, dtype)
