@@ -235,6 +235,7 @@ def _results(
             pl.lit(600, pl.Int32).alias("n_test"),
             pl.lit("synthetic").alias("run_id"),
             pl.lit(NOW).alias("evaluated_at"),
+            pl.lit(None, pl.String).alias("batch_id"),
         )
     )
     skills = generator.uniform(0.55, 0.85, encoders.height)
@@ -258,6 +259,7 @@ def _results(
         pl.lit("synthetic").alias("packages"),
         pl.lit("synthetic").alias("run_id"),
         pl.lit(NOW).alias("evaluated_at"),
+        pl.lit(None, pl.String).alias("batch_id"),
     )
     names = {name: table(f"gold.{name}").columns for name in ("releases", "scores", "evaluations")}
     return (

@@ -17,6 +17,7 @@ from lakehouse.report.leaderboard_table import leaderboard_markdown
 from lakehouse.report.significance import comparison_rows, stored_rows, verdict_rows
 from lakehouse.score.plan import current_release
 from lakehouse.tables.catalogue import table
+from lakehouse.tables.maintenance import compact_table
 
 
 @flow(name="report", flow_run_name=run_name, **HOOKS)
@@ -65,13 +66,13 @@ def report(
 
 
 def _compact(context: Context) -> None:
-    """Compact the small files of append-only tables.
+    """Compact append-only tables with many small files in a partition.
 
     This comes before any table is read, because it creates new versions.
     """
     for name in context.lake.delta.list_tables():
         if table(name).mode == "append-only":
-            context.lake.delta.compact(name, context.commit())
+            compact_table(context.lake.delta, name, context.commit())
 
 
 def _write_comparisons(context: Context, release: str) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
@@ -40,7 +41,6 @@ from lakehouse.score.result_rows import (
     fold_rows,
     interval_rows,
     prediction_rows,
-    remove_orphans,
     score_rows,
     tasks_without_folds,
 )
@@ -134,7 +134,6 @@ def score(
     if dry_run:
         summary.done |= describe_pending(pending)
         return finish_run(summary)
-    remove_orphans(context.lake.delta, context.commit())
     _save_folds(context, request, plan)
     failures = {name: why for name, why in summary.refused.items() if name in (encoders or [])}
     runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
@@ -176,8 +175,6 @@ def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[st
     chosen = plan.select(request.tasks, _encoders_to_score(plan, request))
     pending = chosen.filter(encoder_id=encoder_id)
     commit = context.commit({"silver.tasks": context.lake.delta.version("silver.tasks")})
-    # A lost worker leaves scores without evaluations; Dask repeats its task run on another worker.
-    remove_orphans(context.lake.delta, commit, encoder_id)
     states: dict[str, int] = {}
     failed: dict[str, str] = {}
     with track(f"score {encoder_id}", pending.height, "evaluations") as advance:
@@ -193,12 +190,14 @@ def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[st
             predictions=request.keeps_predictions,
             encoder_probe=encoder_probes(context.lake.delta, context.registry).get(encoder_id),
         ):
-            scores = score_rows(batch.items, batch.evaluations, context.run_id)
-            rows = evaluation_rows(batch.items, batch.evaluations, context.run_id)
+            # Rows count with the evaluation of their batch: a repeated task run doubles nothing.
+            names = (context.run_id, uuid4().hex)
+            scores = score_rows(batch.items, batch.evaluations, *names)
+            rows = evaluation_rows(batch.items, batch.evaluations, *names)
             # Scores first, so that every stored evaluation is complete even if the run is killed.
             related = {"gold.evaluations": rows}
             append(context, "gold.scores", scores, commit, related=related)
-            _append_extras(context, plan, encoder_id, batch, commit)
+            _append_extras(context, plan, encoder_id, batch, names, commit)
             append(context, "gold.evaluations", rows, commit)
             for one in batch.evaluations:
                 states[one.status] = states.get(one.status, 0) + 1
@@ -209,17 +208,19 @@ def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[st
 
 
 def _append_extras(
-    context: Context, plan: ReleasePlan, encoder_id: str, batch: FinishedBatch, commit: Commit
+    context: Context,
+    plan: ReleasePlan,
+    encoder_id: str,
+    batch: FinishedBatch,
+    names: tuple[str, str],
+    commit: Commit,
 ) -> None:
     """Append the intervals and predictions of a batch, where it has some."""
     prepared = plan.universe_of(encoder_id).prepared
     ids = {name: task.sample_ids.tolist() for name, task in prepared.items()}
     for table, rows in (
-        ("gold.intervals", interval_rows(batch.items, batch.evaluations, context.run_id)),
-        (
-            "gold.predictions",
-            prediction_rows(batch.items, batch.evaluations, ids, context.run_id),
-        ),
+        ("gold.intervals", interval_rows(batch.items, batch.evaluations, *names)),
+        ("gold.predictions", prediction_rows(batch.items, batch.evaluations, ids, *names)),
     ):
         if len(rows):
             append(context, table, rows, commit)

@@ -14,6 +14,7 @@ import httpx
 import polars as pl
 import psutil
 from migrated_database import copy_database
+from places import recorded_scores
 
 from flows.server.local_server import free_port
 from flows.server.processes import read_record
@@ -220,7 +221,7 @@ def results(lake: Path | str, *families: str, **options: Any) -> pl.DataFrame:
     """The scores of some families, or of all, without times and run ids."""
     from lakehouse.query.lake import Lake
 
-    found = Lake(lake, options.get("storage_options")).table("gold.scores").collect()
+    found = recorded_scores(Lake(lake, options.get("storage_options")))
     found = found.filter(pl.col("family").is_in(families)) if families else found
     return found.select(*KEYS, "value", "n_train", "n_test").sort(KEYS)
 

@@ -9,6 +9,13 @@ import pytest
 from genebench.settings import get_settings
 from lakehouse import open_lake
 from lakehouse.query.lake import Lake
+from lakehouse.score.evidence import read_evidence
+
+
+def recorded_scores(lake: Lake) -> pl.DataFrame:
+    """All scores of the evaluations on record, of any release."""
+    evaluations = lake.table("gold.evaluations").collect()
+    return read_evidence(lake, "gold.scores", evaluations).collect()
 
 
 @dataclass
@@ -45,5 +52,5 @@ class Place:
 
     def results(self) -> pl.DataFrame:
         """What a run computed, without when and by which run: to compare two lakes."""
-        scores = self.rows("gold.scores").drop("run_id", "evaluated_at")
+        scores = recorded_scores(self.lake).drop("run_id", "evaluated_at", "batch_id")
         return scores.sort(scores.columns)

@@ -9,6 +9,7 @@ from genebench.evaluation.metrics import METRICS
 from genebench.tasks.declaration import is_subtask
 from lakehouse.embed.encoder_records import list_encoders
 from lakehouse.report.leaderboard import stored_leaderboard
+from lakehouse.score.evidence import read_evaluations
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.names import require_known
@@ -105,7 +106,7 @@ def report_rows(tables: Tables, release: str) -> pl.DataFrame:
         .collect()
     )
     titles = dict(list_encoders(tables).select("encoder_id", "title").iter_rows())
-    sizes = tables.table("gold.evaluations").filter(pl.col("status") == "ok")
+    sizes = read_evaluations(tables).filter(pl.col("status") == "ok")
     scorer = {key: name for key, (name, _) in _SCORERS.items()}
     scores = read_scores(tables, release=release, label="").collect()
     kinds = scores.select("metric", "kind").unique().iter_rows()
@@ -187,16 +188,14 @@ def data_card(tables: Tables, release: str, rows: pl.DataFrame, file_name: str, 
     unscored = (
         items.lazy()
         .join(
-            tables.table("gold.evaluations").select("evaluation_key", "status", "reason"),
+            read_evaluations(tables).select("evaluation_key", "status", "reason"),
             on="evaluation_key",
             how="left",
         )
         .filter(pl.col("status").fill_null("pending") != "ok")
-        .join(tables.table("gold.evaluations").filter(pl.col("status") == "ok"),
-              on="evaluation_key", how="anti")
         .unique("evaluation_key", keep="last")
         .collect()
-    )  # fmt: skip
+    )
     sources = used_snapshots(tables)
     counts = {
         "scores": rows.height,

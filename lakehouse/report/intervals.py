@@ -4,6 +4,7 @@ import polars as pl
 
 from genebench.evaluation.metrics import MAIN_METRICS, METRICS
 from genebench.evaluation.statistics.means import OVERALL, task_means, task_weights
+from lakehouse.score.evidence import read_evidence
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.time_travel import Tables
 
@@ -18,12 +19,9 @@ def read_intervals(tables: Tables, items: pl.DataFrame) -> pl.DataFrame:
     Returns:
         evaluation_key, metric, low and high.
     """
-    keys = items["evaluation_key"].unique().to_list()
     return (
-        tables.table("gold.intervals")
-        .filter(pl.col("evaluation_key").is_in(keys))
+        read_evidence(tables, "gold.intervals", items)
         .select("evaluation_key", "metric", "low", "high")
-        .unique(["evaluation_key", "metric"])
         .collect()
     )
 

@@ -10,6 +10,7 @@ from genebench.evaluation.statistics.means import task_means
 from genebench.registry.published_names import probe_of, read_published_names
 from genebench.tasks.declaration import Task
 from lakehouse.report.imports import imported_means
+from lakehouse.score.evidence import read_evaluations
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.names import require_known
 from lakehouse.tables.time_travel import Tables
@@ -139,10 +140,9 @@ def _our_means(tables: Tables, release: str, probe: str) -> pl.DataFrame:
         read_release(tables, release)
         .lazy()
         .join(
-            tables.table("gold.evaluations")
+            read_evaluations(tables)
             .filter(pl.col("status") == "ok")
-            .select("evaluation_key", "n_samples")
-            .unique("evaluation_key"),
+            .select("evaluation_key", "n_samples"),
             on="evaluation_key",
         )
         .select("task_id", "encoder_id", "probe_id", "n_samples")

@@ -25,6 +25,7 @@ from genebench.evaluation.statistics.paired_tests import (
 from genebench.evaluation.statistics.ranking import Ranking
 from genebench.evaluation.statistics.ranking import rank_over_tasks as rank_scores
 from genebench.tasks.declaration import is_subtask
+from lakehouse.score.evidence import read_evaluations, read_evidence
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.time_travel import Tables
@@ -190,17 +191,14 @@ def _read_main_scores(tables: Tables, release: str) -> pl.DataFrame:
         )
     )
     intervals = (
-        tables.table("gold.intervals")
-        .filter(pl.col("evaluation_key").is_in(leaves["evaluation_key"].unique().implode()))
+        read_evidence(tables, "gold.intervals", leaves)
         .select("evaluation_key", "metric", "low", "high", "replicates")
-        .unique(["evaluation_key", "metric"])
         .collect()
     )
     sizes = (
-        tables.table("gold.evaluations")
+        read_evaluations(tables)
         .filter(pl.col("status") == "ok")
         .select("evaluation_key", "n_samples")
-        .unique("evaluation_key")
         .collect()
     )
     # If folds of pairs hold out entities, pairs across the two parts are unused. The sizes of the

@@ -8,5 +8,6 @@ In the order in which data passes them:
 - `plan`: evaluation keys of a release, and which of them are pending
 - `encoder_evaluation`: evaluates the pending items of one encoder
 - `result_rows`: evaluations as rows of the gold tables
+- `evidence`: reads the evaluations on record, and the rows that belong to them
 - `scores`: reads releases and their scores
 """

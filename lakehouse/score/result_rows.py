@@ -1,4 +1,4 @@
-"""Converts evaluations to rows of the gold tables, and removes rows left by interrupted runs."""
+"""Converts evaluations to rows of the gold tables."""
 
 import datetime as dt
 import importlib.metadata
@@ -12,14 +12,16 @@ from genebench.evaluation.evaluate import REVISION, Evaluation
 from genebench.evaluation.problems import PreparedTask
 from genebench.protocols.declaration import Protocol
 from lakehouse.tables.catalogue import table
-from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
 
 PACKAGES = ("numpy", "polars", "scikit-learn", "torch")
 
 
 def evaluation_rows(
-    items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
+    items: Mapping[str, Mapping[str, Any]],
+    evaluations: Sequence[Evaluation],
+    run_id: str,
+    batch_id: str | None = None,
 ) -> pl.DataFrame:
     """Build the rows of `gold.evaluations`.
 
@@ -27,6 +29,8 @@ def evaluation_rows(
         items: Evaluation key (the problem's id) to its row of `gold.releases`.
         evaluations: The evaluations.
         run_id: The flow run.
+        batch_id: The batch. The scores, intervals and predictions of these evaluations have the
+            same, so that rows of other batches are not counted with them.
     """
     packages = describe_packages()
     rows = [
@@ -44,6 +48,7 @@ def evaluation_rows(
             "packages": packages,
             "run_id": run_id,
             "evaluated_at": dt.datetime.now(dt.UTC),
+            "batch_id": batch_id,
         }
         for evaluation in evaluations
     ]
@@ -51,7 +56,10 @@ def evaluation_rows(
 
 
 def score_rows(
-    items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
+    items: Mapping[str, Mapping[str, Any]],
+    evaluations: Sequence[Evaluation],
+    run_id: str,
+    batch_id: str | None = None,
 ) -> pl.DataFrame:
     """Build the rows of `gold.scores`; see `evaluation_rows` for the arguments."""
     schema = table("gold.scores").schema
@@ -67,17 +75,21 @@ def score_rows(
                 *(pl.lit(value).alias(name) for name, value in repeated.items()),
                 pl.lit(run_id).alias("run_id"),
                 pl.lit(now).alias("evaluated_at"),
+                pl.lit(batch_id).alias("batch_id"),
             ).select([pl.col(name).cast(dtype) for name, dtype in schema.items()])
         )
     return pl.concat(frames) if frames else pl.DataFrame(schema=schema)
 
 
 def interval_rows(
-    items: Mapping[str, Mapping[str, Any]], evaluations: Sequence[Evaluation], run_id: str
+    items: Mapping[str, Mapping[str, Any]],
+    evaluations: Sequence[Evaluation],
+    run_id: str,
+    batch_id: str | None = None,
 ) -> pl.DataFrame:
     """Build the rows of `gold.intervals`; see `evaluation_rows` for the arguments."""
     frames = [
-        _table_rows("gold.intervals", items[one.problem_id], one.intervals, run_id)
+        _table_rows("gold.intervals", items[one.problem_id], one.intervals, run_id, batch_id)
         for one in evaluations
         if one.intervals is not None
     ]
@@ -89,6 +101,7 @@ def prediction_rows(
     evaluations: Sequence[Evaluation],
     sample_ids: Mapping[str, Sequence[str]],
     run_id: str,
+    batch_id: str | None = None,
 ) -> pl.DataFrame:
     """Build the rows of `gold.predictions`.
 
@@ -97,6 +110,7 @@ def prediction_rows(
         evaluations: See `evaluation_rows`.
         sample_ids: Task id to the ids of its samples, in the order of its problem.
         run_id: The flow run.
+        batch_id: See `evaluation_rows`.
     """
     frames = []
     for one in evaluations:
@@ -108,14 +122,14 @@ def prediction_rows(
             ids.gather(one.predictions["sample"]).alias("sample_id"),
             pl.col("score").alias("value"),
         )
-        frames.append(_table_rows("gold.predictions", item, named, run_id))
+        frames.append(_table_rows("gold.predictions", item, named, run_id, batch_id))
     return pl.concat(frames) if frames else table("gold.predictions").empty()
 
 
 def _table_rows(
-    name: str, item: Mapping[str, Any], frame: pl.DataFrame, run_id: str
+    name: str, item: Mapping[str, Any], frame: pl.DataFrame, run_id: str, batch_id: str | None
 ) -> pl.DataFrame:
-    fixed = {**_key_columns(item), "run_id": run_id}
+    fixed = {**_key_columns(item), "run_id": run_id, "batch_id": batch_id}
     return frame.select(
         (pl.lit(fixed[column]) if column in fixed else pl.col(column)).cast(dtype).alias(column)
         for column, dtype in table(name).schema.items()
@@ -181,38 +195,3 @@ def tasks_without_folds(
         for task in prepared
         if task.parent_task_id is None and split_key(task, protocol) not in known
     ]
-
-
-def remove_orphans(delta: Delta, commit: Commit, encoder_id: str | None = None) -> int:
-    """Delete scores, intervals and predictions whose evaluation was never committed.
-
-    A run that ends between the two commits leaves such rows behind.
-
-    Args:
-        delta: The tables of the lake.
-        commit: The metadata of the deleting commits.
-        encoder_id: Restrict the search to this encoder, because other workers may be between
-            their two commits; all encoders by default.
-
-    Returns:
-        The number of rows deleted.
-    """
-    is_in_scope = pl.lit(True) if encoder_id is None else pl.col("encoder_id") == encoder_id
-    evaluations = (
-        delta.scan("gold.evaluations").filter(is_in_scope).select("evaluation_key", "run_id")
-    )
-    n_removed = 0
-    for name in ("gold.scores", "gold.intervals", "gold.predictions"):
-        orphans = (
-            delta.scan(name)
-            .filter(is_in_scope)
-            .join(evaluations, on=["evaluation_key", "run_id"], how="anti")
-            .group_by("family", "encoder_id", "run_id")
-            .agg(pl.col("evaluation_key").unique().sort(), pl.len().alias("n"))
-            .collect()
-        )
-        for family, encoder, run_id, keys, _ in orphans.iter_rows():
-            place = {"family": family, "encoder_id": encoder}
-            delta.delete_evaluations(name, place, run_id, keys, commit)
-        n_removed += int(orphans["n"].sum())
-    return n_removed

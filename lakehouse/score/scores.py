@@ -5,6 +5,7 @@ import polars as pl
 from genebench.errors import LakeError
 from genebench.evaluation.metrics import METRICS
 from genebench.tasks.declaration import is_subtask
+from lakehouse.score.evidence import read_evidence
 from lakehouse.tables.names import did_you_mean, matches_glob, require_known
 from lakehouse.tables.time_travel import Tables, When
 
@@ -50,25 +51,13 @@ def read_scores(
             + ", ".join(f"{name.removesuffix('_id')} {glob!r}" for name, glob in filters.items())
             + "".join(did_you_mean(glob, items[name]) for name, glob in filters.items() if glob)
         )
-    rows = tables.table("gold.scores", version)
+    rows = read_evidence(tables, "gold.scores", selected, version)
     if metric is not None:
         require_known(metric, METRICS, "metric")
         rows = rows.filter(pl.col("metric") == metric)
     if label is not None:
         rows = rows.filter(pl.col("label") == label)
-    # Family and encoder_id are the partition columns, so filtering on them skips whole folders.
-    # Filter on the stored names: tasks or encoders with equal content share an evaluation, which is
-    # stored under the names of the first. The result shows the names of the release.
-    stored = (
-        tables.table("gold.evaluations")
-        .select("evaluation_key", "family", "encoder_id")
-        .join(selected.lazy().select("evaluation_key"), on="evaluation_key", how="semi")
-        .collect()
-    )
-    rows = rows.filter(
-        pl.col("family").is_in(stored["family"].unique().to_list())
-        & pl.col("encoder_id").is_in(stored["encoder_id"].unique().to_list())
-    )
+    # The result shows the names of the release, which may differ from those of the evaluation.
     columns = rows.collect_schema().names()
     return (
         rows.drop(_NAMES)

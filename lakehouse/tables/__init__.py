@@ -6,7 +6,8 @@
 - `commits`: metadata of a commit
 - `delta_schema`: the Delta schema and Parquet settings of a declared table
 - `delta_table`: opening a Delta table, retries after commit conflicts
-- `delta`: reading, writing, compacting and vacuuming the tables
+- `delta`: reading and writing the tables
+- `maintenance`: compaction, vacuum, and the deletion of rows that no evaluation names
 - `time_travel`: reading tables and snapshots, now or at an earlier time
 - `vectors`: vectors between numpy matrices and list columns
 - `vector_pages`: fast reading of vectors from Parquet pages

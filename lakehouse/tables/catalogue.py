@@ -177,7 +177,7 @@ _DECLARED = (
         "evaluation_key str, family str, task_id str, encoder_id str, probe_id str,"
         "protocol_id str, status str, reason str?, n_samples i64, n_features i32, n_labels i32,"
         "solver str?, gradient_norm f64?, seconds f64, revision i32, packages str, run_id str,"
-        "evaluated_at ts",
+        "evaluated_at ts, batch_id str?",
         {"status": STATUSES},
     ),
     _table(
@@ -189,7 +189,7 @@ _DECLARED = (
         "Scores by task, encoder, probe, label, metric and fold.",
         "evaluation_key str, family str, task_id str, kind str, encoder_id str, modality str,"
         "probe_id str, protocol_id str, label str, metric str, fold i8, value f64, n_train i32,"
-        "n_test i32, run_id str, evaluated_at ts",
+        "n_test i32, run_id str, evaluated_at ts, batch_id str?",
         {"kind": KINDS, "modality": MODALITIES},
     ),
     _table(
@@ -209,7 +209,7 @@ _DECLARED = (
         "append-only",
         "Held-out predictions of selected evaluations, beside the true values.",
         "evaluation_key str, family str, encoder_id str, task_id str, sample_id str, label str,"
-        "fold i8, value f32, truth f32, run_id str",
+        "fold i8, value f32, truth f32, run_id str, batch_id str?",
     ),
     _table(
         "gold.intervals",
@@ -220,7 +220,7 @@ _DECLARED = (
         "Bootstrap confidence intervals of the scores, with their bootstrap replicates.",
         "evaluation_key str, family str, encoder_id str, task_id str, metric str, value f64,"
         "low f64, high f64, standard_error f64, level f64, n_units i64, replicates list<f32>,"
-        "run_id str",
+        "run_id str, batch_id str?",
     ),
     _table(
         "gold.comparisons",

@@ -15,8 +15,10 @@ from genebench.errors import LakeError
 from lakehouse.tables.catalogue import TABLES, table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta_schema import (
-    TABLE_PROPERTIES,
+    APPEND_ONLY,
+    is_append_only,
     new_columns,
+    table_properties,
     to_delta_schema,
     writer_properties,
 )
@@ -25,9 +27,6 @@ from lakehouse.tables.schema import Table, add_missing_columns, conform, partiti
 from lakehouse.tables.storage import Storage
 
 __all__ = ["Commit", "Delta"]
-
-# Each append leaves one small file, and reading a table opens each of its files.
-COMPACT_EVERY = 100
 
 # Operations that move or remove files without changing rows.
 _MAINTENANCE = ("OPTIMIZE", "VACUUM START", "VACUUM END")
@@ -123,37 +122,20 @@ class Delta:
         return self._write(declared, frame, commit, mode="overwrite", predicate=predicate)
 
     def delete(self, name: str, partition: Mapping[str, str], commit: Commit) -> int:
-        """Delete one partition, in any table; returns the new version.
-
-        Older versions keep the rows for 30 days, until the next vacuum after that.
+        """Delete one partition of a table that is replaced by partition; returns the new version.
 
         Raises:
-            LakeError: The table or the partition columns do not exist.
+            LakeError: The table is append-only, or it or the partition columns do not exist.
         """
         declared = table(name)
+        if declared.mode == "append-only":
+            raise LakeError(
+                f"{name} is append-only: nothing deletes from it but `genebench tidy`, which "
+                "removes the rows of interrupted runs"
+            )
         predicate = partition_predicate(declared, partition)
         if predicate is None:
             raise LakeError(f"{name}: name the partition to delete")
-        return self._delete(declared, predicate, commit)
-
-    def delete_evaluations(
-        self, name: str, partition: Mapping[str, str], run_id: str, keys: list[str], commit: Commit
-    ) -> int:
-        """Delete the rows that one run wrote for some evaluations; returns the new version.
-
-        Args:
-            name: A table with `evaluation_key` and `run_id`.
-            partition: The partition that holds the rows.
-            run_id: The run.
-            keys: Evaluation keys.
-            commit: Who deletes.
-        """
-        declared = table(name)
-        listed = ", ".join(f"'{key}'" for key in keys)
-        predicate = (
-            f"{partition_predicate(declared, partition)} AND run_id = '{run_id}' "
-            f"AND evaluation_key IN ({listed})"
-        )
         return self._delete(declared, predicate, commit)
 
     def scan(self, name: str, version: int | None = None) -> pl.LazyFrame:
@@ -214,44 +196,6 @@ class Delta:
                     return entry
         return {}
 
-    def compact(self, name: str, commit: Commit, every: int = COMPACT_EVERY) -> int:
-        """Merge the small files of a table into large ones, at most once in `every` commits.
-
-        Returns:
-            The number of files merged; 0 where fewer than `every` commits were made since the
-            last compaction.
-        """
-        declared = table(name)
-        history = self.history(name, every)
-        if len(history) < every or any(one.get("operation") == "OPTIMIZE" for one in history):
-            return 0
-
-        def compact() -> int:
-            done = self._open(declared).optimize.compact(
-                writer_properties=writer_properties(declared),
-                commit_properties=commit_properties(commit),
-            )
-            return int(done["numFilesRemoved"])
-
-        return retry_conflicts(compact, declared, self.storage)
-
-    def vacuum(self, name: str, keep_versions: list[int] | None = None) -> int:
-        """Delete the files that no version of the last 30 days and no kept version uses.
-
-        Older versions that use deleted files can no longer be read.
-
-        Args:
-            name: The table.
-            keep_versions: Versions that must stay readable, whatever their age.
-
-        Returns:
-            The number of files deleted, those of interrupted writers included.
-        """
-        found = self._find(table(name))
-        if found is None:
-            return 0
-        return len(found.vacuum(dry_run=False, full=True, keep_versions=keep_versions or None))
-
     def list_tables(self) -> list[str]:
         """The names of all tables that exist, bronze tables included, in the catalogue's order."""
         present = [
@@ -290,7 +234,7 @@ class Delta:
                 mode="ignore",
                 partition_by=list(declared.partition) or None,
                 description=declared.description,
-                configuration=TABLE_PROPERTIES,
+                configuration=table_properties(declared),
                 storage_options=self.storage.options or None,
                 commit_properties=commit_properties(without_lineage),
             )
@@ -305,6 +249,9 @@ class Delta:
 
         def write() -> int:
             found = self._open(declared)
+            if declared.mode == "append-only" and not is_append_only(found):
+                # A table of an earlier version, or one whose cleaning was interrupted.
+                found.alter.set_table_properties({APPEND_ONLY: "true"})
             present = [field.name for field in found.schema().fields]
             is_extensible = declared.allows_extra_columns
             rows = add_missing_columns(frame, present) if is_extensible else frame

@@ -12,7 +12,8 @@ from deltalake.schema import ArrayType, PrimitiveType
 from genebench.errors import LakeError
 from lakehouse.tables.schema import Column, Table
 
-TABLE_PROPERTIES = {
+APPEND_ONLY = "delta.appendOnly"
+_PROPERTIES = {
     # A release must stay readable for a month after a new one replaces it, its log for years.
     "delta.deletedFileRetentionDuration": "interval 30 days",
     "delta.logRetentionDuration": "interval 3650 days",
@@ -40,6 +41,16 @@ _VECTOR_PROPERTIES = WriterProperties(
 )
 
 _TEXT_PROPERTIES = WriterProperties(compression="ZSTD", compression_level=3)
+
+
+def table_properties(declared: Table) -> dict[str, str]:
+    """The Delta properties of a new table; `delta.appendOnly` refuses deletions by any writer."""
+    return _PROPERTIES | ({APPEND_ONLY: "true"} if declared.mode == "append-only" else {})
+
+
+def is_append_only(found: DeltaTable) -> bool:
+    """Whether a Delta table refuses the removal of rows."""
+    return found.metadata().configuration.get(APPEND_ONLY) == "true"
 
 
 def writer_properties(declared: Table) -> WriterProperties:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from migrated_database import copy_database
+from places import recorded_scores
 from world import build_world
 
 from flows.server.processes import RecordedProcess
@@ -67,8 +68,7 @@ def wait_for(table, run):
 
 
 def results(folder):
-    lake = open_lake(folder)
-    scores = lake.table("gold.scores").drop("run_id", "evaluated_at").collect()
+    scores = recorded_scores(open_lake(folder)).drop("run_id", "evaluated_at", "batch_id")
     order = ["evaluation_key", "label", "fold", "metric"]
     return scores.sort(order)
 

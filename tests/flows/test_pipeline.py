@@ -15,7 +15,7 @@ from flows.run.summary import Unfinished
 from genebench.errors import GenebenchError, LakeError, RegistryError
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.commits import Commit
-from lakehouse.tables.delta import COMPACT_EVERY
+from lakehouse.tables.maintenance import MAX_FILES, remove_rows
 
 ENCODERS = ["bag_of_words", "minilm", "random", "shuffled", "oracle", "degree"]
 pytestmark = pytest.mark.usefixtures("prefect")
@@ -106,15 +106,15 @@ def test_the_small_files_of_evidence_are_joined_and_nothing_is_computed_for_it(c
     place, _ = copied
     delta, name, where = place.lake.delta, "audit.validations", {"table_name": "gold.scores"}
     rows, results = place.rows(name).filter(table_name="gold.scores").head(1), place.results()
-    for _ in range(COMPACT_EVERY):
+    for _ in range(MAX_FILES):
         delta.append(name, rows, Commit("test", "test"))
     n_before = len(delta.partition_files(name, where) or [])
-    assert n_before > COMPACT_EVERY
+    assert n_before > MAX_FILES
     outcomes = run_all()
     assert not any(outcome.done for outcome in outcomes.values())
     assert 0 < len(delta.partition_files(name, where) or []) < 10
     kept = place.rows(name).filter(table_name="gold.scores", run_id=rows["run_id"][0])
-    assert kept.height >= COMPACT_EVERY
+    assert kept.height >= MAX_FILES
     assert place.results().equals(results)
     again = run_all()
     assert not any(outcome.done for outcome in again.values())
@@ -126,13 +126,31 @@ def test_deleting_an_encoders_vectors_and_results_computes_them_again_to_the_sam
     delta = place.lake.delta
     commit = Commit("test", "test")
     delta.delete("silver.embeddings", {"encoder_id": "bag_of_words"}, commit)
-    for table in ("gold.evaluations", "gold.scores"):
-        for family in place.rows(table)["family"].unique():
-            delta.delete(table, {"family": family, "encoder_id": "bag_of_words"}, commit)
+    gone = place.rows("gold.evaluations").filter(encoder_id="bag_of_words")
+    for (family,), rows in gone.partition_by("family", as_dict=True).items():
+        where = {"family": family, "encoder_id": "bag_of_words"}
+        for table in ("gold.evaluations", "gold.scores"):
+            remove_rows(delta, table, where, {*rows["run_id"]}, {*rows["evaluation_key"]}, commit)
     before = place.rows("gold.evaluations")
     outcomes = run_all()
     assert set(outcomes["embed"].done) == {"bag_of_words"}
     assert {encoder for _, encoder in evaluated_since(place, before)} == {"bag_of_words"}
+    assert place.results().equals(results)
+
+
+def test_a_run_that_begins_between_the_two_commits_of_another_takes_nothing_from_it(copied):
+    from flows.score import score
+
+    place, _ = copied
+    results, commit = place.results(), Commit("test", "test")
+    family = place.rows("gold.evaluations")["family"].min()
+    where = {"family": family, "encoder_id": "bag_of_words"}
+    mine = place.rows("gold.evaluations").filter(**where)
+    # The other run has committed its scores and is about to commit their evaluations.
+    names = ({*mine["run_id"]}, {*mine["evaluation_key"]})
+    remove_rows(place.lake.delta, "gold.evaluations", where, *names, commit)
+    score(families=[place.rows("gold.evaluations")["family"].max()])
+    place.lake.delta.append("gold.evaluations", mine, commit)
     assert place.results().equals(results)
 
 

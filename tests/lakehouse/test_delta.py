@@ -13,15 +13,24 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from blanks import filled
+from deltalake import DeltaTable
+from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pyarrow.parquet import ParquetFile
 
 from genebench.errors import LakeError
 from lakehouse.embed.stored_vectors import read_vectors
-from lakehouse.tables.catalogue import table
+from lakehouse.tables.catalogue import TABLES, table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
+from lakehouse.tables.maintenance import (
+    compact_table,
+    count_files,
+    list_kept_versions,
+    vacuum_table,
+)
 from lakehouse.tables.vector_pages import read_lists
 from lakehouse.tables.vectors import to_matrix, to_vectors
 
@@ -388,8 +397,8 @@ def test_a_lake_may_lie_below_any_readable_name(tmp_path, name):
         "two words": 3,
     }
     assert lake.scan("silver.labels", version=2).collect().height == 6
-    lake.compact("silver.labels", COMMIT, every=1)
-    lake.vacuum("silver.labels")
+    compact_table(lake, "silver.labels", COMMIT, max_files=1)
+    vacuum_table(lake, "silver.labels")
     assert lake.scan("silver.labels").filter(pl.col("family") == "protein").collect().height == 5
 
 
@@ -462,18 +471,16 @@ def test_tables_are_listed_in_the_order_of_the_catalogue(lake):
     assert lake.list_tables() == ["bronze.hpa_proteinatlas", "silver.labels", "audit.validations"]
 
 
-def test_compaction_joins_files_once_in_so_many_commits_and_loses_nothing(lake):
+def test_compaction_joins_the_files_of_a_partition_with_many_and_loses_nothing(lake):
     for number in range(4):
         lake.append("audit.validations", outcomes(f"r{number}"), COMMIT)
     before = lake.scan("audit.validations").collect().sort("run_id")
-    assert lake.compact("audit.validations", COMMIT) == 0
-    assert lake.compact("audit.validations", COMMIT, every=4) == 4
-    lake.append("audit.validations", outcomes("r9"), COMMIT)
-    assert lake.compact("audit.validations", COMMIT, every=2) == 0
-    assert lake.compact("audit.validations", COMMIT, every=1) == 2
-    found = lake.scan("audit.validations").filter(pl.col("run_id") != "r9").collect()
-    assert found.sort("run_id").equals(before)
-    assert lake.compact("gold.scores", COMMIT, every=1) == 0
+    assert count_files(lake, "audit.validations") == 4
+    assert compact_table(lake, "audit.validations", COMMIT, max_files=4) == 0
+    assert compact_table(lake, "audit.validations", COMMIT, max_files=3) == 4
+    assert count_files(lake, "audit.validations") == 1
+    assert lake.scan("audit.validations").collect().sort("run_id").equals(before)
+    assert compact_table(lake, "gold.scores", COMMIT, max_files=0) == 0
 
 
 def test_compacted_vectors_have_the_parquet_settings_of_written_ones(lake):
@@ -481,7 +488,7 @@ def test_compacted_vectors_have_the_parquet_settings_of_written_ones(lake):
     for number in range(2):
         matrix = np.full((5, 16), number, dtype=np.float32)
         lake.append("silver.embeddings", embeddings(matrix), COMMIT)
-    assert lake.compact("silver.embeddings", COMMIT, every=1) == 2
+    assert compact_table(lake, "silver.embeddings", COMMIT, max_files=1) == 2
     files = lake.partition_files("silver.embeddings", where)
     assert files
     assert len(files) == 1
@@ -498,10 +505,44 @@ def test_vacuum_removes_what_killed_writers_left_and_keeps_old_versions(lake, tm
     orphan.write_bytes(b"half")
     old = time.time() - 40 * 24 * 3600
     os.utime(orphan, (old, old))
-    assert lake.vacuum("silver.labels") == 1
+    assert vacuum_table(lake, "silver.labels", is_dry=True) == 1
+    assert orphan.exists()
+    assert vacuum_table(lake, "silver.labels") == 1
     assert not orphan.exists()
     assert lake.scan("silver.labels", version=version).collect().height == 3
-    assert lake.vacuum("gold.scores") == 0
+    assert vacuum_table(lake, "gold.scores") == 0
+
+
+def test_a_vacuum_keeps_the_last_version_of_each_day_and_those_that_runs_recorded():
+    def at(version, day, hour):
+        when = dt.datetime(2026, 1, day, hour, tzinfo=dt.UTC)
+        return {"version": version, "timestamp": int(when.timestamp() * 1000)}
+
+    history = [at(4, 3, 9), at(3, 2, 23), at(2, 2, 10), at(1, 2, 9), at(0, 1, 9)]
+    assert list_kept_versions(history, {1}) == [0, 1, 3, 4]
+
+
+@pytest.mark.parametrize("name", [name for name in TABLES if TABLES[name].mode == "append-only"])
+def test_append_only_tables_refuse_every_removal(lake, name):
+    lake.create(name, COMMIT)
+    where = dict.fromkeys(table(name).partition, "x")
+    with pytest.raises(LakeError, match="append-only"):
+        lake.delete(name, where, COMMIT)
+    row = filled(name, [{}])
+    lake.append(name, row, COMMIT)
+    found = DeltaTable(lake.storage.uri(table(name).path))
+    with pytest.raises(CommitFailedError, match="append-only"):
+        found.delete()
+    assert lake.scan(name).collect().height == 1
+
+
+def test_an_append_makes_a_table_of_an_earlier_version_append_only_again(lake):
+    lake.append("audit.validations", outcomes("r1"), COMMIT)
+    found = DeltaTable(lake.storage.uri("audit/validations"))
+    found.alter.set_table_properties({"delta.appendOnly": "false"})
+    lake.append("audit.validations", outcomes("r2"), COMMIT)
+    with pytest.raises(CommitFailedError, match="append-only"):
+        DeltaTable(lake.storage.uri("audit/validations")).delete()
 
 
 def append_many(root: str, name: str, n: int) -> None:
@@ -538,10 +579,11 @@ def test_processes_that_replace_one_partition_leave_one_of_theirs(lake, tmp_path
     assert found["label"].n_unique() == 1
 
 
+HERE = Path(__file__).parents[:2]
 KILLED = """
 import sys
 import numpy as np
-sys.path.insert(0, sys.argv[2])
+sys.path[:0] = sys.argv[2:]
 from test_delta import COMMIT, embeddings
 from lakehouse.tables.delta import Delta
 lake = Delta(sys.argv[1])
@@ -556,7 +598,7 @@ while True:
 def test_a_writer_killed_in_mid_write_leaves_the_table_readable(lake, tmp_path):
     small = embeddings(np.ones((5, 2), dtype=np.float32))
     lake.replace("silver.embeddings", small, COMMIT, {"encoder_id": "e"})
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "lake"), str(Path(__file__).parent)]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "lake"), *map(str, HERE)]
     for delay in (0.15, 0.4, 0.8):
         with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as writer:
             assert writer.stdout is not None

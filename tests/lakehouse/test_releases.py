@@ -53,7 +53,12 @@ def draw(lake, items):
     """Give items an interval each, of drawn replicates."""
     rng = np.random.default_rng(0)
     rows = [
-        item | {"metric": "roc_auc", "replicates": rng.normal(0.5, 0.01, 200).tolist()}
+        item
+        | {
+            "metric": "roc_auc",
+            "run_id": "synthetic",
+            "replicates": rng.normal(0.5, 0.01, 200).tolist(),
+        }
         for item in items.select("evaluation_key", "family", "task_id", "encoder_id").to_dicts()
     ]
     lake.delta.append("gold.intervals", filled("gold.intervals", rows), COMMIT)

@@ -328,7 +328,8 @@ def test_a_page_is_current_until_the_lake_the_code_or_the_figures_change(synthet
     assert not is_current(lake, "current", folder, "0.1.0")
     assert not is_current(lake, "current", folder, "0.2.0", with_files=False)
     assert not is_current(lake, "other", folder, "0.1.0", with_files=False)
-    lake.delta.delete("gold.scores", {"family": "genomic", "encoder_id": "e0"}, COMMIT)
+    again = lake.table("gold.scores").head(1).with_columns(run_id=pl.lit("later")).collect()
+    lake.delta.append("gold.scores", again, COMMIT)
     changed = open_lake(tmp_path / "lake")
     assert not is_current(changed, "current", folder, "0.1.0", with_files=False)
 

@@ -35,7 +35,9 @@ def interval_rows(lake):
         .collect()
     )
     return [
-        row | {"low": row["value"] - HALF, "high": row["value"] + HALF, "level": 0.95}
+        row
+        | {"low": row["value"] - HALF, "high": row["value"] + HALF, "level": 0.95}
+        | {"run_id": "synthetic"}
         for row in means.iter_rows(named=True)
     ]
 

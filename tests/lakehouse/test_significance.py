@@ -10,7 +10,7 @@ from genebench.evaluation.evaluate import Evaluation
 from genebench.evaluation.predictions import PREDICTIONS_SCHEMA
 from lakehouse import open_lake
 from lakehouse.report.significance import comparison_rows, rank_release, verdict_rows
-from lakehouse.score.result_rows import prediction_rows, remove_orphans
+from lakehouse.score.result_rows import prediction_rows
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.schema import conform
@@ -205,19 +205,6 @@ def test_ranks_over_tasks_leave_controls_out(lake):
     assert ranking.mean_ranks[1] < ranking.mean_ranks[0]
     with pytest.raises(LakeError, match="needs two of each"):
         rank_release(lake, "current", metric="r2")
-
-
-def test_results_of_a_run_that_died_are_taken_out_of_every_table(lake):
-    row = {"evaluation_key": "f" * 32, "family": "genomic", "encoder_id": "good", "run_id": "dead"}
-    for name in ("gold.scores", "gold.intervals", "gold.predictions"):
-        lake.delta.append(name, filled(name, [row]), COMMIT)
-    before = lake.counts()
-    assert remove_orphans(lake.delta, COMMIT, "noise") == 0
-    assert remove_orphans(lake.delta, COMMIT, "good") == 3
-    after = lake.counts()
-    assert before["gold.intervals"] - after["gold.intervals"] == 1
-    assert after.get("gold.predictions", 0) == 0
-    assert remove_orphans(lake.delta, COMMIT) == 0
 
 
 def test_predictions_are_stored_by_the_ids_of_their_samples():

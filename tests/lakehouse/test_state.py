@@ -11,6 +11,7 @@ from lakehouse.curate.state import CURATED_TABLES, is_curated, require_curated
 from lakehouse.query.lake import Lake
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
+from lakehouse.tables.maintenance import compact_table, vacuum_table
 
 CURATE = Commit("run1", "0", profile="paper", extra={"curation_key": "k1"})
 UPKEEP = Commit("run2", "0")
@@ -38,13 +39,13 @@ def newest_operation(lake: Lake, name: str) -> str:
 
 
 def test_compacted_and_vacuumed_tables_still_count_as_curated(curated, tmp_path):
-    assert curated.delta.compact("silver.labels", UPKEEP, every=1) == 2
+    assert compact_table(curated.delta, "silver.labels", UPKEEP, max_files=1) == 2
     assert newest_operation(curated, "silver.labels") == "OPTIMIZE"
     for number in range(5):
         left = tmp_path / "lake" / "silver" / "tasks" / f"part-{number}.parquet"
         left.write_bytes(b"half")
         os.utime(left, (0, 0))
-        assert curated.delta.vacuum("silver.tasks") == 1
+        assert vacuum_table(curated.delta, "silver.tasks") == 1
     assert newest_operation(curated, "silver.tasks") == "VACUUM END"
     assert is_curated(curated, "k1")
     assert not is_curated(curated, "k2")
@@ -53,7 +54,7 @@ def test_compacted_and_vacuumed_tables_still_count_as_curated(curated, tmp_path)
 
 def test_rows_that_no_curation_wrote_count_as_not_curated_also_after_a_compaction(curated):
     curated.delta.append("silver.labels", labels("genomic", "perhaps"), UPKEEP)
-    curated.delta.compact("silver.labels", UPKEEP, every=1)
+    compact_table(curated.delta, "silver.labels", UPKEEP, max_files=1)
     assert newest_operation(curated, "silver.labels") == "OPTIMIZE"
     assert not is_curated(curated, "k1")
     with pytest.raises(LakeError, match="by different curations"):
@@ -81,5 +82,5 @@ def test_a_lake_keeps_its_profile_when_its_snapshots_are_compacted(tmp_path):
         row["retrieved_at"] = dt.datetime(2026, 1, day, tzinfo=dt.UTC)
         frame = pl.DataFrame([row], schema=table("bronze.snapshots").schema)
         lake.delta.append("bronze.snapshots", frame, CURATE)
-    assert lake.delta.compact("bronze.snapshots", UPKEEP, every=1) == 2
+    assert compact_table(lake.delta, "bronze.snapshots", UPKEEP, max_files=1) == 2
     assert lake.profile() == "paper"

@@ -9,6 +9,7 @@ import polars as pl
 from lakehouse.embed.encoder_records import list_encoders, read_coverage
 from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.values import plain_rows, round_value
+from lakehouse.score.evidence import read_evaluations
 from lakehouse.tables.time_travel import Tables
 
 N_BINS = 24
@@ -54,9 +55,7 @@ def task_entries(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
     """
     evaluated = dict(
         contents.items.lazy()
-        .join(
-            tables.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key"
-        )
+        .join(read_evaluations(tables).filter(pl.col("status") == "ok"), on="evaluation_key")
         .group_by("task_id")
         .agg(pl.col("n_samples").max())
         .collect()

@@ -7,6 +7,7 @@ import polars as pl
 
 from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.values import plain_rows
+from lakehouse.score.evidence import read_evaluations
 from lakehouse.tables.time_travel import Tables
 
 
@@ -37,12 +38,7 @@ def describe_release(tables: Tables, contents: Contents, code: str) -> dict[str,
 
 def unscored_rows(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
     """Return the evaluations without a score, grouped by task, probe, status and reason."""
-    tried = (
-        tables.table("gold.evaluations")
-        .sort("evaluated_at")
-        .select("evaluation_key", "status", "reason")
-        .unique("evaluation_key", keep="last", maintain_order=True)
-    )
+    tried = read_evaluations(tables).select("evaluation_key", "status", "reason")
     rows = (
         contents.items.lazy()
         .join(tried, on="evaluation_key", how="left")
@@ -87,9 +83,7 @@ def package_rows(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
         contents.items.lazy()
         .select("evaluation_key")
         .unique()
-        .join(
-            tables.table("gold.evaluations").filter(pl.col("status") == "ok"), on="evaluation_key"
-        )
+        .join(read_evaluations(tables).filter(pl.col("status") == "ok"), on="evaluation_key")
         .group_by("packages", "revision", "solver")
         .agg(pl.len().alias("n_evaluations"), pl.col("seconds").sum().round(1))
         .sort("packages", "revision", "solver")
