@@ -14,7 +14,7 @@ from prefect.logging import get_run_logger
 from flows.curate import curate
 from flows.embed import embed
 from flows.refresh import refresh
-from flows.report import report
+from flows.report import output_path, report
 from flows.run.context import open_context
 from flows.run.parameters import (
     NO_SELECTION,
@@ -65,13 +65,15 @@ def benchmark(
         RegistryError: An encoder, family or protocol is unknown, or a file is wrong. No verb ran.
         Unfinished: A verb failed in part; `failures` has the reasons.
     """
-    # Refuse a mistyped name now, before the sources are fetched and curated.
+    # Refuse a mistyped name or a forbidden folder now, before the sources are fetched and curated.
     files = tuple(encoder_files or ())
     context = open_context(profile, files)
     context.choose_encoders(encoders or [], files)
     select_tasks(context.lake, context.registry, [], families or [])
     rules = context.registry.choose_protocol(protocol or context.settings.protocol)
     release = current_release(rules.id)
+    if folder:
+        output_path(folder)
     selected = {"profile": profile, "encoders": encoders, "encoder_files": encoder_files}
     verbs: list[Callable[[], RunSummary]] = [
         partial(refresh, profile=profile),

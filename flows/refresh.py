@@ -25,7 +25,6 @@ from genebench.errors import GenebenchError, SnapshotDrift, SourceError
 from genebench.sources.readers.dispatch import read_source_file
 from lakehouse.curate.state import reader_digest
 from lakehouse.refresh.http import Unreachable
-from lakehouse.refresh.pins import lock_snapshots
 from lakehouse.refresh.snapshot_rows import Snapshot, to_bronze_rows, to_snapshot_rows
 from lakehouse.refresh.snapshots import Snapshots
 
@@ -40,7 +39,6 @@ def refresh(
     sources: list[SourceId] | Unset = NO_SELECTION,
     profile: ProfileId | None = None,
     pinned: bool = False,
-    lock: bool = False,
     version: str | None = None,
 ) -> RunSummary:
     """Fetch source files, store them as snapshots, and write new ones to the bronze tables.
@@ -49,7 +47,6 @@ def refresh(
         sources: Sources (hpa) or single files (hpa.proteinatlas). Default: all of the profile.
         profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
         pinned: Fetch exactly the versions and bytes that the lock file pins.
-        lock: Pin the fetched versions and hashes in the lock file. Do not use it in a schedule.
         version: The version of the named sources. Default: the newest. Later, curate uses the
             version that was fetched last, or the one that the setting GENEBENCH_VERSIONS names.
     """
@@ -60,17 +57,13 @@ def refresh(
     context = open_context(profile)
     summary = RunSummary("refresh")
     failures: dict[str, str] = {}
-    snapshots: list[Snapshot] = []
     for file_id, found in refresh_files(context, sources or [], pinned, version).items():
         if isinstance(found, BaseException):
             is_optional = file_id in context.registry.profile.optional and not sources
             (summary.refused if is_optional else failures)[file_id] = str(found)
             continue
-        snapshots.append(found)
         entries = summary.done if found.is_new else summary.skipped
         entries[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
-    if lock and not failures:
-        lock_snapshots(snapshots)
     return finish_run(summary, failures)
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from prefect import flow
+from prefect.runtime import deployment
 
 from flows.run.context import Context, code_version, open_context
 from flows.run.gate import finish_run, replace, save_artifact
@@ -11,6 +12,7 @@ from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
+from genebench.errors import GenebenchError
 from lakehouse.report.exports import csv_rows
 from lakehouse.report.leaderboard import leaderboard_rows
 from lakehouse.report.leaderboard_table import leaderboard_markdown
@@ -42,6 +44,7 @@ def report(
         folder: A folder to write the HTML page and its figures to. Default: no page.
         figures: Also write each figure as SVG and PNG.
     """
+    csv_path, page_folder = (output_path(name) if name else None for name in (csv, folder))
     context = open_context(profile)
     release = release or current_release(context.settings.protocol)
     summary = RunSummary("report")
@@ -55,14 +58,30 @@ def report(
         replace(context, "gold.leaderboard", rows, commit, {"release_id": release})
         summary.done["gold.leaderboard"] = f"{rows.height:,} rows of release {release}"
     summary.done |= _write_comparisons(context, release)
-    if csv is not None:
+    if csv_path:
         written = csv_rows(context.lake, release, csv_form)
-        written.write_csv(Path(csv))
-        summary.done[csv] = f"{written.height:,} rows in {csv_form} form"
-    if folder:
-        _write_page(context, release, Path(folder), summary, has_figures=figures)
+        written.write_csv(csv_path)
+        summary.done[str(csv_path)] = f"{written.height:,} rows in {csv_form} form"
+    if page_folder:
+        _write_page(context, release, page_folder, summary, has_figures=figures)
     save_artifact("leaderboard", leaderboard_markdown(context.lake, release))
     return finish_run(summary)
+
+
+def output_path(name: str) -> Path:
+    """Return the path of a file or folder to write.
+
+    Raises:
+        GenebenchError: A run of a deployment is to write outside of its working folder. Whoever
+            may start a run from the Prefect UI need not be allowed to write files on the worker.
+    """
+    path = Path(name).expanduser()
+    if deployment.id and not path.resolve().is_relative_to(Path.cwd().resolve()):
+        raise GenebenchError(
+            f"a run of a deployment writes below its working folder {Path.cwd()} only, not to "
+            f"{name}; give a relative path, such as report"
+        )
+    return path
 
 
 def _compact(context: Context) -> None:

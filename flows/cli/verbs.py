@@ -47,8 +47,15 @@ def refresh(
     def verb() -> None:
         from flows.cli.render import print_summary
         from flows.refresh import refresh as run
+        from genebench.registry.loading import load_registry
+        from genebench.settings import get_settings
+        from lakehouse import open_lake
+        from lakehouse.refresh.pins import lock_current
 
-        print_summary(run(sources, profile, pinned, lock, version))
+        print_summary(run(sources, profile, pinned, version))
+        if lock:
+            registry = load_registry(profile or get_settings().profile)
+            lock_current(open_lake(), registry, registry.select_files(sources or []))
 
     run_flows(verb)
 

@@ -1,6 +1,7 @@
 """The context of a flow run: settings, declarations, lake and commit metadata."""
 
 import functools
+import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -142,15 +143,20 @@ def _refuse_other_profile(lake: Lake, profile: str) -> None:
 
 @functools.cache
 def code_version() -> str:
-    """The version of genebench; in a git checkout, followed by the commit."""
-    here = Path(__file__).parent
+    """The version of genebench; in a git checkout of genebench, followed by the commit.
+
+    Without git, or where genebench is installed inside another repository, the version alone.
+    """
+    number = version("genebench-lakehouse")
+    git, root = shutil.which("git"), Path(__file__).parents[2]
+    if git is None or not (root / ".git").exists():
+        return number
     done = subprocess.run(
-        ["git", "describe", "--always", "--dirty", "--exclude", "*"],
-        cwd=here,
+        [git, "describe", "--always", "--dirty", "--exclude", "*"],
+        cwd=root,
         capture_output=True,
         text=True,
         check=False,
     )
     commit = done.stdout.strip()
-    number = version("genebench-lakehouse")
     return f"{number}+{commit}" if done.returncode == 0 and commit else number

@@ -1,7 +1,7 @@
 """Runs SQL queries over the tables of a lake, in the dialect of polars.
 
 A table is named in full (`gold.scores`, `bronze.hpa_proteinatlas`) or by its noun alone (`scores`).
-Only `select` queries are possible; nothing is written.
+Only `select` queries are possible; nothing is written, and no files are read.
 """
 
 import re
@@ -16,6 +16,9 @@ from lakehouse.tables.time_travel import Tables
 _LINE = re.compile(r"\s+")
 _READS = re.compile(r"^\s*(?:\(\s*)*(?:select|with|from|show|explain)\b", re.IGNORECASE)
 _COLUMN = re.compile(r"unable to find column \"([^\"]+)\"; valid columns: \[(.*?)\]")
+# Table functions of polars that read files; the text of string literals and comments is no call.
+_READS_FILE = re.compile(r"\b((?:read|scan)_\w+)[\"`]?\s*\(", re.IGNORECASE)
+_NO_CODE = re.compile(r"'(?:[^']|'')*'|--[^\n]*|/\*.*?\*/", re.DOTALL)
 _RELATION = re.compile(r"relation '([^']+)' was not found")
 
 
@@ -33,6 +36,11 @@ def run_query(tables: Tables, sql: str) -> pl.DataFrame:
             raise LakeError("an empty query; try: select task_id, n_samples from tasks")
         suggestion = did_you_mean(word, ["select", "with"])
         raise LakeError(f"a query starts with select or with, not {word!r}{suggestion}")
+    if found := _READS_FILE.search(_NO_CODE.sub(" ", sql)):
+        raise LakeError(
+            f"a query reads tables of the lake, not files: {found[1]} is refused; "
+            "read the file with polars, and join it with the result"
+        )
     names = _queryable_names(present)
     context = pl.SQLContext()
     is_show = sql.split(maxsplit=1)[0].lower() == "show"

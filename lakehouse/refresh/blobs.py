@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
 import time
 import uuid
@@ -48,6 +49,7 @@ class Blobs:
         try:
             mode = 0o777 if self.storage.is_local else 0o700
             self._work.mkdir(mode, parents=True, exist_ok=True)
+            self._refuse_foreign_folder()
             self._clear_leftovers()
         except OSError as error:
             raise LakeError(
@@ -55,6 +57,17 @@ class Blobs:
                 "that is"
             ) from error
         return self._work
+
+    def _refuse_foreign_folder(self) -> None:
+        """Refuse a work folder that another user made or can write to."""
+        if self.storage.is_local:
+            return
+        found = self._work.lstat()
+        if not stat.S_ISDIR(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise LakeError(
+                f"the work folder {self._work} is not a folder that only its owner can use; delete "
+                "it, or set TMPDIR to a folder of your own"
+            )
 
     def is_stored(self, sha256: str, size_bytes: int | None = None) -> bool:
         """Whether the lake has a file of this hash and, where given, of this size."""

@@ -91,7 +91,7 @@ def download(
     """Download a URL into a folder.
 
     Args:
-        url: `http://` or `https://`; redirects are followed.
+        url: `http://` or `https://`. Redirects are followed, but not from https to http.
         folder: The folder of the `.part` file; created when missing.
         max_bytes: A larger file is an error, raised before the download if its size is known.
         conditions: Headers such as `If-None-Match`; ignored while resuming.
@@ -115,7 +115,11 @@ def download(
     n_failed, n_furthest = 0, 0
     with (
         _claim(folder, url) as path,
-        httpx.Client(follow_redirects=True, timeout=policy.timeout_seconds) as client,
+        httpx.Client(
+            follow_redirects=True,
+            timeout=policy.timeout_seconds,
+            event_hooks={"request": [_stay_encrypted] if url.startswith("https://") else []},
+        ) as client,
     ):
         part = _PartialDownload(path, url, max_bytes, on_progress, is_page)
         while True:
@@ -135,6 +139,12 @@ def download(
                 time.sleep(min(wanted, policy.max_pause_seconds))
             except (httpx.InvalidURL, httpx.RequestError) as error:
                 raise FetchError(f"cannot be fetched: {error}") from error
+
+
+def _stay_encrypted(request: httpx.Request) -> None:
+    """Refuse a redirect from https to http, where anybody could change the answer."""
+    if request.url.scheme != "https":
+        raise FetchError(f"the server redirects to {request.url}, which is not encrypted")
 
 
 @contextlib.contextmanager

@@ -11,8 +11,10 @@ import yaml
 
 from genebench.errors import ChecksumMismatch, SourceError
 from genebench.registry.loading import declarations_folder
+from genebench.registry.registry import Registry
 from genebench.registry.yaml_reader import read_yaml
-from lakehouse.refresh.snapshot_rows import Snapshot
+from lakehouse.refresh.snapshot_rows import Snapshot, read_snapshot
+from lakehouse.tables.time_travel import Tables
 
 LOCK = declarations_folder("sources") / "snapshots.lock.yaml"
 FIELDS = {"version", "sha256", "size_bytes"}
@@ -66,6 +68,28 @@ def lock_snapshots(snapshots: Iterable[Snapshot], path: Path = LOCK) -> None:
         },
         path,
     )
+
+
+def lock_current(
+    tables: Tables, registry: Registry, file_ids: Iterable[str], path: Path = LOCK
+) -> None:
+    """Pin the current snapshots of source files and of their companions.
+
+    Args:
+        tables: The lake that has the snapshots.
+        registry: The declarations of the sources.
+        file_ids: Files, such as `hpa.proteinatlas`. One without a snapshot is left out.
+        path: The lock file.
+    """
+    rows = tables.table("bronze.snapshots").collect().sort("retrieved_at")
+    found = []
+    for file_id in file_ids:
+        source, _, file = file_id.partition(".")
+        roles = registry.sources[source].files[file].companions
+        for name in (file, *(f"{file}_{role}" for role in roles)):
+            last = rows.filter(source=source, file=name).tail(1)
+            found += [Snapshot(**read_snapshot(last))] if last.height else []
+    lock_snapshots(found, path)
 
 
 def check_pin(found: Snapshot, pinned: Mapping[str, Any]) -> None:

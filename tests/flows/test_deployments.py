@@ -4,11 +4,14 @@ import importlib
 import inspect
 import subprocess
 import sys
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 import yaml
 from local_stacks import KEYS, VERBS
+
+from genebench.errors import GenebenchError
 
 ROOT = Path(__file__).parents[2]
 DECLARED = yaml.safe_load((ROOT / "deployments" / "prefect.yaml").read_text())
@@ -127,6 +130,40 @@ def test_what_is_deployed_needs_no_file_of_the_checkout(tmp_path):
         [sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True
     )
     assert done.stdout.strip() == "benchmark"
+
+
+def test_a_run_of_a_deployment_writes_below_its_working_folder_only(tmp_path, monkeypatch):
+    from flows.report import output_path
+
+    monkeypatch.chdir(tmp_path)
+    assert output_path("/elsewhere/page").is_absolute()
+    monkeypatch.setenv("PREFECT__RUNTIME__DEPLOYMENT__ID", "a-deployment")
+    assert output_path("page/here").name == "here"
+    (tmp_path / "link").symlink_to("/")
+    for name in ("/elsewhere/page", "../page", "link/page", "~/page"):
+        with pytest.raises(GenebenchError, match="below its working folder"):
+            output_path(name)
+
+
+def test_no_form_pins_the_bytes_that_are_trusted():
+    assert "lock" not in flow_of("refresh").parameters.properties
+
+
+def test_the_version_is_known_without_git_and_inside_another_repository(tmp_path, monkeypatch):
+    from flows.run import context
+
+    number = version("genebench-lakehouse")
+    monkeypatch.setattr(
+        context, "__file__", str(tmp_path / "site-packages" / "flows" / "run" / "x")
+    )
+    subprocess.run(["git", "init", "-q", str(tmp_path)], check=True)
+    context.code_version.cache_clear()
+    assert context.code_version() == number
+    monkeypatch.undo()
+    monkeypatch.setenv("PATH", str(tmp_path))
+    context.code_version.cache_clear()
+    assert context.code_version() == number
+    context.code_version.cache_clear()
 
 
 def test_scores_are_compared_by_all_that_names_them():

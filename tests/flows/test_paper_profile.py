@@ -139,6 +139,20 @@ def test_a_new_version_changes_only_the_tasks_whose_labels_changed(copied, capsy
     assert changes_since_release(place.lake, "current_paper").is_empty()
 
 
+def test_current_snapshots_are_pinned_with_their_companions(copied, tmp_path):
+    from genebench.registry.loading import load_registry
+    from lakehouse.refresh.pins import lock_current, read_lock
+
+    place, _ = copied
+    registry = load_registry("paper")
+    lock = tmp_path / "snapshots.lock.yaml"
+    lock_current(place.lake, registry, registry.source_files, lock)
+    rows = place.rows("bronze.snapshots")
+    found = {f"{one['source']}.{one['file']}": one["sha256"] for one in rows.to_dicts()}
+    assert {name: entry["sha256"] for name, entry in read_lock(lock).items()} == found
+    assert set(found) > {*registry.source_files} & {*found}, "companions are pinned too"
+
+
 def test_bytes_that_change_under_one_version_are_drift_and_both_are_kept(copied):
     from flows.curate import curate
     from flows.refresh import refresh

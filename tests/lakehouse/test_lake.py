@@ -236,6 +236,11 @@ def test_sql_counts_what_the_named_read_finds(synthetic, sql):
     assert synthetic.query(sql)["n"].item() == synthetic.scores("task_3").collect().height
 
 
+def test_text_in_sql_may_look_like_a_call(synthetic):
+    sql = "select count(*) as n from scores -- read_csv('x')\n where task_id = 'read_csv(x)'"
+    assert synthetic.query(sql)["n"].item() == 0
+
+
 def test_sql_joins_tables(synthetic):
     rows = synthetic.query(
         "select e.title, avg(s.value) as mean from scores s join encoders e "
@@ -255,6 +260,9 @@ def test_sql_joins_tables(synthetic):
         ("select * from scores where", "cannot be run"),
         ("select 1; select 2", "cannot be run"),
         ("", "an empty query; try"),
+        ("select * from read_csv('/etc/passwd')", "read_csv is refused"),
+        ("select * from scores, \"read_parquet\" ('x.parquet')", "not files"),
+        ("select * from read_ipc/* a comment */('x')", "read_ipc is refused"),
     ],
 )
 def test_wrong_sql_is_one_clear_error(synthetic, sql, words):

@@ -6,8 +6,10 @@ import hashlib
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 import warnings
@@ -18,6 +20,7 @@ from email.utils import format_datetime, parsedate_to_datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+import httpx
 import polars as pl
 import pytest
 import yaml
@@ -27,6 +30,7 @@ from genebench.errors import ChecksumMismatch, LakeError, SnapshotDrift, SourceE
 from genebench.registry.loading import declarations_folder
 from genebench.sources.declaration import EMBEDDED_FOLDER, Source
 from genebench.sources.readers.dispatch import read_source_file
+from lakehouse.refresh.blobs import Blobs
 from lakehouse.refresh.http import FetchError, RetryPolicy
 from lakehouse.refresh.locate import find_newest_version
 from lakehouse.refresh.pins import lock_snapshots, read_lock, write_lock
@@ -336,6 +340,32 @@ def test_redirects_are_followed(server, storage):
     found = keeper(storage).fetch(make_source(server.url + "/a"), "proteinatlas")
     assert found.size_bytes == len(BODY)
     assert found.url == server.url + "/a"
+
+
+def test_a_redirect_from_https_to_http_is_refused(storage, monkeypatch):
+    def redirect(_transport, request):
+        return httpx.Response(302, headers={"Location": "http://127.0.0.1:9/b"}, request=request)
+
+    monkeypatch.setattr(httpx.HTTPTransport, "handle_request", redirect)
+    with pytest.raises(
+        SourceError, match=r"redirects to http://127\.0\.0\.1:9/b, which is not enc"
+    ):
+        keeper(storage).fetch(make_source("https://127.0.0.1/a"), "proteinatlas")
+
+
+def test_a_work_folder_that_others_can_write_to_is_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    blobs = Blobs(Storage("s3://bucket/lake", {"AWS_REGION": "us-east-1"}))
+    work = blobs.work_folder()
+    assert stat.S_IMODE(work.stat().st_mode) == 0o700
+    work.chmod(0o770)
+    with pytest.raises(LakeError, match="only its owner can use"):
+        blobs.work_folder()
+    work.rmdir()
+    (tmp_path / "elsewhere").mkdir(mode=0o700)
+    work.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(LakeError, match="only its owner can use"):
+        blobs.work_folder()
 
 
 def test_a_circle_of_redirects_is_a_clear_error(server, storage):
