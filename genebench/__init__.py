@@ -16,8 +16,13 @@ Modules used by all rooms: `errors`, `settings`, `digest` (content digests), `ca
 for termination), `matmul` (library of float32 products) and `map` (prints the module map).
 """
 
+import os
 from importlib import import_module
 from typing import Any
+
+# Read by OpenMP when torch is loaded. Threads that wait in a loop for a shared product take the
+# cores from the work that it waits for, as soon as another process is busy.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _PUBLIC = {
     "evaluate": "genebench.reference.evaluate_vectors",

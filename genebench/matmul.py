@@ -1,4 +1,4 @@
-"""Selects the faster CPU library (MKL or oneDNN) for float32 matrix products in torch.
+"""Pins the precision and the library (MKL or oneDNN) of float32 matrix products in torch.
 
 torch uses MKL, which is slow on processors that are not Intel's: on an AMD EPYC with AVX-512,
 oneDNN is 2× faster. torch uses oneDNN for float32 only if it may round to bfloat16, and oneDNN
@@ -21,24 +21,35 @@ MIN_SPEEDUP = 1.25
 # Largest accepted relative error. Rounding to bfloat16 gives about 1e-2.
 MAX_RELATIVE_ERROR = 1e-5
 N_REPEATS = 12
-# torch's value of a precision setting that nobody has changed.
-PRECISION_NOT_SET = "none"
+EXACT, ALLOW_BFLOAT16 = "ieee", "bf16"
 # torch's type stubs lack these settings.
-ONEDNN: Any = torch.backends.mkldnn
+ONEDNN: Any = torch.backends.mkldnn.matmul  # type: ignore[attr-defined]
+CUDA: Any = torch.backends.cuda.matmul
 
 
 class _ActiveBlocks:
-    """Counts the active `fastest_matmul` blocks of the process."""
+    """Counts the active `fastest_matmul` blocks of the process and keeps the settings outside."""
 
     def __init__(self) -> None:
         self._count = 0
+        self._outside: tuple[str, str] = ("none", "none")
         self._lock = Lock()
 
-    def add(self, change: int) -> None:
+    def enter(self) -> None:
         with self._lock:
-            if _prefer_onednn():
-                self._count += change
-                _set_precision("bf16" if self._count else PRECISION_NOT_SET)
+            if not self._count:
+                self._outside = ONEDNN.fp32_precision, CUDA.fp32_precision
+                CUDA.fp32_precision = EXACT
+                ONEDNN.fp32_precision = EXACT
+                if _prefer_onednn():
+                    ONEDNN.fp32_precision = ALLOW_BFLOAT16
+            self._count += 1
+
+    def leave(self) -> None:
+        with self._lock:
+            self._count -= 1
+            if not self._count:
+                ONEDNN.fp32_precision, CUDA.fp32_precision = self._outside
 
 
 _active_blocks = _ActiveBlocks()
@@ -46,41 +57,32 @@ _active_blocks = _ActiveBlocks()
 
 @contextmanager
 def fastest_matmul() -> Iterator[None]:
-    """Use the faster library for float32 matrix products on the CPU inside the block.
+    """Compute float32 matrix products exactly, on a CPU by the faster library, inside the block.
 
-    The setting is process-wide. Several threads may be inside at the same time; the last one to
-    leave restores the previous setting.
+    Overrides `torch.set_float32_matmul_precision` and TF32. The settings are process-wide. Several
+    threads may be inside at the same time; the last one to leave restores what was set before.
     """
-    _active_blocks.add(1)
+    _active_blocks.enter()
     try:
         yield
     finally:
-        _active_blocks.add(-1)
-
-
-def _set_precision(precision: str) -> None:
-    ONEDNN.matmul.fp32_precision = precision
+        _active_blocks.leave()
 
 
 @cache
 def _prefer_onednn() -> bool:
-    """Return whether oneDNN multiplies float32 faster on this processor and as exactly as MKL.
-
-    False if the user has set a precision, which then stays as it is.
-    """
-    if ONEDNN.matmul.fp32_precision != PRECISION_NOT_SET:
-        return False
+    """Return whether oneDNN multiplies float32 faster on this processor and as exactly as MKL."""
     generator = torch.Generator().manual_seed(0)
     left = torch.randn(2048, 1024, generator=generator)
     right = torch.randn(1024, 256, generator=generator)
     exact = left.double() @ right.double()
 
     def multiply_by_onednn() -> Tensor:
-        _set_precision("bf16")
+        ONEDNN.fp32_precision = ALLOW_BFLOAT16
         try:
             return left @ right
         finally:
-            _set_precision(PRECISION_NOT_SET)
+            ONEDNN.fp32_precision = EXACT
 
     mkl_time, onednn_time = kernel_times([lambda: left @ right, multiply_by_onednn])
     error = (multiply_by_onednn() - exact).abs().max() / exact.abs().max()

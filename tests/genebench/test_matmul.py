@@ -70,7 +70,7 @@ def test_products_in_the_block_are_exact_to_float32(n, width, columns, transpose
     assert float((added - (exact + 1)).abs().max() / (length + 1)) < 5e-6
 
 
-@pytest.mark.parametrize(("seconds", "inside"), [(PLAIN_SLOW, "bf16"), (ONEDNN_SLOW, "none")])
+@pytest.mark.parametrize(("seconds", "inside"), [(PLAIN_SLOW, "bf16"), (ONEDNN_SLOW, "ieee")])
 def test_the_faster_library_is_used_in_the_block_and_the_default_outside(clock, seconds, inside):
     clock(seconds)
     with fastest_matmul():
@@ -95,18 +95,26 @@ def test_a_library_that_rounds_is_not_used_even_if_it_is_faster(clock, monkeypat
     monkeypatch.setattr(torch.Tensor, "__matmul__", as_with_amx)
     clock(PLAIN_SLOW)
     with fastest_matmul():
-        assert setting() == "none"
-
-
-def test_a_precision_set_by_the_user_is_kept(clock):
-    clock(PLAIN_SLOW)
-    torch.backends.mkldnn.matmul.fp32_precision = "ieee"
-    try:
-        with fastest_matmul():
-            assert setting() == "ieee"
         assert setting() == "ieee"
+
+
+def test_products_in_the_block_are_exact_whatever_precision_is_set_outside():
+    """On processors with AMX the setting rounds to bfloat16; on GPUs to TF32."""
+    generator = torch.Generator().manual_seed(0)
+    left, right = torch.randn(256, 300, generator=generator), torch.randn(300, 64)
+    exact = left.double() @ right.double()
+    torch.set_float32_matmul_precision("medium")
+    try:
+        outside = setting(), torch.backends.cuda.matmul.fp32_precision
+        with fastest_matmul():
+            assert float((left @ right - exact).abs().max()) < 1e-3
+            assert torch.backends.cuda.matmul.fp32_precision == "ieee"
+        assert (setting(), torch.backends.cuda.matmul.fp32_precision) == outside
+        assert outside == ("bf16", "tf32")
     finally:
+        torch.set_float32_matmul_precision("highest")
         torch.backends.mkldnn.matmul.fp32_precision = "none"
+        torch.backends.cuda.matmul.fp32_precision = "none"
 
 
 def test_the_last_thread_to_leave_restores_the_setting(clock):
@@ -129,6 +137,30 @@ def test_the_last_thread_to_leave_restores_the_setting(clock):
         first.result()
         assert last.result() == "bf16"
     assert setting() == "none"
+
+
+def test_a_thread_that_begins_while_another_is_limited_is_not_limited_afterwards():
+    inside, left = Barrier(2, timeout=20), Barrier(2, timeout=20)
+
+    def begin_limited():
+        inside.wait()
+        with limit_threads(1):
+            assert torch.get_num_threads() == 1
+        left.wait()
+        return torch.get_num_threads()
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            with limit_threads(1):
+                later = pool.submit(begin_limited)
+                inside.wait()
+                left.wait()
+            assert later.result() == 2
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 @pytest.mark.soak

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from math import ceil
+from threading import Lock, local
 from typing import TypeVar
 
 import torch
@@ -26,16 +27,54 @@ MANY_CLASSES, MUCH_WAITING = 64, 0.1
 Item = TypeVar("Item")
 
 
+class _ThreadLimits:
+    """Number of threads of torch's products, per thread of Python.
+
+    torch keeps the number for each thread, but a new thread begins with the last number that any
+    thread has set: one that begins while another is limited would keep that limit for ever.
+    """
+
+    def __init__(self) -> None:
+        self._lock = Lock()
+        self._active: list[int] = []
+        self._unlimited = 1
+        self._depth = local()
+
+    def enter(self, threads: int) -> int:
+        """Set a limit; returns the number to restore."""
+        with self._lock:
+            before = torch.get_num_threads()
+            depth = getattr(self._depth, "value", 0)
+            if not self._active:
+                self._unlimited = before
+            elif not depth and before in self._active:
+                before = self._unlimited
+            self._active.append(threads)
+            self._depth.value = depth + 1
+            torch.set_num_threads(threads)
+        return before
+
+    def leave(self, threads: int, before: int) -> None:
+        with self._lock:
+            self._active.remove(threads)
+            self._depth.value -= 1
+            torch.set_num_threads(before)
+
+
+_limits = _ThreadLimits()
+
+
 @contextmanager
 def limit_threads(threads: int | None) -> Iterator[None]:
     """Compute with this number of threads inside the block; None leaves it as it is."""
-    before = torch.get_num_threads()
-    if threads is not None:
-        torch.set_num_threads(threads)
+    if threads is None:
+        yield
+        return
+    before = _limits.enter(threads)
     try:
         yield
     finally:
-        torch.set_num_threads(before)
+        _limits.leave(threads, before)
 
 
 def use_threads(threads: int | None, items: Iterator[Item]) -> Iterator[Item]:
