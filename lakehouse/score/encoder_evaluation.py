@@ -132,9 +132,5 @@ def read_universe_matrix(
 
 
 def _device(setting: str) -> str:
-    """Return the device of the probes; `auto` is a GPU if torch finds one."""
-    if setting != "auto":
-        return setting
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    """Return the device of the probes; `auto` is the CPU, for no GPU has run the solver yet."""
+    return "cpu" if setting == "auto" else setting
