@@ -245,12 +245,11 @@ def _factor(squares: Tensor) -> Tensor | None:
 
 
 def _solve_singular(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimum norm by singular values (LAPACK gelsd), cut off where scikit-learn does."""
+    """Minimum norm by singular values, cut off where scikit-learn does; of any rank."""
     vectors, numbers = rows.centred(train), targets[train]
     mean, target = vectors.mean(dim=0), numbers.mean()
-    driver = "gelsd" if vectors.device.type == "cpu" else None
-    solution = torch.linalg.lstsq(
-        vectors - mean, (numbers - target)[:, None], rcond=CUT, driver=driver
-    )
-    coefficients = solution.solution[:, 0]
+    left, lengths, right = torch.linalg.svd(vectors - mean, full_matrices=False)
+    kept = lengths > CUT * lengths.max()
+    shares = left[:, kept].T @ (numbers - target) / lengths[kept]
+    coefficients = right[kept].T @ shares
     return coefficients, target - mean @ coefficients
