@@ -35,6 +35,9 @@ class Problem:
             multiclass (n,) int64 codes into `labels`; regression (n,) float64.
         labels: Names of the classes or labels; (positive,) if binary, ("value",) if regression.
         split: (n, folds) int8 of UNUSED, TRAIN and TEST.
+
+    Raises:
+        ValueError: Shapes do not agree, or targets are not as the kind needs them.
     """
 
     id: str
@@ -53,6 +56,20 @@ class Problem:
                 f"problem {self.id!r}: {len(self.rows)} rows, {n} targets and a split of "
                 f"{len(self.split)}; they must agree"
             )
+        if self.kind in ("binary", "multilabel"):
+            if not np.isin(self.targets, (0, 1)).all():
+                raise ValueError(
+                    f"problem {self.id!r}: {self.kind} targets must be 0 or 1; "
+                    "write 1 for the positive class and 0 for the other"
+                )
+        elif self.kind == "multiclass":
+            if n and not (self.targets.min() >= 0 and self.targets.max() < len(self.labels)):
+                raise ValueError(
+                    f"problem {self.id!r}: multiclass targets must be positions in its "
+                    f"{len(self.labels)} labels, from 0"
+                )
+        elif not np.isfinite(self.targets).all():
+            raise ValueError(f"problem {self.id!r}: regression targets must be finite")
 
     @property
     def n_samples(self) -> int:
