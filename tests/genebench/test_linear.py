@@ -419,10 +419,10 @@ def test_products_with_pairs_are_those_of_the_joined_centred_matrix(join):
         adjoint = design.to_features(adjoint).numpy()
         np.testing.assert_allclose(adjoint, joined.T @ values.numpy(), atol=1e-3)
         np.testing.assert_allclose(over_rows, values.sum(dim=0), atol=1e-4)
-        mask = torch.from_numpy((rng.random((300, 2)) < 0.5).astype(np.float32))
+        mask = torch.from_numpy(rng.random((300, 2)) < 0.5)
         variances = prepared.variances(mask).numpy()
         for column in range(2):
-            expected = joined[mask[:, column].numpy() == 1].var(axis=0)
+            expected = joined[mask[:, column].numpy()].var(axis=0)
             np.testing.assert_allclose(variances[:, column], expected, rtol=1e-3)
 
 
@@ -762,8 +762,8 @@ def test_a_word_in_no_training_row_counts_as_constant(n_with):
     matrix = np.zeros((22_000, 2), np.float32)
     matrix[:n_with, 0] = matrix[::2, 1] = 1
     space = Space(matrix, standardise=True, device=CPU, precision="float32")
-    mask = torch.ones(22_000, 1)
-    mask[:n_with] = 0
+    mask = torch.ones(22_000, 1, dtype=torch.bool)
+    mask[:n_with] = False
     variances = space.prepare(torch.arange(22_000)).variances(mask)
     assert variances[0, 0] == 1
     assert float(variances[1, 0]) == pytest.approx(1, abs=1e-3)

@@ -9,7 +9,8 @@ together and on which rows, `fits` and `paths` how C is chosen.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from functools import partial
+from itertools import chain, groupby
 from typing import Any
 
 import numpy as np
@@ -38,6 +39,8 @@ SQUARE = 2.0
 # Designs with fewer numbers are solved by one thread: their products are shorter than the wait of
 # two threads for each other, above all where other work wants the cores.
 SERIAL = 1 << 20
+
+LINALG_ERROR: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 
 Progress = Callable[[int], None]
 
@@ -77,7 +80,6 @@ def solve_problems(
     space: Space | None = None
     own_rows = settings.own_limit(standardise=protocol.standardise)
     for group in group_problems(iterative, own_rows):
-        started = time.perf_counter()
         if len(group.rows) > own_rows and group.rows.shape[1] == 1 and space is None:
             with fastest_matmul():
                 space = Space(
@@ -86,11 +88,60 @@ def solve_problems(
                     device=device,
                     precision=settings.steering,
                 )
-        is_small = group.rows.size * matrix.shape[1] < SERIAL
+        attempt = partial(_attempt, matrix, space, protocol, settings, report)
+        outputs = attempt(group)
+        if outputs is None:
+            # One of the problems cannot be computed; the others can without it.
+            alone = (group_problems([problem], own_rows) for problem in group.problems)
+            for part in chain.from_iterable(alone):
+                yield from attempt(part) or ()
+        else:
+            yield from outputs
+
+
+def _attempt(
+    matrix: npt.NDArray[Any],
+    space: Space | None,
+    protocol: Protocol,
+    settings: SolverSettings,
+    report: Progress,
+    group: Group,
+) -> list[HeldOut] | None:
+    """Fit a group; if it cannot be computed, the reason of a single problem, or None."""
+    started, device = time.perf_counter(), torch.device(settings.device)
+    is_small = group.rows.size * matrix.shape[1] < SERIAL
+    done = 0
+
+    def advance(n_fits: int) -> None:
+        nonlocal done
+        done += n_fits
+        report(n_fits)
+
+    try:
         with limit_threads(1 if is_small else None), fastest_matmul():
             source, held = _source(matrix, group, space, protocol, settings, device)
-            outputs = _solve_group(group, source, protocol, settings, held, started, report)
-        yield from outputs
+            outputs = _solve_group(group, source, protocol, settings, held, started, advance)
+    except (MemoryError, RuntimeError) as error:
+        if not (reason := _explain_failure(error)):
+            raise
+        if len(group.problems) > 1:
+            # The fits are done again, each problem alone.
+            report(-done)
+            return None
+        (problem,) = group.problems
+        report(problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1) - done)
+        return [HeldOut(problem.id, (), reason, 0.0, "")]
+    return outputs
+
+
+def _explain_failure(error: Exception) -> str:
+    """Why a problem cannot be computed; empty if the error is a fault of the program."""
+    first_line = str(error).partition("\n")[0]
+    if isinstance(error, LINALG_ERROR):
+        return f"a factorisation failed: {first_line}"
+    if isinstance(error, MemoryError | torch.OutOfMemoryError) or "allocate memory" in str(error):
+        return f"out of memory: {first_line}; set GENEBENCH_MEMORY_GB lower"
+    return ""
 
 
 def _ignore(n_fits: int) -> None:
@@ -170,6 +221,7 @@ def _solve_group(
         4 if source.dtype == torch.float32 else 8,
         held_bytes,
         settings.memory_bytes,
+        source.design_bytes,
     )
     by_shape = sorted(units_of(group), key=lambda unit: unit.shape)
     for _, same in groupby(by_shape, key=lambda unit: unit.shape):

@@ -109,7 +109,7 @@ class Batch:
         if block.part.is_trained:
             return None
         folds = self.folds[block.part.systems]
-        return self.masks[block.rows].to(self.dtype).index_select(1, folds)
+        return self.masks[block.rows].index_select(1, folds).to(self.dtype)
 
     def some(self, systems: Tensor) -> Some:
         """Some of the systems, in this order."""

@@ -13,17 +13,19 @@ from genebench.probes.linear.batches import Batch, find_start
 from genebench.probes.linear.designs import Design
 from genebench.probes.linear.groups import Group, InnerFold, inner_folds
 from genebench.probes.linear.losses import LOSSES, Loss
-from genebench.probes.linear.newton import Solution, solve
+from genebench.probes.linear.newton import Solution, polish
 from genebench.probes.linear.parts import Pair, Runs, columns_of
 from genebench.probes.linear.passes import Forward
 from genebench.probes.linear.paths import PATH_TOLERANCE, Choice, Walk
-from genebench.probes.linear.solver_settings import SolverSettings, plan_columns
+from genebench.probes.linear.solver_settings import SolverSettings
 from genebench.probes.linear.sources import DesignSource
 from genebench.probes.linear.threads import solve_together
 from genebench.probes.linear.units import Fitted, System, Unit
 
 # Products of fewer numbers are done sooner than rows are told apart by who trains on them.
 WORTH_PARTS = 1 << 30
+
+NO_CHOICE = "C cannot be chosen: in every inner fold a class is missing or a fit did not converge"
 
 
 @dataclass(frozen=True)
@@ -122,13 +124,32 @@ class Fitter:
                 else:
                     systems.append(System(number, mask))
                     folds.append(fold)
-        if not systems:
-            return
         c = np.full(len(systems), self.path[0])
         warm: Pair | None = None
-        if len(self.path) > 1:
+        if systems and len(self.path) > 1:
             choice = self._choose(outcomes, units, systems, folds)
-            c, warm = choice.c.cpu().numpy(), choice.warm
+            is_known = choice.best.isfinite()
+            for at in (~is_known).nonzero().flatten().tolist():
+                yield Fitted(systems[at].unit, folds[at], None, NO_CHOICE, np.inf, np.nan, 0)
+            kept = is_known.nonzero().flatten()
+            systems, folds = (
+                [systems[at] for at in kept.tolist()],
+                [folds[at] for at in kept.tolist()],
+            )
+            c, warm = choice.take(kept, outcomes.n_classes)
+        if systems:
+            yield from self._fit_systems(outcomes, units, systems, folds, c, warm)
+
+    def _fit_systems(
+        self,
+        outcomes: Outcomes,
+        units: Sequence[Unit],
+        systems: Sequence[System],
+        folds: Sequence[int],
+        c: npt.NDArray[np.float64],
+        warm: Pair | None,
+    ) -> Iterator[Fitted]:
+        """Fit systems, each in a fold and with a C, from where the path has ended if it has."""
         for design, scales, places in self.source.cells(self.masks, [s.mask for s in systems]):
             here = [systems[place] for place in places]
             batch = self._batch(design, scales, outcomes, here, c[places], self.tolerance)
@@ -138,49 +159,36 @@ class Fitter:
                 columns = columns_of(torch.tensor(places, device=warm[1].device), batch.n_classes)
                 start = warm[0][:, columns], warm[1][columns]
             solution = solve_together(batch, start)
-            if not bool(solution.converged.all()):
-                _polish(batch, solution, self.settings.memory_bytes)
+            finished = polish(batch, solution, self.settings.memory_bytes)
             problems = [units[system.unit].problem for system in here]
-            tested = [
-                self.tested[p][folds[place]] for p, place in zip(problems, places, strict=True)
-            ]
-            values = _predict(batch, solution.pair, torch.tensor(tested, device=batch.folds.device))
-            for number, (problem, place) in enumerate(zip(problems, places, strict=True)):
-                yield self._read(
+            tested = torch.tensor(
+                [self.tested[p][folds[at]] for p, at in zip(problems, places, strict=True)],
+                device=batch.folds.device,
+            )
+            rows = [self._test_rows(p, folds[at]) for p, at in zip(problems, places, strict=True)]
+            scores = _predict(batch, solution.pair, tested, rows)
+            # What float64 has finished is predicted in float64 too.
+            for part in finished:
+                numbers = part.systems.tolist()
+                exact = _predict(
+                    part.batch, part.pair, tested[part.systems], [rows[i] for i in numbers]
+                )
+                for number, values in zip(numbers, exact, strict=True):
+                    scores[number] = values
+            for number, place in enumerate(places):
+                yield _read(
                     solution,
-                    values,
-                    batch,
                     number,
-                    problem,
-                    systems[place].unit,
-                    folds[place],
+                    scores[number],
+                    batch.tolerance,
+                    (systems[place].unit, folds[place]),
                     c[place],
                 )
 
-    def _read(
-        self,
-        solution: Solution,
-        values: Tensor,
-        batch: Batch,
-        number: int,
-        problem: int,
-        unit: int,
-        fold: int,
-        c: float,
-    ) -> Fitted:
-        """What one system says of the rows held out of it."""
-        norm, n_steps = float(solution.gradient_norm[number]), int(solution.n_steps[number])
-        if not bool(solution.converged[number]):
-            reason = (
-                f"did not converge: gradient norm {norm:.1e}, tolerance {batch.tolerance:.0e}, "
-                f"after {n_steps} Newton steps"
-            )
-            return Fitted(unit, fold, None, reason, norm, c, n_steps)
+    def _test_rows(self, problem: int, fold: int) -> Tensor:
+        """Rows of the group that a problem holds out in a fold, in the order of its samples."""
         test = self.group.problems[problem].split[:, fold] == TEST
-        rows = torch.from_numpy(self.group.at[problem][test]).to(self.source.device)
-        columns = slice(number * batch.n_classes, (number + 1) * batch.n_classes)
-        scores = values[rows, columns].double() + solution.intercepts[columns].double()
-        return Fitted(unit, fold, scores.cpu().numpy(), "", norm, c, n_steps)
+        return torch.from_numpy(self.group.at[problem][test]).to(self.source.device)
 
     def _find_obstacle(self, outcomes: Outcomes, unit: int, mask: int) -> str:
         """Why a unit cannot be fitted on these rows; empty if it can."""
@@ -242,7 +250,7 @@ class Fitter:
             size = self.source.width + 1, len(outer) * outcomes.n_classes
             zeros = outcomes.targets.new_zeros(size, dtype=self.source.dtype)
             warm = zeros[:-1], zeros[-1]
-        choice = Choice(len(outer), self.path, self.masks, warm)
+        choice = Choice(len(outer), self.path, self.masks, warm, self.settings.memory_bytes)
         walks = []
         if inner:
             for design, scales, places in self.source.cells(self.masks, [s.mask for s in inner]):
@@ -254,44 +262,44 @@ class Fitter:
         return choice
 
 
-def _predict(batch: Batch, pair: Pair, tested: Tensor) -> Tensor:
-    """(n, columns) of x w on the rows that systems are tested on; anything elsewhere.
+def _predict(batch: Batch, pair: Pair, tested: Tensor, rows: Sequence[Tensor]) -> list[Tensor]:
+    """(test rows, classes) float64 scores of each system.
 
-    The intercepts are left out: beside them float32 would round small scores away.
+    The intercepts are added in float64: beside them float32 would round small scores away.
 
     Args:
         batch: The systems.
         pair: Where they ended.
         tested: (systems,) the mask of each one's test rows.
+        rows: The same rows of each system, in the order of its problem.
     """
     coefficients, intercepts = pair
     values = coefficients.new_empty(batch.design.n_rows, batch.n_columns)
     forward = Forward((coefficients, torch.zeros_like(intercepts)), batch.design)
     for block in replace(batch, folds=tested).blocks():
         values[block.rows].index_copy_(1, block.part.columns, forward.rows(block))
-    return values
+    size = batch.n_classes
+    columns = [slice(i * size, (i + 1) * size) for i in range(batch.n_systems)]
+    return [
+        values[at, own].double() + intercepts[own].double()
+        for at, own in zip(rows, columns, strict=True)
+    ]
 
 
-def _polish(batch: Batch, rough: Solution, memory_bytes: int) -> None:
-    """Finish in float64, in place, the systems that float32 could not bring to the tolerance."""
-    if batch.dtype == torch.float64:
-        return
-    design = batch.design.double()
-    columns_at_once = plan_columns(design.n_rows, design.width, 8, 0, memory_bytes // 3)
-    at_once = max(columns_at_once // batch.n_classes, 1)
-    for part in torch.split((~rough.converged).nonzero().flatten(), at_once):
-        some = batch.some(part)
-        exact = batch.take(some)
-        scales = None if exact.scales is None else exact.scales.double()
-        coefficients, intercepts = some.take(rough.pair)
-        solution = solve(
-            replace(exact, design=design, scales=scales),
-            (coefficients.double(), intercepts.double()),
+def _read(
+    solution: Solution,
+    number: int,
+    scores: Tensor,
+    tolerance: float,
+    place: tuple[int, int],
+    c: float,
+) -> Fitted:
+    """What one system says of the rows held out of it; its place is a unit and a fold."""
+    norm, n_steps = float(solution.gradient_norm[number]), int(solution.n_steps[number])
+    if not bool(solution.converged[number]):
+        reason = (
+            f"did not converge: gradient norm {norm:.1e}, tolerance {tolerance:.0e}, "
+            f"after {n_steps} Newton steps"
         )
-        rough.gradient_norm[part], rough.converged[part] = (
-            solution.gradient_norm,
-            solution.converged,
-        )
-        rough.n_steps[part] += solution.n_steps
-        coefficients, intercepts = (part.to(batch.dtype) for part in solution.pair)
-        some.put(rough.pair, (coefficients, intercepts))
+        return Fitted(*place, None, reason, norm, c, n_steps)
+    return Fitted(*place, scores.cpu().numpy(), "", norm, c, n_steps)

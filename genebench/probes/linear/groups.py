@@ -125,7 +125,7 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
 
     Args:
         split: (samples, folds), as in `Problem`.
-        n_inner: Inner folds for each outer one.
+        n_inner: Inner folds for each outer one; fewer where it has fewer partners.
         seed: Of the shuffle.
     """
     test, train = split == TEST, split == TRAIN
@@ -135,15 +135,18 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
     for k in range(n_folds):
         # Where training rows were thinned, a partner's tested rows are not all among them.
         block = _partners(test, train, k, whole=True) or _partners(test, train, k, whole=False)
-        # Neighbours round the circle, so that every pair chosen by one fold is chosen by the other.
+        # Neighbours round the circle, so that a pair chosen by one fold is chosen by the other; of
+        # an odd number one is not.
         after = [j for j in block if j > k] + [j for j in block if j < k]
-        half = n_inner // 2
-        partners = after if len(after) <= n_inner else after[:half] + after[len(after) - half :]
-        if len(partners) >= min(n_inner, 2):
+        if len(after) >= min(n_inner, 2):
+            n_before = n_inner // 2
+            partners = after
+            if len(after) > n_inner:
+                partners = after[: n_inner - n_before] + after[len(after) - n_before :]
             for j in partners:
-                low, high = min(k, j), max(k, j)
-                shared = {low: test[:, high] & train[:, low], high: test[:, low] & train[:, high]}
-                result[low, high] = InnerFold(train[:, k] & train[:, j], shared)
+                pair = min(k, j), max(k, j)
+                fold = result.setdefault(pair, InnerFold(train[:, k] & train[:, j], {}))
+                fold.held[k] = test[:, j] & train[:, k]
             continue
         rows = np.random.default_rng([seed, k]).permutation(np.flatnonzero(train[:, k]))
         for part in np.array_split(rows, max(n_inner, 2)):

@@ -19,6 +19,7 @@ from genebench.probes.linear.lines import Line
 from genebench.probes.linear.parts import Pair
 from genebench.probes.linear.passes import move_to
 from genebench.probes.linear.slopes import Slope, find_slope, gradient_norm
+from genebench.probes.linear.solver_settings import plan_columns
 
 MAX_STEPS = 60
 IDLE_STEPS = 5
@@ -93,6 +94,47 @@ def solve(batch: Batch, start: Pair) -> Solution:
     return replace(solution, n_products=solution.n_products + rest.n_products)
 
 
+@dataclass(frozen=True)
+class Finished:
+    """Systems of a batch that were finished in float64.
+
+    Attributes:
+        systems: Their numbers in the batch.
+        batch: They alone, in float64.
+        pair: Where they ended, in float64.
+    """
+
+    systems: Tensor
+    batch: Batch
+    pair: Pair
+
+
+def polish(batch: Batch, rough: Solution, memory_bytes: int) -> list[Finished]:
+    """Finish in float64, in place, the systems that float32 could not bring to the tolerance."""
+    left = (~rough.converged).nonzero().flatten()
+    if batch.dtype == torch.float64 or not len(left):
+        return []
+    design = batch.design.double()
+    columns_at_once = plan_columns(design.n_rows, design.width, 8, 0, memory_bytes // 3)
+    finished = []
+    for part in torch.split(left, max(columns_at_once // batch.n_classes, 1)):
+        some = batch.some(part)
+        exact = batch.take(some)
+        scales = None if exact.scales is None else exact.scales.double()
+        exact = replace(exact, design=design, scales=scales)
+        coefficients, intercepts = some.take(rough.pair)
+        solution = solve(exact, (coefficients.double(), intercepts.double()))
+        rough.gradient_norm[part], rough.converged[part] = (
+            solution.gradient_norm,
+            solution.converged,
+        )
+        rough.n_steps[part] += solution.n_steps
+        coefficients, intercepts = (half.to(batch.dtype) for half in solution.pair)
+        some.put(rough.pair, (coefficients, intercepts))
+        finished.append(Finished(part, exact, solution.pair))
+    return finished
+
+
 def _descend(
     batch: Batch, start: Pair, products: Products, first: Tensor | None = None
 ) -> Solution:
@@ -128,8 +170,6 @@ def _descend(
         at_noise = idle > IDLE_STEPS
         left = torch.maximum(norm / batch.tolerance, _left(batch, point, slope, axes))
         here = left <= 1
-        if products is batch.design:
-            here |= (norm <= batch.tolerance) & at_noise
         norms[systems], steps[systems], settled[systems] = norm, step, here
         done = here | at_noise
         if step == MAX_STEPS or bool(done.all()):

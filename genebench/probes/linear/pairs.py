@@ -100,14 +100,18 @@ def _prepare_concat(
     def variances(masks: Tensor) -> Tensor:
         return torch.cat(
             [
-                weighted_variances(
-                    table, masks.new_zeros(len(table), masks.shape[1]).index_add_(0, index, masks)
-                )
+                weighted_variances(table, _count_entities(index, masks, len(table)).to(table.dtype))
                 for table, index in zip(features, indices, strict=True)
             ]
         )
 
     return Prepared(design, variances)
+
+
+def _count_entities(index: Tensor, masks: Tensor, n_entities: int) -> Tensor:
+    """(entities, masks) int64, how many rows of each (n, masks) bool mask an entity is in."""
+    counts = [torch.bincount(index[mask], minlength=n_entities) for mask in masks.T]
+    return torch.stack(counts, dim=1)
 
 
 def _count(

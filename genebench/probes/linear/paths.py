@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 
 from genebench.probes.linear.batches import Batch
+from genebench.probes.linear.newton import polish
 from genebench.probes.linear.parts import Pair, columns_of
 from genebench.probes.linear.passes import Forward
 from genebench.probes.linear.threads import solve_together
@@ -51,6 +54,7 @@ class Choice:
         masks: (n, masks) bool.
         warm: (width, outer columns) and (outer columns,) to keep coefficients and intercepts in,
             if designs are shared.
+        memory_bytes: The budget of fits that are finished in float64.
     """
 
     def __init__(
@@ -59,18 +63,28 @@ class Choice:
         path: Sequence[float],
         masks: Tensor,
         warm: tuple[Tensor, Tensor] | None,
+        memory_bytes: int,
     ) -> None:
-        self.path, self.masks, self.warm = path, masks, warm
+        self.path, self.masks, self.warm, self.memory_bytes = path, masks, warm, memory_bytes
         self.best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=masks.device)
         self.c = torch.full_like(self.best, path[0])
+
+    def take(self, kept: Tensor, n_classes: int) -> tuple[npt.NDArray[np.float64], Pair | None]:
+        """C of some of the outer systems, and where to start them."""
+        c, warm = self.c[kept].cpu().numpy(), self.warm
+        if warm is not None:
+            columns = columns_of(kept, n_classes)
+            warm = warm[0][:, columns], warm[1][columns]
+        return c, warm
 
     def walk(self, walks: list[Walk]) -> None:
         """Walk up the path until the loss on the inner folds has clearly risen.
 
         Each inner system starts where it ended at the last C. The path is walked from the strong
         penalties, where a step costs least, and the C of the least loss is taken. An outer system
-        that has come to its end is done with, though its inner systems may go on for another. One
-        none of whose inner folds can be fitted keeps the strongest penalty.
+        that has come to its end is done with, though its inner systems may go on for another. A C
+        at which an inner fit does not converge is not chosen; the best loss of an outer system
+        stays infinite where none of its inner folds can be fitted.
         """
         is_open = torch.ones_like(self.best, dtype=torch.bool)
         for value in self.path:
@@ -78,7 +92,12 @@ class Choice:
             for walk in walks:
                 strength = torch.full_like(walk.batch.strength, 1 / value)
                 # This moves the walk's own pair.
-                solve_together(replace(walk.batch, strength=strength), walk.pair)
+                batch = replace(walk.batch, strength=strength)
+                solution = solve_together(batch, walk.pair)
+                polish(batch, solution, self.memory_bytes)
+                for system, is_done in zip(walk.systems, solution.converged.tolist(), strict=True):
+                    for outer, _ in () if is_done else system.held:
+                        sums[outer] = torch.inf
                 for turn in range(max(len(system.held) for system in walk.systems)):
                     self._add_losses(walk, turn, sums, counts)
             loss = torch.where(counts > 0, sums, torch.inf)

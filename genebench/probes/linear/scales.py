@@ -16,16 +16,17 @@ ROUNDING_OF_SUMS = 1e-4
 
 
 def masked_variances(form: Callable[[slice], Tensor], masks: Tensor) -> Tensor:
-    """(features, masks) variances over the rows of each mask."""
+    """(features, masks) variances over the rows of each (n, masks) bool mask."""
     total, first, second = masks.sum(dim=0, dtype=torch.float64), None, None
     for block in row_blocks(len(masks), 1024):
-        features, mask = form(block), masks[block]
+        features = form(block)
+        mask = masks[block].to(features.dtype)
         one, two = features.T @ mask, features.square().T @ mask
         first = one.double() if first is None else first + one
         second = two.double() if second is None else second + two
     assert first is not None
     assert second is not None
-    return _spread(first / total, second / total).to(masks.dtype)
+    return _spread(first / total, second / total).to(features.dtype)
 
 
 def weighted_variances(table: Tensor, counts: Tensor) -> Tensor:

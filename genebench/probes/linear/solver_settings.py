@@ -57,7 +57,12 @@ class SolverSettings:
 
 
 def plan_columns(
-    n_rows: int, width: int, itemsize: int, fixed_bytes: int, memory_bytes: int
+    n_rows: int,
+    width: int,
+    itemsize: int,
+    fixed_bytes: int,
+    memory_bytes: int,
+    column_bytes: int = 0,
 ) -> int:
     """How many columns may be solved together.
 
@@ -67,9 +72,10 @@ def plan_columns(
         itemsize: Bytes of a number.
         fixed_bytes: What matrices already take.
         memory_bytes: The budget.
+        column_bytes: What each column takes besides.
 
     Returns:
         At least 1; a budget that the matrices alone exceed is met as nearly as can be.
     """
-    each = itemsize * (ROW_TENSORS * n_rows + WIDTH_TENSORS * width)
+    each = itemsize * (ROW_TENSORS * n_rows + WIDTH_TENSORS * width) + column_bytes
     return max((memory_bytes - fixed_bytes) // each, 1)

@@ -23,6 +23,7 @@ class DesignSource(ABC):
         width: Coefficients of a column.
         is_shared: Whether all systems have the same coordinates, so that one can start where
             another ended.
+        design_bytes: Bytes of a design, where each set of training rows has its own; else 0.
         solver: What evaluations record: the method, its numbers, and those that only steer.
     """
 
@@ -31,6 +32,7 @@ class DesignSource(ABC):
     width: int
     is_shared: bool
     solver: str
+    design_bytes: int = 0
 
     @abstractmethod
     def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
@@ -73,7 +75,7 @@ class SharedSource(DesignSource):
         scales = None
         if self.standardise:
             used, index = np.unique(np.asarray(ids), return_inverse=True)
-            variances = self.prepared.variances(masks[:, torch.from_numpy(used)].to(self.dtype))
+            variances = self.prepared.variances(masks[:, torch.from_numpy(used).to(masks.device)])
             scales = variances[:, torch.from_numpy(index).to(self.device)]
         yield self.prepared.design, scales, list(range(len(ids)))
 
@@ -91,19 +93,19 @@ class OwnSource(DesignSource):
         self.width = min(vectors.shape)
         self.is_shared = not standardise
         self.solver = "newton-cg float64"
-        self.designs: dict[bytes, Dense] = {}
+        self.whole: Dense | None = None
+        self.design_bytes = 8 * len(vectors) * self.width if standardise else 0
         if not standardise:
-            self.designs[b""] = own_design(vectors, None)
-            self.width = self.designs[b""].width
+            self.whole = own_design(vectors, None)
+            self.width = self.whole.width
 
     @override
     def cells(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Cell]:
-        if self.is_shared:
-            yield self.designs[b""], None, list(range(len(ids)))
+        if self.whole is not None:
+            yield self.whole, None, list(range(len(ids)))
             return
-        for mask in sorted(set(ids)):
-            rows = masks[:, mask]
-            key = rows.cpu().numpy().tobytes()
-            if key not in self.designs:
-                self.designs[key] = own_design(self.vectors, rows)
-            yield self.designs[key], None, [p for p, other in enumerate(ids) if other == mask]
+        places: dict[bytes, list[int]] = {}
+        for place, mask in enumerate(ids):
+            places.setdefault(masks[:, mask].cpu().numpy().tobytes(), []).append(place)
+        for here in places.values():
+            yield own_design(self.vectors, masks[:, ids[here[0]]]), None, here

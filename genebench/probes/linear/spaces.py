@@ -39,7 +39,7 @@ class Prepared:
 
     Attributes:
         design: Centred and, if asked, scaled over all its rows.
-        variances: (n, masks) of 0 and 1 to (features, masks); the variance of each feature over
+        variances: (n, masks) bool to (features, masks); the variance of each feature over
             the rows of each mask, 1 where it is constant.
     """
 
@@ -172,10 +172,14 @@ def scale_own(vectors: Tensor) -> Prepared:
 
 
 def own_design(vectors: Tensor, mask: Tensor | None) -> Dense:
-    """A small task's design, standardised over the rows of a mask if one is given."""
+    """A small task's design, standardised over the rows of a mask if one is given.
+
+    One of a mask has no basis, which would take the memory of all features for each mask.
+    """
     rows = vectors if mask is None else vectors[mask]
     center = rows.mean(dim=0)
     base = vectors - center
     if mask is not None:
         base = base / deviations(base[mask].square().mean(dim=0), center)
+        return Dense(rotate(base, thin=True)[0], None)
     return Dense(*rotate(base, thin=True))
