@@ -6,7 +6,7 @@ from prefect import flow
 
 from flows.run.context import open_context
 from flows.run.gate import finish_run, replace
-from flows.run.parameters import FilePath, ProfileId, ReleaseId, Unset
+from flows.run.parameters import FilePath, NewReleaseId, ProfileId, ReleaseId, Unset
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.writer_lock import with_writer_lock
@@ -19,7 +19,7 @@ from lakehouse.score.plan import current_release
 @flow(name="release", flow_run_name=run_name, **HOOKS)
 @with_writer_lock
 def release(
-    name: ReleaseId,
+    name: NewReleaseId,
     source: ReleaseId | Unset = None,
     allow_pending: bool = False,
     profile: ProfileId | Unset = None,
@@ -51,7 +51,7 @@ def release(
 @with_writer_lock
 def import_results(
     file: FilePath,
-    name: ReleaseId,
+    name: NewReleaseId,
     sizes: FilePath | Unset = None,
     profile: ProfileId | Unset = None,
 ) -> RunSummary:

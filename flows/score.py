@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
+from dataclasses import replace as replace_fields
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
@@ -35,7 +36,7 @@ from lakehouse.curate.task_selection import select_tasks
 from lakehouse.embed.encoder_records import encoder_probes
 from lakehouse.report.significance import stored_rows
 from lakehouse.score.encoder_evaluation import FinishedBatch, evaluate_encoder
-from lakehouse.score.plan import ReleasePlan, current_release, plan_release
+from lakehouse.score.plan import ReleasePlan, current_release, plan_release, planned_probes
 from lakehouse.score.result_rows import (
     evaluation_rows,
     fold_rows,
@@ -101,7 +102,7 @@ def score(
         probes: Probes. Default: linear.
         protocol: standard or paper. Default: the setting GENEBENCH_PROTOCOL.
         universe: shared (entities that every encoder covers) or full (for each encoder, all
-            entities that it covers).
+            entities that it covers; the release is current_full).
         profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
         dry_run: List what is pending and why, without computing anything.
         encoder_files: YAML files with your own encoders.
@@ -243,7 +244,7 @@ def make_plan(context: Context, request: ScoreRequest) -> ReleasePlan:
         context.lake.delta,
         protocol,
         [context.registry.choose_probe(name) for name in request.probes],
-        current_release(protocol.id),
+        current_release(protocol.id, request.universe),
         request.universe,
         encoder_probes(context.lake.delta, context.registry),
         request.tasks,
@@ -257,9 +258,12 @@ def make_plan(context: Context, request: ScoreRequest) -> ReleasePlan:
 def update_release(context: Context, request: ScoreRequest) -> None:
     """Update the rows of a release in `gold.universes` and `gold.releases` to the current plan.
 
-    A table whose rows are the same gets no new version.
+    The release keeps its other probes. A table whose rows are the same gets no new version.
     """
-    plan = make_plan(context, request)
+    release = current_release(request.protocol, request.universe)
+    delta, known = context.lake.delta, context.registry.probes
+    probes = planned_probes(delta, release, request.probes, known)
+    plan = make_plan(context, replace_fields(request, probes=probes))
     commit = context.commit({name: context.lake.delta.version(name) for name in _RELEASE_INPUTS})
     partition = {"release_id": plan.release_id}
     for name, rows in (("gold.universes", plan.universe_rows()), ("gold.releases", plan.items)):

@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+import polars as pl
+
 from flows.cli.render import (
     print_imported,
     print_leaderboard,
@@ -279,14 +281,22 @@ def print_check(profile: str | None) -> None:
 
 def print_status(protocol: str | None, profile: str | None) -> None:
     """Print the number of rows of each table, then what each verb would do and why."""
-    registry = open_registry(profile)
-    rules = registry.choose_protocol(protocol or get_settings().protocol)
     lake = open_lake()
-    counts = lake.counts()
+    counts = _count_rows(lake)
     if not counts:
         print_line(f"the lake {lake.delta.storage.root} is empty; `genebench benchmark` fills it")
         return
-    print_rows(f"lake {lake.delta.storage.root}", ["table", "rows"], _thousands(counts))
+    print_rows(f"lake {lake.delta.storage.root}", ["table", "rows"], counts.items())
+    try:
+        _print_pending(lake, protocol, profile)
+    except LakeError as error:
+        # A table that cannot be read is what a reader of the status has to know.
+        print_rows("pending", ["verb", "what", "why"], [["–", "cannot be told", str(error)]])
+
+
+def _print_pending(lake: Lake, protocol: str | None, profile: str | None) -> None:
+    registry = open_registry(profile)
+    rules = registry.choose_protocol(protocol or get_settings().protocol)
     print_rows("pending", ["verb", "what", "why"], _pending(lake, registry, rules))
     release = current_release(rules.id)
     changes = describe_changes(
@@ -296,8 +306,15 @@ def print_status(protocol: str | None, profile: str | None) -> None:
         print_rows(f"tasks changed since release {release}", ["task", "samples"], changes.items())
 
 
-def _thousands(counts: Mapping[str, int]) -> list[list[str]]:
-    return [[name, f"{n:,}"] for name, n in counts.items()]
+def _count_rows(lake: Lake) -> dict[str, str]:
+    """Count the rows of each table; the error message where a table cannot be read."""
+    counted = {}
+    for name in lake.delta.list_tables():
+        try:
+            counted[name] = f"{lake.delta.scan(name).select(pl.len()).collect().item():,}"
+        except (LakeError, OSError, pl.exceptions.PolarsError) as error:
+            counted[name] = str(error).partition("\n")[0]
+    return counted | lake.delta.list_unreadable()
 
 
 def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]:

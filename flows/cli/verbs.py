@@ -118,7 +118,8 @@ def score(
     universe: Annotated[
         str,
         typer.Option(
-            help="shared (entities that every encoder covers) or full (all that each covers)."
+            help="shared (entities that every encoder covers), or full (all that each covers; "
+            "the release is current_full)."
         ),
     ] = "shared",
     profile: Profile = None,

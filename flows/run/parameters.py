@@ -13,6 +13,7 @@ from pydantic.json_schema import SkipJsonSchema
 from genebench.registry.loading import declarations_folder, profile_ids
 from genebench.registry.yaml_reader import read_yaml
 from genebench.tasks.declaration import Family
+from lakehouse.score.plan import CURRENT, RELEASE_NAME
 from lakehouse.score.universes import UNIVERSES
 
 
@@ -48,6 +49,16 @@ TaskPattern = Annotated[
     str, Field(pattern=r"^[a-z0-9_*?\[\]-]+$", examples=["chromosome", "rna_*"], max_length=200)
 ]
 ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+# The name of a new release. Pydantic's patterns have no lookahead, so only the server enforces it;
+# a direct call is refused by `lakehouse.score.plan.require_release_name`.
+NewReleaseId = Annotated[
+    str,
+    Field(
+        max_length=100,
+        examples=["2026.1"],
+        json_schema_extra={"pattern": rf"^(?!{CURRENT}){RELEASE_NAME}$"},
+    ),
+]
 CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
 DeploymentName = Annotated[
     str, Field(pattern=r"^[^/]+/[^/]+$", examples=["embed/embed"], max_length=200)

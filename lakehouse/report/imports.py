@@ -5,7 +5,6 @@ The file formats are in `lakehouse.report.import_formats`.
 """
 
 import datetime as dt
-import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -24,13 +23,12 @@ from lakehouse.report.import_formats import (
     read_csv_text,
     read_results_file,
 )
+from lakehouse.score.plan import require_release_name
 from lakehouse.score.scores import list_releases
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.time_travel import Tables
 
 SIZES_FILE = "evaluated_sizes.csv"
-
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 def read_imported(
@@ -55,11 +53,7 @@ def read_imported(
         LakeError: The file is missing, empty or in no known format, or the name is not a valid
             release name.
     """
-    if not _NAME.fullmatch(name):
-        raise LakeError(
-            f"{name!r} is not a valid release name: use lower case letters, digits and . _ - only, "
-            "such as june_2024"
-        )
+    require_release_name(name)
     file_format, scores = read_results_file(path)
     default = path.with_name(SIZES_FILE)
     sizes_path = sizes or (default if default.is_file() and default != path else None)
@@ -175,8 +169,9 @@ def require_free_name(tables: Tables, name: str) -> None:
     """Refuse an import under the name of a release that genebench scored.
 
     Raises:
-        LakeError: The name is taken.
+        LakeError: The name is taken, or it is one that `genebench score` may write.
     """
+    require_release_name(name)
     known = list_releases(tables)
     if name in known.filter(~pl.col("is_foreign"))["release_id"]:
         raise LakeError(

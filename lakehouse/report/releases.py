@@ -1,6 +1,5 @@
 """Freezes a release under a permanent name, and lists the differences between two releases."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -11,11 +10,10 @@ from genebench.evaluation.statistics.means import task_means
 from lakehouse.report.encoder_pairs import is_main_metric
 from lakehouse.report.leaderboard import leaderboard_rows
 from lakehouse.report.significance import comparison_rows, stored_rows, verdict_rows
+from lakehouse.score.plan import CURRENT, require_release_name
 from lakehouse.score.scores import list_releases, read_release, read_scores
 from lakehouse.tables.time_travel import Tables
 
-CURRENT = "current"
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 _ITEM_KEY = ["family", "task_id", "kind", "encoder_id", "probe_id"]
 _DIGEST_REASONS = {"label_digest": "labels", "feature_digest": "vectors"}
 
@@ -53,16 +51,7 @@ def freeze_release(
         LakeError: The name is not valid, is taken by a release with other evaluations, or is
             reserved for `genebench score`; the source does not exist or has pending evaluations.
     """
-    if not _NAME.fullmatch(name):
-        raise LakeError(
-            f"{name!r} is not a valid release name: use lower case letters, digits and . _ - only, "
-            "such as 2026.1"
-        )
-    if name.startswith(CURRENT):
-        raise LakeError(
-            f"the name {name!r} is reserved: `genebench score` rewrites releases that begin with "
-            f"{CURRENT!r}; choose another name"
-        )
+    require_release_name(name)
     known = list_releases(tables)
     items = read_release(tables, source)
     taken = known.filter(pl.col("release_id") == name)

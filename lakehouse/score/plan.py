@@ -4,12 +4,14 @@ A plan has one item per (task, encoder, probe), with the digests of everything i
 from. The pending items are the anti-join of the items with the stored evaluations.
 """
 
+import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import polars as pl
 
 from genebench.digest import digest_json
+from genebench.errors import LakeError
 from genebench.evaluation.evaluate import REVISION
 from genebench.evaluation.problems import feature_digests
 from genebench.evaluation.statistics.means import OVERALL, task_group
@@ -21,6 +23,9 @@ from lakehouse.score.universes import UNIVERSES, Universe
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.names import require_known
+
+CURRENT = "current"
+RELEASE_NAME = r"[a-z0-9][a-z0-9_.-]*"
 
 
 @dataclass(frozen=True)
@@ -207,9 +212,50 @@ def _find_pending(delta: Delta, items: pl.DataFrame, release_id: str) -> pl.Data
     return pending.with_columns(why.alias("why")).select(*items.columns, "why")
 
 
-def current_release(protocol_id: str) -> str:
-    """Return the id of the release that `score` rewrites under a protocol."""
-    return "current" if protocol_id == "standard" else f"current_{protocol_id}"
+def current_release(protocol_id: str, universe: str = "shared") -> str:
+    """Return the id of the release that `score` rewrites under a protocol and universe.
+
+    >>> current_release("standard"), current_release("paper", "full")
+    ('current', 'current_paper_full')
+    """
+    parts = [CURRENT, *([] if protocol_id == "standard" else [protocol_id])]
+    return "_".join([*parts, *([] if universe == "shared" else [universe])])
+
+
+def planned_probes(
+    delta: Delta, release_id: str, requested: Sequence[str], known: Collection[str]
+) -> tuple[str, ...]:
+    """List the requested probes, then those that the stored release has besides.
+
+    A run with other probes adds to a release, it does not take the release's probes out.
+
+    Args:
+        delta: The tables of the lake.
+        release_id: The release.
+        requested: Probe ids.
+        known: The declared probes; others of the release are left out.
+    """
+    stored = delta.scan("gold.releases").filter(pl.col("release_id") == release_id)
+    present = stored.select("probe_id").unique().collect()["probe_id"].sort()
+    return tuple(dict.fromkeys([*requested, *(one for one in present if one in known)]))
+
+
+def require_release_name(name: str) -> None:
+    """Refuse a name that a frozen or imported release cannot have.
+
+    Raises:
+        LakeError: The name has other characters, or begins with `current`.
+    """
+    if not re.fullmatch(RELEASE_NAME, name):
+        raise LakeError(
+            f"{name!r} is not a valid release name: use lower case letters, digits and . _ - only, "
+            "such as 2026.1"
+        )
+    if name.startswith(CURRENT):
+        raise LakeError(
+            f"the name {name!r} is reserved: `genebench score` rewrites releases that begin with "
+            f"{CURRENT!r}; choose another name"
+        )
 
 
 def list_scopes(items: pl.DataFrame) -> list[str]:

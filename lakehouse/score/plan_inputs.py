@@ -3,6 +3,7 @@
 `lakehouse.score.plan` combines it with the probes and with the evaluations that are stored.
 """
 
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
@@ -42,6 +43,7 @@ _READ = ("silver.tasks", "silver.samples", "silver.labels", "silver.encoders", "
 # Holds the latest result only, by the table versions it was read at. Each Prefect task of a score
 # run plans the same release, and preparing all tasks can take longer than scoring an encoder.
 _CACHE: dict[tuple[object, ...], PlanInputs] = {}
+_LOCK = threading.Lock()
 
 
 def read_plan_inputs(
@@ -63,12 +65,15 @@ def read_plan_inputs(
     kept = named_tasks.intersection(superseded)
     shares = (protocol.min_share, protocol.min_class_share)
     key = (delta.storage.root, versions, protocol.digest(), shares, universe, kept)
-    if key not in _CACHE:
-        inputs = _prepare_all(delta, protocol, universe)
-        inputs = _exclude_superseded(inputs, {k: v for k, v in superseded.items() if k not in kept})
-        _CACHE.clear()
-        _CACHE[key] = inputs
-    return _CACHE[key]
+    left_out = {task_id: by for task_id, by in superseded.items() if task_id not in kept}
+    # Threads that plan the same release wait for one of them to prepare the tasks.
+    with _LOCK:
+        inputs = _CACHE.get(key)
+        if inputs is None:
+            inputs = _exclude_superseded(_prepare_all(delta, protocol, universe), left_out)
+            _CACHE.clear()
+            _CACHE[key] = inputs
+    return inputs
 
 
 def _exclude_superseded(inputs: PlanInputs, superseded: Mapping[str, str]) -> PlanInputs:

@@ -198,6 +198,14 @@ class Delta:
 
     def list_tables(self) -> list[str]:
         """The names of all tables that exist, bronze tables included, in the catalogue's order."""
+        return [name for name, error in self._try_tables().items() if error is None]
+
+    def list_unreadable(self) -> dict[str, str]:
+        """The folders that hold no table as it is declared, each with the error message."""
+        return {name: error for name, error in self._try_tables().items() if error}
+
+    def _try_tables(self) -> dict[str, str | None]:
+        """Each folder that is named like a table; the message where it cannot be opened."""
         present = [
             f"{layer}.{noun}"
             for layer in ("bronze", "silver", "gold", "audit")
@@ -205,13 +213,14 @@ class Delta:
         ]
         order = {name: number for number, name in enumerate(TABLES)}
         present.sort(key=lambda name: (not name.startswith("bronze."), order.get(name, -1), name))
-        return [name for name in present if self._is_declared(name)]
-
-    def _is_declared(self, name: str) -> bool:
-        try:
-            return self.exists(name)
-        except LakeError:
-            return False
+        tried: dict[str, str | None] = {}
+        for name in present:
+            try:
+                if self.exists(name):
+                    tried[name] = None
+            except LakeError as error:
+                tried[name] = str(error)
+        return tried
 
     def _find(self, declared: Table, version: int | None = None) -> DeltaTable | None:
         return open_table(self.storage, declared, version)

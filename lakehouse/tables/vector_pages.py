@@ -14,7 +14,7 @@ Apache Thrift, compact protocol.
 import functools
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -64,7 +64,12 @@ def read_lists(paths: Sequence[Path], column: str) -> npt.NDArray[np.float32] | 
         (rows, width) float32, C order, in the order of the files; None where a file has another
         encoding, lists of several widths, a null, or a width below 16 or not a multiple of 8.
     """
-    chunks = [chunk for path in paths for chunk in _find_chunks(path, f"{column}.list.element")]
+    chunks = []
+    for path in paths:
+        found = _find_chunks(path, f"{column}.list.element")
+        if found is None:
+            return None
+        chunks += found
     widths = {chunk.n_values / chunk.n_rows for chunk in chunks}
     width = int(min(widths, default=0))
     # Bit-packed runs have groups of eight levels.
@@ -76,9 +81,13 @@ def read_lists(paths: Sequence[Path], column: str) -> npt.NDArray[np.float32] | 
     return matrix if all(map(_fill, chunks, parts)) else None
 
 
-def _find_chunks(path: Path, leaf: str) -> Iterator[_Chunk]:
-    """The column chunks of a file; none where the column is not a list of float32."""
+def _find_chunks(path: Path, leaf: str) -> list[_Chunk] | None:
+    """The column chunks of a file; None where the column is not a list of float32.
+
+    A file in another layout must not be skipped: the rows of all files are read beside the matrix.
+    """
     described = parquet.read_metadata(path)
+    found = []
     columns = [described.schema.column(i) for i in range(described.num_columns)]
     for number, column in enumerate(columns):
         if (column.path, column.physical_type, column.max_repetition_level) != (leaf, "FLOAT", 1):
@@ -90,7 +99,9 @@ def _find_chunks(path: Path, leaf: str) -> Iterator[_Chunk]:
             begin = chunk.data_page_offset
             end = begin + chunk.total_compressed_size
             level = column.max_definition_level
-            yield _Chunk(path, begin, end, level, group.num_rows, chunk.num_values)
+            found.append(_Chunk(path, begin, end, level, group.num_rows, chunk.num_values))
+    n_rows = sum(chunk.n_rows for chunk in found)
+    return found if n_rows == described.num_rows else None
 
 
 def _fill(chunk: _Chunk, rows: npt.NDArray[np.float32]) -> bool:

@@ -168,6 +168,18 @@ def test_a_wrong_settings_file_is_one_clear_error(genebench, tmp_path, text, com
     assert complaint in err
 
 
+def test_the_status_of_a_lake_with_a_damaged_table_names_the_table(genebench, tmp_path, place_of):
+    where = get_settings().lake
+    shutil.copytree(where, tmp_path / "damaged")
+    place_of(tmp_path / "damaged", tmp_path)
+    for entry in (tmp_path / "damaged/silver/samples/_delta_log").glob("*.json"):
+        entry.write_text("{broken")
+    code, out, _ = genebench("status")
+    assert code == 0
+    assert "gold.scores" in out
+    assert "silver.samples: cannot open" in " ".join(out.split())
+
+
 def test_an_empty_lake_says_what_to_run(genebench, tmp_path, place_of):
     place_of(tmp_path / "empty", tmp_path)
     for words in (["query", COUNT], ["diff", "a", "b"], ["compare", "a", "b"]):

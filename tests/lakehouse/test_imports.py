@@ -7,9 +7,11 @@ from genebench.errors import LakeError
 from genebench.registry.loading import load_registry
 from genebench.registry.published_names import metric_of, read_published_names
 from genebench.tasks.declaration import Task
+from lakehouse import open_lake
 from lakehouse.report.exports import csv_rows
 from lakehouse.report.imports import imported_means, read_imported, require_free_name
 from lakehouse.report.published_comparison import compare_published
+from lakehouse.tables.commits import Commit
 
 
 def declare(task_id: str, title: str, **more) -> Task:
@@ -137,10 +139,13 @@ def test_a_missing_file_and_a_bad_name_are_refused(tmp_path, tasks):
         read_imported(write(tmp_path, LONG), "June 2024", tasks, "run")
 
 
-def test_an_import_cannot_take_the_name_of_a_scored_release(synthetic):
+def test_an_import_cannot_take_the_name_of_a_scored_release(synthetic, tmp_path):
+    lake = open_lake(tmp_path / "lake")
+    frozen = synthetic.release().head(1).with_columns(release_id=pl.lit("2026.1"))
+    lake.delta.append("gold.releases", frozen, Commit("test", "test"))
     with pytest.raises(LakeError, match="never mix"):
-        require_free_name(synthetic, "current")
-    require_free_name(synthetic, "june_2024")
+        require_free_name(lake, "2026.1")
+    require_free_name(lake, "june_2024")
 
 
 def test_the_genebench_format_keeps_task_ids_and_skips_rows_of_labels(tmp_path):
@@ -250,3 +255,9 @@ def test_the_published_binary_tasks_are_read_completely(shared):
     assert tf["mean"].item() == pytest.approx(0.92968971298241)
     assert tf["n_samples"].item() == 2581
     assert means["task_id"].null_count() == 0, means.filter(pl.col("task_id").is_null())
+
+
+@pytest.mark.parametrize("name", ["current", "current_paper", "current_full"])
+def test_results_are_not_imported_under_a_name_that_score_writes(tmp_path, name):
+    with pytest.raises(LakeError, match="is reserved"):
+        require_free_name(open_lake(tmp_path / "empty"), name)

@@ -1,5 +1,9 @@
 """Plans and universes: superseded tasks, shared evaluations and coverage per entity type."""
 
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,7 +12,7 @@ from declared import read_probe, read_protocol
 
 from genebench.digest import digest_vectors
 from lakehouse import open_lake
-from lakehouse.score.plan import plan_release
+from lakehouse.score.plan import current_release, plan_release, planned_probes
 from lakehouse.tables.commits import Commit
 
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
@@ -102,3 +106,37 @@ def test_an_encoder_of_few_diseases_leaves_their_universe_to_the_others(lake):
     assert set(found.items["encoder_id"]) == {"e", "few"}
     assert "covers 1 of 10 disease entities (10%" in found.excluded["few on disease entities"]
     assert "few on disease entities" not in plan(lake, universe="full").excluded
+
+
+def pause_at_each_line(frame, _event, _value):
+    """A trace function that lets other threads run between two lines of `read_plan_inputs`."""
+    if frame.f_code.co_name != "read_plan_inputs":
+        return None
+    time.sleep(0.002)
+    return pause_at_each_line
+
+
+def test_threads_that_plan_with_different_universes_get_each_their_own(lake):
+    threading.settrace(pause_at_each_line)
+    try:
+        with ThreadPoolExecutor(4) as executor:
+            kinds = ["shared", "full"] * 4
+            plans = list(executor.map(lambda kind: plan(lake, universe=kind), kinds))
+    finally:
+        threading.settrace(None)
+    assert [one.items.height for one in plans] == [1] * len(kinds)
+
+
+def test_a_run_with_another_probe_adds_to_the_probes_of_a_release(lake):
+    assert planned_probes(lake.delta, "current", ["knn"], {"knn", "linear"}) == ("knn",)
+    lake.delta.replace("gold.releases", plan(lake).items, COMMIT, {"release_id": "current"})
+    known = {"knn", "linear"}
+    assert planned_probes(lake.delta, "current", ["knn"], known) == ("knn", "linear")
+    assert planned_probes(lake.delta, "current", ["linear"], known) == ("linear",)
+    assert planned_probes(lake.delta, "current", ["knn"], {"knn"}) == ("knn",)
+
+
+def test_every_protocol_and_universe_has_a_release_of_its_own():
+    pairs = [(p, u) for p in ("standard", "paper") for u in ("shared", "full")]
+    names = [current_release(*pair) for pair in pairs]
+    assert names == ["current", "current_full", "current_paper", "current_paper_full"]

@@ -189,3 +189,16 @@ def test_tables_that_need_a_reader_of_delta_have_no_partition_files(tmp_path):
     assert (
         Delta(tmp_path / "none").partition_files("silver.embeddings", {"encoder_id": "e"}) is None
     )
+
+
+def test_a_file_in_another_layout_is_not_skipped_beside_files_in_ours(tmp_path):
+    matrix = draw(5, 16)
+    (ours,) = files(store(tmp_path, embeddings(matrix)))
+    other = tmp_path / "other.parquet"
+    rows = pa.table({"vector": pa.array(draw(5, 16, 1).tolist(), pa.list_(pa.float32()))})
+    parquet.write_table(
+        rows, other, compression="none", use_dictionary=False, use_compliant_nested_type=False
+    )
+    assert read_lists([ours], "vector") is not None
+    assert read_lists([ours, other], "vector") is None
+    assert read_lists([other, ours], "vector") is None
