@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+import torch
 from declared import read_probe, read_protocol
 from sklearn.linear_model import LinearRegression, LogisticRegression
 from sklearn.metrics import roc_auc_score
