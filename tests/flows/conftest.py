@@ -7,7 +7,10 @@ from typing import Any
 
 import pytest
 from local_stacks import ENCODERS, FAMILIES, LocalStack, keys, until
+from places import Place
 from world import build_world
+
+from genebench.settings import get_settings
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,3 +77,17 @@ def weekly(stack) -> WeeklyRun:
     second = stack.runs("benchmark")[-1]["id"]
     stack.wait(second)
     return WeeklyRun(first, before, stack.ask("GET", f"/flow_runs/{second}"))
+
+
+@pytest.fixture(scope="session")
+def ordinary(tmp_path_factory, prefect) -> Path:
+    """The lake of an undisturbed run of two encoders on the miniature world, in this process."""
+    from flows.benchmark import benchmark
+
+    folder = tmp_path_factory.mktemp("ordinary")
+    build_world(folder / "sources")
+    with pytest.MonkeyPatch.context() as patch:
+        Place(folder / "lake", folder / "sources", patch).enter()
+        benchmark(encoders=ENCODERS, families=["genomic"])
+    get_settings.cache_clear()
+    return folder / "lake"

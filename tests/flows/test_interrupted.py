@@ -8,10 +8,11 @@ import time
 from pathlib import Path
 
 import pytest
-from migrated_database import copy_database
+from prefect.settings import PREFECT_API_URL
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 1200
+pytestmark = pytest.mark.usefixtures("prefect")
 # A flow whose one task works for two minutes, a tenth of a second at a time.
 LONG_RUN = f"""
 import os
@@ -64,7 +65,7 @@ def begin(script, tmp_path):
     """A run of a script whose output goes to a file, and that file."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
     places = {
-        "PREFECT_HOME": str(copy_database(tmp_path / "prefect")),
+        "PREFECT_API_URL": PREFECT_API_URL.value(),
         "GENEBENCH_LAKE": str(tmp_path / "lake"),
         "PYTHONPATH": str(ROOT),
     }

@@ -1,4 +1,4 @@
-"""A run that is killed, and the one after it, give what an undisturbed run gives."""
+"""A run that is terminated, interrupted and killed, and the last one after it."""
 
 import json
 import os
@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from local_stacks import ENCODERS, results
 from migrated_database import copy_database
 from places import recorded_scores
 from world import build_world
@@ -20,110 +22,122 @@ from lakehouse import open_lake
 GENEBENCH = Path(sys.executable).parent / "genebench"
 # Tables in the order in which a run begins to write them.
 STAGES = ["bronze", "silver/entities", "silver/tasks", "silver/embeddings", "gold/scores"]
-WHAT = ("-e", "bag_of_words", "-e", "random", "-f", "genomic")
+BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)), "-f", "genomic")
 
 
-def environment_of(folder):
-    build_world(folder / "sources")
-    kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
-    return {
-        **kept,
-        "GENEBENCH_SOURCES": str(folder / "sources"),
-        "GENEBENCH_PROTOCOL": "paper",
-        "PREFECT_HOME": str(copy_database(folder / "prefect")),
-    }
+@dataclass
+class Runs:
+    """A folder in which the same command is started again and again."""
 
+    folder: Path
 
-@pytest.fixture
-def environment(tmp_path):
-    return environment_of(tmp_path)
+    def __post_init__(self):
+        build_world(self.folder / "sources")
+        copy_database(self.folder / "prefect")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
+        self.environment = {
+            **kept,
+            "GENEBENCH_SOURCES": str(self.folder / "sources"),
+            "GENEBENCH_PROTOCOL": "paper",
+            "GENEBENCH_LAKE": str(self.lake),
+            "PREFECT_HOME": str(self.folder / "prefect"),
+        }
+
+    @property
+    def lake(self):
+        return self.folder / "lake"
+
+    @property
+    def log(self):
+        return (self.folder / "log.txt").read_text()
+
+    def start(self):
+        """Start the command; what it prints is added to the log."""
+        with (self.folder / "log.txt").open("ab") as log:
+            return subprocess.Popen(
+                [GENEBENCH, *BENCHMARK],
+                env=self.environment,
+                cwd=self.folder,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+            )
+
+    def start_until(self, table):
+        """Start the command, and wait until it has begun to write a table, or has ended."""
+        run = self.start()
+        deadline = time.monotonic() + 300
+        while not (self.lake / table).exists() and run.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        return run
+
+    def kill(self, table, seconds):
+        """Start the command, and kill it some seconds after it has begun to write a table."""
+        run = self.start_until(table)
+        time.sleep(seconds)
+        run.send_signal(signal.SIGKILL)
+        run.wait()
+
+    def finish(self):
+        assert self.start().wait(600) == 0, self.log
+        assert "waiting: another run" not in self.log, "a killed run keeps no lock"
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory, database):
-    """The results of a run that nobody disturbed."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    with (folder / "log.txt").open("wb") as log:
-        run = start(environment_of(folder), folder / "lake", log)
-        assert run.wait(600) == 0, (folder / "log.txt").read_text()
-    return results(folder / "lake")
+def stopped(tmp_path_factory, database):
+    """A lake whose runs were stopped in three ways, what they left, and the seed of the kill."""
+    runs = Runs(tmp_path_factory.mktemp("stopped"))
+    seen = {}
+    run = runs.start_until("bronze")
+    recorded = json.loads((runs.folder / "prefect" / "server.json").read_text())["process"]
+    run.send_signal(signal.SIGTERM)
+    seen["terminated"] = run.wait(120)
+    seen["server_is_alive"] = RecordedProcess(**recorded).is_alive
+    run = runs.start_until("silver/tasks")
+    run.send_signal(signal.SIGINT)
+    seen["interrupted"] = run.wait(120)
+    seen["log"] = runs.log
+    seen["seed"] = random.randrange(10**6)
+    moments = random.Random(seen["seed"])
+    runs.kill(moments.choice(STAGES[-2:]), moments.uniform(0, 3))
+    runs.finish()
+    return runs, seen
 
 
-def start(environment, lake, log, *words):
-    return subprocess.Popen(
-        [GENEBENCH, *(words or ("benchmark", *WHAT))],
-        env={**environment, "GENEBENCH_LAKE": str(lake)},
-        cwd=lake.parent,
-        stdout=log,
-        stderr=subprocess.STDOUT,
-    )
+def test_a_terminated_run_takes_its_server_along(stopped):
+    _, seen = stopped
+    assert seen["terminated"] == 128 + signal.SIGTERM
+    assert not seen["server_is_alive"]
 
 
-def wait_for(table, run):
-    """Until a run has begun to write a table, or has ended."""
-    deadline = time.monotonic() + 300
-    while not table.exists() and run.poll() is None:
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+def test_ctrl_c_ends_with_one_line(stopped):
+    _, seen = stopped
+    assert seen["interrupted"] == 130
+    assert "interrupted; the same command goes on where this one stopped" in seen["log"]
 
 
-def results(folder):
-    scores = recorded_scores(open_lake(folder)).drop("run_id", "evaluated_at", "batch_id")
-    order = ["evaluation_key", "label", "fold", "metric"]
-    return scores.sort(order)
+def test_the_last_of_several_stopped_runs_gives_the_tables_of_an_undisturbed_run(stopped, ordinary):
+    runs, seen = stopped
+    assert_same_tables(runs.lake, ordinary, seen["seed"])
 
 
-@pytest.mark.parametrize("n_kills", [1, pytest.param(3, marks=pytest.mark.soak)])
-def test_a_killed_run_and_the_next_give_the_tables_of_an_undisturbed_run(
-    tmp_path, environment, undisturbed, n_kills
+@pytest.mark.soak
+def test_a_run_killed_three_times_gives_the_tables_of_an_undisturbed_run(
+    tmp_path, database, ordinary
 ):
-    log_path = tmp_path / "log.txt"
-    with log_path.open("wb") as log:
-        seed = random.randrange(10**6)
-        moments = random.Random(seed)
-        lake = tmp_path / "killed"
-        for table in sorted(moments.sample(STAGES, n_kills), key=STAGES.index):
-            run = start(environment, lake, log)
-            wait_for(lake / table, run)
-            time.sleep(moments.uniform(0, 3))
-            run.send_signal(signal.SIGKILL)
-            run.wait()
-        assert start(environment, lake, log).wait(600) == 0, log_path.read_text()
-    assert "waiting: another run" not in log_path.read_text(), "a killed run keeps no lock"
-    after = results(lake)
-    keys = [
-        "evaluation_key",
-        "task_id",
-        "encoder_id",
-        "label",
-        "fold",
-        "metric",
-        "n_train",
-        "n_test",
-    ]
-    assert after.select(keys).equals(undisturbed.select(keys)), f"seed {seed}"
+    runs, seed = Runs(tmp_path), random.randrange(10**6)
+    moments = random.Random(seed)
+    for table in sorted(moments.sample(STAGES, 3), key=STAGES.index):
+        runs.kill(table, moments.uniform(0, 3))
+    runs.finish()
+    assert_same_tables(runs.lake, ordinary, seed)
+
+
+def assert_same_tables(lake, undisturbed, seed):
+    after, before = results(lake), results(undisturbed)
     # How many problems are solved together moves the last bits of a sum, and nothing else.
-    assert (after["value"] - undisturbed["value"]).abs().max() < 1e-6, f"seed {seed}"
+    assert after.drop("value").equals(before.drop("value")), f"seed {seed}"
+    assert (after["value"] - before["value"]).abs().max() < 1e-6, f"seed {seed}"
+    key = ["evaluation_key", "label", "fold", "metric"]
+    assert recorded_scores(open_lake(lake)).select(key).is_unique().all(), f"seed {seed}"
     assert open_lake(lake).leaderboard_rows("current_paper").height > 0
-
-
-def test_a_terminated_run_takes_its_server_along(tmp_path, environment):
-    with (tmp_path / "log.txt").open("wb") as log:
-        run = start(environment, tmp_path / "lake", log)
-        wait_for(tmp_path / "lake" / "bronze", run)
-        server = json.loads((tmp_path / "prefect" / "server.json").read_text())["process"]
-        run.send_signal(signal.SIGTERM)
-        assert run.wait(60) == 128 + signal.SIGTERM
-    assert not RecordedProcess(**server).is_alive
-
-
-def test_ctrl_c_ends_with_one_line_and_the_next_command_goes_on(tmp_path, environment):
-    log_path = tmp_path / "log.txt"
-    with log_path.open("wb") as log:
-        run = start(environment, tmp_path / "lake", log)
-        wait_for(tmp_path / "lake" / "silver" / "tasks", run)
-        run.send_signal(signal.SIGINT)
-        assert run.wait(120) == 130
-        assert "interrupted" in log_path.read_text()
-        assert start(environment, tmp_path / "lake", log, "curate").wait(600) == 0
-    assert open_lake(tmp_path / "lake").table("silver.tasks").collect().height > 0

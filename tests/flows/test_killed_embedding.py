@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from migrated_database import copy_database
+from prefect.settings import PREFECT_API_URL
 from world import build_world
 
 from lakehouse import open_lake
@@ -41,7 +41,7 @@ def start(folder: Path, lake: str, *words: str) -> subprocess.Popen:
     settings = {
         "GENEBENCH_SOURCES": str(folder / "sources"),
         "GENEBENCH_LAKE": str(folder / lake),
-        "PREFECT_HOME": str(copy_database(folder / "prefect")),
+        "PREFECT_API_URL": PREFECT_API_URL.value(),
     }
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
