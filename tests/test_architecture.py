@@ -65,7 +65,7 @@ def test_a_broken_contract_would_be_seen(tmp_path):
     (tmp_path / "lakehouse" / "curate" / "bad.py").write_text("import lakehouse.score.plan\n")
     (tmp_path / "flows" / "bad.py").write_text("import flows.cli.app\n")
     (tmp_path / "pyproject.toml").write_text((ROOT / "pyproject.toml").read_text())
-    for name in ("delta", "delta_schema", "delta_table"):
+    for name in ("delta", "delta_schema", "delta_table", "lake_lock"):
         path = tmp_path / "lakehouse" / "tables" / f"{name}.py"
         path.write_text("import deltalake\n")
     (tmp_path / "expectations" / "engine.py").write_text(

@@ -1,36 +1,32 @@
-"""The writer lock of a lake: one flow run writes at a time, the others wait.
+"""The writer lock of a lake in a flow run: one run writes at a time, the others wait.
 
-The lock is a global concurrency limit of the Prefect server, so it works across the commands,
-workers and machines that use the same server. A run that waits has the state `WaitingForLake`.
-Readers need no lock, because a Delta reader always sees one complete version.
-
-The lock of a killed run is released when its lease expires, or earlier by the next command that
-is the only user of the local server (`flows.server.local_server`).
+The lock belongs to the lake (`lakehouse.tables.lake_lock`), so it works across commands, folders,
+workers and Prefect servers. A run that waits has the state `WaitingForLake`. It is held until the
+threads and local Dask workers of the run have ended. Readers need no lock, because a Delta reader
+always sees one complete version.
 """
 
 import functools
 import inspect
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from contextvars import ContextVar
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 import prefect.runtime
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.objects import State, StateType
-from prefect.concurrency.sync import concurrency
-from prefect.exceptions import ObjectAlreadyExists
+from prefect.context import FlowRunContext
 from prefect.logging import get_logger
 
 from genebench.cancellation import raise_if_cancelled
-from genebench.digest import digest_json
 from genebench.settings import get_settings
 from lakehouse import open_lake
+from lakehouse.tables.lake_lock import POLL_SECONDS, open_lock
 
 WAITING = "WaitingForLake"
-# The lock of a killed run is released after this time. A live holder renews the lease.
-LEASE_SECONDS = 60.0
 
 _holds_lock: ContextVar[bool] = ContextVar("holds_lock", default=False)
 P = ParamSpec("P")
@@ -61,27 +57,37 @@ def call_with_lock(body: Callable[..., R], args: tuple[Any, ...], kwargs: dict[s
     if _holds_lock.get() or given.get("dry_run"):
         return body(*args, **kwargs)
     with hold_writer_lock():
-        return body(*args, **kwargs)
+        try:
+            return body(*args, **kwargs)
+        finally:
+            _end_tasks()
 
 
-def limit_name() -> str:
-    """Return the name of the concurrency limit of the current lake."""
-    storage = open_lake().delta.storage
-    # Several paths may lead to one lake, for example through symbolic links.
-    root = str(Path(storage.root).resolve()) if storage.is_local else storage.root
-    folder = root.rstrip("/").rpartition("/")[2]
-    cleaned = "".join(letter for letter in folder if letter.isalnum() or letter in "_-")[:40]
-    return f"writer of {cleaned or 'lake'} {digest_json([root])[:8]}"
+def _end_tasks() -> None:
+    """End the task runner of the flow run: its threads may still commit after the function ended.
+
+    Prefect ends it once more, when the lock is released already, and finds nothing to do.
+    """
+    context = FlowRunContext.get()
+    if context is not None:
+        context.task_runner.__exit__(*sys.exc_info())
 
 
 @contextmanager
 def hold_writer_lock() -> Iterator[None]:
-    """Hold the writer lock of the current lake; wait while another run holds it."""
-    name = limit_name()
-    must_wait = _is_taken(name)
+    """Hold the writer lock of the current lake; wait while another run holds it.
+
+    Raises:
+        LakeError: The lake cannot be written to.
+    """
+    lock = open_lock(open_lake().delta.storage)
+    must_wait = not lock.try_acquire()
     if must_wait:
-        _report_waiting(name)
-    with concurrency(name, occupy=1, lease_duration=LEASE_SECONDS, strict=True):
+        _report_waiting(lock.holder())
+        while not lock.try_acquire():
+            raise_if_cancelled()
+            time.sleep(POLL_SECONDS)
+    try:
         if must_wait:
             _name_state("Running", f"holds the writer lock of the lake {get_settings().lake}")
         token = _holds_lock.set(True)
@@ -89,22 +95,16 @@ def hold_writer_lock() -> Iterator[None]:
             yield
         finally:
             _holds_lock.reset(token)
+    finally:
+        lock.release()
 
 
-def _is_taken(name: str) -> bool:
-    """Whether a run holds the lock. Creates the concurrency limit if it does not exist."""
-    with get_client(sync_client=True) as client:
-        with suppress(ObjectAlreadyExists):
-            client.upsert_global_concurrency_limit_by_name(name, 1)
-        return client.read_global_concurrency_limit_by_name(name).active_slots > 0
-
-
-def _report_waiting(name: str) -> None:
+def _report_waiting(holder: str) -> None:
     lake = get_settings().lake
     get_logger("genebench.writer_lock").info(
-        "waiting: another run is writing to the lake %s (limit %r)", lake, name
+        "waiting: another run is writing to the lake %s (%s)", lake, holder
     )
-    _name_state(WAITING, f"another run is writing to {lake}")
+    _name_state(WAITING, f"another run is writing to {lake} ({holder})")
 
 
 def _name_state(name: str, message: str) -> None:

@@ -7,6 +7,7 @@
 - `delta_schema`: the Delta schema and Parquet settings of a declared table
 - `delta_table`: opening a Delta table, retries after commit conflicts
 - `delta`: reading and writing the tables
+- `lake_lock`: one writer at a time, in a folder or an object store
 - `maintenance`: compaction, vacuum, and the deletion of rows that no evaluation names
 - `time_travel`: reading tables and snapshots, now or at an earlier time
 - `vectors`: vectors between numpy matrices and list columns

@@ -303,7 +303,7 @@ def test_imported_results_are_listed_apart_and_never_mix(place, tmp_path):
         lake.leaderboard("june_2024")
     with pytest.raises(LakeError, match="is an imported release"):
         release("june_2024")
-    with pytest.raises(LakeError, match="never mix"):
+    with pytest.raises(LakeError, match="is reserved"):
         import_results(str(tmp_path / "june.csv"), "current", profile="embedded")
 
 

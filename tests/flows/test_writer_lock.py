@@ -1,5 +1,6 @@
 """One writer a lake: two commands started at once, and a run that waits for the lake."""
 
+import logging
 import threading
 import time
 
@@ -8,6 +9,7 @@ from local_stacks import LocalStack, keys, until
 from world import build_world
 
 from lakehouse import open_lake
+from lakehouse.tables.lake_lock import open_lock
 
 
 @pytest.fixture
@@ -45,17 +47,23 @@ def test_two_benchmarks_at_once_run_one_after_the_other_and_share_one_server(cro
 def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, place_of):
     from prefect import flow
     from prefect.client.orchestration import get_client
+    from prefect.logging import get_logger
     from prefect.runtime import flow_run
 
     from flows.run.writer_lock import hold_writer_lock, with_writer_lock
 
     place_of(tmp_path / "lake", tmp_path)
-    is_held = threading.Event()
+    is_held, is_waiting = threading.Event(), threading.Event()
+
+    class Listener(logging.Handler):
+        def emit(self, record):
+            if "waiting: another run" in record.getMessage():
+                is_waiting.set()
 
     def hold():
         with hold_writer_lock():
             is_held.set()
-            time.sleep(4)
+            is_waiting.wait(60)
 
     def told():
         with get_client(sync_client=True) as client:
@@ -65,25 +73,51 @@ def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, pla
     holder = threading.Thread(target=hold)
     holder.start()
     assert is_held.wait(30)
-    assert flow(with_writer_lock(told))()[-3:] == ["Running", "WaitingForLake", "Running"]
+    logger, listener = get_logger("genebench.writer_lock"), Listener()
+    logger.addHandler(listener)
+    try:
+        assert flow(with_writer_lock(told))()[-3:] == ["Running", "WaitingForLake", "Running"]
+    finally:
+        logger.removeHandler(listener)
     holder.join()
+    # Nobody holds the lock now, so the next run does not say that it waits.
+    assert flow(with_writer_lock(told))()[-1] == "Running"
 
 
-def test_a_lake_has_one_writer_and_two_lakes_have_two(monkeypatch, tmp_path):
-    from flows.run.writer_lock import limit_name
-    from genebench.settings import get_settings
+@pytest.mark.usefixtures("prefect")
+def test_the_next_writer_begins_when_the_threads_of_a_cancelled_run_have_ended(tmp_path, place_of):
+    from prefect import flow, task
 
-    def name_for(lake):
-        monkeypatch.setenv("GENEBENCH_LAKE", lake)
-        get_settings.cache_clear()
-        return limit_name()
+    from flows.run.task_runners import SettingsTaskRunner
+    from flows.run.writer_lock import with_writer_lock
 
-    monkeypatch.chdir(tmp_path)
-    names = [name_for("./lake"), name_for(str(tmp_path / "lake")), name_for("./other")]
-    names.append(name_for("s3://bucket/some%folder/lake"))
-    (tmp_path / "link").symlink_to(tmp_path / "lake")
-    same = [name_for("./link"), name_for("./other/../lake")]
-    get_settings.cache_clear()
-    assert {names[0], names[1], *same} == {names[0]}
-    assert len(set(names)) == 3
-    assert not any(set(name) & set("/%&><") for name in names)
+    place = place_of(tmp_path / "lake", tmp_path)
+    is_writing = threading.Event()
+    ended = {}
+
+    @task
+    def write():
+        is_writing.set()
+        # A commit cannot be interrupted.
+        time.sleep(2)
+        ended["thread"] = time.monotonic()
+
+    def cancelled():
+        write.submit()
+        assert is_writing.wait(30)
+        raise KeyboardInterrupt
+
+    def wait_for_lake():
+        lock = open_lock(place.lake.delta.storage)
+        assert is_writing.wait(30)
+        while not lock.try_acquire():
+            time.sleep(0.02)
+        ended["next writer waits"] = time.monotonic()
+        lock.release()
+
+    waiting = threading.Thread(target=wait_for_lake)
+    waiting.start()
+    with pytest.raises(KeyboardInterrupt):
+        flow(task_runner=SettingsTaskRunner())(with_writer_lock(cancelled))()
+    waiting.join(30)
+    assert list(ended) == ["thread", "next writer waits"]
