@@ -1,6 +1,5 @@
 """The curate flow: build entities, inputs and tasks (silver) from the bronze tables."""
 
-import json
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -19,12 +18,15 @@ from lakehouse import open_lake
 from lakehouse.curate.build import CuratedTables, curate_tables
 from lakehouse.curate.changes import changed_samples, describe_changes
 from lakehouse.curate.state import (
+    Curation,
     choose_snapshots,
     curation_key,
     failed_tasks,
     is_curated,
     merge_user_task_paths,
     missing_files,
+    record_curation,
+    record_earlier_curation,
     user_task_paths,
 )
 from lakehouse.report.task_cards import curated_markdown
@@ -73,6 +75,7 @@ def curate(
     snapshots = choose_snapshots(context.lake, context.registry)
     key = curation_key(context.lake, context.registry, snapshots)
     if not force and list(user_tasks) == before and is_curated(context.lake, key):
+        record_earlier_curation(context.lake, snapshots, context.commit(dict(snapshots)))
         summary.skipped["silver"] = f"built from the same {len(snapshots)} snapshots"
         # Tasks that failed then are still missing, and would fail again.
         return finish_run(summary, failed_tasks(context.lake))
@@ -93,14 +96,12 @@ def curate_silver(
     """
     context = open_context(profile, task_paths=user_tasks)
     curated = curate_tables(context.lake, context.registry, snapshots)
-    commit = context.commit(
-        dict(snapshots),
-        curation_key=key,
-        own_tasks=json.dumps(user_tasks),
-        failed_tasks=json.dumps(curated.failed),
-    )
+    # The key in the commits shows a first curation that was interrupted.
+    commit = context.commit(dict(snapshots), curation_key=key)
     before = {name: _stored_rows(context, name) for name in curated.tables}
-    replace_together(context, curated.tables, commit, before)
+    versions = replace_together(context, curated.tables, commit, before)
+    curation = Curation(key, user_tasks, curated.failed)
+    record_curation(context.lake.delta, curation, snapshots, versions, commit)
     save_artifact("tasks", curated_markdown(context.lake, context.registry, curated.not_applicable))
     changes = describe_changes(
         changed_samples(before, curated.tables), context.lake.table("bronze.snapshots").collect()

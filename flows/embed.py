@@ -7,7 +7,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, replace
+from flows.run.gate import append, finish_run, record_run, replace
 from flows.run.parameters import NO_SELECTION, EncoderId, FilePath, ProfileId, Unset
 from flows.run.progress import track
 from flows.run.run_names import run_name
@@ -24,8 +24,8 @@ from lakehouse.curate.state import require_curated
 from lakehouse.embed.encoder_records import (
     encoder_row,
     is_declaration_stored,
+    recorded_weights,
     stored_size,
-    weights_lineage,
 )
 from lakehouse.embed.pending import PendingEmbedding, plan_embedding
 from lakehouse.embed.vector_rows import embedding_rows, loader_input, reusable_rows
@@ -78,6 +78,7 @@ def embed(
             continue
         n_encoded, text = result
         (summary.done if n_encoded else summary.skipped)[encoder_id] = text
+    record_run(context, "embed")
     return finish_run(summary, failures)
 
 
@@ -160,8 +161,10 @@ def _record_encoder(
     is_complete: bool,
     weights: Mapping[str, str] | None = None,
 ) -> None:
-    size = stored_size(context.lake.delta, pending.encoder.id)
-    row = encoder_row(pending, is_complete, size, context.run_id)
-    partition = {"encoder_id": pending.encoder.id}
-    commit = context.commit(None, **weights_lineage(pending.encoder, weights or {}))
-    replace(context, "silver.encoders", row, commit, partition)
+    delta, encoder_id = context.lake.delta, pending.encoder.id
+    # Vectors that were kept are of the weights that are recorded.
+    known = weights or recorded_weights(delta, encoder_id)
+    known = {name: digest for name, digest in known.items() if name != "revision"}
+    size = stored_size(delta, encoder_id)
+    row = encoder_row(pending, is_complete, size, context.run_id, known)
+    replace(context, "silver.encoders", row, context.commit(), {"encoder_id": encoder_id})

@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, replace
+from flows.run.gate import append, finish_run, record_run, replace
 from flows.run.parameters import NO_SELECTION, ProfileId, SourceId, Unset
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
@@ -25,7 +25,12 @@ from genebench.errors import GenebenchError, SnapshotDrift, SourceError
 from genebench.sources.readers.dispatch import read_source_file
 from lakehouse.curate.state import reader_digest
 from lakehouse.refresh.http import Unreachable
-from lakehouse.refresh.snapshot_rows import Snapshot, to_bronze_rows, to_snapshot_rows
+from lakehouse.refresh.snapshot_rows import (
+    Snapshot,
+    to_bronze_rows,
+    to_reading_row,
+    to_snapshot_rows,
+)
 from lakehouse.refresh.snapshots import Snapshots
 
 # Pauses before a run of a deployment retries unreachable servers. Commands do not retry.
@@ -64,6 +69,7 @@ def refresh(
             continue
         entries = summary.done if found.is_new else summary.skipped
         entries[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
+    record_run(context, "refresh")
     return finish_run(summary, failures)
 
 
@@ -146,7 +152,7 @@ def fetch_and_commit(
     rows = read_source_file(
         snapshots.path(found), source.files[name], source, found.version, companions
     )
-    commit = context.commit({file_id: found.snapshot_id}, reading=reading)
+    commit = context.commit({file_id: found.snapshot_id})
     with hold_writer_lock():
         last = context.lake.current_snapshots([file_id]).get(file_id)
         is_read = reader_digest(context.lake, context.registry, file_id) == reading
@@ -161,6 +167,7 @@ def fetch_and_commit(
             {"snapshot_id": found.snapshot_id},
             previous=context.lake.raw(file_id, last) if last else None,
         )
+        delta.append("bronze.readings", to_reading_row(found, reading, commit), commit)
         if found.is_new:
             append(context, "bronze.snapshots", to_snapshot_rows([found], context.run_id), commit)
     return dataclasses.replace(found, is_new=True)

@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, replace
+from flows.run.gate import append, finish_run, record_run, replace
 from flows.run.parameters import (
     NO_SELECTION,
     EncoderId,
@@ -155,6 +155,7 @@ def score(
         summary.done[encoder_id], failed = result
         failures |= failed
     update_release(context, request)
+    record_run(context, "score")
     return finish_run(summary, failures)
 
 

@@ -19,6 +19,7 @@ from flows.run.summary import RunSummary, Unfinished
 from lakehouse import open_lake
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.catalogue import table as declared
+from lakehouse.tables.manifest import RUNS, run_rows
 
 N_SHOWN = 3
 
@@ -79,7 +80,7 @@ def replace_together(
     frames: "Mapping[str, pl.DataFrame]",
     commit: "Commit",
     previous: "Mapping[str, pl.DataFrame | None]",
-) -> None:
+) -> dict[str, int]:
     """Check several tables together, then replace each of them as a whole.
 
     Args:
@@ -88,14 +89,30 @@ def replace_together(
         commit: The metadata of the commits.
         previous: Table to the rows before, None for a new table.
 
+    Returns:
+        Table to the version that was written.
+
     Raises:
         ExpectationFailed: A critical expectation is not met. All tables are unchanged.
     """
     for table, frame in frames.items():
         _check(context, table, frame, commit, previous.get(table), frames)
+    versions = {}
     for table, frame in frames.items():
         partition: dict[str, str] | None = {} if TABLES[table].partition else None
-        context.lake.delta.replace(table, frame, commit, partition)
+        versions[table] = context.lake.delta.replace(table, frame, commit, partition)
+    return versions
+
+
+def record_run(context: Context, verb: str) -> None:
+    """Add a run to the manifest, with the tables that it wrote; its last commit.
+
+    A run that wrote nothing is not recorded. `curate` records itself, with its own state.
+    """
+    delta = context.lake.delta
+    if versions := delta.versions_written_by(context.run_id):
+        commit = context.commit()
+        delta.append(RUNS, run_rows(verb, versions, commit), commit)
 
 
 def _check(

@@ -1,24 +1,92 @@
-"""The state of the curation: the key that decides the silver tables, and whether they match it."""
+"""The state of the curation: what is recorded of it, and the key that decides the silver tables."""
 
+import datetime as dt
 import json
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
+
+import polars as pl
 
 from genebench.digest import digest_json
 from genebench.errors import LakeError
 from genebench.registry.registry import Registry
+from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
+from lakehouse.tables.delta import Delta
+from lakehouse.tables.manifest import CURATE, CURATED_TABLES, RUNS, run_rows
 from lakehouse.tables.time_travel import Tables
 
 # Increase it when the code builds other silver tables from the same snapshots and declarations.
 REVISION = 3
-CURATED_TABLES = (
-    "silver.entities",
-    "silver.xrefs",
-    "silver.inputs",
-    "silver.samples",
-    "silver.labels",
-    "silver.tasks",
-)
+
+
+@dataclass(frozen=True)
+class Curation:
+    """What is recorded of the current curation.
+
+    Attributes:
+        key: See `curation_key`.
+        user_tasks: The folders and files of user tasks, absolute paths.
+        failed_tasks: The tasks that could not be built, with the reasons.
+    """
+
+    key: str
+    user_tasks: tuple[str, ...] = ()
+    failed_tasks: Mapping[str, str] = field(default_factory=dict)
+
+
+def read_curation(lake: Tables) -> Curation | None:
+    """Read the record of the current curation; None where no curation has finished."""
+    finished = lake.delta.curations()
+    if not finished:
+        return _read_commits(lake)
+    last = finished[-1]
+    rows = lake.delta.scan("silver.curations").filter(pl.col("run_id") == last.run_id).collect()
+    row = rows.sort("curated_at").row(-1, named=True)
+    failed = json.loads(row["failed_tasks"])
+    return Curation(row["curation_key"], tuple(row["user_tasks"]), failed)
+
+
+def _read_commits(lake: Tables) -> Curation | None:
+    """Read the curation from the commit metadata, where an earlier version of genebench kept it."""
+    commits = [lake.delta.last_write(name) for name in CURATED_TABLES]
+    keys = {commit.get("curation_key") for commit in commits}
+    if len(keys) > 1 or None in keys:
+        return None
+    last = commits[-1]
+    tasks = tuple(json.loads(last.get("own_tasks", "[]")))
+    return Curation(str(keys.pop()), tasks, json.loads(last.get("failed_tasks", "{}")))
+
+
+def record_curation(
+    delta: Delta,
+    curation: Curation,
+    snapshots: Mapping[str, str],
+    versions: Mapping[str, int],
+    commit: Commit,
+) -> None:
+    """Record a curation whose tables are written; from then on, readers read its tables.
+
+    Args:
+        delta: The tables of the lake.
+        curation: The curation.
+        snapshots: Source file to the snapshot that was read.
+        versions: Table to the version that the run wrote.
+        commit: The metadata of the commits.
+    """
+    declared = table("silver.curations")
+    row = {
+        "run_id": commit.flow_run,
+        "curation_key": curation.key,
+        "profile_id": commit.profile,
+        "user_tasks": list(curation.user_tasks),
+        "failed_tasks": json.dumps(dict(curation.failed_tasks)),
+        "snapshots": json.dumps(dict(snapshots), sort_keys=True),
+        "curated_at": dt.datetime.now(dt.UTC),
+    }
+    delta.append(declared.name, pl.DataFrame([row], schema=declared.schema), commit)
+    delta.append(RUNS, run_rows(CURATE, versions, commit), commit)
 
 
 def choose_snapshots(lake: Tables, registry: Registry) -> dict[str, str]:
@@ -54,11 +122,30 @@ def _with_version(registry: Registry, file_id: str) -> str:
     return f"{file_id} (version {version})" if version else file_id
 
 
+def record_earlier_curation(lake: Tables, snapshots: Mapping[str, str], commit: Commit) -> None:
+    """Record the curation of a lake that an earlier version of genebench curated.
+
+    Args:
+        lake: The tables of the lake.
+        snapshots: Source file to the snapshot that was read.
+        commit: The metadata of the commits.
+    """
+    curation = None if lake.delta.curations() else _read_commits(lake)
+    if curation is not None:
+        versions = {name: lake.delta.version(name) for name in CURATED_TABLES}
+        record_curation(lake.delta, curation, snapshots, versions, commit)
+
+
 def reader_digest(lake: Tables, registry: Registry, file_id: str) -> str | None:
-    """The digest of the reader that last wrote a file's bronze table; None where unrecorded."""
+    """The digest of the reader that last parsed a file; None where unrecorded."""
     source_id, _, name = file_id.partition(".")
-    table = registry.sources[source_id].table_of(name)
-    return lake.delta.last_write(f"bronze.{table}").get("reading")
+    is_of_file = (pl.col("source") == source_id) & (pl.col("file") == name)
+    rows = lake.delta.scan("bronze.readings").filter(is_of_file).collect().sort("read_at")
+    if rows.height:
+        return str(rows["reading_digest"][-1])
+    # An earlier version of genebench kept it in the commit metadata of the file's table.
+    bronze = registry.sources[source_id].table_of(name)
+    return lake.delta.last_write(f"bronze.{bronze}").get("reading")
 
 
 def curation_key(lake: Tables, registry: Registry, snapshots: Mapping[str, str]) -> str:
@@ -72,6 +159,10 @@ def curation_key(lake: Tables, registry: Registry, snapshots: Mapping[str, str])
 
 def user_task_paths(lake: Tables) -> list[str]:
     """The folders and files of user tasks of the last curation."""
+    curation = read_curation(lake)
+    if curation is not None:
+        return list(curation.user_tasks)
+    # A lake of an earlier version whose last curation was interrupted.
     for commit in lake.delta.history("silver.tasks"):
         if "curation_key" in commit:
             return list(json.loads(commit.get("own_tasks", "[]")))
@@ -104,30 +195,31 @@ def merge_user_task_paths(
 
 
 def is_curated(lake: Tables, key: str) -> bool:
-    """Whether the last write of every silver table has this curation key."""
-    return all(lake.delta.last_write(name).get("curation_key") == key for name in CURATED_TABLES)
+    """Whether the silver tables were built with this curation key."""
+    curation = read_curation(lake)
+    return curation is not None and curation.key == key
 
 
 def failed_tasks(lake: Tables) -> dict[str, str]:
     """The tasks that could not be built in the last curation, with the reasons."""
-    found = lake.delta.last_write("silver.tasks").get("failed_tasks", "{}")
-    return dict(json.loads(found))
+    curation = read_curation(lake)
+    return {} if curation is None else dict(curation.failed_tasks)
 
 
 def require_curated(lake: Tables) -> None:
-    """Check that all silver tables were written by one curation.
+    """Check that a curation has finished.
 
     Raises:
-        LakeError: They were written by different curations, or the lake has none.
+        LakeError: The lake has none, or its first one was interrupted.
     """
-    keys = {lake.delta.last_write(name).get("curation_key") for name in CURATED_TABLES}
-    if keys == {None}:
-        raise LakeError(
-            f"the lake {lake.delta.storage.root} has no tasks yet; run `genebench refresh`, then "
-            "`genebench curate`"
-        )
-    if len(keys) > 1:
+    if read_curation(lake) is not None:
+        return
+    if any(lake.delta.last_write(name).get("curation_key") for name in CURATED_TABLES):
         raise LakeError(
             "the silver tables were written by different curations, because one was interrupted; "
             "run `genebench curate` again"
         )
+    raise LakeError(
+        f"the lake {lake.delta.storage.root} has no tasks yet; run `genebench refresh`, then "
+        "`genebench curate`"
+    )

@@ -10,13 +10,18 @@ from genebench.encoders.declaration import Encoder
 from genebench.probes.declaration import Probe
 from genebench.registry.registry import Registry
 from lakehouse.embed.pending import PendingEmbedding
+from lakehouse.tables.catalogue import table
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.names import require_known
 from lakehouse.tables.time_travel import Tables
 
 
 def encoder_row(
-    plan: PendingEmbedding, is_complete: bool, stored: Mapping[str, int], run_id: str
+    plan: PendingEmbedding,
+    is_complete: bool,
+    stored: Mapping[str, int],
+    run_id: str,
+    weights: Mapping[str, str] | None = None,
 ) -> pl.DataFrame:
     """Build the row of `silver.encoders` of one encoder.
 
@@ -25,6 +30,7 @@ def encoder_row(
         is_complete: Whether all its vectors are stored; False while they are being computed.
         stored: n_entities and dimension of its stored vectors; see `stored_size`.
         run_id: The flow run.
+        weights: Weight file to its sha256; None or {} where none is known.
     """
     encoder = plan.encoder
     return pl.DataFrame(
@@ -42,7 +48,10 @@ def encoder_row(
             "is_complete": [is_complete],
             "run_id": [run_id],
             "embedded_at": [dt.datetime.now(dt.UTC)],
-        }
+            "weights": [json.dumps(dict(weights), sort_keys=True) if weights else None],
+            "revision": [encoder.revision],
+        },
+        schema=table("silver.encoders").schema,
     )
 
 
@@ -91,25 +100,18 @@ def encoder_probes(delta: Delta, registry: Registry) -> dict[str, Probe]:
     return found
 
 
-def weights_lineage(encoder: Encoder, weights: Mapping[str, str]) -> dict[str, str]:
-    """Build the commit metadata that records which weights an encoder's vectors come from.
-
-    Args:
-        encoder: The encoder.
-        weights: Weight file to its sha256; {} if none was read.
-    """
-    revision = {"revision": encoder.revision} if encoder.revision else {}
-    files = {"weights": json.dumps(dict(weights), sort_keys=True)} if weights else {}
-    return {"encoder_id": encoder.id, **revision, **files}
-
-
 def recorded_weights(delta: Delta, encoder_id: str) -> dict[str, str]:
-    """Read the weight files that an encoder last used from the commits of `silver.encoders`.
+    """Read the weight files that the stored vectors of an encoder were computed with.
 
     Returns:
         File to its sha256, and `revision` to the pinned revision of a model that has one; {} if
         nothing is recorded.
     """
+    row = delta.scan("silver.encoders").filter(pl.col("encoder_id") == encoder_id).collect()
+    if row.height and row["weights"][0]:
+        pinned = {"revision": str(row["revision"][0])} if row["revision"][0] else {}
+        return pinned | dict(json.loads(row["weights"][0]))
+    # An earlier version of genebench kept them in the commit metadata.
     for commit in delta.history("silver.encoders"):
         if commit.get("encoder_id") == encoder_id and "weights" in commit:
             pinned = {"revision": commit["revision"]} if "revision" in commit else {}

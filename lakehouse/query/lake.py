@@ -186,6 +186,10 @@ class Lake(Tables):
 
     def profile(self) -> str | None:
         """Return the profile that the lake's snapshots were fetched for; None if there are none."""
+        read = self.table("bronze.readings").sort("read_at").tail(1).collect()
+        if read.height:
+            return str(read["profile_id"][0])
+        # An earlier version of genebench kept it in the commit metadata.
         return self.delta.last_write("bronze.snapshots").get("profile")
 
     def encoders(self) -> pl.DataFrame:

@@ -8,6 +8,7 @@ from typing import Any
 import polars as pl
 
 from lakehouse.tables.catalogue import table
+from lakehouse.tables.commits import Commit
 from lakehouse.tables.schema import conform
 
 
@@ -67,6 +68,26 @@ def to_snapshot_rows(snapshots: Iterable[Snapshot], run_id: str) -> pl.DataFrame
         if found.is_new
     }
     return conform(declared, pl.DataFrame(list(rows.values()), schema=declared.schema))
+
+
+def to_reading_row(found: Snapshot, reading_digest: str, commit: Commit) -> pl.DataFrame:
+    """The row of `bronze.readings` of a parse of a snapshot.
+
+    Args:
+        found: The snapshot.
+        reading_digest: Digest of the declaration of its reader.
+        commit: The metadata of the run's commits.
+    """
+    row = {
+        "snapshot_id": found.snapshot_id,
+        "source": found.source,
+        "file": found.file,
+        "reading_digest": reading_digest,
+        "profile_id": commit.profile,
+        "run_id": commit.flow_run,
+        "read_at": dt.datetime.now(dt.UTC),
+    }
+    return pl.DataFrame([row], schema=table("bronze.readings").schema)
 
 
 def read_snapshot(row: pl.DataFrame) -> dict[str, Any]:

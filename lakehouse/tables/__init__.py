@@ -2,6 +2,8 @@
 
 - `schema`: columns, tables, and the check of a frame against a declaration
 - `catalogue`: the declaration of every table
+- `record_tables`: the tables that record what runs did
+- `manifest`: which versions of the silver tables are current, from the record of finished runs
 - `storage`: the location of a lake, a folder or S3
 - `commits`: metadata of a commit
 - `delta_schema`: the Delta schema and Parquet settings of a declared table

@@ -8,12 +8,12 @@ import difflib
 import re
 
 from genebench.errors import LakeError
-from lakehouse.tables.schema import Mode, Table, parse_columns
+from lakehouse.tables.record_tables import RECORD_TABLES
+from lakehouse.tables.schema import Table, declare_table
 
 MODALITIES = ("text", "expression", "dna", "protein", "classical", "control")
 KINDS = ("binary", "multiclass", "multilabel", "regression")
 STATUSES = ("ok", "failed", "not_applicable")
-SEVERITIES = ("critical", "warning")
 VERDICTS = (
     "solved by a control",
     "at chance",
@@ -25,32 +25,8 @@ VERDICTS = (
 )
 
 
-def _table(
-    name: str,
-    row: str,
-    key: str,
-    partition: str,
-    mode: Mode,
-    description: str,
-    columns: str,
-    vocabularies: dict[str, tuple[str, ...]] | None = None,
-    allows_extra_columns: bool = False,
-) -> Table:
-    return Table(
-        name=name,
-        row=row,
-        key=tuple(key.split()),
-        partition=tuple(partition.split()),
-        mode=mode,
-        description=description,
-        columns=parse_columns(columns),
-        vocabularies=vocabularies or {},
-        allows_extra_columns=allows_extra_columns,
-    )
-
-
 _DECLARED = (
-    _table(
+    declare_table(
         "bronze.snapshots",
         "one retrieval of one file of one source version",
         "snapshot_id retrieved_at",
@@ -61,7 +37,7 @@ _DECLARED = (
         "retrieved_at ts, published_on str?, etag str?, license str, is_complete bool,"
         "is_composite bool, run_id str",
     ),
-    _table(
+    declare_table(
         "silver.entities",
         "one entity",
         "entity_type entity_id",
@@ -70,7 +46,7 @@ _DECLARED = (
         "Genes, diseases and other entities that encoders embed, with identifier (CURIE) and name.",
         "entity_type str, entity_id str, symbol str, name str, locus_group str?, snapshot_id str",
     ),
-    _table(
+    declare_table(
         "silver.xrefs",
         "one external identifier of an entity",
         "entity_type namespace identifier entity_id",
@@ -81,7 +57,7 @@ _DECLARED = (
         "is_ambiguous bool, snapshot_id str",
         {"status": ("approved", "previous", "alias")},
     ),
-    _table(
+    declare_table(
         "silver.inputs",
         "one text or sequence of an entity",
         "entity_type entity_id modality field part",
@@ -92,7 +68,7 @@ _DECLARED = (
         "n_chars i32, input_digest str, snapshot_id str",
         {"modality": ("text", "dna", "protein")},
     ),
-    _table(
+    declare_table(
         "silver.tasks",
         "one task",
         "task_id",
@@ -105,7 +81,7 @@ _DECLARED = (
         "n_smallest_class i64?, counts str, label_digest str, description str, superseded_by str?",
         {"kind": KINDS},
     ),
-    _table(
+    declare_table(
         "silver.samples",
         "one entity of one sample",
         "task_id sample_id position",
@@ -114,7 +90,7 @@ _DECLARED = (
         "Samples of every task: one entity each, or an ordered pair of entities.",
         "family str, task_id str, sample_id str, position i8, entity_type str, entity_id str",
     ),
-    _table(
+    declare_table(
         "silver.labels",
         "one non-zero label of one sample",
         "task_id sample_id label",
@@ -123,7 +99,7 @@ _DECLARED = (
         "Labels of every task, in long format.",
         "family str, task_id str, sample_id str, label str, value f64",
     ),
-    _table(
+    declare_table(
         "silver.encoders",
         "one encoder with vectors",
         "encoder_id",
@@ -132,10 +108,10 @@ _DECLARED = (
         "Encoders with their declaration, and whether all of their vectors are computed.",
         "encoder_id str, title str, modality str, is_control bool, encoder_digest str,"
         "declaration str, wanted_digest str, n_wanted i64, n_entities i64, dimension i32,"
-        "is_complete bool, run_id str, embedded_at ts",
+        "is_complete bool, run_id str, embedded_at ts, weights str?, revision str?",
         {"modality": MODALITIES},
     ),
-    _table(
+    declare_table(
         "silver.embeddings",
         "one vector",
         "encoder_id entity_type entity_id",
@@ -146,7 +122,7 @@ _DECLARED = (
         "dimension i32, vector_digest str, input_digest str, n_parts i32, run_id str,"
         "embedded_at ts",
     ),
-    _table(
+    declare_table(
         "gold.universes",
         "one entity of a release's universe",
         "release_id entity_type entity_id",
@@ -155,7 +131,7 @@ _DECLARED = (
         "Universes: the entities on which the encoders of a release are compared.",
         "release_id str, entity_type str, entity_id str",
     ),
-    _table(
+    declare_table(
         "gold.releases",
         "one task, encoder and probe, with the evaluation key",
         "release_id task_id encoder_id probe_id protocol_id",
@@ -167,7 +143,7 @@ _DECLARED = (
         "evaluation_key str, task_group str?",
         {"kind": KINDS, "modality": MODALITIES},
     ),
-    _table(
+    declare_table(
         "gold.evaluations",
         "one attempted evaluation",
         "evaluation_key run_id",
@@ -180,7 +156,7 @@ _DECLARED = (
         "evaluated_at ts, batch_id str?",
         {"status": STATUSES},
     ),
-    _table(
+    declare_table(
         "gold.scores",
         "one value of one metric",
         "evaluation_key label fold metric",
@@ -192,7 +168,7 @@ _DECLARED = (
         "n_test i32, run_id str, evaluated_at ts, batch_id str?",
         {"kind": KINDS, "modality": MODALITIES},
     ),
-    _table(
+    declare_table(
         "gold.folds",
         "one entity of one sample in a split",
         "split_key task_id sample_id position repeat",
@@ -201,7 +177,7 @@ _DECLARED = (
         "Cross-validation splits: the fold in which each sample is held out.",
         "split_key str, family str, task_id str, sample_id str, position i8, repeat i8, fold i8",
     ),
-    _table(
+    declare_table(
         "gold.predictions",
         "one held-out prediction",
         "evaluation_key sample_id label fold",
@@ -211,7 +187,7 @@ _DECLARED = (
         "evaluation_key str, family str, encoder_id str, task_id str, sample_id str, label str,"
         "fold i8, value f32, truth f32, run_id str, batch_id str?",
     ),
-    _table(
+    declare_table(
         "gold.intervals",
         "one metric over all folds of an evaluation",
         "evaluation_key metric",
@@ -222,7 +198,7 @@ _DECLARED = (
         "low f64, high f64, standard_error f64, level f64, n_units i64, replicates list<f32>,"
         "run_id str, batch_id str?",
     ),
-    _table(
+    declare_table(
         "gold.comparisons",
         "one pair of encoders on one task",
         "release_id task_id encoder_a encoder_b probe_id protocol_id metric",
@@ -234,7 +210,7 @@ _DECLARED = (
         "p_rows f64, p_folds f64, p_adjusted f64, is_established bool",
         {"kind": KINDS},
     ),
-    _table(
+    declare_table(
         "gold.verdicts",
         "one task of a release",
         "release_id task_id probe_id protocol_id metric",
@@ -246,7 +222,7 @@ _DECLARED = (
         "noise f64?, spread f64?, n_pairs i64, n_established i64, solved_by str?, verdict str",
         {"kind": KINDS, "verdict": VERDICTS},
     ),
-    _table(
+    declare_table(
         "gold.leaderboard",
         "one encoder in one scope by one metric",
         "release_id scope encoder_id probe_id protocol_id metric",
@@ -257,7 +233,7 @@ _DECLARED = (
         "metric str, mean f64, sd f64, n_tasks i32, n_missing i32, rank i32",
         {"modality": MODALITIES},
     ),
-    _table(
+    declare_table(
         "gold.foreign_scores",
         "one imported value of one metric",
         "release_id task_name label encoder_name probe_name metric statistic fold",
@@ -270,30 +246,15 @@ _DECLARED = (
         "file_name str, file_digest str, run_id str, imported_at ts",
         {"statistic": ("fold", "mean", "sd")},
     ),
-    _table(
-        "audit.validations",
-        "one check of one expectation",
-        "run_id table_name expectation_id validated_at",
-        "table_name",
-        "append-only",
-        "Results of the expectations that were checked before each write.",
-        "table_name str, expectation_id str, severity str, is_met bool, has_raised bool,"
-        "observed str?, n_unexpected i64?, examples list<str>, run_id str, validated_at ts",
-        {"severity": SEVERITIES},
-    ),
-    _table(
-        "audit.quarantine",
-        "one row of a rejected frame",
-        "run_id table_name expectation_id quarantined_at row_number",
-        "table_name",
-        "append-only",
-        "Rows that failed a critical expectation and were not written, as JSON.",
-        "table_name str, run_id str, expectation_id str, row_number i64, row_json str,"
-        "quarantined_at ts",
-    ),
 )
 
-TABLES: dict[str, Table] = {declared.name: declared for declared in _DECLARED}
+_LAYERS = ("bronze", "silver", "gold", "audit")
+TABLES: dict[str, Table] = {
+    declared.name: declared
+    for declared in sorted(
+        (*_DECLARED, *RECORD_TABLES), key=lambda declared: _LAYERS.index(declared.layer)
+    )
+}
 
 _BRONZE = re.compile(r"bronze\.[a-z][a-z0-9]*_[a-z0-9_]+")
 
@@ -308,7 +269,7 @@ def bronze_table(source_id: str, file_id: str) -> Table:
 
 
 def _bronze(name: str) -> Table:
-    return _table(
+    return declare_table(
         name,
         "one row of the file",
         "snapshot_id row_number",
@@ -341,7 +302,7 @@ def render_tables() -> str:
     for declared in (
         TABLES["bronze.snapshots"],
         _bronze("bronze.{source}_{file}"),
-        *(declared for declared in _DECLARED if declared.name != "bronze.snapshots"),
+        *(declared for declared in TABLES.values() if declared.name != "bronze.snapshots"),
     ):
         lines.append(
             f"| `{declared.name}` | {declared.row} | {', '.join(declared.key)} "

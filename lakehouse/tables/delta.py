@@ -23,6 +23,13 @@ from lakehouse.tables.delta_schema import (
     writer_properties,
 )
 from lakehouse.tables.delta_table import commit_properties, open_table, retry_conflicts
+from lakehouse.tables.manifest import (
+    CURATE,
+    CURATED_TABLES,
+    RUNS,
+    FinishedRun,
+    finished_runs,
+)
 from lakehouse.tables.schema import Table, add_missing_columns, conform, partition_predicate
 from lakehouse.tables.storage import Storage
 
@@ -145,12 +152,14 @@ class Delta:
 
         Args:
             name: A declared table, or a bronze table.
-            version: An older version; the newest by default.
+            version: An older version; the current one by default, see `version`.
 
         Raises:
             LakeError: The version does not exist, or the schema differs from the declaration.
         """
         declared = table(name)
+        if version is None:
+            version = self._recorded_version(name)
         found = self._find(declared, version)
         if found is None:
             if version is not None:
@@ -178,9 +187,39 @@ class Delta:
         return [Path(file) for file in found.file_uris(file_pruning_predicate=chosen)]
 
     def version(self, name: str) -> int:
-        """The newest version of a table, -1 where it does not exist."""
+        """The version of a table that `scan` reads, -1 where the table does not exist.
+
+        It is the newest; of the tables of a curation, the one that the manifest names.
+        """
+        recorded = self._recorded_version(name)
+        if recorded is not None:
+            return recorded
         found = self._find(table(name))
         return -1 if found is None else found.version()
+
+    def curations(self) -> list[FinishedRun]:
+        """The finished runs of curate, the earliest first."""
+        rows = self.scan(RUNS).filter(pl.col("verb") == CURATE).collect()
+        return finished_runs(rows)
+
+    def _recorded_version(self, name: str) -> int | None:
+        """The version that the last curation recorded; None for a table that is not curated.
+
+        None too in a lake that an earlier version of genebench curated.
+        """
+        if name not in CURATED_TABLES:
+            return None
+        curations = self.curations()
+        return curations[-1].versions.get(name) if curations else None
+
+    def versions_written_by(self, run_id: str) -> dict[str, int]:
+        """The last version of each table that a run wrote, among its last hundred commits."""
+        written = {}
+        for name in self.list_tables():
+            mine = (one for one in self.history(name, 100) if one.get("flow_run") == run_id)
+            if last := next(mine, None):
+                written[name] = int(last["version"])
+        return written
 
     def history(self, name: str, limit: int | None = None) -> list[dict[str, Any]]:
         """The commits of a table, newest first, with `flow_run`, `code`, `inputs`, `profile`."""

@@ -104,6 +104,31 @@ def parse_columns(text: str) -> dict[str, Column]:
     return columns
 
 
+def declare_table(
+    name: str,
+    row: str,
+    key: str,
+    partition: str,
+    mode: Mode,
+    description: str,
+    columns: str,
+    vocabularies: dict[str, tuple[str, ...]] | None = None,
+    allows_extra_columns: bool = False,
+) -> Table:
+    """Declare a table; `key` and `partition` are names with blanks between, `columns` is parsed."""
+    return Table(
+        name=name,
+        row=row,
+        key=tuple(key.split()),
+        partition=tuple(partition.split()),
+        mode=mode,
+        description=description,
+        columns=parse_columns(columns),
+        vocabularies=vocabularies or {},
+        allows_extra_columns=allows_extra_columns,
+    )
+
+
 def conform(table: Table, frame: pl.DataFrame) -> pl.DataFrame:
     """Convert a frame to the table's column order and dtypes, and check its values.
 

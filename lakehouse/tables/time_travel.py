@@ -9,6 +9,7 @@ import polars as pl
 
 from genebench.errors import LakeError
 from lakehouse.tables.delta import Delta
+from lakehouse.tables.manifest import CURATED_TABLES
 
 When = dt.datetime | dt.date | str
 
@@ -61,11 +62,17 @@ class Tables:
         return self.delta.scan(name, version)
 
     def _version_at(self, name: str, when: dt.datetime) -> int | None:
-        """The newest version at a time; None where the table did not exist yet."""
+        """The current version at a time; None where the table did not exist yet."""
         limit = when.timestamp() * 1000
         versions = [
             entry["version"] for entry in self.delta.history(name) if entry["timestamp"] <= limit
         ]
+        if name in CURATED_TABLES and (curations := self.delta.curations()):
+            recorded = [one.versions[name] for one in curations if one.finished_at <= when]
+            if recorded:
+                return recorded[-1]
+            # Only versions of an earlier version of genebench are older than the first record.
+            versions = [one for one in versions if one < curations[0].versions[name]]
         return max(versions, default=None)
 
     def history(self, name: str) -> pl.DataFrame:

@@ -4,6 +4,7 @@ import datetime as dt
 
 import polars as pl
 import pytest
+from blanks import filled
 
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.schema import conform
@@ -20,7 +21,14 @@ def digests(n: int) -> list[str]:
 
 
 def build(name: str, /, **columns: object) -> pl.DataFrame:
-    return conform(table(name), pl.DataFrame(columns, strict=False))
+    """A frame of a table; nullable columns that are not given are null."""
+    frame = pl.DataFrame(columns, strict=False)
+    missing = [
+        column
+        for column, declared in table(name).columns.items()
+        if declared.is_nullable and column not in columns
+    ]
+    return conform(table(name), frame.with_columns(pl.lit(None).alias(one) for one in missing))
 
 
 def make_lake() -> dict[str, pl.DataFrame]:
@@ -272,6 +280,10 @@ def make_lake() -> dict[str, pl.DataFrame]:
         ),
         "gold.leaderboard": make_leaderboard(),
         "gold.foreign_scores": make_foreign_scores(),
+        **{
+            name: filled(name, [{"run_id": "r1"}])
+            for name in ("bronze.readings", "silver.curations", "audit.runs")
+        },
         "audit.validations": build(
             "audit.validations",
             table_name=["gold.scores"],
