@@ -19,6 +19,7 @@ from places import recorded_scores
 from flows.server.local_server import free_port
 from flows.server.processes import read_record
 from lakehouse import open_lake
+from lakehouse.tables.lake_lock import FolderLock
 
 VERBS = ["refresh", "curate", "embed", "score", "report"]
 # Quick ones: enough to see that two of anything are kept apart.
@@ -183,15 +184,6 @@ class LocalStack:
         asked = {"artifacts": {"key": {"any_": [key]}}, "sort": "CREATED_DESC"}
         return [one["id"] for one in self.ask("POST", "/artifacts/filter", asked)][::-1]
 
-    def held_locks(self) -> list[str]:
-        """The names of the writer limits that are held."""
-        limits = self.ask("POST", "/v2/concurrency_limits/filter", {})
-        return [
-            one["name"]
-            for one in limits
-            if one["active_slots"] and one["name"].startswith("writer")
-        ]
-
     def workers(self) -> list[psutil.Process]:
         """Its workers and all that they run."""
         found = []
@@ -207,6 +199,15 @@ class LocalStack:
         """The end of its logs, for the message of a failed test."""
         logs = sorted(self.home.glob("*.log"))
         return "\n".join(f"{log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in logs)
+
+
+def is_locked(lake: Path) -> bool:
+    """Whether a run holds the writer lock of a lake."""
+    lock = FolderLock(lake)
+    if lock.try_acquire():
+        lock.release()
+        return False
+    return True
 
 
 def until(is_so: Any, seconds: float, tell: Any = lambda: "") -> None:

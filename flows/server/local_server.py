@@ -1,7 +1,7 @@
 """The local Prefect server: started for one command, or kept running until `make down`.
 
 A server belongs to a folder, `PREFECT_HOME`. Commands that run at the same time share the server of
-the folder, and with it the concurrency limits. The last command stops the server, unless `make up`
+the folder. The last command stops the server, unless `make up`
 started it.
 """
 
@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO
@@ -28,6 +28,8 @@ HOST = "127.0.0.1"
 UI_PORT = 4200
 START_SECONDS = 120.0
 STOP_SECONDS = 20.0
+# How long a server that somebody else started may be too busy to answer.
+ANSWER_SECONDS = 15.0
 POLL_SECONDS = 0.1
 USER = "genebench"
 # Leases in memory are lost when the server stops, and their slots stay occupied.
@@ -78,7 +80,7 @@ def prefect_api(preload: Sequence[str] = ()) -> Iterator[str]:
     """
     named = os.environ.get("PREFECT_API_URL")
     if named:
-        if not is_healthy(named):
+        if not is_healthy(named, ANSWER_SECONDS):
             raise GenebenchError(
                 f"no Prefect server answers at PREFECT_API_URL={named}; start it with `make up`, "
                 "or unset the variable to start a server for this command"
@@ -128,7 +130,7 @@ def _stop_if_unused(home: Path, users: IO[bytes]) -> None:
         fcntl.flock(users, fcntl.LOCK_UN)
         if not _is_only_user(users):
             return
-        server = find_server(home)
+        server = recorded_server(home)
         if server is not None and not server.is_kept:
             stop_server(home)
 
@@ -162,19 +164,36 @@ def start_server(
 
 def stop_server(home: Path) -> None:
     """Stop the recorded server of a folder, and delete the record."""
-    server = find_server(home)
+    server = recorded_server(home)
     if server is not None:
         server.process.stop(STOP_SECONDS)
     (home / "server.json").unlink(missing_ok=True)
 
 
 def find_server(home: Path) -> Server | None:
-    """Return the running server of a folder, or None."""
+    """Return the running server of a folder when it answers, or None if none is running.
+
+    A server that is busy is waited for: a second one on the same database would disturb it.
+
+    Raises:
+        GenebenchError: The process of the server runs, but does not answer.
+    """
+    server = recorded_server(home)
+    if server is not None and not is_healthy(server.url, START_SECONDS):
+        raise GenebenchError(
+            f"the Prefect server of {home} (process {server.process.pid}) has not answered for "
+            f"{START_SECONDS:.0f} s; its log is {home / 'server.log'}; `genebench down` stops it"
+        )
+    return server
+
+
+def recorded_server(home: Path) -> Server | None:
+    """Return the server of a folder whose process runs, whether it answers or not, or None."""
     record = read_record(home / "server.json")
     if not record:
         return None
     server = Server(**{**record, "process": RecordedProcess(**record["process"])})
-    return server if server.process.is_alive and is_healthy(server.url) else None
+    return server if server.process.is_alive else None
 
 
 def ensure_server(home: Path, port: int) -> tuple[Server, bool]:
@@ -243,12 +262,16 @@ def login(home: Path) -> str:
     return path.read_text(encoding="utf-8").strip()
 
 
-def is_healthy(url: str) -> bool:
-    """Whether a server answers at an API address."""
-    try:
-        return httpx.get(f"{url}/health", timeout=5.0).status_code == httpx.codes.OK
-    except httpx.HTTPError:
-        return False
+def is_healthy(url: str, seconds: float = 0.0) -> bool:
+    """Whether a server answers at an API address, at once or within some seconds."""
+    deadline = time.monotonic() + seconds
+    while True:
+        with suppress(httpx.HTTPError):
+            if httpx.get(f"{url}/health", timeout=5.0).status_code == httpx.codes.OK:
+                return True
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(POLL_SECONDS)
 
 
 def free_port() -> int:

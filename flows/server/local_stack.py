@@ -13,6 +13,7 @@ from flows.server.local_server import (
     find_server,
     is_free,
     prefect_home,
+    recorded_server,
     stop_server,
 )
 from flows.server.processes import RecordedProcess, read_record, start_process, write_record
@@ -74,7 +75,7 @@ def stop_stack() -> str:
             worker.stop(STOP_SECONDS)
             stopped.append(worker.name)
     (home / "workers.json").unlink(missing_ok=True)
-    server = find_server(home)
+    server = recorded_server(home)
     if server is not None and server.is_kept:
         stop_server(home)
         stopped.append("server")

@@ -4,7 +4,7 @@ import shutil
 from dataclasses import replace
 
 import pytest
-from local_stacks import until
+from local_stacks import is_locked, until
 from world import build_world
 
 from lakehouse import open_lake
@@ -23,7 +23,7 @@ def test_a_refresh_during_score_waits_for_it(stack, weekly, tmp_path):
         stack, sources=tmp_path / "sources", more={"GENEBENCH_LAKE": str(tmp_path / "lake")}
     )
     scoring = busy.start("score", "--protocol", "standard")
-    until(stack.held_locks, 120, stack.tail)
+    until(lambda: is_locked(tmp_path / "lake"), 120, stack.tail)
     refreshing = busy.start("refresh")
     scored, refreshed = (one.communicate(timeout=400)[0] for one in (scoring, refreshing))
     assert (scoring.returncode, refreshing.returncode) == (0, 0), scored + refreshed

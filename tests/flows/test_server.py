@@ -1,7 +1,9 @@
 """The local server: login, starting it again, and stopping exactly what was started."""
 
+import signal
 import stat
-from dataclasses import replace
+import sys
+from dataclasses import asdict, replace
 
 import httpx
 import psutil
@@ -9,7 +11,10 @@ import pytest
 from local_stacks import LocalStack, until
 
 from flows.run.summary import RunSummary, Unfinished
+from flows.server import local_server
+from flows.server.local_server import free_port
 from flows.server.processes import RecordedProcess, read_record, start_process, write_record
+from genebench.errors import GenebenchError
 
 
 def test_a_call_without_a_login_is_refused(stack):
@@ -87,6 +92,39 @@ def test_a_port_that_is_taken_is_said_so(stack, tmp_path):
     assert process.returncode == 1
     assert f"port {stack.port} is taken" in said
     assert "PREFECT_SERVER_API_PORT" in said
+
+
+BUSY = """
+import http.server, sys
+class Busy(http.server.BaseHTTPRequestHandler):
+    n_asked = 0
+    def do_GET(self):
+        Busy.n_asked += 1
+        self.send_response(200 if Busy.n_asked > 3 else 503)
+        self.end_headers()
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), Busy).serve_forever()
+"""
+
+
+def test_a_busy_server_is_waited_for_and_a_stopped_one_is_an_error(tmp_path, monkeypatch):
+    port = free_port()
+    process, child = start_process(
+        "server", [sys.executable, "-c", BUSY, str(port)], {}, tmp_path / "log"
+    )
+    busy = local_server.Server(f"http://127.0.0.1:{port}/api", process, is_kept=False)
+    write_record(tmp_path / "server.json", asdict(busy))
+    until(lambda: not local_server.is_free(port), 30)
+    try:
+        assert local_server.find_server(tmp_path) == busy
+        monkeypatch.setattr(local_server, "START_SECONDS", 0.5)
+        child.send_signal(signal.SIGSTOP)
+        with pytest.raises(GenebenchError, match=r"has not answered for .* `genebench down` stops"):
+            local_server.find_server(tmp_path)
+    finally:
+        child.send_signal(signal.SIGCONT)
+        local_server.stop_server(tmp_path)
+    child.wait(10)
+    assert local_server.find_server(tmp_path) is None
 
 
 def test_a_stopped_process_takes_what_it_started_along(tmp_path):
