@@ -18,6 +18,17 @@ PREVIOUS = "previous"
 ROUNDING = 1e-9
 
 
+# Great Expectations gets the distinct values of a column without nulls, so only these of its
+# expectations mean what they say; one on uniqueness, nulls or proportions would always be met.
+ColumnRule = Literal[
+    "expect_column_values_to_be_between",
+    "expect_column_values_to_be_in_set",
+    "expect_column_values_to_not_be_in_set",
+    "expect_column_values_to_match_regex",
+    "expect_column_values_to_not_match_regex",
+]
+
+
 class Expectation(BaseModel):
     """An expectation on a table: one entry of a suite.
 
@@ -35,7 +46,7 @@ class Expectation(BaseModel):
         severity: `critical` rejects the frame, `warning` is logged.
         because: Why the expectation must hold, or what goes wrong if it does not.
         column: The column.
-        expect: `expect_column_values_to_…`.
+        expect: One of `ColumnRule`.
         with: Arguments of the expectation.
         where: SQL condition that selects the rows to check.
         rows: SQL query for violating rows.
@@ -49,7 +60,7 @@ class Expectation(BaseModel):
     severity: Literal["critical", "warning"]
     because: str
     column: str | None = None
-    expect: Annotated[str, StringConstraints(pattern=r"^expect_column_value[a-z_]+$")] | None = None
+    expect: ColumnRule | None = None
     with_: dict[str, Any] = Field(default_factory=dict, alias="with")
     where: str | None = None
     rows: str | None = None

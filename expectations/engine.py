@@ -100,13 +100,6 @@ def evaluate_expectations(
     return empty | judged
 
 
-def is_supported(kind: str) -> bool:
-    """Whether Great Expectations has an expectation with this name."""
-    import great_expectations.expectations as gxe
-
-    return hasattr(gxe, _class_name(kind))
-
-
 def _to_result(result: Any) -> EngineResult:
     error = _error(result.exception_info or {})
     unexpected = () if error else tuple(result.result.get("unexpected_list") or ())

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
+from expectations.declared import expectations_of
 from genebench.errors import ExpectationFailed
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.schema import conform
@@ -94,7 +95,7 @@ class ValidationReport:
         )
 
     def to_frame(self, run_id: str) -> pl.DataFrame:
-        """Build the rows of `audit.validations`."""
+        """Build the rows of `audit.validations`: a row for each outcome and skipped expectation."""
         declared = table("audit.validations")
         now = dt.datetime.now(dt.UTC)
         rows = [
@@ -109,8 +110,26 @@ class ValidationReport:
                 "examples": list(outcome.examples),
                 "run_id": run_id,
                 "validated_at": now,
+                "is_skipped": False,
             }
             for outcome in self.outcomes
+        ]
+        rows += [
+            {
+                "table_name": self.table_name,
+                "expectation_id": one.id,
+                "severity": one.severity,
+                "is_met": False,
+                "has_raised": False,
+                "observed": f"not checked, because {' and '.join(one.needs)} was not given",
+                "n_unexpected": None,
+                "examples": [],
+                "run_id": run_id,
+                "validated_at": now,
+                "is_skipped": True,
+            }
+            for one in expectations_of(self.table_name)
+            if one.id in self.skipped
         ]
         return conform(declared, pl.DataFrame(rows, schema=declared.schema))
 

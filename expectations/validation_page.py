@@ -16,6 +16,7 @@ table{border-collapse:collapse;width:100%}
 td,th{padding:.3rem .6rem;text-align:left;vertical-align:top;border-bottom:1px solid #e4e7eb}
 th{font-weight:600}small{color:#57606a}
 .met{color:#1a7f37}.unmet{color:#b35900}.rejected{color:#b42318;font-weight:600}.raised{color:#6e40c9}
+.skipped{color:#57606a}
 details{margin:.2rem 0}summary{cursor:pointer}
 @media(prefers-color-scheme:dark){
 body{background:#0f1419;color:#d8dee6}td,th{border-color:#2a313a}
@@ -27,13 +28,18 @@ def newest_validations(validations: pl.DataFrame) -> pl.DataFrame:
     """Select the rows of `audit.validations` of the latest run that wrote to each table.
 
     A run can write to a table several times, such as once per family. An expectation counts as met
-    if it was met each time.
+    if it was met each time, and as skipped if it was checked no time.
     """
     newest = pl.col("run_id").sort_by("validated_at").last().over("table_name")
     return (
         validations.with_row_index("place")
         .filter(pl.col("run_id") == newest)
-        .sort("is_met", "validated_at", descending=[False, True])
+        .sort(
+            pl.col("is_skipped").fill_null(value=False),
+            "is_met",
+            "validated_at",
+            descending=[False, False, True],
+        )
         .unique(["table_name", "expectation_id"], keep="first", maintain_order=True)
         .sort("place")
         .drop("place")
@@ -45,11 +51,14 @@ def summarise_validations(validations: pl.DataFrame) -> tuple[list[str], list[li
     rows = []
     for (name,), found in _by_table(validations):
         states = [_state(row) for row in found.iter_rows(named=True)]
-        rows.append([name, f"{states.count('met')} of {len(states)} met", ""])
+        n_skipped = states.count("skipped")
+        skipped = f", {n_skipped} skipped" if n_skipped else ""
+        checked = len(states) - n_skipped
+        rows.append([name, f"{states.count('met')} of {checked} met{skipped}", ""])
         rows += [
             ["", f"{row['expectation_id']} {_STATES[_state(row)]}", str(row["observed"] or "")]
             for row in found.iter_rows(named=True)
-            if _state(row) != "met"
+            if _state(row) not in ("met", "skipped")
         ]
     return ["table", "expectations", "found"], rows
 
@@ -82,11 +91,14 @@ _STATES = {
     "rejected": "rejected a frame",
     "raised": "could not be evaluated",
     "unmet": "warning",
+    "skipped": "skipped",
     "met": "met",
 }
 
 
 def _state(row: Mapping[str, Any]) -> str:
+    if row["is_skipped"]:
+        return "skipped"
     if row["is_met"]:
         return "met"
     if row["has_raised"]:
@@ -111,7 +123,7 @@ def _table(name: str, rows: pl.DataFrame) -> str:
     )
     lines = "".join(_line(row, because.get(row["expectation_id"], "")) for row in found)
     when = max(row["validated_at"] for row in found)
-    n_unmet = sum(_state(row) != "met" for row in found)
+    n_unmet = sum(_state(row) not in ("met", "skipped") for row in found)
     summary = "all met" if not n_unmet else f"{n_unmet} not met"
     head = "<tr><th>state</th><th>expectation</th><th>severity</th><th>found</th></tr>"
     return (

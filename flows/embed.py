@@ -1,6 +1,7 @@
 """The embed flow: encode inputs to vectors, one task run per encoder."""
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from prefect import allow_failure, flow, task
 from prefect.cache_policies import NO_CACHE
@@ -29,6 +30,9 @@ from lakehouse.embed.encoder_records import (
 )
 from lakehouse.embed.pending import PendingEmbedding, plan_embedding
 from lakehouse.embed.vector_rows import embedding_rows, loader_input, reusable_rows
+
+if TYPE_CHECKING:
+    import polars as pl
 
 
 @flow(name="embed", flow_run_name=run_name, task_runner=TASK_RUNNER, **HOOKS)
@@ -122,6 +126,7 @@ def _encode_pending(
     context: Context, encoder: Encoder, pending: PendingEmbedding
 ) -> tuple[int, dict[str, int]]:
     commit = context.commit()
+    known = context.lake.encoders().filter(encoder_id=encoder.id)
     loader = load_encoder(encoder, context.loader_context)
     n_encoded = 0
     counts: dict[str, int] = {}
@@ -141,7 +146,8 @@ def _encode_pending(
             for name, n in vectors.counts.items():
                 counts[name] = counts.get(name, 0) + n
     weights = weight_digests(encoder, context.loader_context) if chunks else {}
-    _record_encoder(context, pending, is_complete=True, weights=weights)
+    previous = known if known.height else None
+    _record_encoder(context, pending, is_complete=True, weights=weights, previous=previous)
     return n_encoded, counts
 
 
@@ -160,6 +166,7 @@ def _record_encoder(
     pending: PendingEmbedding,
     is_complete: bool,
     weights: Mapping[str, str] | None = None,
+    previous: "pl.DataFrame | None" = None,
 ) -> None:
     delta, encoder_id = context.lake.delta, pending.encoder.id
     # Vectors that were kept are of the weights that are recorded.
@@ -167,4 +174,5 @@ def _record_encoder(
     known = {name: digest for name, digest in known.items() if name != "revision"}
     size = stored_size(delta, encoder_id)
     row = encoder_row(pending, is_complete, size, context.run_id, known)
-    replace(context, "silver.encoders", row, context.commit(), {"encoder_id": encoder_id})
+    partition = {"encoder_id": encoder_id}
+    replace(context, "silver.encoders", row, context.commit(), partition, previous=previous)

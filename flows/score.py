@@ -270,7 +270,8 @@ def update_release(context: Context, request: ScoreRequest) -> None:
     for name, rows in (("gold.universes", plan.universe_rows()), ("gold.releases", plan.items)):
         stored = stored_rows(context.lake, name, plan.release_id).select(rows.columns)
         if not stored.sort(rows.columns).equals(rows.sort(rows.columns)):
-            replace(context, name, rows, commit, partition)
+            previous = stored if stored.height else None
+            replace(context, name, rows, commit, partition, previous=previous)
 
 
 _RELEASE_INPUTS = (

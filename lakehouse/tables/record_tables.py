@@ -46,7 +46,8 @@ RECORD_TABLES: tuple[Table, ...] = (
         "append-only",
         "Results of the expectations that were checked before each write.",
         "table_name str, expectation_id str, severity str, is_met bool, has_raised bool,"
-        "observed str?, n_unexpected i64?, examples list<str>, run_id str, validated_at ts",
+        "observed str?, n_unexpected i64?, examples list<str>, run_id str, validated_at ts,"
+        "is_skipped bool?",
         {"severity": SEVERITIES},
     ),
     declare_table(

@@ -97,6 +97,10 @@ def test_what_lacks_a_table_to_compare_is_listed_as_skipped(entities):
     report = check_frame("silver.entities", entities)
     assert set(report.skipped) == {"few_entities_vanish", "few_symbols_change"}
     assert "few_entities_vanish" in report.to_markdown()
+    rows = report.to_frame("r1").filter(pl.col("is_skipped"))
+    assert set(rows["expectation_id"]) == set(report.skipped)
+    assert rows["observed"].unique().to_list() == ["not checked, because previous was not given"]
+    assert not rows["is_met"].any()
 
 
 def test_related_tables_lists_the_tables_to_pass():
@@ -111,8 +115,8 @@ def test_every_outcome_becomes_a_row_of_the_audit(entities):
     report = check_frame("silver.entities", spoil(entities))
     rows = report.to_frame("run7")
     assert rows.schema == table("audit.validations").schema
-    assert rows.height == len(report.outcomes)
-    failed = rows.filter(~pl.col("is_met"))
+    assert rows.height == len(report.outcomes) + len(report.skipped)
+    failed = rows.filter(~pl.col("is_met") & ~pl.col("is_skipped"))
     assert failed["expectation_id"].to_list() == ["symbol_is_a_word"]
     assert failed["n_unexpected"].to_list() == [3]
     assert failed["run_id"].to_list() == ["run7"]

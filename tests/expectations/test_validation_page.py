@@ -101,3 +101,18 @@ def test_the_summary_has_a_line_for_each_table_and_each_failure():
     _, lines = summarise_validations(rows({}, {"expectation_id": "outcomes_vary", "is_met": False}))
     assert lines[0] == ["silver.labels", "1 of 2 met", ""]
     assert lines[1][1] == "outcomes_vary rejected a frame"
+
+
+def test_a_skipped_check_is_neither_met_nor_a_warning():
+    skipped = {"expectation_id": "few_labels_change", "is_met": False, "is_skipped": True}
+    _, lines = summarise_validations(rows({}, skipped))
+    assert lines == [["silver.labels", "1 of 1 met, 1 skipped", ""]]
+    assert "1 skipped, 1 met" in render_validations(rows({}, skipped))
+
+
+def test_a_check_that_one_write_of_a_run_skipped_shows_how_the_other_went():
+    later = {"validated_at": NOON + dt.timedelta(minutes=1)}
+    skipped = {"is_met": False, "is_skipped": True} | later
+    assert newest_validations(rows({}, skipped))["is_met"].to_list() == [True]
+    found = newest_validations(rows({"is_met": False}, skipped))
+    assert found.select("is_met", "is_skipped").rows() == [(False, None)]
