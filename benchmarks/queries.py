@@ -138,6 +138,8 @@ def _encoders(n: int) -> pl.DataFrame:
                 "is_complete": True,
                 "run_id": "synthetic",
                 "embedded_at": NOW,
+                "weights": None,
+                "revision": None,
             }
         )
     return pl.DataFrame(rows)
