@@ -32,6 +32,7 @@ from genebench.evaluation.statistics.ranking import rank_over_tasks
 from genebench.evaluation.statistics.resampling import draw_weights, score_weighted
 from genebench.evaluation.statistics.weighted_ranks import (
     rank_metric_derivatives,
+    weighted_column_rank_metrics,
     weighted_rank_metrics,
 )
 from genebench.probes.declaration import KINDS, TRAIN, Problem
@@ -85,10 +86,21 @@ def test_slopes_of_rank_metrics_are_finite_differences():
     n, step = 60, 1e-6
     truth = rng.random(n) < 0.3
     scores = np.round(rng.normal(size=n) + truth, 1)
-    area, precision, area_slopes, precision_slopes = rank_metric_derivatives(truth, scores)
-    areas, precisions = weighted_rank_metrics(truth, scores, np.ones((n, n)) + step * np.eye(n))
-    assert (areas - area) / step == pytest.approx(area_slopes, abs=1e-6)
-    assert (precisions - precision) / step == pytest.approx(precision_slopes, abs=1e-6)
+    slopes = rank_metric_derivatives(truth, scores)
+    changed = weighted_rank_metrics(truth, scores, np.ones((n, n)) + step * np.eye(n))
+    for name, (value, slope) in slopes.items():
+        assert (changed[name] - value) / step == pytest.approx(slope, abs=1e-6)
+
+
+def test_one_rank_metric_alone_has_the_value_that_it_has_beside_the_other():
+    rng = np.random.default_rng(0)
+    truth = rng.random((1500, 2)) < [0.02, 0.4]
+    scores = np.round(rng.normal(size=(1500, 2)) + truth, 1)
+    weights = rng.standard_exponential((1500, 50))
+    both = weighted_column_rank_metrics(truth, scores, weights)
+    for name, values in both.items():
+        (alone,) = weighted_column_rank_metrics(truth, scores, weights, [name]).values()
+        assert np.array_equal(alone, values)
 
 
 @pytest.mark.parametrize("shift", [0.0, 0.7, 2.0])
@@ -101,7 +113,7 @@ def test_replicates_by_slopes_spread_as_the_exact_ones(shift):
     weights = np.hstack(list(blocks))
     names = ["roc_auc", "average_precision"]
     fast = score_weighted("binary", names, truth, scores[:, None], weights)
-    for name, exact in zip(names, weighted_rank_metrics(truth, scores, weights), strict=True):
+    for name, exact in weighted_rank_metrics(truth, scores, weights).items():
         assert fast[name].std() == pytest.approx(exact.std(), rel=0.06)
 
 

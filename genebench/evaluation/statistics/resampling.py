@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from genebench.evaluation.metrics import EPSILON, count_metrics, log_softmax
 from genebench.evaluation.statistics.weighted_ranks import (
+    RANK_METRICS,
     Weights,
     safe_divide,
     weighted_column_rank_metrics,
@@ -111,11 +112,9 @@ def score_weighted_labels(
 ) -> dict[str, Floats]:
     """Compute metrics of many binary columns, each on its own: (columns, draws) by metric."""
     values: dict[str, Floats] = {}
-    if {"roc_auc", "average_precision"} & set(names):
+    if by_rank := [name for name in RANK_METRICS if name in names]:
         ranked = scores if ranked is None else ranked
-        values["roc_auc"], values["average_precision"] = weighted_column_rank_metrics(
-            truth, ranked, weights
-        )
+        values |= weighted_column_rank_metrics(truth, ranked, weights, by_rank)
     if "log_loss" in names:
         margin = np.where(truth, scores, -scores)
         losses = np.minimum(np.logaddexp(0.0, -margin), -np.log(EPSILON))
@@ -138,13 +137,13 @@ def _score_multilabel(
     ranks_hard: bool,
 ) -> dict[str, Floats]:
     hard = scores > 0
-    right = truth == hard
-    total = weights.sum(axis=0, dtype=float)
-    values = {
-        "accuracy": weighted_sums(right.all(axis=1), weights) / total,
-        "hamming_loss": weighted_sums((~right).mean(axis=1), weights) / total,
-    }
-    others = [name for name in names if name not in values]
+    values: dict[str, Floats] = {}
+    others = [name for name in names if name not in ("accuracy", "hamming_loss")]
+    if len(others) < len(names):
+        right = truth == hard
+        total = weights.sum(axis=0, dtype=float)
+        values["accuracy"] = weighted_sums(right.all(axis=1), weights) / total
+        values["hamming_loss"] = weighted_sums((~right).mean(axis=1), weights) / total
     ranked = hard.astype(float) if ranks_hard else scores
     support = weighted_sums(truth, weights)
     for name, value in score_weighted_labels(others, truth, scores, hard, weights, ranked).items():
@@ -165,10 +164,8 @@ def _score_multiclass(
     tp = weighted_sums(truth & hard, weights)
     fp, fn = _subtract(predicted, tp), _subtract(support, tp)
     each = count_metrics(tp, fp, fn, _subtract(total, tp + fp + fn))
-    if {"roc_auc", "average_precision"} & set(names):
-        each["roc_auc"], each["average_precision"] = weighted_column_rank_metrics(
-            truth, np.exp(logs), weights
-        )
+    if by_rank := [name for name in RANK_METRICS if name in names]:
+        each |= weighted_column_rank_metrics(truth, np.exp(logs), weights, by_rank)
     whole: dict[str, Floats] = {
         name: np.average(each[name], axis=0, weights=support)
         for name in ("precision", "recall", "f1", "roc_auc", "average_precision")

@@ -1,5 +1,6 @@
 """ROC AUC and average precision of weighted rows, for many weightings at once."""
 
+from collections.abc import Collection
 from typing import Any
 
 import numpy as np
@@ -13,94 +14,127 @@ Weights = npt.NDArray[np.floating[Any]]
 LINEAR_ROWS, LINEAR_MINORITY = 1000, 100
 
 
+RANK_METRICS = ("roc_auc", "average_precision")
+
+
 def weighted_rank_metrics(
-    truth: npt.NDArray[np.bool_], scores: Floats, weights: Weights
-) -> tuple[Floats, Floats]:
-    """Compute ROC AUC and average precision of (n,) scores under (n, draws) weights.
+    truth: npt.NDArray[np.bool_],
+    scores: Floats,
+    weights: Weights,
+    names: Collection[str] = RANK_METRICS,
+) -> dict[str, Floats]:
+    """Compute rank metrics of (n,) scores under (n, draws) weights.
 
     Ties count half. Both are 0 where a class has no row or weight 0.
 
+    Args:
+        truth: (n,) bool.
+        scores: (n,), greater for more likely.
+        weights: (n, draws) positive weights.
+        names: The metrics to compute, of `RANK_METRICS`.
+
     Returns:
-        (draws,) ROC AUC and (draws,) average precision.
+        (draws,) values by metric.
     """
-    positives, negatives = weights[truth], weights[~truth]
+    positives = weights[truth]
     order = np.argsort(-scores[truth], kind="stable")
-    positives, keys, others = positives[order], scores[truth][order], scores[~truth]
-    # Matrix products of positives with negatives are faster than sums along a sorted column.
-    # Equal positives need one row of them.
+    positives, keys = positives[order], scores[truth][order]
     distinct, place = np.unique(keys, return_inverse=True)
-    above, upto = others > distinct[:, None], others >= distinct[:, None]
-    before = weighted_sums(above.T, negatives)
-    until = before if (above == upto).all() else weighted_sums(upto.T, negatives)
-    before, until = before[place], until[place]
-    cumulative = np.cumsum(positives, axis=0, dtype=float)
-    hits = cumulative[np.searchsorted(-keys, -keys, "right") - 1]
-    total, rest = (part.sum(axis=0, dtype=float) for part in (positives, negatives))
-    wins = np.einsum("nd,nd->d", positives, rest - (before + until) / 2)
-    precision_at = np.einsum("nd,nd->d", positives, safe_divide(hits, hits + until))
-    return safe_divide(wins, total * rest), safe_divide(precision_at, total)
+    # Negatives in groups: equal to a distinct positive (odd numbers), or between two (even). Sums
+    # over groups by one matrix product are faster than sums along a sorted column.
+    group = np.searchsorted(distinct, scores, "left") + np.searchsorted(distinct, scores, "right")
+    present = np.unique(group[~truth])
+    sums = np.zeros((2 * len(distinct) + 2, weights.shape[1]))
+    sums[present] = weighted_sums(((group == present[:, None]) & ~truth).T, weights)
+    from_group = np.cumsum(sums[::-1], axis=0)[::-1]
+    before, until = from_group[2 * place + 2], from_group[2 * place + 1]
+    total, rest = positives.sum(axis=0, dtype=float), from_group[0]
+    found = {}
+    if "roc_auc" in names:
+        wins = np.einsum("nd,nd->d", positives, rest - (before + until) / 2)
+        found["roc_auc"] = safe_divide(wins, total * rest)
+    if "average_precision" in names:
+        cumulative = np.cumsum(positives, axis=0, dtype=float)
+        hits = cumulative[np.searchsorted(-keys, -keys, "right") - 1]
+        precision_at = np.einsum("nd,nd->d", positives, safe_divide(hits, hits + until))
+        found["average_precision"] = safe_divide(precision_at, total)
+    return found
 
 
 def weighted_column_rank_metrics(
-    truth: npt.NDArray[np.bool_], scores: Floats, weights: Weights
-) -> tuple[Floats, Floats]:
-    """Compute (columns, draws) ROC AUC and average precision of many columns."""
+    truth: npt.NDArray[np.bool_],
+    scores: Floats,
+    weights: Weights,
+    names: Collection[str] = RANK_METRICS,
+) -> dict[str, Floats]:
+    """Compute (columns, draws) rank metrics of many columns; see `weighted_rank_metrics`."""
     n, columns = truth.shape
-    auc, precision = np.empty((2, columns, weights.shape[1]))
+    found = {name: np.empty((columns, weights.shape[1])) for name in names}
     positives = truth.sum(axis=0)
     is_linear = (n > LINEAR_ROWS) & (np.minimum(positives, n - positives) >= LINEAR_MINORITY)
     for column in np.flatnonzero(~is_linear):
-        auc[column], precision[column] = weighted_rank_metrics(
-            truth[:, column], scores[:, column], weights
-        )
+        exact = weighted_rank_metrics(truth[:, column], scores[:, column], weights, names)
+        for name, values in exact.items():
+            found[name][column] = values
     linear_columns = np.flatnonzero(is_linear)
     if len(linear_columns):
         expansions = [
-            rank_metric_derivatives(truth[:, column], scores[:, column])
+            rank_metric_derivatives(truth[:, column], scores[:, column], names)
             for column in linear_columns
         ]
-        centred = weights / weights.mean(axis=0) - 1
-        for index, result in enumerate((auc, precision)):
-            value = np.array([one[index] for one in expansions])
-            derivatives = np.stack([one[2 + index] for one in expansions], axis=1)
-            drawn = value[:, None] + weighted_sums(derivatives, centred)
-            result[linear_columns] = np.clip(drawn, 0.0, 1.0)
-    return auc, precision
+        mean_weights = weights.mean(axis=0)
+        for name in names:
+            value = np.array([one[name][0] for one in expansions])
+            derivatives = np.stack([one[name][1] for one in expansions], axis=1)
+            # Weights minus 1, after division by their mean; written so that no array of the
+            # weights' size is made.
+            change = weighted_sums(derivatives, weights) / mean_weights
+            change -= derivatives.sum(axis=0)[:, None]
+            found[name][linear_columns] = np.clip(value[:, None] + change, 0.0, 1.0)
+    return found
 
 
 def rank_metric_derivatives(
-    truth: npt.NDArray[np.bool_], scores: Floats
-) -> tuple[float, float, Floats, Floats]:
+    truth: npt.NDArray[np.bool_], scores: Floats, names: Collection[str] = RANK_METRICS
+) -> dict[str, tuple[float, Floats]]:
     """Compute rank metrics of (n,) scores, and their derivatives by the weights of the rows.
 
     The derivatives of ROC AUC are DeLong's structural components (DeLong and others 1988).
 
     Returns:
-        ROC AUC, average precision, and the (n,) derivatives of both, at weights of 1.
+        The value of each metric and its (n,) derivatives, at weights of 1.
     """
     n = len(truth)
     order = np.argsort(-scores, kind="stable")
     keys, is_positive = -scores[order], truth[order]
-    last = np.searchsorted(keys, keys, "right")
-    first = np.searchsorted(keys, keys, "left")
+    is_start = np.append(True, keys[1:] != keys[:-1])
+    starts = np.append(np.flatnonzero(is_start), n)
+    group = np.cumsum(is_start) - 1
+    first, last = starts[group], starts[group + 1]
     hits = np.append(0, np.cumsum(is_positive))
     positives, negatives = int(hits[-1]), n - int(hits[-1])
-    better_positives = (hits[first] + hits[last]) / 2
-    worse_negatives = negatives - ((first - hits[first]) + (last - hits[last])) / 2
-    wins = np.where(is_positive, worse_negatives / negatives, better_positives / positives)
-    auc = float(wins[is_positive].mean())
-    auc_derivatives, precision_derivatives = np.empty((2, n))
-    auc_derivatives[order] = (wins - auc) / np.where(is_positive, positives, negatives)
-    precision_at = hits[last] / last
-    precision = float(precision_at[is_positive].mean())
-    # The weight of a row changes the precision at every positive ranked at or below it.
-    loss = np.append(0, np.cumsum(np.where(is_positive, precision_at / last, 0)))
-    gain = np.append(0, np.cumsum(np.where(is_positive, 1 / last, 0)))
-    below = gain[-1] - gain[first], loss[-1] - loss[first]
-    precision_derivatives[order] = (
-        np.where(is_positive, precision_at - precision + below[0], 0) - below[1]
-    ) / positives
-    return auc, precision, auc_derivatives, precision_derivatives
+    found = {}
+    if "roc_auc" in names:
+        better_positives = (hits[first] + hits[last]) / 2
+        worse_negatives = negatives - ((first - hits[first]) + (last - hits[last])) / 2
+        wins = np.where(is_positive, worse_negatives / negatives, better_positives / positives)
+        auc = float(wins[is_positive].mean())
+        derivatives = np.empty(n)
+        derivatives[order] = (wins - auc) / np.where(is_positive, positives, negatives)
+        found["roc_auc"] = auc, derivatives
+    if "average_precision" in names:
+        precision_at = hits[last] / last
+        precision = float(precision_at[is_positive].mean())
+        # The weight of a row changes the precision at every positive ranked at or below it.
+        loss = np.append(0, np.cumsum(np.where(is_positive, precision_at / last, 0)))
+        gain = np.append(0, np.cumsum(np.where(is_positive, 1 / last, 0)))
+        below = gain[-1] - gain[first], loss[-1] - loss[first]
+        derivatives = np.empty(n)
+        derivatives[order] = (
+            np.where(is_positive, precision_at - precision + below[0], 0) - below[1]
+        ) / positives
+        found["average_precision"] = precision, derivatives
+    return found
 
 
 def weighted_sums(values: npt.NDArray[Any], weights: Weights) -> Floats:
