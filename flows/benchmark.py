@@ -18,6 +18,7 @@ from flows.report import output_path, report
 from flows.run.context import open_context
 from flows.run.parameters import (
     NO_SELECTION,
+    SETTING,
     DeploymentName,
     EncoderId,
     FamilyId,
@@ -25,6 +26,7 @@ from flows.run.parameters import (
     ProfileId,
     ProtocolId,
     Unset,
+    choose,
 )
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary, Unfinished
@@ -39,8 +41,8 @@ POLL_SECONDS = 2.0
 
 @flow(name="benchmark", flow_run_name=run_name, **HOOKS)
 def benchmark(
-    profile: ProfileId | None = None,
-    protocol: ProtocolId | None = None,
+    profile: ProfileId | Unset = SETTING,
+    protocol: ProtocolId | Unset = SETTING,
     encoders: list[EncoderId] | Unset = NO_SELECTION,
     families: list[FamilyId] | Unset = NO_SELECTION,
     folder: FilePath | None = None,
@@ -52,8 +54,8 @@ def benchmark(
     If a verb fails in part, the next verbs work with what there is, and the run fails at its end.
 
     Args:
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
-        protocol: standard or paper. Default: the setting GENEBENCH_PROTOCOL.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
+        protocol: The protocol; default is the setting GENEBENCH_PROTOCOL.
         encoders: Encoders. Default: those of the profile. Python calls may pass globs.
         families: Families of tasks. Default: all.
         folder: A folder to write the HTML page and its figures to. Default: no page.
@@ -70,7 +72,7 @@ def benchmark(
     context = open_context(profile, files)
     context.choose_encoders(encoders or [], files)
     select_tasks(context.lake, context.registry, [], families or [])
-    rules = context.registry.choose_protocol(protocol or context.settings.protocol)
+    rules = context.registry.choose_protocol(choose(protocol, context.settings.protocol))
     release = current_release(rules.id)
     if folder:
         output_path(folder)

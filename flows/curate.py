@@ -8,7 +8,13 @@ from prefect.cache_policies import NO_CACHE
 
 from flows.run.context import Context, open_context
 from flows.run.gate import finish_run, replace_together, save_artifact
-from flows.run.parameters import NO_SELECTION, FilePath, ProfileId, Unset
+from flows.run.parameters import (
+    NO_SELECTION,
+    SETTING,
+    FilePath,
+    ProfileId,
+    Unset,
+)
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.writer_lock import with_writer_lock
@@ -47,7 +53,7 @@ UNITS = {
 @flow(name="curate", flow_run_name=run_name, **HOOKS)
 @with_writer_lock
 def curate(
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = SETTING,
     force: bool = False,
     task_folders: list[FilePath] | Unset = NO_SELECTION,
     task_files: list[FilePath] | Unset = NO_SELECTION,
@@ -59,7 +65,7 @@ def curate(
     User tasks are given once; later runs build them again from the same folders and files.
 
     Args:
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
         force: Build the tables even if nothing has changed.
         task_folders: Folders with your own tasks (entities.csv and outcomes.csv).
         task_files: YAML files with your own tasks.

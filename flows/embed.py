@@ -9,7 +9,14 @@ from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
 from flows.run.gate import append, finish_run, record_run, replace
-from flows.run.parameters import NO_SELECTION, EncoderId, FilePath, ProfileId, Unset
+from flows.run.parameters import (
+    NO_SELECTION,
+    SETTING,
+    EncoderId,
+    FilePath,
+    ProfileId,
+    Unset,
+)
 from flows.run.progress import track
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
@@ -39,7 +46,7 @@ if TYPE_CHECKING:
 @with_writer_lock
 def embed(
     encoders: list[EncoderId] | Unset = NO_SELECTION,
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = SETTING,
     encoder_files: list[FilePath] | Unset = NO_SELECTION,
 ) -> RunSummary:
     """Encode every entity whose vector is missing or outdated.
@@ -49,7 +56,7 @@ def embed(
 
     Args:
         encoders: Encoders. Default: those of the profile. Python calls may pass globs.
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
         encoder_files: YAML files with your own encoders.
     """
     files = tuple(encoder_files or ())

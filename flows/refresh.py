@@ -14,7 +14,13 @@ from prefect.runtime import deployment
 
 from flows.run.context import Context, open_context
 from flows.run.gate import append, finish_run, record_run, replace
-from flows.run.parameters import NO_SELECTION, ProfileId, SourceId, Unset
+from flows.run.parameters import (
+    NO_SELECTION,
+    SETTING,
+    ProfileId,
+    SourceId,
+    Unset,
+)
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.task_runners import THREADS, task_result
@@ -42,7 +48,7 @@ _one_at_a_time = threading.Lock()
 @flow(name="refresh", flow_run_name=run_name, task_runner=THREADS, **HOOKS)
 def refresh(
     sources: list[SourceId] | Unset = NO_SELECTION,
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = SETTING,
     pinned: bool = False,
     version: str | None = None,
 ) -> RunSummary:
@@ -50,7 +56,7 @@ def refresh(
 
     Args:
         sources: Sources (hpa) or single files (hpa.proteinatlas). Default: all of the profile.
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
         pinned: Fetch exactly the versions and bytes that the lock file pins.
         version: The version of the named sources. Default: the newest. Later, curate uses the
             version that was fetched last, or the one that the setting GENEBENCH_VERSIONS names.

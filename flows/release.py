@@ -6,7 +6,14 @@ from prefect import flow
 
 from flows.run.context import open_context
 from flows.run.gate import finish_run, record_run, replace
-from flows.run.parameters import FilePath, NewReleaseId, ProfileId, ReleaseId, Unset
+from flows.run.parameters import (
+    SETTING,
+    FilePath,
+    NewReleaseId,
+    ProfileId,
+    ReleaseId,
+    Unset,
+)
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.writer_lock import with_writer_lock
@@ -22,7 +29,7 @@ def release(
     name: NewReleaseId,
     source: ReleaseId | Unset = None,
     allow_pending: bool = False,
-    profile: ProfileId | Unset = None,
+    profile: ProfileId | Unset = SETTING,
 ) -> RunSummary:
     """Freeze a release: copy its rows under a new name that later runs never change.
 
@@ -30,7 +37,7 @@ def release(
         name: The name of the new release, such as 2026.1.
         source: The release to freeze. Default: the one that score writes.
         allow_pending: Freeze even if evaluations are pending.
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
     """
     context = open_context(profile)
     source = source or current_release(context.settings.protocol)
@@ -54,7 +61,7 @@ def import_results(
     file: FilePath,
     name: NewReleaseId,
     sizes: FilePath | Unset = None,
-    profile: ProfileId | Unset = None,
+    profile: ProfileId | Unset = SETTING,
 ) -> RunSummary:
     """Import published results as a release; importing the same name again replaces it.
 

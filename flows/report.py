@@ -7,7 +7,14 @@ from prefect.runtime import deployment
 
 from flows.run.context import Context, code_version, open_context
 from flows.run.gate import finish_run, record_run, replace, save_artifact
-from flows.run.parameters import CsvForm, FilePath, ProfileId, ReleaseId
+from flows.run.parameters import (
+    SETTING,
+    CsvForm,
+    FilePath,
+    ProfileId,
+    ReleaseId,
+    Unset,
+)
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.writer_lock import with_writer_lock
@@ -26,7 +33,7 @@ from lakehouse.tables.maintenance import compact_table
 @with_writer_lock
 def report(
     release: ReleaseId | None = None,
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = SETTING,
     csv: FilePath | None = None,
     csv_form: CsvForm = "long",
     folder: FilePath | None = None,
@@ -37,7 +44,7 @@ def report(
     Args:
         release: The release. Default: the one that score writes with the setting
             GENEBENCH_PROTOCOL.
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
         csv: A CSV file to write the scores to.
         csv_form: Columns of the CSV file: long (one row per score), report (the format of the
             published package) or leaderboard.

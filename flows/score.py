@@ -14,15 +14,18 @@ from flows.run.context import Context, open_context
 from flows.run.gate import append, finish_run, record_run, replace
 from flows.run.parameters import (
     NO_SELECTION,
+    SETTING,
     EncoderId,
     FamilyId,
     FilePath,
     ProbeId,
     ProfileId,
     ProtocolId,
+    TaskId,
     TaskPattern,
     UniverseId,
     Unset,
+    choose,
 )
 from flows.run.progress import track
 from flows.run.run_names import run_name
@@ -79,12 +82,13 @@ class ScoreRequest:
 @with_writer_lock
 def score(
     encoders: list[EncoderId] | Unset = NO_SELECTION,
-    tasks: list[TaskPattern] | Unset = NO_SELECTION,
+    tasks: list[TaskId] | Unset = NO_SELECTION,
+    task_patterns: list[TaskPattern] | Unset = NO_SELECTION,
     families: list[FamilyId] | Unset = NO_SELECTION,
     probes: list[ProbeId] | Unset = NO_SELECTION,
-    protocol: ProtocolId | None = None,
+    protocol: ProtocolId | Unset = SETTING,
     universe: UniverseId = "shared",
-    profile: ProfileId | None = None,
+    profile: ProfileId | Unset = SETTING,
     dry_run: bool = False,
     encoder_files: list[FilePath] | Unset = NO_SELECTION,
     keep_predictions: bool = False,
@@ -96,14 +100,14 @@ def score(
 
     Args:
         encoders: Encoders. Default: all with vectors in the lake. Python calls may pass globs.
-        tasks: Tasks or globs (rna_*). Default: all, except superseded tasks, which must be named
-            in full.
+        tasks: Tasks. Default: all, except superseded tasks, which must be named in full.
+        task_patterns: More tasks: sub-tasks, your own tasks, or globs (rna_*).
         families: Families of tasks. Default: all.
         probes: Probes. Default: linear.
-        protocol: standard or paper. Default: the setting GENEBENCH_PROTOCOL.
+        protocol: The protocol; default is the setting GENEBENCH_PROTOCOL.
         universe: shared (entities that every encoder covers) or full (for each encoder, all
             entities that it covers; the release is current_full).
-        profile: embedded or paper. Default: the setting GENEBENCH_PROFILE.
+        profile: The profile; default is the setting GENEBENCH_PROFILE.
         dry_run: List what is pending and why, without computing anything.
         encoder_files: YAML files with your own encoders.
         keep_predictions: Store the held-out predictions in the table gold.predictions.
@@ -111,12 +115,13 @@ def score(
     files = tuple(encoder_files or ())
     context = open_context(profile, files)
     require_curated(context.lake)
+    named_tasks = [*(tasks or ()), *(task_patterns or ())]
     request = ScoreRequest(
         context.registry.profile.id,
-        protocol or context.settings.protocol,
+        choose(protocol, context.settings.protocol),
         tuple(probes or ["linear"]),
         universe,
-        tuple(select_tasks(context.lake, context.registry, tasks or [], families or [])),
+        tuple(select_tasks(context.lake, context.registry, named_tasks, families or [])),
         files,
         context.lake.delta.storage.root,
         tuple(e.id for e in context.choose_encoders(encoders, files)) if encoders else (),

@@ -139,10 +139,18 @@ def score(
         ids, files = _split_encoders(encoder)
         print_summary(
             run(
-                ids, task, family, probe, protocol, universe, profile, dry_run, files,
-                keep_predictions,
+                encoders=ids,
+                task_patterns=task,
+                families=family,
+                probes=probe,
+                protocol=protocol,
+                universe=universe,
+                profile=profile,
+                dry_run=dry_run,
+                encoder_files=files,
+                keep_predictions=keep_predictions,
             )
-        )  # fmt: skip
+        )
 
     run_flows(verb)
 

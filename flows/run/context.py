@@ -10,6 +10,7 @@ from pathlib import Path
 
 import prefect.runtime
 
+from flows.run.parameters import choose
 from genebench.encoders.declaration import Encoder
 from genebench.encoders.loader import LoaderContext
 from genebench.errors import LakeError
@@ -114,7 +115,7 @@ def open_context(
     """
     settings = get_settings()
     registry = load_registry(
-        profile or settings.profile,
+        choose(profile, settings.profile),
         encoder_files=encoder_files,
         task_paths=[*settings.own_tasks, *(Path(name) for name in task_paths)],
         versions={**settings.versions, **(versions or {})},

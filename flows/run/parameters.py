@@ -10,7 +10,7 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
-from genebench.registry.loading import declarations_folder, profile_ids
+from genebench.registry.loading import declarations_folder, load_registry, profile_ids
 from genebench.registry.yaml_reader import read_yaml
 from genebench.tasks.declaration import Family
 from lakehouse.score.plan import CURRENT, RELEASE_NAME
@@ -38,13 +38,22 @@ def _choice(ids: list[str]) -> Any:
     return Field(json_schema_extra={"enum": values})
 
 
-ProfileId = Annotated[str, _choice(profile_ids())]
-ProtocolId = Annotated[str, _choice(_ids("protocols"))]
+def _tasks() -> list[str]:
+    """The declared tasks of all profiles."""
+    return sorted({name for profile in profile_ids() for name in load_registry(profile).tasks})
+
+
+# The choice of what the settings of the worker say. A form with an empty value instead shows it as
+# a type of its own ("Property is type None").
+SETTING = "default"
+ProfileId = Annotated[str, _choice([SETTING, *profile_ids()])]
+ProtocolId = Annotated[str, _choice([SETTING, *_ids("protocols")])]
 EncoderId = Annotated[str, _choice(_ids("encoders"))]
 FamilyId = Annotated[str, _choice(list(get_args(Family)))]
 ProbeId = Annotated[str, _choice(_ids("probes"))]
 SourceId = Annotated[str, _choice(_sources())]
 UniverseId = Annotated[str, _choice(list(UNIVERSES))]
+TaskId = Annotated[str, _choice(_tasks())]
 TaskPattern = Annotated[
     str, Field(pattern=r"^[a-z0-9_*?\[\]-]+$", examples=["chromosome", "rna_*"], max_length=200)
 ]
@@ -70,3 +79,8 @@ FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 # single value keeps None in its schema: the UI sends None, and the API would refuse a hidden None.
 Unset = SkipJsonSchema[None]
 NO_SELECTION: list[str] = []
+
+
+def choose(value: str | None, setting: str) -> str:
+    """Return the value of a parameter, or the setting if the parameter leaves the choice to it."""
+    return setting if value in (None, "", SETTING) else str(value)

@@ -2,12 +2,15 @@
 
 from prefect.runtime import flow_run
 
+from flows.run.parameters import SETTING
+
 MAX_VALUES = 4
 # The parameters in a name, in this order, each with its prefix.
 NAMED_PARAMETERS = (
     ("sources", ""),
     ("encoders", ""),
     ("tasks", "on "),
+    ("task_patterns", "on "),
     ("families", "on "),
     ("release", ""),
     ("protocol", "by the protocol "),
@@ -25,7 +28,7 @@ def describe_run(verb: str, parameters: dict[str, object]) -> str:
     words = [verb]
     for parameter, prefix in NAMED_PARAMETERS:
         value = parameters.get(parameter)
-        if not value:
+        if not value or value == SETTING:
             continue
         values = [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
         shown = ", ".join(values[:MAX_VALUES])

@@ -52,9 +52,18 @@ def test_every_choice_of_a_parameter_is_known_to_the_registry():
     offered = flow_of("score").parameters.properties
     assert set(offered["encoders"]["items"]["enum"]) == set(registry.encoders)
     assert set(offered["probes"]["items"]["enum"]) == set(registry.probes)
-    assert set(offered["protocol"]["anyOf"][0]["enum"]) == set(registry.protocols)
+    assert set(offered["protocol"]["enum"]) == {"default", *registry.protocols}
+    assert set(offered["tasks"]["items"]["enum"]) >= set(registry.tasks)
     sources = set(flow_of("refresh").parameters.properties["sources"]["items"]["enum"])
     assert set(registry.source_files) | set(registry.sources) <= sources
+
+
+@pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
+def test_a_choice_has_its_default_chosen_and_no_empty_value(name):
+    for parameter, said in flow_of(name).parameters.properties.items():
+        if parameter in ("profile", "protocol", "universe", "csv_form"):
+            assert said["default"] in said["enum"], f"{name}: {parameter}"
+            assert "anyOf" not in said, f"{name}: {parameter}"
 
 
 def test_the_weekly_run_is_one_run_of_benchmark_that_embeds_on_the_gpu_pool():
@@ -107,7 +116,8 @@ def test_the_kubernetes_template_asks_for_a_gpu_only_if_set():
     ("deployment", "parameters"),
     [
         ("score", {"encoders": ["nonsense"]}),
-        ("score", {"tasks": ["rna *; rm"]}),
+        ("score", {"tasks": ["rna_*"]}),
+        ("score", {"task_patterns": ["rna *; rm"]}),
         ("score", {"universe": 3}),
         ("score", {"dry_run": "perhaps"}),
         ("refresh", {"sources": ["hpaa"]}),
