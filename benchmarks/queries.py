@@ -139,7 +139,7 @@ def _encoders(n: int) -> pl.DataFrame:
                 "run_id": "synthetic",
                 "embedded_at": NOW,
                 "weights": None,
-                "revision": None,
+                "weights_revision": None,
             }
         )
     return pl.DataFrame(rows)

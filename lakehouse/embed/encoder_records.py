@@ -49,7 +49,7 @@ def encoder_row(
             "run_id": [run_id],
             "embedded_at": [dt.datetime.now(dt.UTC)],
             "weights": [json.dumps(dict(weights), sort_keys=True) if weights else None],
-            "revision": [encoder.revision],
+            "weights_revision": [encoder.revision],
         },
         schema=table("silver.encoders").schema,
     )
@@ -109,7 +109,8 @@ def recorded_weights(delta: Delta, encoder_id: str) -> dict[str, str]:
     """
     row = delta.scan("silver.encoders").filter(pl.col("encoder_id") == encoder_id).collect()
     if row.height and row["weights"][0]:
-        pinned = {"revision": str(row["revision"][0])} if row["revision"][0] else {}
+        revision = row["weights_revision"][0]
+        pinned = {"revision": str(revision)} if revision else {}
         return pinned | dict(json.loads(row["weights"][0]))
     # An earlier version of genebench kept them in the commit metadata.
     for commit in delta.history("silver.encoders"):

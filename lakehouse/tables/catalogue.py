@@ -108,7 +108,8 @@ _DECLARED = (
         "Encoders with their declaration, and whether all of their vectors are computed.",
         "encoder_id str, title str, modality str, is_control bool, encoder_digest str,"
         "declaration str, wanted_digest str, n_wanted i64, n_entities i64, dimension i32,"
-        "is_complete bool, run_id str, embedded_at ts, weights str?, revision str?",
+        "is_complete bool, run_id str, embedded_at ts, weights str?,"
+        "weights_revision str?",
         {"modality": MODALITIES},
     ),
     declare_table(

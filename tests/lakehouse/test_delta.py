@@ -67,6 +67,7 @@ def outcomes(run_id: str, n: int = 1) -> pl.DataFrame:
             "observed": [None] * n,
             "n_unexpected": [None] * n,
             "examples": [["a", "b"]] * n,
+            "is_skipped": [False] * n,
             "run_id": [run_id] * n,
             "validated_at": [NOW] * n,
         },

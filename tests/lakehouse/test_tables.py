@@ -162,6 +162,7 @@ def test_what_loses_nothing_is_converted():
             "examples": [[]],
             "run_id": ["r"],
             "validated_at": pl.Series([at]).dt.cast_time_unit("ns"),
+            "is_skipped": [None],
         }
     )
     fitted = conform(table("audit.validations"), frame)
