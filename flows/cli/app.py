@@ -12,6 +12,7 @@ from flows.cli.evaluate import evaluate
 from flows.cli.options import Families, Profile, Protocol
 from flows.cli.results import add_result_commands
 from flows.cli.studies import add_study_commands
+from flows.cli.upkeep import tidy
 from flows.cli.verbs import add_verb_commands
 from genebench.errors import GenebenchError
 
@@ -29,6 +30,7 @@ app.command(epilog="Example: genebench evaluate my_vectors.csv")(evaluate)
 add_verb_commands(app)
 add_result_commands(app)
 add_study_commands(app)
+app.command(epilog="Example: genebench tidy --apply", rich_help_panel=INSPECT)(tidy)
 
 
 class ListKind(StrEnum):

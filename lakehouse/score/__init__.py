@@ -9,5 +9,6 @@ In the order in which data passes them:
 - `encoder_evaluation`: evaluates the pending items of one encoder
 - `result_rows`: evaluations as rows of the gold tables
 - `evidence`: reads the evaluations on record, and the rows that belong to them
+- `tidy`: removes what interrupted runs left, and files that nothing needs
 - `scores`: reads releases and their scores
 """

@@ -77,17 +77,17 @@ def read_evidence(
 
 
 def find_unrecorded(tables: Tables, name: str) -> pl.DataFrame:
-    """Count the rows of an evidence table whose evaluation is not on record, by run.
+    """Count the rows of an evidence table whose evaluation is not on record, by run and batch.
 
     Returns:
-        family, encoder_id, run_id and n_rows.
+        family, encoder_id, run_id, batch_id, keys (their evaluation keys, sorted) and n_rows.
     """
     recorded = tables.table("gold.evaluations").select("evaluation_key", *_BATCH)
     return (
         tables.table(name)
         .join(recorded, on=["evaluation_key", *_BATCH], how="anti", nulls_equal=True)
-        .group_by("family", "encoder_id", "run_id")
-        .agg(pl.len().alias("n_rows"))
-        .sort("family", "encoder_id", "run_id")
+        .group_by("family", "encoder_id", *_BATCH)
+        .agg(pl.col("evaluation_key").unique().sort().alias("keys"), pl.len().alias("n_rows"))
+        .sort("family", "encoder_id", *_BATCH)
         .collect()
     )

@@ -59,32 +59,30 @@ def remove_rows(
     delta: Delta,
     name: str,
     partition: Mapping[str, str],
-    run_ids: Collection[str],
-    keys: Collection[str],
+    values: Mapping[str, Collection[str]],
     commit: Commit,
 ) -> int:
-    """Delete the rows of some runs and evaluation keys from an append-only table.
+    """Delete rows from an append-only table.
 
     Append-only is switched off for the deletion and on again after it. If the process is killed in
     between, the next append switches it on.
 
     Args:
         delta: The tables of the lake.
-        name: A table with `evaluation_key` and `run_id`.
+        name: The table.
         partition: The partition that holds the rows.
-        run_ids: The runs.
-        keys: The evaluation keys.
+        values: Column to the values of the rows to delete; a row must match in every column.
         commit: The metadata of the commit.
 
     Returns:
         The number of rows deleted.
     """
     declared = table(name)
-    listed = [", ".join(f"'{value}'" for value in sorted(values)) for values in (run_ids, keys)]
-    predicate = (
-        f"{partition_predicate(declared, partition)} AND run_id IN ({listed[0]}) "
-        f"AND evaluation_key IN ({listed[1]})"
-    )
+    terms = [str(partition_predicate(declared, partition))]
+    for column, given in values.items():
+        quoted = (value.replace("'", "''") for value in sorted(given))
+        terms.append(f"{column} IN (" + ", ".join(f"'{value}'" for value in quoted) + ")")
+    predicate = " AND ".join(terms)
 
     def remove() -> int:
         found = open_table(delta.storage, declared)

@@ -48,6 +48,11 @@ def copied(finished, tmp_path, place_of):
     return place_of(tmp_path / "copy" / "lake", tmp_path / "copy" / "sources"), world
 
 
+def names(rows):
+    """The runs and keys of some evaluations."""
+    return {column: {*rows[column]} for column in ("run_id", "evaluation_key")}
+
+
 def evaluated_since(place, before):
     """(task, encoder) of the evaluations that a run added."""
     added = place.rows("gold.evaluations").join(before, on=["evaluation_key", "run_id"], how="anti")
@@ -130,7 +135,7 @@ def test_deleting_an_encoders_vectors_and_results_computes_them_again_to_the_sam
     for (family,), rows in gone.partition_by("family", as_dict=True).items():
         where = {"family": family, "encoder_id": "bag_of_words"}
         for table in ("gold.evaluations", "gold.scores"):
-            remove_rows(delta, table, where, {*rows["run_id"]}, {*rows["evaluation_key"]}, commit)
+            remove_rows(delta, table, where, names(rows), commit)
     before = place.rows("gold.evaluations")
     outcomes = run_all()
     assert set(outcomes["embed"].done) == {"bag_of_words"}
@@ -147,8 +152,7 @@ def test_a_run_that_begins_between_the_two_commits_of_another_takes_nothing_from
     where = {"family": family, "encoder_id": "bag_of_words"}
     mine = place.rows("gold.evaluations").filter(**where)
     # The other run has committed its scores and is about to commit their evaluations.
-    names = ({*mine["run_id"]}, {*mine["evaluation_key"]})
-    remove_rows(place.lake.delta, "gold.evaluations", where, *names, commit)
+    remove_rows(place.lake.delta, "gold.evaluations", where, names(mine), commit)
     score(families=[place.rows("gold.evaluations")["family"].max()])
     place.lake.delta.append("gold.evaluations", mine, commit)
     assert place.results().equals(results)

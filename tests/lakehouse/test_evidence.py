@@ -64,7 +64,7 @@ def test_a_task_run_that_is_repeated_in_its_run_doubles_nothing(lake):
             commit_step(lake, step, "a", batch)
     assert lake.scores().collect().height == len(KEYS)
     unrecorded = find_unrecorded(lake, "gold.scores")
-    assert unrecorded.rows() == [("genomic", "e", "a", len(KEYS))]
+    assert unrecorded.rows() == [("genomic", "e", "a", "lost", KEYS, len(KEYS))]
 
 
 def test_the_first_finished_evaluation_of_a_key_counts_before_any_failed_one(lake):
