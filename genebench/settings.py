@@ -59,6 +59,10 @@ class Settings(BaseSettings):
     weights: Path = Field(
         default=Path("./weights"), description="folder with the checkpoints of the encoders"
     )
+    cache: Path | None = Field(
+        default=None,
+        description="folder with the results of `genebench evaluate`; by default the user's cache",
+    )
     runner: Literal["threads", "dask"] = "threads"
     dask_address: str | None = Field(
         default=None, description="address of a Dask scheduler; by default a local cluster"

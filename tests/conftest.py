@@ -55,7 +55,7 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         if path.parent.name == "flows":
             # Each worker that runs flows in its own process starts a server and imports torch.
             return next((group for group, names in GROUPS.items() if name in names), "flows")
-        is_shared = name.startswith("report") or name in ("bootstrap", "evaluate_vectors")
+        is_shared = name.startswith("report") or name in ("bootstrap", "evaluate_vectors", "board")
         return name if is_shared else nodeid
 
 
@@ -83,6 +83,14 @@ def shared() -> Path:
     if not (folder / "data" / "sources.yaml").is_file():
         pytest.skip(f"no real source data at {folder} (set GENEBENCH_SHARED)")
     return folder.resolve()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def result_folder(tmp_path_factory) -> Path:
+    """A folder for the results of `genebench evaluate` of this session alone."""
+    folder = tmp_path_factory.mktemp("results")
+    os.environ["GENEBENCH_CACHE"] = str(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

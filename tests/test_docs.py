@@ -25,6 +25,7 @@ DOCUMENTS = [
     "CONTRIBUTING.md",
     "deployments/README.md",
     "docs/results.md",
+    "docs/submissions.md",
     "docs/reference.md",
 ]
 COMMANDS = typer.main.get_command(app).commands

@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 
+from flows.cli.board import board
 from flows.cli.evaluate import evaluate
 from flows.cli.options import Families, Profile, Protocol
 from flows.cli.results import add_result_commands
@@ -27,6 +28,7 @@ SERVER = "Prefect server"
 INSPECT = "Inspect"
 
 app.command(epilog="Example: genebench evaluate my_vectors.csv")(evaluate)
+app.command(epilog="Example: genebench board submissions/*.parquet -o site")(board)
 add_verb_commands(app)
 add_result_commands(app)
 add_study_commands(app)

@@ -59,14 +59,19 @@ def evaluate(
     report: Annotated[Path | None, typer.Option(help="Write the results as an HTML page.")] = None,
     csv: Annotated[Path | None, typer.Option(help="Write one row a task as CSV.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print all results as JSON.")] = False,
+    cache: Annotated[
+        bool, typer.Option(help="Read the result of the same vectors and options if there is one.")
+    ] = True,
 ) -> None:
     """Score your vectors and compare them with the encoders that ship with genebench."""
     from genebench.encoders.vector_files.layout import load_vectors
     from genebench.reference.evaluate_vectors import evaluate_vectors
+    from genebench.reference.result_cache import evaluate_with_cache
 
     names, matrix = load_vectors(vectors, id_column, array, id_file, has_header=header)
     _print_progress(f"{vectors}: {len(names):,} rows, {matrix.shape[1]:,} numbers each")
-    found = evaluate_vectors(
+    run = evaluate_with_cache if cache else evaluate_vectors
+    found = run(
         names,
         matrix,
         name=name or vectors.name.partition(".")[0],

@@ -6,6 +6,7 @@ No lake and no Prefect server is needed. In the order in which data passes them:
 - `score_levels`: stores held-out predictions compactly, as levels of ranks
 - `bundle`: the scores and predictions of encoders as one table, to be shared as a parquet file
 - `vectors_evaluation`: scores one matrix of vectors on all tasks
+- `stored_scores`: scores stored predictions on some of their samples
 - `rivals`: scores the encoders of a bundle on the held-out rows that the vectors cover
 - `verdicts`: paired differences and verdicts by task, by family and overall
 - `score_table`: all scores as one table, with intervals
@@ -13,5 +14,7 @@ No lake and no Prefect server is needed. In the order in which data passes them:
 - `comparison_page`: the result as an HTML page
 - `comparison`: the result of `genebench.evaluate`
 - `evaluate_vectors`: all steps together
+- `result_cache`: keeps results, so that the same command again reads them
+- `board`: a static leaderboard of many bundles
 - `python_input`: numpy, torch, polars, pandas and AnnData objects as names and a matrix
 """

@@ -145,6 +145,10 @@ def read_bundle(path: Path) -> pl.DataFrame:
         raise GenebenchError(
             f"{path}: is no bundle of `genebench evaluate --bundle`: it lacks {', '.join(missing)}"
         )
+    bundle = bundle.select(BUNDLE_SCHEMA.names())
+    for name, dtype in BUNDLE_SCHEMA.items():
+        if bundle.schema[name] != dtype:
+            raise GenebenchError(f"{path}: column {name} is {bundle.schema[name]}, not {dtype}")
     writer, written = bundle.select("package", "format").row(0) if bundle.height else ("", FORMAT)
     if written != FORMAT:
         raise GenebenchError(

@@ -9,6 +9,7 @@ import polars as pl
 from genebench.encoders.identifier_inference import IdentifierReport
 from genebench.errors import GenebenchError
 from genebench.evaluation.statistics.means import OVERALL
+from genebench.reference.score_table import scope_means
 from genebench.reference.verdicts import BETTER, UNDECIDED, WORSE
 
 # Groups of rivals beside which the new vectors are shown, with the modalities of each.
@@ -80,27 +81,7 @@ class ComparisonTables:
             scope, encoder_id, modality, value, low and high; only where an encoder has all tasks
             of a family that the new vectors have, and all families for `overall`.
         """
-        scored = self.scores.filter(pl.col("metric") == metric)
-        n_tasks = scored.group_by("family").agg(pl.col("task_id").n_unique().alias("n"))
-        keys = ["encoder_id", "modality"]
-        numbers = [pl.col(name).mean() for name in ("value", "low", "high")]
-        families = (
-            scored.group_by("family", *keys)
-            .agg(pl.len().alias("found"), *numbers)
-            .join(n_tasks, on="family")
-            .filter(pl.col("found") == pl.col("n"))
-        )
-        overall = (
-            families.group_by(keys)
-            .agg(pl.len().alias("found"), *numbers)
-            .filter(pl.col("found") == n_tasks.height)
-            .with_columns(pl.lit(OVERALL).alias("family"))
-        )
-        columns = [pl.col("family").alias("scope"), *keys, "value", "low", "high"]
-        whole = pl.concat([families.select(columns), overall.select(columns)])
-        return whole.sort(
-            pl.col("scope") == OVERALL, "scope", "value", descending=[False, False, True]
-        )
+        return scope_means(self.scores, metric)
 
     def compare(self, rival: str) -> pl.DataFrame:
         """Paired differences to one rival by task, largest first.

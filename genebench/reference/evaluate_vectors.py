@@ -21,8 +21,9 @@ from genebench.reference.bundle import bundle_probe_digest, read_bundle, univers
 from genebench.reference.comparison import Comparison
 from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
 from genebench.reference.python_input import to_names_and_matrix
-from genebench.reference.rivals import RivalScore, score_rivals
+from genebench.reference.rivals import score_rivals
 from genebench.reference.score_table import score_table
+from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import (
     ScoredTask,
     bundle_rows,
@@ -117,6 +118,7 @@ def evaluate_vectors(
     for line in identifiers.lines():
         report_progress(line)
     placed, has_vector = place_vectors(vectors, entity_ids)
+    del vectors
     coverage = _coverage(packaged, task_ids, has_vector)
     for row in coverage.iter_rows(named=True):
         if row["n_covered"] < row["n_samples"]:
@@ -125,7 +127,7 @@ def evaluate_vectors(
     own_name = _slug(name, rivals)
     too_few = _too_few_samples(coverage)
     scored: list[ScoredTask] = []
-    found: list[RivalScore] = []
+    found: list[StoredScore] = []
     notes = [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
     enough = [task_id for task_id in task_ids if task_id not in too_few]
 

@@ -6,15 +6,16 @@ import numpy as np
 import polars as pl
 
 from genebench.evaluation.statistics.bootstrap import LEVEL, confidence_interval
+from genebench.evaluation.statistics.means import OVERALL
 from genebench.reference.packaged_tasks import PackagedTasks
-from genebench.reference.rivals import RivalScore
+from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import ScoredTask
 
 
 def score_table(
     name: str,
     scored: Sequence[ScoredTask],
-    found: Sequence[RivalScore],
+    found: Sequence[StoredScore],
     rivals: pl.DataFrame,
     packaged: PackagedTasks,
 ) -> pl.DataFrame:
@@ -79,6 +80,39 @@ def score_table(
         "n_samples": pl.Int64(),
     }
     return pl.DataFrame(rows, schema=schema)
+
+
+def scope_means(scores: pl.DataFrame, metric: str) -> pl.DataFrame:
+    """Compute means over the tasks of each family, and over families.
+
+    Args:
+        scores: task_id, family, metric, encoder_id, modality, value, low and high.
+        metric: The metric.
+
+    Returns:
+        scope, encoder_id, modality, value, low and high, best first; only where an encoder has all
+        tasks of a family that any encoder has, and all families for `overall`.
+    """
+    scored = scores.filter(pl.col("metric") == metric)
+    n_tasks = scored.group_by("family").agg(pl.col("task_id").n_unique().alias("n"))
+    keys = ["encoder_id", "modality"]
+    numbers = [pl.col(name).mean() for name in ("value", "low", "high")]
+    families = (
+        scored.group_by("family", *keys)
+        .agg(pl.len().alias("found"), *numbers)
+        .join(n_tasks, on="family")
+        .filter(pl.col("found") == pl.col("n"))
+    )
+    overall = (
+        families.group_by(keys)
+        .agg(pl.len().alias("found"), *numbers)
+        .filter(pl.col("found") == n_tasks.height)
+        .with_columns(pl.lit(OVERALL).alias("family"))
+    )
+    columns = [pl.col("family").alias("scope"), *keys, "value", "low", "high"]
+    whole = pl.concat([families.select(columns), overall.select(columns)])
+    order = [pl.col("scope") == OVERALL, "scope", "value", "encoder_id"]
+    return whole.sort(order, descending=[False, False, True, False])
 
 
 def _n_minority(one: ScoredTask) -> int:

@@ -26,6 +26,7 @@ from genebench.reference.bundle import (
     universe_digest,
 )
 from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.stored_scores import StoredScore, restrict, usable_labels
 from genebench.settings import Settings
 
 
@@ -61,13 +62,15 @@ class ScoredTask:
 
     def usable(self) -> list[npt.NDArray[np.bool_]]:
         """(labels,) bool for each fold; the labels that were scored in the fold."""
-        if self.problem.kind != "multilabel":
-            return [output.fitted for output in self.outputs]
-        found = []
-        for output in self.outputs:
-            positives = self.problem.targets[output.rows].sum(axis=0)
-            found.append(output.fitted & (positives > 0) & (positives < len(output.rows)))
-        return found
+        return usable_labels(self.problem, [output.fitted for output in self.outputs])
+
+    def stored_score(self, encoder_id: str = "") -> StoredScore | None:
+        """The scores in the form of a bundle's; None if the task has none."""
+        intervals = self.evaluation.intervals
+        if self.evaluation.status != "ok" or intervals is None:
+            return None
+        drawn = intervals.filter(pl.col("metric") == self.metric)["replicates"].item(0).to_numpy()
+        return StoredScore(encoder_id, self.task.task_id, tuple(self.fold_scores), drawn)
 
 
 def place_vectors(vectors: Vectors, entity_ids: pl.Series) -> tuple[npt.NDArray[np.float32], Any]:
@@ -85,16 +88,6 @@ def place_vectors(vectors: Vectors, entity_ids: pl.Series) -> tuple[npt.NDArray[
     has_vector = np.zeros(len(entity_ids), dtype=bool)
     has_vector[joined["place"].to_numpy()] = True
     return matrix, has_vector
-
-
-def restrict(problem: Problem, covered: npt.NDArray[np.bool_]) -> Problem:
-    """Restrict a problem to some of its samples; their folds stay the same."""
-    return replace(
-        problem,
-        rows=problem.rows[covered],
-        targets=problem.targets[covered],
-        split=problem.split[covered],
-    )
 
 
 def score_tasks(
@@ -149,7 +142,8 @@ def score_tasks(
             wholes[name],
             covered[name],
             problems[name],
-            evaluation,
+            # The table of predictions takes several times the memory of `outputs`.
+            replace(evaluation, predictions=None),
             tuple(_outputs(problems[name], evaluation)),
         )
 

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -14,7 +15,8 @@ from genebench.evaluation.statistics.paired_tests import (
     corrected_t_test,
     paired_bootstrap_test,
 )
-from genebench.reference.rivals import RivalScore
+from genebench.probes.declaration import TEST, TRAIN, Problem
+from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import ScoredTask
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "cannot be told"
@@ -52,7 +54,7 @@ SCOPES_SCHEMA = pl.Schema(
 )
 
 
-def compare_tasks(scored: Iterable[ScoredTask], rivals: Sequence[RivalScore]) -> pl.DataFrame:
+def compare_tasks(scored: Iterable[ScoredTask], rivals: Sequence[StoredScore]) -> pl.DataFrame:
     """Compare the new vectors with each rival on each task.
 
     A difference is established if the paired bootstrap over rows and the corrected t test over
@@ -62,36 +64,51 @@ def compare_tasks(scored: Iterable[ScoredTask], rivals: Sequence[RivalScore]) ->
         `DIFFERENCES_SCHEMA`; `difference` is mine minus theirs, by the task's main metric.
     """
     rows = []
-    of_task: dict[str, list[RivalScore]] = {}
+    of_task: dict[str, list[StoredScore]] = {}
     for rival in rivals:
         of_task.setdefault(rival.task_id, []).append(rival)
     for one in scored:
-        intervals = one.evaluation.intervals
-        if one.evaluation.status != "ok" or intervals is None:
+        mine = one.stored_score()
+        if mine is None:
             continue
-        mine = np.array(one.fold_scores)
-        drawn = intervals.filter(pl.col("metric") == one.metric)["replicates"].item(0).to_numpy()
-        n_train, n_test = _part_sizes(one)
         for rival in of_task.get(one.task.task_id, []):
-            theirs = np.array(rival.fold_scores)
-            value = float(mine.mean() - theirs.mean())
-            by_rows = paired_bootstrap_test(value, drawn, rival.replicates, LEVEL)
-            by_folds = corrected_t_test(mine - theirs, n_train, n_test, LEVEL)
-            rows.append(
-                {
-                    "task_id": one.task.task_id,
-                    "family": one.task.family,
-                    "metric": one.metric,
-                    "encoder_id": rival.encoder_id,
-                    "mine": float(mine.mean()),
-                    "theirs": float(theirs.mean()),
-                    "difference": value,
-                    "low": by_rows.low,
-                    "high": by_rows.high,
-                    "p_rows": by_rows.p_value,
-                    "p_folds": by_folds.p_value,
-                }
-            )
+            rows.append(difference_row(mine, rival, one.problem, one.task.family, one.metric))
+    return frame_differences(rows)
+
+
+def difference_row(
+    mine: StoredScore, theirs: StoredScore, problem: Problem, family: str, metric: str
+) -> dict[str, Any]:
+    """Compare two encoders on one task: `DIFFERENCES_SCHEMA` without correction and verdict.
+
+    Args:
+        mine: Scores of the first encoder.
+        theirs: Scores of the second encoder, on the same samples and from the same draws.
+        problem: The task, restricted to these samples.
+        family: Family of the task.
+        metric: The metric of the scores.
+    """
+    first, second = np.array(mine.fold_scores), np.array(theirs.fold_scores)
+    value = float(first.mean() - second.mean())
+    by_rows = paired_bootstrap_test(value, mine.replicates, theirs.replicates, LEVEL)
+    by_folds = corrected_t_test(first - second, *_part_sizes(problem), LEVEL)
+    return {
+        "task_id": mine.task_id,
+        "family": family,
+        "metric": metric,
+        "encoder_id": theirs.encoder_id,
+        "mine": float(first.mean()),
+        "theirs": float(second.mean()),
+        "difference": value,
+        "low": by_rows.low,
+        "high": by_rows.high,
+        "p_rows": by_rows.p_value,
+        "p_folds": by_folds.p_value,
+    }
+
+
+def frame_differences(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
+    """Correct differences by Holm's method and add verdicts: `DIFFERENCES_SCHEMA`."""
     if not rows:
         return pl.DataFrame(schema=DIFFERENCES_SCHEMA)
     found = pl.DataFrame(rows)
@@ -160,13 +177,11 @@ def _two_sided(value: float, standard_error: float) -> float:
     return math.erfc(abs(value) / standard_error / math.sqrt(2))
 
 
-def _part_sizes(one: ScoredTask) -> tuple[float, float]:
+def _part_sizes(problem: Problem) -> tuple[float, float]:
     """Mean numbers of training and held-out units of a fold, for the corrected t test."""
-    scores = one.evaluation.scores.filter(
-        (pl.col("label") == "") & (pl.col("metric") == one.metric)
-    )
-    n_train, n_test = (float(scores[name].to_numpy().mean()) for name in ("n_train", "n_test"))
-    if n_train + n_test < one.problem.n_samples:
+    n_train = float((problem.split == TRAIN).sum(axis=0).mean())
+    n_test = float((problem.split == TEST).sum(axis=0).mean())
+    if n_train + n_test < problem.n_samples:
         # Folds hold out entities of pairs: entities grow with the square root of the pairs.
         return math.sqrt(n_train), math.sqrt(n_test)
     return n_train, n_test

@@ -14,8 +14,8 @@ from genebench.reference.bundle import (
     unpack_outputs,
     write_bundle,
 )
-from genebench.reference.rivals import as_columns, score_restricted
 from genebench.reference.score_levels import SMALL_FOLD_BITS, decode_fold, encode_fold, encoded_size
+from genebench.reference.stored_scores import as_columns, score_restricted
 
 RNG = np.random.default_rng(7)
 

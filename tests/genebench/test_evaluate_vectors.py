@@ -1,6 +1,7 @@
 """New vectors beside the reference release: own scores, rivals on the same rows, verdicts."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from genebench.reference.evaluate_vectors import (
     prepare_reference_tasks,
     reference_folder,
 )
+from genebench.reference.result_cache import N_KEPT, read_result, write_result
 from genebench.reference.vectors_evaluation import place_vectors
 from genebench.registry.loading import load_registry
 
@@ -234,6 +236,46 @@ def test_the_command_prints_the_answer_and_writes_every_form(vectors, tmp_path, 
     assert read_bundle(Path("mine.parquet"))["encoder_id"].unique().to_list() == ["my_model"]
     as_json = CliRunner().invoke(app, [*words, "--json"], catch_exceptions=False)
     assert json.loads(as_json.stdout)["name"] == "my_model"
+
+
+def test_the_same_command_again_reads_its_result_and_other_vectors_or_options_do_not(
+    vectors, tmp_path, monkeypatch, result_folder
+):
+    names, matrix = vectors
+    monkeypatch.chdir(tmp_path)
+    table = pl.DataFrame({"gene": names}).hstack(pl.DataFrame(matrix))
+    table.write_csv("v.csv")
+    words = ["evaluate", "v.csv", "-t", "hla_class", "--name", "cached"]
+
+    def run(*more):
+        return CliRunner().invoke(app, [*words, *more], catch_exceptions=False)
+
+    first, again = run(), run()
+    assert "result of the same vectors" not in first.stderr
+    assert "result of the same vectors" in again.stderr
+    assert again.stdout == first.stdout
+    assert json.loads(run("--json").stdout) == json.loads(run("--json", "--no-cache").stdout)
+    assert "scored hla_class" in run("--no-cache").stderr
+    assert "scored hla_class" in run("--against", "minilm").stderr
+    table.with_columns(pl.col("column_0") * 2).write_csv("v.csv")
+    assert "scored hla_class" in run().stderr
+    for path in result_folder.glob("*.zip"):
+        path.write_bytes(path.read_bytes()[:-100])
+    assert "scored hla_class" in run().stderr
+
+
+def test_old_results_are_deleted_and_a_result_is_read_as_it_was_stored(found, tmp_path):
+    for number in range(N_KEPT + 3):
+        (tmp_path / f"{number}.zip").write_text("")
+        os.utime(tmp_path / f"{number}.zip", (number, number))
+    write_result(tmp_path, "new", found)
+    kept = {path.stem for path in tmp_path.glob("*.zip")}
+    assert kept == {"new", *(str(number) for number in range(4, N_KEPT + 3))}
+    again = read_result(tmp_path, "new")
+    assert again.to_dict() == found.to_dict()
+    assert again.bundle.equals(found.bundle)
+    assert read_result(tmp_path, "5") is None
+    assert [path for path in tmp_path.iterdir() if path.suffix != ".zip"] == []
 
 
 @pytest.mark.parametrize(
