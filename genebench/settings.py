@@ -18,7 +18,7 @@ from genebench.errors import InvalidSettings
 from genebench.registry.yaml_reader import validation_messages
 
 FILE = "genebench.toml"
-Precision = Literal["auto", "float32", "bfloat16", "int8"]
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Settings(BaseSettings):

@@ -9,15 +9,15 @@ from sklearn.metrics import roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, paths, solve_problems
-from genebench.probes.linear.groups import inner_folds
+from genebench.probes.linear import SolverSettings, regularization_path, solve_problems
+from genebench.probes.linear.design_provider import SplitDesignProvider
+from genebench.probes.linear.feature_transform import FeatureTransform
+from genebench.probes.linear.problem_groups import inner_folds
 from genebench.probes.linear.solver_settings import plan_columns
-from genebench.probes.linear.sources import OwnSource
-from genebench.probes.linear.spaces import Space
 from genebench.protocols.declaration import Penalty
 
 LINEAR, PAPER = read_probe("linear"), read_protocol("paper")
-LARGE = SolverSettings(own_rows=0, own_rows_standardised=0, precision="float32")
+LARGE = SolverSettings(float64_rows=0, float64_rows_standardised=0, precision="float32")
 
 
 def draw_matrix(rng, n, d, *, norm=1.0, decay=0.6):
@@ -144,15 +144,15 @@ def test_a_c_at_which_an_inner_fit_does_not_converge_is_not_chosen(monkeypatch):
     )
     protocol = with_penalty("paper", 0.01, 0.1, 1.0, 10.0)
     assert all(fold.c[0] >= 1.0 for fold in solve(matrix, problem, protocol).folds)
-    real = paths.solve_together
+    real = regularization_path.solve_in_threads
 
     def stop_early(batch, pair):
         solution = real(batch, pair)
-        solution.converged[batch.strength < 1.5] = False
+        solution.converged[batch.penalty_strength < 1.5] = False
         return solution
 
-    monkeypatch.setattr(paths, "solve_together", stop_early)
-    monkeypatch.setattr(paths, "polish", lambda *_: [])
+    monkeypatch.setattr(regularization_path, "solve_in_threads", stop_early)
+    monkeypatch.setattr(regularization_path, "polish", lambda *_: [])
     assert all(fold.c[0] == 0.1 for fold in solve(matrix, problem, protocol).folds)
 
 
@@ -163,7 +163,7 @@ def test_what_float64_finished_is_predicted_in_float64():
     targets = (matrix[:, 0] + rng.logistic(size=400) > 0).astype(np.uint8)
     split = draw_split(rng, 400)
     problem = Problem("p", "binary", np.arange(400)[:, None], targets, ("yes",), split)
-    settings = SolverSettings(own_rows=0, precision="float32", tolerance=1e-11)
+    settings = SolverSettings(float64_rows=0, precision="float32", tolerance=1e-11)
     output = solve(matrix, problem, with_penalty("paper", 100.0), settings)
     for fold, part in zip(output.folds, split.T, strict=True):
         assert fold.fitted.all(), fold.reasons
@@ -215,7 +215,7 @@ def test_words_of_any_number_need_no_matrix_of_all_their_products():
     matrix = np.zeros((100, 20_000), np.float32)
     matrix[np.arange(100).repeat(5), rng.integers(0, 20_000, 500)] = 1
     with TensorSizes() as sizes:
-        Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
+        FeatureTransform(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
     assert sizes.largest <= matrix.size
 
 
@@ -243,7 +243,7 @@ def test_masks_are_not_converted_before_rows_are_selected(standardise):
         for k in range(12)
     ]
     settings = SolverSettings(
-        own_rows=0, own_rows_standardised=0, precision="float32", memory_bytes=1
+        float64_rows=0, float64_rows_standardised=0, precision="float32", memory_bytes=1
     )
     with FloatMasks(n, 72) as found:
         assert len(list(solve_problems(matrix, problems, LINEAR, protocol, settings))) == 12
@@ -267,9 +267,9 @@ class FloatMasks(TorchDispatchMode):
 
 def test_designs_of_small_standardised_tasks_hold_no_features():
     rng = np.random.default_rng(12)
-    source = OwnSource(torch.from_numpy(rng.normal(size=(60, 900))), standardise=True)
+    source = SplitDesignProvider(torch.from_numpy(rng.normal(size=(60, 900))), standardise=True)
     masks = torch.from_numpy(draw_split(rng, 60) == TRAIN)
-    designs = [design for design, _, _ in source.cells(masks, [0, 1, 2])]
+    designs = [one.prepared.design for one in source.designs_of(masks, [0, 1, 2])]
     assert len(designs) == 3
     for design in designs:
         held = [part for part in vars(design).values() if isinstance(part, torch.Tensor)]

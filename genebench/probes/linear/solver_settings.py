@@ -1,17 +1,18 @@
 """Settings of the linear engine: device, precision, memory limit."""
 
 from dataclasses import dataclass
+from typing import Literal
 
-from genebench.probes.linear.rounded import Steering, find_precision
-from genebench.settings import Precision
+from genebench.probes.linear.low_precision import HessianPrecision, fastest_precision
 
-# Tensors of (rows, columns) that live at once while a block of columns is solved: values, how they
-# move, weights, what pairs sum over, and their copies as threads share them, as systems leave and
-# as some of them search for a better step.
+# Tensors of (rows, columns) that exist at once while a block of columns is solved: the linear
+# predictor, its change, weights, sums of pairs, and their copies for threads and subsets.
 ROW_TENSORS = 11
-# Tensors of (width, columns): coefficients now and ahead, gradient, those of the conjugate
-# gradients, scales, the last change, the preconditioner.
+# Tensors of (width, columns): coefficients, their change, gradients, those of the conjugate
+# gradients, penalty weights and the preconditioner.
 WIDTH_TENSORS = 22
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 @dataclass(frozen=True)
@@ -19,41 +20,32 @@ class SolverSettings:
     """Where and how the engine computes.
 
     Attributes:
-        device: `cpu`, `cuda` or as torch names it.
-        memory_bytes: What matrices and columns together may take; columns are solved in blocks
-            that fit.
-        precision: Of products that only steer; `auto` for the one that a quick timing on this
-            machine finds fastest.
-        tolerance: Gradient norm over the number of training rows at which a large task's column
-            has converged, features taken at unit root mean square length.
-        own_tolerance: The same for tasks small enough to be solved in float64.
-        own_rows: Up to this many samples a task gets its own rotation, in float64.
-        own_rows_standardised: The same where each fold's scaling needs a rotation of its own.
+        device: `cpu`, `cuda` or another torch device.
+        memory_bytes: Memory limit of matrices and columns; columns are solved in blocks that fit.
+        precision: Precision of Hessian products; `auto` is the fastest on this machine.
+        tolerance: Gradient norm over the number of training rows at which a column of a large task
+            has converged, with features at unit root mean square length.
+        float64_tolerance: The same for tasks solved in float64.
+        float64_rows: Tasks of up to this many samples are solved in float64.
+        float64_rows_standardised: The same where features are standardised.
     """
 
     device: str = "cpu"
     memory_bytes: int = 6 << 30
     precision: Precision = "auto"
     tolerance: float = 1e-6
-    own_tolerance: float = 1e-10
-    own_rows: int = 3000
-    own_rows_standardised: int = 1000
+    float64_tolerance: float = 1e-10
+    float64_rows: int = 3000
+    float64_rows_standardised: int = 1000
 
-    def __post_init__(self) -> None:
-        if self.precision == "int8" and not self.device.startswith("cpu"):
-            raise ValueError(
-                f"products in 8 bits are for a CPU, not for {self.device}; "
-                "set the precision to auto, float32 or bfloat16"
-            )
-
-    def own_limit(self, *, standardise: bool) -> int:
+    def float64_limit(self, *, standardise: bool) -> int:
         """Samples up to which a task is solved in float64."""
-        return self.own_rows_standardised if standardise else self.own_rows
+        return self.float64_rows_standardised if standardise else self.float64_rows
 
     @property
-    def steering(self) -> Steering:
-        """The precision of products that only steer."""
-        return find_precision(self.device) if self.precision == "auto" else self.precision
+    def hessian_precision(self) -> HessianPrecision:
+        """Precision of Hessian products."""
+        return fastest_precision(self.device) if self.precision == "auto" else self.precision
 
 
 def plan_columns(

@@ -1,27 +1,27 @@
-"""Threads of the engine: each solves a share of the subproblems with its own products.
+"""Threads: each solves a share of the subproblems with its own matrix products.
 
-Threads that share a product wait for each other at its end, thousands of times a second; where
-other work wants the cores, the wait can take ten times the work. Systems have nothing to say to
-each other, so each thread takes some to their end, with products of its own.
+Threads that share a product wait for each other at its end, thousands of times a second. The
+subproblems are independent, so each thread solves some of them to the end.
 """
 
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from math import ceil
 from threading import Lock, local
 from typing import TypeVar
 
 import torch
 
-from genebench.probes.linear.batches import Batch
-from genebench.probes.linear.newton import Solution, solve
-from genebench.probes.linear.parts import Pair, Some
+from genebench.probes.linear.newton_cg import Solution, solve
+from genebench.probes.linear.segments import Parameters, Subset
+from genebench.probes.linear.subproblems import Batch
 
-# Fewer columns a thread than this make products that are slow for their size.
+# A thread needs this many columns, or its products are slow for their size.
 LEAST_COLUMNS = 8
-# Systems with at least this many classes fill all threads with one product; they do not take a
-# thread each where more than this share of the threads' time would be waiting for the last.
+# Subproblems with at least this many classes keep all threads busy with one product each; they are
+# not divided if more than this share of the threads' time would be spent waiting for the last.
 MANY_CLASSES, MUCH_WAITING = 64, 0.1
 
 Item = TypeVar("Item")
@@ -88,37 +88,35 @@ def use_threads(threads: int | None, items: Iterator[Item]) -> Iterator[Item]:
         yield item
 
 
-def solve_together(batch: Batch, start: Pair) -> Solution:
-    """Minimise all systems of a batch, a share of them on each thread.
+def solve_in_threads(batch: Batch, start: Parameters) -> Solution:
+    """Minimise all subproblems of a batch, a share of them on each thread.
 
     Args:
-        batch: The systems.
-        start: Where to start; its tensors are overwritten with where the systems end.
+        batch: The subproblems.
+        start: Where to start; overwritten with the solution.
     """
-    n_threads = min(torch.get_num_threads(), batch.n_systems, batch.n_columns // LEAST_COLUMNS)
-    if batch.strength.device.type != "cpu" or n_threads < 2:
+    n_threads = min(torch.get_num_threads(), batch.n_subproblems, batch.n_columns // LEAST_COLUMNS)
+    if batch.penalty_strength.device.type != "cpu" or n_threads < 2:
         return solve(batch, start)
-    waiting = 1 - batch.n_systems / (n_threads * ceil(batch.n_systems / n_threads))
+    waiting = 1 - batch.n_subproblems / (n_threads * ceil(batch.n_subproblems / n_threads))
     if batch.n_classes >= MANY_CLASSES and waiting > MUCH_WAITING:
         return solve(batch, start)
-    systems = torch.arange(batch.n_systems)
-    # Dealt round, because folds of one label are neighbours and take equally long.
-    shares = [batch.some(systems[first::n_threads]) for first in range(n_threads)]
+    every = torch.arange(batch.n_subproblems)
+    # Each thread takes every n-th: folds of one target are neighbours and take equally long.
+    shares = [batch.subset(every[first::n_threads]) for first in range(n_threads)]
 
-    def solve_share(share: Some) -> Solution:
+    def solve_share(share: Subset) -> Solution:
         return solve(batch.take(share), share.take(start))
 
-    with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=_use_one) as pool:
+    # A new thread begins with the number of threads that the process has set last.
+    set_one = partial(torch.set_num_threads, 1)
+    with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=set_one) as pool:
         parts = list(pool.map(solve_share, shares))
-    norms = torch.empty(len(systems), dtype=torch.float64)
-    converged, steps = torch.empty(len(systems), dtype=torch.bool), torch.empty_like(systems)
+    norms = torch.empty(len(every), dtype=torch.float64)
+    converged, steps = torch.empty(len(every), dtype=torch.bool), torch.empty_like(every)
     for share, part in zip(shares, parts, strict=True):
-        share.put(start, part.pair)
-        norms[share.systems], converged[share.systems] = part.gradient_norm, part.converged
-        steps[share.systems] = part.n_steps
+        share.put(start, part.parameters)
+        own = share.subproblems
+        norms[own], converged[own] = part.gradient_norm, part.converged
+        steps[own] = part.n_steps
     return Solution(*start, norms, converged, steps, sum(part.n_products for part in parts))
-
-
-def _use_one() -> None:
-    """A new thread begins with the library's own number of threads."""
-    torch.set_num_threads(1)

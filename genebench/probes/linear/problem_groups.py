@@ -7,13 +7,13 @@ from itertools import pairwise
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes.declaration import TEST, TRAIN, UNUSED, Problem
+from genebench.probes.problem import TEST, TRAIN, UNUSED, Problem
 
 # Problems join a group while the rows of the group stay within this factor of each one's own:
 # wider products pay for some rows that a problem masks out.
 COVER = 1.15
 # Products of fewer rows than this are slow for their size.
-LEAST_RUN = 512
+MIN_SEGMENT_ROWS = 512
 
 
 @dataclass(frozen=True)
@@ -24,16 +24,17 @@ class Group:
         problems: At least one.
         rows: (n, positions) rows of the embedding matrix.
         at: For each problem, (samples,) the row of the group of each of its samples.
-        runs: Neighbouring rows that most systems train on, or not, together; all rows if none do.
+        row_segments: Slices of rows that the folds of the widest problem hold out together; all
+            rows in one slice if these would be short.
     """
 
     problems: tuple[Problem, ...]
     rows: npt.NDArray[np.int64]
     at: tuple[npt.NDArray[np.int64], ...]
-    runs: tuple[slice, ...]
+    row_segments: tuple[slice, ...]
 
 
-def group_problems(problems: Sequence[Problem], own_rows: int) -> Iterator[Group]:
+def group_problems(problems: Sequence[Problem], float64_rows: int) -> Iterator[Group]:
     """Group problems by their rows.
 
     Small problems, pairs and problems that repeat a row join only those with equal rows.
@@ -42,15 +43,15 @@ def group_problems(problems: Sequence[Problem], own_rows: int) -> Iterator[Group
     wide: list[Problem] = []
     for problem in problems:
         single = problem.rows.shape[1] == 1
-        if single and problem.n_samples > own_rows and _is_unique(problem.rows):
+        if single and problem.n_samples > float64_rows and _is_unique(problem.rows):
             wide.append(problem)
         else:
             key = bytes([problem.rows.shape[1]]) + problem.rows.tobytes()
             equal.setdefault(key, []).append(problem)
     for same in equal.values():
         at = np.arange(same[0].n_samples)
-        runs = (slice(0, same[0].n_samples),)
-        yield Group(tuple(same), same[0].rows, (at,) * len(same), runs)
+        row_segments = (slice(0, same[0].n_samples),)
+        yield Group(tuple(same), same[0].rows, (at,) * len(same), row_segments)
     if wide:
         yield from _cover(wide)
 
@@ -85,26 +86,30 @@ def _sort_rows(
     used: npt.NDArray[np.int64],
     at: Sequence[npt.NDArray[np.int64]],
 ) -> Group:
-    """Put rows together that the problem of most columns holds out together.
+    """Sort rows by the fold of the problem of most columns that holds them out.
 
-    Its systems then need no products on the rows that they do not train on.
+    Its subproblems then need no products on the rows that they hold out.
     """
     widest = max(range(len(problems)), key=lambda i: problems[i].n_columns)
     split = np.full((len(used), problems[widest].n_folds), UNUSED)
     split[at[widest]] = problems[widest].split
     _, run, sizes = np.unique(split, axis=0, return_inverse=True, return_counts=True)
-    if sizes.mean() < LEAST_RUN:
+    if sizes.mean() < MIN_SEGMENT_ROWS:
         return Group(tuple(problems), used[:, None], tuple(at), (slice(0, len(used)),))
     order = np.argsort(run.ravel(), kind="stable")
     place = np.empty_like(order)
     place[order] = np.arange(len(used))
-    runs = tuple(slice(start, end) for start, end in pairwise([0, *np.cumsum(sizes).tolist()]))
-    return Group(tuple(problems), used[order, None], tuple(place[part] for part in at), runs)
+    row_segments = tuple(
+        slice(start, end) for start, end in pairwise([0, *np.cumsum(sizes).tolist()])
+    )
+    return Group(
+        tuple(problems), used[order, None], tuple(place[part] for part in at), row_segments
+    )
 
 
 @dataclass(frozen=True)
 class InnerFold:
-    """Part of the training rows of outer folds that is held out once more.
+    """An inner fold of one or two outer folds.
 
     Attributes:
         train: (samples,) bool.
@@ -116,23 +121,30 @@ class InnerFold:
 
 
 def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[InnerFold]:
-    """Inner folds for every outer fold, shared between outer folds where that can be.
+    """Inner folds of every outer fold, shared between outer folds where possible.
 
-    Training on neither fold k nor fold j serves both: held out are fold j for k, and fold k for j.
-    So the outer folds are the inner ones, each fit used twice, and what is held out (entities of a
-    pair, groups) is held out inside too. A fold without `n_inner` such partners, as in a split by
-    time, has its training rows dealt by a seeded shuffle.
+    Inner cross-validation reuses models trained without two outer folds: training on neither fold k
+    nor fold j serves fold k, which tests it on fold j, and fold j, which tests it on fold k. What a
+    fold holds out together (entities of a pair, groups) is held out together inside too. The
+    training rows of a fold without such partners, as in a split by time, are divided by a seeded
+    shuffle. A fold that holds nothing out is tested on what each other fold holds out.
 
     Args:
         split: (samples, folds), as in `Problem`.
         n_inner: Inner folds for each outer one; fewer where it has fewer partners.
-        seed: Of the shuffle.
+        seed: Seed of the shuffle.
     """
     test, train = split == TEST, split == TRAIN
     n_folds = split.shape[1]
     result: dict[tuple[int, int], InnerFold] = {}
-    lonely: list[InnerFold] = []
+    unshared: list[InnerFold] = []
     for k in range(n_folds):
+        if n_folds > 1 and not test[:, k].any():
+            # A fold that holds nothing out is tested on what the other folds hold out.
+            for j in (j for j in range(n_folds) if (test[:, j] & train[:, k]).any()):
+                own = InnerFold(train[:, k] & train[:, j], {k: test[:, j] & train[:, k]})
+                unshared.append(own)
+            continue
         # Where training rows were thinned, a partner's tested rows are not all among them.
         block = _partners(test, train, k, whole=True) or _partners(test, train, k, whole=False)
         # Neighbours round the circle, so that a pair chosen by one fold is chosen by the other; of
@@ -152,8 +164,8 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
         for part in np.array_split(rows, max(n_inner, 2)):
             held = np.zeros(len(split), dtype=bool)
             held[part] = True
-            lonely.append(InnerFold(train[:, k] & ~held, {k: held}))
-    return [*result.values(), *lonely]
+            unshared.append(InnerFold(train[:, k] & ~held, {k: held}))
+    return [*result.values(), *unshared]
 
 
 def _partners(

@@ -1,6 +1,4 @@
-"""Rounded products are near the exact ones, and cannot move the optimum."""
-
-import time
+"""LowPrecision products are near the exact ones, and cannot move the optimum."""
 
 import numpy as np
 import pytest
@@ -9,16 +7,20 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
-from genebench.probes.linear import newton
-from genebench.probes.linear.batches import Batch, find_start
-from genebench.probes.linear.designs import Dense
+from genebench.probes.linear import low_precision as module
+from genebench.probes.linear import newton_cg
 from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.parts import Runs
-from genebench.probes.linear.rounded import Int8, find_precision, round_matrix
-from genebench.probes.linear.solver_settings import SolverSettings
+from genebench.probes.linear.low_precision import (
+    Bfloat16Matrix,
+    fastest_precision,
+    to_low_precision,
+)
+from genebench.probes.linear.operators import DenseMatrix
+from genebench.probes.linear.segments import RowSegments
+from genebench.probes.linear.subproblems import Batch, initial_parameters
 
-# Of the length of a product: what two factors of 8 bits leave out.
-NEAR = {"bfloat16": 0.01, "int8": 0.03}
+# Relative error of a product of two rounded factors.
+NEAR = 0.01
 
 
 def matrices(rng, n, width, columns):
@@ -45,7 +47,6 @@ def multiply_back(products, values, blocks):
 
 @settings(max_examples=40, deadline=None)
 @given(
-    precision=st.sampled_from(["bfloat16", "int8"]),
     n=st.integers(2, 90),
     width=st.integers(2, 40),
     columns=st.integers(1, 20),
@@ -53,78 +54,66 @@ def multiply_back(products, values, blocks):
     seed=st.integers(0, 1000),
 )
 def test_rounded_products_are_near_the_exact_ones_at_every_shape_and_scale(
-    precision, n, width, columns, scale, seed
+    n, width, columns, scale, seed
 ):
     coordinates, coefficients, values = matrices(np.random.default_rng(seed), n, width, columns)
     coordinates, coefficients = coordinates * scale, coefficients / scale
-    rounded = round_matrix(coordinates, precision)
-    near = NEAR[precision] * float(coordinates.norm())
-    forward = multiply(rounded, coefficients, n)
+    low_precision = to_low_precision(coordinates, "bfloat16")
+    near = NEAR * float(coordinates.norm())
+    forward = multiply(low_precision, coefficients, n)
     assert float((forward - coordinates @ coefficients).norm()) <= near * float(coefficients.norm())
-    back, over_rows = multiply_back(rounded, values, [slice(0, n // 2), slice(n // 2, n)])
+    back, over_rows = multiply_back(low_precision, values, [slice(0, n // 2), slice(n // 2, n)])
     assert float((over_rows - values.sum(dim=0)).norm()) <= 0.01 * n**0.5 * float(values.norm())
     assert back.shape == (width, columns)
     assert float((back - coordinates.T @ values).norm()) <= near * float(values.norm())
 
 
-@pytest.mark.parametrize("columns", [1, 2, 17])
-def test_whole_numbers_of_8_bits_are_multiplied_without_any_loss(columns):
-    rng = np.random.default_rng(0)
-    shapes = (50, 30), (30, columns), (50, columns)
-    whole = [torch.from_numpy(rng.integers(-127, 128, shape)).float() for shape in shapes]
-    for matrix in whole:
-        matrix[0] = 127.0
-    coordinates, coefficients, values = whole
-    rounded = round_matrix(coordinates, "int8")
-    assert torch.equal(multiply(rounded, coefficients, 50), coordinates @ coefficients)
-    back, over_rows = multiply_back(rounded, values, [slice(0, 50)])
-    assert torch.equal(back, coordinates.T @ values)
-    assert torch.equal(over_rows, values.sum(dim=0))
-
-
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_some_rows_of_a_rounded_matrix_are_the_rounded_matrix_of_these_rows(precision):
+def test_some_rows_of_a_rounded_matrix_are_the_rounded_matrix_of_these_rows():
     coordinates, coefficients, _ = matrices(np.random.default_rng(1), 40, 8, 3)
-    rounded = round_matrix(coordinates, precision)
+    low_precision = to_low_precision(coordinates, "bfloat16")
     rows = torch.tensor([7, 7, 0, 39])
-    found = multiply(rounded.take(rows), coefficients, 4)
-    assert torch.equal(found, multiply(rounded, coefficients, 40)[rows])
+    found = multiply(low_precision.take(rows), coefficients, 4)
+    assert torch.equal(found, multiply(low_precision, coefficients, 40)[rows])
 
 
 def test_a_single_feature_is_not_rounded():
-    for precision in ("float32", "bfloat16", "int8"):
-        assert round_matrix(torch.ones(9, 1), precision) is None
+    for precision in ("float32", "bfloat16"):
+        assert to_low_precision(torch.ones(9, 1), precision) is None
 
 
 def test_columns_of_zeros_and_features_that_are_constant_stay_zero():
-    rounded = round_matrix(torch.zeros(10, 3), "int8")
-    assert torch.equal(multiply(rounded, torch.zeros(3, 2), 10), torch.zeros(10, 2))
-    for back in multiply_back(rounded, torch.zeros(10, 2), [slice(0, 10)]):
+    low_precision = to_low_precision(torch.zeros(10, 3), "bfloat16")
+    assert torch.equal(multiply(low_precision, torch.zeros(3, 2), 10), torch.zeros(10, 2))
+    for back in multiply_back(low_precision, torch.zeros(10, 2), [slice(0, 10)]):
         assert not back.any()
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
-def test_intercepts_are_added_to_every_row(precision):
+def test_intercepts_are_added_to_every_row():
     coordinates, coefficients, _ = matrices(np.random.default_rng(3), 40, 8, 3)
-    rounded, intercepts = round_matrix(coordinates, precision), torch.tensor([0.0, 4.0, -64.0])
-    added = multiply(rounded, coefficients, 40, intercepts) - multiply(rounded, coefficients, 40)
+    low_precision, intercepts = (
+        to_low_precision(coordinates, "bfloat16"),
+        torch.tensor([0.0, 4.0, -64.0]),
+    )
+    added = multiply(low_precision, coefficients, 40, intercepts) - multiply(
+        low_precision, coefficients, 40
+    )
     torch.testing.assert_close(added, intercepts.expand(40, 3), atol=0.0, rtol=0.01)
 
 
-def make_batch(design, n_classes, outcomes, masks, strength):
-    """One unit, of these 0 and 1 or numbers of classes, fitted on each set of rows."""
+def make_batch(design, n_classes, all_targets, masks, penalty_strength):
+    """One target, of these 0 and 1 or numbers of classes, fitted on each set of rows."""
     return Batch(
         design,
         LOSSES["multinomial" if n_classes > 1 else "logistic"],
         n_classes=n_classes,
-        outcomes=outcomes[:, None],
-        units=torch.zeros(len(strength), dtype=torch.int64),
+        all_targets=all_targets[:, None],
+        target_columns=torch.zeros(len(penalty_strength), dtype=torch.int64),
         masks=masks,
-        folds=torch.arange(len(strength)),
-        strength=torch.tensor(strength, dtype=torch.float64),
-        scales=None,
+        folds=torch.arange(len(penalty_strength)),
+        penalty_strength=torch.tensor(penalty_strength, dtype=torch.float64),
+        penalty_weights=None,
         tolerance=1e-6,
-        runs=Runs.of((slice(0, len(masks)),), masks),
+        row_segments=RowSegments.of((slice(0, len(masks)),), masks),
     )
 
 
@@ -133,11 +122,11 @@ def draw_batch(design, rng, signal, n_classes):
     n = len(signal)
     noisy = torch.from_numpy(signal + rng.logistic(size=n))
     masks = torch.from_numpy(np.arange(n)[:, None] % 3 != np.arange(3))
-    strength = [0.1, 1.0, 10.0]
+    penalty_strength = [0.1, 1.0, 10.0]
     if n_classes == 1:
-        return make_batch(design, 1, noisy > 0, masks, strength)
+        return make_batch(design, 1, noisy > 0, masks, penalty_strength)
     codes = noisy.argsort().argsort() * n_classes // n
-    return make_batch(design, n_classes, codes, masks, strength)
+    return make_batch(design, n_classes, codes, masks, penalty_strength)
 
 
 MISLEADING = {
@@ -154,23 +143,23 @@ MISLEADING = {
 @pytest.mark.parametrize("seed", [0, *(pytest.param(n, marks=pytest.mark.soak) for n in (1, 2, 3))])
 @pytest.mark.parametrize("products", MISLEADING)
 def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_classes):
-    class Misleading(Int8):
+    class Misleading(Bfloat16Matrix):
         def finish(self, sums):
             found, over_rows = super().finish(sums)
             return MISLEADING[products](found), over_rows
 
     torch.manual_seed(seed)
     coordinates, _, _ = matrices(np.random.default_rng(seed), 600, 20, 1)
-    rounded = round_matrix(coordinates, "int8")
-    misleading = Misleading(rounded.codes, rounded.scale)
+    low_precision = to_low_precision(coordinates, "bfloat16")
+    misleading = Misleading(low_precision.codes)
     signal = (3 * coordinates @ torch.ones(20)).numpy()
     expected, found = (
-        newton.solve(batch, find_start(batch))
+        newton_cg.solve(batch, initial_parameters(batch))
         for batch in (
             draw_batch(design, np.random.default_rng(seed), signal, n_classes)
             for design in (
-                Dense(coordinates, None),
-                Dense(coordinates, None, rounded=misleading),
+                DenseMatrix(coordinates, None),
+                DenseMatrix(coordinates, None, low_precision=misleading),
             )
         )
     )
@@ -178,13 +167,14 @@ def test_products_that_mislead_cost_time_and_not_the_optimum(products, seed, n_c
     assert (found.gradient_norm <= 1e-6).all()
     assert found.n_products > expected.n_products
     torch.testing.assert_close(found.coefficients, expected.coefficients, atol=1e-3, rtol=1e-3)
-    values, wanted = (multiply_by(Dense(coordinates, None), *one.pair) for one in (found, expected))
+    values, wanted = (
+        multiply_by(DenseMatrix(coordinates, None), *one.parameters) for one in (found, expected)
+    )
     torch.testing.assert_close(values, wanted, atol=5e-3, rtol=1e-3)
 
 
-@pytest.mark.parametrize("precision", ["bfloat16", "int8"])
 @pytest.mark.parametrize("seed", range(3))
-def test_rounding_that_moves_all_classes_alike_does_not_lead_astray(precision, seed):
+def test_rounding_that_moves_all_classes_alike_does_not_lead_astray(seed):
     rng = np.random.default_rng(seed)
     n, n_classes = 3000, 10
     coordinates, weights, _ = matrices(rng, n, 128, n_classes)
@@ -192,33 +182,19 @@ def test_rounding_that_moves_all_classes_alike_does_not_lead_astray(precision, s
     coordinates *= 30 / coordinates.norm(dim=1, keepdim=True)
 
     def count(precision):
-        design = Dense(coordinates, None, rounded=round_matrix(coordinates, precision))
+        design = DenseMatrix(
+            coordinates, None, low_precision=to_low_precision(coordinates, precision)
+        )
         every = torch.ones(n, 1, dtype=torch.bool)
         batch = make_batch(design, n_classes, chosen, every, [1.0])
-        solution = newton.solve(batch, find_start(batch))
+        solution = newton_cg.solve(batch, initial_parameters(batch))
         assert solution.converged.all()
         return solution.n_products
 
-    assert count(precision) <= 1.1 * count("float32")
+    assert count("bfloat16") <= 1.1 * count("float32")
 
 
-def test_8_bits_are_chosen_where_they_are_quick_and_only_there(monkeypatch):
-    def nothing(left, right):
-        return torch.zeros(len(left), right.shape[1], dtype=torch.int32)
-
-    monkeypatch.setattr(torch, "_int_mm", nothing)
-    assert find_precision.__wrapped__("cpu") == "int8"
-
-    def slowly(left, right):
-        end = time.thread_time() + 0.2
-        while time.thread_time() < end:
-            pass
-        return nothing(left, right)
-
-    monkeypatch.setattr(torch, "_int_mm", slowly)
-    assert find_precision.__wrapped__("cpu") != "int8"
-
-
-def test_8_bits_on_a_gpu_are_refused():
-    with pytest.raises(ValueError, match="8 bits are for a CPU, not for cuda"):
-        SolverSettings(device="cuda", precision="int8")
+def test_bfloat16_is_chosen_where_it_is_faster_and_only_there(monkeypatch):
+    for seconds, expected in (((1.0, 0.5), "bfloat16"), ((1.0, 0.9), "float32")):
+        monkeypatch.setattr(module, "kernel_times", lambda *_, seconds=seconds, **__: seconds)
+        assert fastest_precision.__wrapped__("cpu") == expected

@@ -1,9 +1,7 @@
-"""Design matrices as operators: products with all rows, without a copy for each fold.
+"""Design matrices as linear operators: products with all rows, without a copy for each fold.
 
-A design has n rows and `width` coefficients. A forward product is `rows(project(W, b), block)` for
-blocks of rows; an adjoint product is `collect(sums, block, U)` for blocks and `finish(sums)`. Work
-on many rows that depends on the result of a forward product is done block by block in between,
-where it stays in the processor's cache.
+A design has n rows and `width` coordinates. A forward product is `rows(project(w, b), block)` for
+blocks of rows; an adjoint product is `collect(sums, block, u)` for blocks, then `finish(sums)`.
 """
 
 from abc import ABC, abstractmethod
@@ -14,25 +12,31 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
+# Bytes of a block's (rows, columns) temporaries on a CPU, where they should stay in cache.
 BLOCK_BYTES = 2 << 20
 FEW_COLUMNS, FEW_ROWS = 128, 256
 
 
-def row_blocks(n_rows: int, n_columns: int, itemsize: int = 4) -> Iterator[slice]:
-    """Slices of rows whose (rows, columns) temporaries stay in cache and whose GEMMs stay big."""
-    most = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
+def row_blocks(
+    n_rows: int, n_columns: int, itemsize: int = 4, device: torch.device | None = None
+) -> Iterator[slice]:
+    """Slices of rows: on a CPU such that temporaries stay in cache, elsewhere of up to 2 GiB."""
+    if device is None or device.type == "cpu":
+        most = min(max(BLOCK_BYTES // (itemsize * max(n_columns, 1)), 512), 8192)
+    else:
+        most = max((1 << 31) // (itemsize * max(n_columns, 1)), 512)
     size = ceil(n_rows / ceil(n_rows / most)) if n_rows else most
     for start in range(0, n_rows, size):
         yield slice(start, min(start + size, n_rows))
 
 
 def sum_columns(matrix: Tensor, *, squares: bool = False, weights: Tensor | None = None) -> Tensor:
-    """(columns,) float64 sums of the numbers of each column, or of their squares.
+    """(columns,) float64 sums of each column, or of its squares.
 
     Args:
         matrix: (rows, columns).
         squares: Sum the squares.
-        weights: (rows,) float64 by which rows count; 1 if not given.
+        weights: (rows,) float64 weights; 1 if not given.
     """
     total = matrix.new_zeros(matrix.shape[1], dtype=torch.float64)
     for block in row_blocks(len(matrix), matrix.shape[1], matrix.itemsize):
@@ -46,25 +50,21 @@ def sum_columns(matrix: Tensor, *, squares: bool = False, weights: Tensor | None
 
 
 def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
-    """Add values' rows, (columns, width), to `sums`.
-
-    With the few columns first, and with few columns also a few rows at a time, BLAS is up to twice
-    as fast as at rows' values.
-    """
+    """Add values' rows, (columns, width), to `sums`, in blocks whose shape BLAS multiplies fast."""
     n_rows = FEW_ROWS if values.shape[1] <= FEW_COLUMNS else len(values)
     parts = zip(torch.split(values, n_rows), torch.split(rows, n_rows), strict=True)
     for some, of_them in parts:
         sums.addmm_(some.T, of_them)
 
 
-class Products(ABC):
+class LinearOperator(ABC):
     """A matrix as its products, block by block.
 
     Attributes:
-        precision: What its numbers are rounded to, if to less than they are given in.
-        is_dense: Whether every block of rows costs its own rows and columns only.
-        column_axis: Of the sums of an adjoint product.
-        noise: Root mean square of what is rounded away of values between -1 and 1.
+        precision: Name of the low precision of its numbers; empty if exact.
+        noise: Root mean square of the rounding of numbers between -1 and 1.
+        is_dense: Whether the product of a block of rows takes that block only.
+        column_axis: Axis of the columns in the sums of an adjoint product.
     """
 
     precision: str = ""
@@ -75,18 +75,18 @@ class Products(ABC):
     @property
     @abstractmethod
     def dtype(self) -> torch.dtype:
-        """Of the rows of a forward product."""
+        """Dtype of the rows of a forward product."""
 
     @abstractmethod
     def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
-        """Prepare a forward product with (width, columns), to which (columns,) are added."""
+        """Prepare a forward product with (width, columns), plus (columns,)."""
 
     @abstractmethod
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        """(block, columns) of the forward product; a new tensor that may be written to."""
+        """(block, columns) of the forward product, a new tensor."""
 
-    def some(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
-        """A forward product with some of the columns."""
+    def subset(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
+        """A prepared forward product with some of the columns."""
         return tuple(tensor.index_select(-1, columns) for tensor in projected)
 
     @abstractmethod
@@ -95,34 +95,29 @@ class Products(ABC):
 
     @abstractmethod
     def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        """Add the (block, columns) values of these rows to an adjoint product.
-
-        The values may be overwritten.
-        """
+        """Add the (block, columns) values, which may be overwritten, to an adjoint product."""
 
     @abstractmethod
     def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        """(width, columns) of the adjoint product, and the (columns,) sums over the rows."""
+        """(width, columns) of the adjoint product, and (columns,) sums over the rows."""
 
 
-class Design(Products):
-    """What the solver needs of a matrix.
+class DesignMatrix(LinearOperator):
+    """The operator of a design, in coordinates (rotated features) or features.
 
     Attributes:
-        n_rows: Rows.
-        width: Coefficients of one column.
-        spectrum: (width,) sum of squares of each coordinate over the rows; the solver's
-            preconditioner takes the coordinates to be nearly uncorrelated.
+        n_rows: Number of rows.
+        width: Number of coordinates.
+        spectrum: (width,) sum of squares of each coordinate over the rows.
         basis: (features, width) orthonormal rotation; None where coordinates are features.
-        rounded: The same matrix with quicker products, exact enough to steer by; None if there is
-            none.
+        low_precision: The same matrix in low precision, for Hessian products; None without.
     """
 
     n_rows: int
     width: int
     spectrum: Tensor
     basis: Tensor | None = None
-    rounded: Products | None = None
+    low_precision: LinearOperator | None = None
 
     @property
     @override
@@ -138,53 +133,49 @@ class Design(Products):
         return coefficients if self.basis is None else self.basis.T @ coefficients
 
     def diagonal(self, weights: Tensor) -> Tensor:
-        """Diagonals of (features, k) diagonal matrices once rotated to coordinates, (width, k)."""
+        """(width, k) diagonals of rotated diagonal matrices (features, k)."""
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    def second(self, weights: tuple[Tensor, ...], mass: Tensor) -> Tensor:  # noqa: ARG002
-        """Diagonal of the second derivatives of the losses: (width, columns).
-
-        In principal axes it is near the spectrum times the mean weight, whatever the weights.
+    def weighted_squares(self, weights: tuple[Tensor, ...], weight_sum: Tensor) -> Tensor:  # noqa: ARG002
+        """(width, columns) diagonal of X' D X; approximated by the mean weight.
 
         Args:
-            weights: Second derivatives of each row's loss, for each part of the rows; where the
-                design is not dense, (n, columns) for all.
-            mass: (columns,) their sums over all rows.
+            weights: D, for each row segment; (n, columns) if the operator is not dense.
+            weight_sum: (columns,) sums of D over the rows.
         """
-        return self.spectrum[:, None] * (mass / self.n_rows)
+        return self.spectrum[:, None] * (weight_sum / self.n_rows)
 
     @abstractmethod
-    def double(self) -> "Design":
-        """The same with products in float64."""
+    def double(self) -> "DesignMatrix":
+        """The same design with products in float64."""
 
 
-class Dense(Design):
-    """Rows of a matrix that is held in memory.
+class DenseMatrix(DesignMatrix):
+    """Rows of a matrix in memory.
 
     Args:
         coordinates: (n, width) float32 or float64, centred.
         basis: (features, width) orthonormal rotation; None if the coordinates are the features.
-        rounded: See `Design`.
-        dtype: Of the products; that of the coordinates by default, of which each block is
-            otherwise converted as it is used.
+        low_precision: See `DesignMatrix`.
+        dtype: Dtype of the products; each block is converted as it is used.
     """
+
+    is_dense = True
+    column_axis = 0
 
     def __init__(
         self,
         coordinates: Tensor,
         basis: Tensor | None,
         *,
-        rounded: Products | None = None,
+        low_precision: LinearOperator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         self.coordinates = coordinates
         self.basis = basis
-        self.rounded = rounded
+        self.low_precision = low_precision
         self.n_rows, self.width = coordinates.shape
         self.spectrum = sum_columns(coordinates, squares=True).to(dtype or coordinates.dtype)
-
-    is_dense = True
-    column_axis = 0
 
     @override
     def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
@@ -210,18 +201,17 @@ class Dense(Design):
         return sums[0].T.contiguous(), sums[1].to(self.dtype)
 
     @override
-    def double(self) -> "Dense":
+    def double(self) -> "DenseMatrix":
         basis = None if self.basis is None else self.basis.double()
-        return Dense(self.coordinates, basis, dtype=torch.float64)
+        return DenseMatrix(self.coordinates, basis, dtype=torch.float64)
 
 
-class Pairs(Design):
-    """Pairs of entities joined by `concat` or `mean`, straight from the entity vectors.
+class PairMatrix(DesignMatrix):
+    """Pairs of entities joined by `concat` or `mean`, without a row for each pair.
 
-    The matrix is S E, a selection of entity vectors: multiply the entities, then gather; sum over
-    the pairs of an entity, then multiply. It needs the memory of the entities, not of the pairs.
-    Sums go by entity, over a list of its pairs: nine times as quick as adding each pair where its
-    entity is.
+    The matrix is S E, a selection of entity vectors. Forward: multiply the entities, then gather.
+    Adjoint: sum over the pairs of each entity, from a list of its pairs (9× faster than adding each
+    pair to its entity), then multiply. It takes the memory of the entities, not of the pairs.
 
     Args:
         tables: (entities, width) of each position, centred over the rows of the design; one for
@@ -229,7 +219,7 @@ class Pairs(Design):
         bases: The rotation of each table, or None.
         index: (n, positions) int64, row of each position's table.
         is_mean: All positions share one table and its coefficients, and are averaged.
-        spectrum: See `Design`; of a mean it is not the sum over positions.
+        spectrum: See `DesignMatrix`; of a mean it is not the sum over positions.
     """
 
     def __init__(
@@ -246,8 +236,7 @@ class Pairs(Design):
         self.index = [column.contiguous() for column in index.T]
         self.is_mean = is_mean
         self.spectrum = spectrum
-        self.n_rows = len(index)
-        self.width = len(spectrum)
+        self.n_rows, self.width = len(index), len(spectrum)
         # Positions that share a table are summed as one.
         each = [index] if is_mean else index.T[:, :, None]
         sizes = [len(table) for table in tables]
@@ -261,11 +250,8 @@ class Pairs(Design):
         share = 1 / len(self.index)
         if self.is_mean:
             return (torch.addmm(intercepts, self.tables[0], coefficients).mul_(share),)
-        parts = self._split(coefficients)
-        return tuple(
-            torch.addmm(intercepts * share, table, part)
-            for table, part in zip(self.tables, parts, strict=True)
-        )
+        parts = zip(self.tables, self._split(coefficients), strict=True)
+        return tuple(torch.addmm(intercepts * share, table, part) for table, part in parts)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
@@ -290,7 +276,7 @@ class Pairs(Design):
         parts = []
         for table, (rows, starts) in zip(self.tables, self.pairs, strict=True):
             summed = torch.nn.functional.embedding_bag(rows, sums[0], starts, mode="sum")
-            # With the few columns first, BLAS is up to six times as fast.
+            # BLAS is up to 6× faster with the few columns first.
             parts.append(summed.T @ table)
         whole = torch.cat(parts, dim=1).T.contiguous()
         whole = whole / len(self.index) if self.is_mean else whole
@@ -309,13 +295,11 @@ class Pairs(Design):
     @override
     def diagonal(self, weights: Tensor) -> Tensor:
         parts = zip(self.bases, self._split(weights), strict=True)
-        return torch.cat(
-            [part if basis is None else basis.square().T @ part for basis, part in parts]
-        )
+        return torch.cat([w if basis is None else basis.square().T @ w for basis, w in parts])
 
     @override
-    def double(self) -> "Pairs":
-        return Pairs(
+    def double(self) -> "PairMatrix":
+        return PairMatrix(
             tuple(table.double() for table in self.tables),
             tuple(None if basis is None else basis.double() for basis in self.bases),
             torch.stack(self.index, dim=1),
@@ -325,7 +309,7 @@ class Pairs(Design):
 
 
 def _list_pairs(index: Tensor, n_entities: int) -> tuple[Tensor, Tensor]:
-    """The rows in which each entity is, all of them one after another, and where each one's begin.
+    """Rows of each entity, one entity after another, and where each entity's rows begin.
 
     Args:
         index: (n, positions) of entities.

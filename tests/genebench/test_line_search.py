@@ -7,34 +7,34 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
-from genebench.probes.linear.batches import Batch, Point
-from genebench.probes.linear.designs import Dense
-from genebench.probes.linear.lines import FLAT, Line
+from genebench.probes.linear.line_search import CURVATURE, LineSearch
 from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.parts import ByPart, Runs
+from genebench.probes.linear.operators import DenseMatrix
+from genebench.probes.linear.segments import RaggedArray, RowSegments
+from genebench.probes.linear.subproblems import Batch, Point
 
 N, D = 60, 4
 STRENGTHS = np.array([0.1, 1.0, 10.0])
 
 
 def make_line(seed, lengths):
-    """Three systems that stand anywhere, each with a downhill change of its own length."""
+    """Three subproblems that stand anywhere, each with a downhill change of its own length."""
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(N, D)), rng.integers(0, 2, N)
     masks = np.arange(N)[:, None] % 3 != np.arange(3)
     rows = torch.from_numpy(masks)
     batch = Batch(
-        Dense(torch.from_numpy(x), None),
+        DenseMatrix(torch.from_numpy(x), None),
         LOSSES["logistic"],
         n_classes=1,
-        outcomes=torch.from_numpy(y)[:, None],
-        units=torch.zeros(3, dtype=torch.int64),
+        all_targets=torch.from_numpy(y)[:, None],
+        target_columns=torch.zeros(3, dtype=torch.int64),
         masks=rows,
         folds=torch.arange(3),
-        strength=torch.from_numpy(STRENGTHS),
-        scales=None,
+        penalty_strength=torch.from_numpy(STRENGTHS),
+        penalty_weights=None,
         tolerance=1e-6,
-        runs=Runs.of((slice(0, N),), rows),
+        row_segments=RowSegments.of((slice(0, N),), rows),
     )
     coefficients, intercepts = rng.normal(size=(D, 3)), rng.normal(size=3)
 
@@ -58,11 +58,11 @@ def make_line(seed, lengths):
     point = Point(
         torch.from_numpy(coefficients.copy()),
         torch.from_numpy(intercepts.copy()),
-        ByPart((torch.from_numpy(x @ coefficients + intercepts),)),
+        RaggedArray((torch.from_numpy(x @ coefficients + intercepts),)),
     )
     begin = [torch.from_numpy(part) for part in look(change, 0.0)]
-    moved = Point(*tensors, ByPart((multiply_by(batch.design, *tensors),)))
-    return Line(batch, point, moved, *begin), lambda steps: look(change, steps)
+    moved = Point(*tensors, RaggedArray((multiply_by(batch.design, *tensors),)))
+    return LineSearch(batch, point, moved, *begin), lambda steps: look(change, steps)
 
 
 @settings(deadline=None)
@@ -73,20 +73,22 @@ def make_line(seed, lengths):
 def test_a_step_ends_lower_and_near_where_its_line_is_lowest(seed, powers):
     line, look = make_line(seed, 10.0 ** np.array(powers))
     whole = torch.ones(3, dtype=torch.float64)
-    total, slope = (torch.from_numpy(part) for part in look(1.0))
-    is_good = line.is_good(whole, total, slope)
-    bad = (~is_good).nonzero().flatten()
+    objective, slope = (torch.from_numpy(part) for part in look(1.0))
+    satisfies_wolfe = line.satisfies_wolfe(whole, objective, slope)
+    bad = (~satisfies_wolfe).nonzero().flatten()
     length = whole.clone()
-    length[bad] = line.take(line.batch.some(bad)).search(slope[bad])
+    length[bad] = line.take(line.batch.subset(bad)).search(slope[bad])
     assert bool(((length > 0) & (length <= 1)).all())
     totals, slopes = look(length.numpy())
     assert (totals < look(0.0)[0]).all()
-    assert (slopes <= FLAT * np.abs(look(0.0)[1]) * (1 + 1e-9)).all()
+    assert (slopes <= CURVATURE * np.abs(look(0.0)[1]) * (1 + 1e-9)).all()
     is_short = length.numpy() < 1
-    assert (np.abs(slopes) <= FLAT * np.abs(look(0.0)[1]) * (1 + 1e-9))[is_short].all()
+    assert (np.abs(slopes) <= CURVATURE * np.abs(look(0.0)[1]) * (1 + 1e-9))[is_short].all()
     line.move(length)
     point = line.point
-    torch.testing.assert_close(point.values.tensors[0], multiply_by(line.batch.design, *point.pair))
+    torch.testing.assert_close(
+        point.values.tensors[0], multiply_by(line.batch.design, *point.parameters)
+    )
 
 
 def test_an_end_beyond_the_numbers_is_only_an_end():
@@ -102,5 +104,5 @@ def test_what_is_beyond_the_numbers_is_not_good(wrong):
     line, _ = make_line(0, np.ones(3))
     whole, nothing = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     bad = torch.full((3,), wrong, dtype=torch.float64)
-    assert not line.is_good(whole, bad, nothing).any()
-    assert not line.is_good(whole, line.total - 1, bad).any()
+    assert not line.satisfies_wolfe(whole, bad, nothing).any()
+    assert not line.satisfies_wolfe(whole, line.objective - 1, bad).any()

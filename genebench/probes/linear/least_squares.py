@@ -15,9 +15,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear.designs import row_blocks
-from genebench.probes.linear.joins import join_rows
+from genebench.probes.linear.operators import row_blocks
+from genebench.probes.linear.pair_features import join_rows
+from genebench.probes.problem import TEST, TRAIN, Problem
 
 # LinearRegression drops singular values below this share of the greatest: its `tol`.
 CUT = 1e-6
@@ -32,8 +32,8 @@ class Rows:
     Args:
         matrix: (entities, features).
         rows: (n, positions).
-        join: Of the protocol.
-        device: Where.
+        join: How the vectors of a sample are joined.
+        device: Device of the computation.
     """
 
     def __init__(
@@ -49,10 +49,10 @@ class Rows:
         self.join = join
         self.n = len(rows)
         self.features = self.form(torch.arange(0)).shape[1]
-        total = torch.zeros(self.features, dtype=torch.float64, device=device)
+        objective = torch.zeros(self.features, dtype=torch.float64, device=device)
         for block in self.blocks(torch.arange(self.n)):
-            total += self.form(block).sum(dim=0)
-        self.center = total / self.n
+            objective += self.form(block).sum(dim=0)
+        self.center = objective / self.n
 
     def form(self, samples: Tensor) -> Tensor:
         """(samples, features) float64."""
@@ -151,8 +151,8 @@ def fit_least_squares(
     Args:
         matrix: (entities, features).
         problem: A regression problem.
-        join: Of the protocol.
-        device: Where.
+        join: How the vectors of a sample are joined.
+        device: Device of the computation.
 
     Yields:
         For each fold, (test samples,) float64.

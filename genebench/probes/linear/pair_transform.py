@@ -8,10 +8,17 @@ import torch
 from scipy.sparse import csr_array, triu
 from torch import Tensor
 
-from genebench.probes.linear.designs import Dense, Pairs, row_blocks, sum_columns
-from genebench.probes.linear.joins import Formed, join_rows
-from genebench.probes.linear.scales import deviations, masked_variances, weighted_variances
-from genebench.probes.linear.spaces import MAX_AXES, Prepared, rotate, to_tensor
+from genebench.probes.linear.feature_transform import (
+    MAX_AXES,
+    Prepared,
+    deviations,
+    masked_variances,
+    rotate,
+    to_tensor,
+    weighted_variances,
+)
+from genebench.probes.linear.operators import DenseMatrix, PairMatrix, row_blocks, sum_columns
+from genebench.probes.linear.pair_features import LazyPairFeatures, join_rows
 
 
 def prepare_pairs(
@@ -28,11 +35,11 @@ def prepare_pairs(
     Args:
         matrix: (entities, features).
         rows: (n, positions) of the matrix.
-        join: Of the protocol.
+        join: `concat`, `mean`, `product` or `difference`.
         standardise: Scale features to standard deviation 1 over the pairs.
-        device: Where.
+        device: Device of the design.
         dense_bytes: Products and differences are held in memory up to this size; larger ones are
-            formed in blocks in every product.
+            formed again in every product, block by block.
     """
     if join in ("concat", "mean"):
         if join == "concat":
@@ -49,19 +56,21 @@ def prepare_pairs(
     square = sum((part.square().sum(dim=0) for part in joined), torch.zeros(1, device=device)) / n
     scale = deviations(square, center) if standardise else torch.ones_like(square)
     is_thin = not standardise and n < features
-    formed = Formed(
+    lazy = LazyPairFeatures(
         table, index, join, center.float(), scale.float(),  # type: ignore[arg-type]
         has_axes=features <= MAX_AXES and not is_thin,
     )  # fmt: skip
 
     def variances(masks: Tensor) -> Tensor:
-        return masked_variances(formed.form, masks)
+        return masked_variances(lazy.form, masks)
 
     if n * features * table.itemsize > dense_bytes:
-        return Prepared(formed, variances)
+        return Prepared(lazy, variances, center, scale)
     if is_thin:
-        return Prepared(Dense(*rotate(formed.coordinates(), thin=True)), variances)
-    return Prepared(Dense(formed.coordinates(), formed.basis), variances)
+        design = DenseMatrix(*rotate(lazy.coordinates(), thin=True))
+    else:
+        design = DenseMatrix(lazy.coordinates(), lazy.basis)
+    return Prepared(design, variances, center, scale)
 
 
 def _prepare_concat(
@@ -73,15 +82,19 @@ def _prepare_concat(
 ) -> Prepared:
     n, positions = rows.shape
     tables, bases, spectra, features, indices = [], [], [], [], []
+    centers, scales = [], []
     for position in range(positions):
         used, index, counts = _count(rows[:, position], len(matrix))
         table = to_tensor(matrix[used], device, torch.float32)
         share = torch.from_numpy(counts / n).to(device, torch.float64)
         means = sum_columns(table, weights=share)
         table -= means.float()
+        scale = torch.ones_like(means)
         if standardise:
-            squares = sum_columns(table, squares=True, weights=share)
-            table /= deviations(squares, means).float()
+            scale = deviations(sum_columns(table, squares=True, weights=share), means)
+            table /= scale.float()
+        centers.append(means)
+        scales.append(scale)
         weighted = table * share[:, None].float()
         coordinates, basis = rotate(table, table.T @ weighted, thin=False)
         spectra.append(n * (share.float() @ coordinates.square()))
@@ -89,7 +102,7 @@ def _prepare_concat(
         bases.append(basis)
         features.append(table)
         indices.append(torch.from_numpy(index).to(device))
-    design = Pairs(
+    design = PairMatrix(
         tuple(tables),
         tuple(bases),
         torch.stack(indices, dim=1),
@@ -105,7 +118,7 @@ def _prepare_concat(
             ]
         )
 
-    return Prepared(design, variances)
+    return Prepared(design, variances, torch.cat(centers), torch.cat(scales))
 
 
 def _count_entities(index: Tensor, masks: Tensor, n_entities: int) -> Tensor:
@@ -150,16 +163,20 @@ def _prepare_mean(
         summed = torch.from_numpy(half @ table.cpu().numpy())
         return summed.to(device)
 
+    scale = torch.ones_like(means)
     if standardise:
         squares = 2 * (table.double() * together().double()).sum(dim=0) / n
-        table /= deviations(squares, means).float()
+        scale = deviations(squares, means)
+        table /= scale.float()
     gram = table.T @ together()
     gram = gram + gram.T
     coordinates, basis = rotate(table, gram, thin=False)
     spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
-    design = Pairs((coordinates,), (basis,), index, is_mean=True, spectrum=spectrum.clamp_min(0.0))
+    design = PairMatrix(
+        (coordinates,), (basis,), index, is_mean=True, spectrum=spectrum.clamp_min(0.0)
+    )
 
     def variances(masks: Tensor) -> Tensor:
         return masked_variances(lambda block: join_rows(table, index[block], "mean"), masks)
 
-    return Prepared(design, variances)
+    return Prepared(design, variances, means, scale)

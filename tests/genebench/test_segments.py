@@ -1,4 +1,4 @@
-"""Rows are put together by the folds that hold them out, and no system passes over its own."""
+"""Rows are put together by the folds that hold them out, and no subproblem passes over its own."""
 
 from dataclasses import replace
 from itertools import pairwise
@@ -11,15 +11,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import fits, groups, newton, solve_problems
-from genebench.probes.linear.batches import Batch, find_start
-from genebench.probes.linear.designs import Dense, row_blocks
-from genebench.probes.linear.groups import group_problems
+from genebench.probes.linear import fold_fits, newton_cg, problem_groups, solve_problems
 from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.parts import ByPart, Runs
-from genebench.probes.linear.passes import Adjoint, Forward, move_to
-from genebench.probes.linear.rounded import round_matrix
+from genebench.probes.linear.low_precision import to_low_precision
+from genebench.probes.linear.objective import Adjoint, Forward, point_at
+from genebench.probes.linear.operators import DenseMatrix, row_blocks
+from genebench.probes.linear.problem_groups import group_problems
+from genebench.probes.linear.segments import RaggedArray, RowSegments
 from genebench.probes.linear.solver_settings import SolverSettings
+from genebench.probes.linear.subproblems import Batch, initial_parameters
 
 N, D, FOLDS = 600, 8, 5
 
@@ -33,29 +33,32 @@ def draw_problem(rng, n, names=("a", "b")):
 
 
 def test_rows_that_a_fold_holds_out_are_neighbours_and_every_sample_finds_its_own(monkeypatch):
-    monkeypatch.setattr(groups, "LEAST_RUN", 20)
+    monkeypatch.setattr(problem_groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(0)
     wide, narrow = draw_problem(rng, 200), draw_problem(rng, 190, names=("c",))
     narrow = Problem("n", "multilabel", wide.rows[:190], narrow.targets, ("c",), narrow.split)
-    (group,) = group_problems([narrow, wide], own_rows=0)
-    assert [run.start for run in group.runs] == [0, *(run.stop for run in group.runs[:-1])]
-    assert group.runs[-1].stop == len(group.rows)
+    (group,) = group_problems([narrow, wide], float64_rows=0)
+    assert [run.start for run in group.row_segments] == [
+        0,
+        *(run.stop for run in group.row_segments[:-1]),
+    ]
+    assert group.row_segments[-1].stop == len(group.rows)
     for problem, at in zip(group.problems, group.at, strict=True):
         assert np.array_equal(group.rows[at], problem.rows)
     held = np.full(len(group.rows), -1)
     held[group.at[group.problems.index(wide)]] = wide.split.argmax(axis=1)
-    assert [len(set(held[run])) for run in group.runs] == [1] * FOLDS
+    assert [len(set(held[run])) for run in group.row_segments] == [1] * FOLDS
 
 
 def test_rows_stay_as_they_are_where_runs_would_be_short():
     problem = draw_problem(np.random.default_rng(1), 200)
-    (group,) = group_problems([problem], own_rows=0)
-    assert group.runs == (slice(0, 200),)
+    (group,) = group_problems([problem], float64_rows=0)
+    assert group.row_segments == (slice(0, 200),)
     assert np.array_equal(group.rows, problem.rows)
 
 
-def make_batch(loss, n_classes, *, in_runs, rounded=None, seed=0):
-    """A system for each of five folds; with runs, the rows of a fold are neighbours."""
+def make_batch(loss, n_classes, *, in_runs, low_precision=None, seed=0):
+    """A subproblem for each of five folds; with row_segments, the rows of a fold are neighbours."""
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.normal(size=(N, D)).astype(np.float32)) * 3
     signal = x @ torch.from_numpy(rng.normal(size=(D, max(n_classes, 2))).astype(np.float32))
@@ -63,29 +66,30 @@ def make_batch(loss, n_classes, *, in_runs, rounded=None, seed=0):
     fold = torch.arange(N) * FOLDS // N
     masks = fold[:, None] != torch.arange(FOLDS)
     bounds = [k * N // FOLDS for k in range(FOLDS + 1)] if in_runs else [0, N]
-    quick = round_matrix(x, rounded) if rounded else None
+    quick = to_low_precision(x, low_precision) if low_precision else None
     return Batch(
-        Dense(x, None, rounded=quick),
+        DenseMatrix(x, None, low_precision=quick),
         LOSSES[loss],
         n_classes=n_classes,
-        outcomes=(signal + noise).argmax(dim=1)[:, None],
-        units=torch.zeros(FOLDS, dtype=torch.int64),
+        all_targets=(signal + noise).argmax(dim=1)[:, None],
+        target_columns=torch.zeros(FOLDS, dtype=torch.int64),
         masks=masks,
         folds=torch.arange(FOLDS),
-        strength=torch.tensor([0.1, 1.0, 1.0, 1.0, 30.0], dtype=torch.float64),
-        scales=None,
+        penalty_strength=torch.tensor([0.1, 1.0, 1.0, 1.0, 30.0], dtype=torch.float64),
+        penalty_weights=None,
         tolerance=1e-6,
-        runs=Runs.of(tuple(slice(*pair) for pair in pairwise(bounds)), masks),
+        row_segments=RowSegments.of(tuple(slice(*pair) for pair in pairwise(bounds)), masks),
     )
 
 
-@pytest.mark.parametrize("rounded", [None, "bfloat16", "int8"])
+@pytest.mark.parametrize("low_precision", [None, "bfloat16"])
 @pytest.mark.parametrize(("loss", "n_classes"), [("logistic", 1), ("multinomial", 4)])
-def test_parts_lead_to_the_same_optimum_by_as_many_products(loss, n_classes, rounded):
+def test_parts_lead_to_the_same_optimum_by_as_many_products(loss, n_classes, low_precision):
     batches = [
-        make_batch(loss, n_classes, in_runs=in_runs, rounded=rounded) for in_runs in (False, True)
+        make_batch(loss, n_classes, in_runs=in_runs, low_precision=low_precision)
+        for in_runs in (False, True)
     ]
-    whole, parts = (newton.solve(batch, find_start(batch)) for batch in batches)
+    whole, parts = (newton_cg.solve(batch, initial_parameters(batch)) for batch in batches)
     assert parts.converged.all()
     torch.testing.assert_close(parts.coefficients, whole.coefficients, atol=2e-3, rtol=0)
     torch.testing.assert_close(parts.intercepts, whole.intercepts, atol=2e-3, rtol=0)
@@ -94,12 +98,12 @@ def test_parts_lead_to_the_same_optimum_by_as_many_products(loss, n_classes, rou
 
 def test_a_part_is_the_systems_that_train_on_its_rows_and_they_need_no_mask():
     batch = make_batch("multinomial", 4, in_runs=True)
-    assert [part.systems.tolist() for part in batch.parts] == [
+    assert [part.subproblems.tolist() for part in batch.segments] == [
         [f for f in range(FOLDS) if f != k] for k in range(FOLDS)
     ]
-    assert all(part.is_trained for part in batch.parts)
+    assert all(part.is_trained for part in batch.segments)
     assert [batch.mask(block) for block in batch.blocks()] == [None] * FOLDS
-    (whole,) = make_batch("multinomial", 4, in_runs=False).parts
+    (whole,) = make_batch("multinomial", 4, in_runs=False).segments
     assert whole.is_whole
     assert not whole.is_trained
 
@@ -115,36 +119,38 @@ def test_some_systems_take_with_them_what_all_have_of_theirs(in_runs, keep, orde
     batch, chosen = make_batch("multinomial", 4, in_runs=in_runs), sorted(keep)
     if not in_runs:
         order.shuffle(chosen)
-    some = batch.some(torch.tensor(chosen))
+    some = batch.subset(torch.tensor(chosen))
     part = batch.take(some)
     torch.manual_seed(0)
-    point = move_to(batch, (torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)))
+    point = point_at(batch, (torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)))
     taken = point.take(some)
     for found, wanted in zip(
-        taken.values.tensors, move_to(part, some.take(point.pair)).values.tensors, strict=True
+        taken.values.tensors,
+        point_at(part, some.take(point.parameters)).values.tensors,
+        strict=True,
     ):
         torch.testing.assert_close(found, wanted)
-    emptied = ByPart(tuple(torch.zeros_like(tensor) for tensor in point.values.tensors))
+    emptied = RaggedArray(tuple(torch.zeros_like(tensor) for tensor in point.values.tensors))
     emptied.put(taken.values, some)
     assert torch.equal(emptied.take(some).tensors[0], taken.values.tensors[0])
     others = [f for f in range(FOLDS) if f not in keep]
     if others:
         assert not any(
-            tensor.any() for tensor in emptied.take(batch.some(torch.tensor(others))).tensors
+            tensor.any() for tensor in emptied.take(batch.subset(torch.tensor(others))).tensors
         )
 
 
-@pytest.mark.parametrize("rounded", [None, "bfloat16", "int8"])
-def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(rounded):
-    batch = make_batch("multinomial", 4, in_runs=True, rounded=rounded)
-    products, x = batch.design.rounded or batch.design, batch.design.coordinates
+@pytest.mark.parametrize("low_precision", [None, "bfloat16"])
+def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(low_precision):
+    batch = make_batch("multinomial", 4, in_runs=True, low_precision=low_precision)
+    products, x = batch.design.low_precision or batch.design, batch.design.coordinates
     torch.manual_seed(0)
     pair = torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)
     forward, adjoint = Forward(pair, products), Adjoint(batch, products)
     moved = x @ pair[0] + pair[1]
     kept = moved * batch.masks.repeat_interleave(4, dim=1)
     for block in batch.blocks():
-        wanted = moved[block.rows][:, block.part.columns]
+        wanted = moved[block.rows][:, block.segment.columns]
         torch.testing.assert_close(forward.rows(block).float(), wanted, atol=0.3, rtol=0)
         adjoint.collect(block, wanted.clone())
     found, over_rows = adjoint.finish()
@@ -157,7 +163,7 @@ def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(roun
 @pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
 def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, monkeypatch):
     """The whole way, with a second problem on other rows that shares the group."""
-    monkeypatch.setattr(groups, "LEAST_RUN", 20)
+    monkeypatch.setattr(problem_groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(5)
     wide, narrow = draw_problem(rng, 400), draw_problem(rng, 380, names=("c",))
     if kind == "multiclass":
@@ -168,10 +174,10 @@ def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, mon
     protocol = read_protocol("paper")
     penalty = protocol.penalty.model_copy(update={"c": c})
     protocol = protocol.model_copy(update={"penalty": penalty})
-    probe, how = read_probe("linear"), SolverSettings(own_rows=0, precision="float32")
+    probe, how = read_probe("linear"), SolverSettings(float64_rows=0, precision="float32")
 
     def solve(worth_parts):
-        monkeypatch.setattr(fits, "WORTH_PARTS", worth_parts)
+        monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", worth_parts)
         outputs = solve_problems(matrix, [wide, narrow], probe, protocol, how)
         return {output.problem_id: output for output in outputs}
 

@@ -1,4 +1,4 @@
-"""Sparse matrices, such as word counts: zeros are neither stored nor multiplied."""
+"""Sparse design matrices, such as word counts: zeros are neither stored nor multiplied."""
 
 import warnings
 
@@ -8,10 +8,10 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.designs import Design
+from genebench.probes.linear.operators import DesignMatrix
 
 
-class Sparse(Design):
+class SparseMatrix(DesignMatrix):
     """A sparse matrix less a center for each column, x = table - 1 center'.
 
     Its coordinates are the features: a rotation would fill the zeros.
@@ -30,11 +30,11 @@ class Sparse(Design):
         ones = center.new_ones(self.n_rows, 1)
         self.spectrum = self._squares(ones, ones.sum(dim=0))[:, 0]
 
-    def _squares(self, weights: Tensor, mass: Tensor) -> Tensor:
+    def _squares(self, weights: Tensor, weight_sum: Tensor) -> Tensor:
         """(features, columns) of the squared matrix, transposed, times (n, columns) weights."""
         center = self.center[:, None]
         crossed = 2 * center * (self.transposed @ weights)
-        squares: Tensor = self.squared @ weights - crossed + center.square() * mass
+        squares: Tensor = self.squared @ weights - crossed + center.square() * weight_sum
         return squares.clamp_min(0.0)
 
     @override
@@ -60,19 +60,19 @@ class Sparse(Design):
         return products.sub_(self.center[:, None] * over_rows), over_rows
 
     @override
-    def second(self, weights: tuple[Tensor, ...], mass: Tensor) -> Tensor:
+    def weighted_squares(self, weights: tuple[Tensor, ...], weight_sum: Tensor) -> Tensor:
         (whole,) = weights
-        return self._squares(whole, mass)
+        return self._squares(whole, weight_sum)
 
     @override
-    def double(self) -> "Sparse":
-        return Sparse(self.source.astype(np.float64), self.center.double())
+    def double(self) -> "SparseMatrix":
+        return SparseMatrix(self.source.astype(np.float64), self.center.double())
 
 
 def _to_torch(table: csr_array, like: Tensor) -> Tensor:
     with warnings.catch_warnings():
-        # torch calls the format a beta; what is used of it, products, is tested here.
-        warnings.filterwarnings("ignore", message="Sparse")
+        # torch calls the format a beta; the products used here are tested.
+        warnings.filterwarnings("ignore", message="SparseMatrix")
         return torch.sparse_csr_tensor(
             torch.from_numpy(table.indptr.astype(np.int64)),
             torch.from_numpy(table.indices.astype(np.int64)),

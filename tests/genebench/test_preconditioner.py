@@ -11,38 +11,39 @@ from hypothesis import strategies as st
 from products import multiply_by
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import newton, solve_problems
-from genebench.probes.linear.axes import find_axes
-from genebench.probes.linear.batches import Batch, find_start
+from genebench.probes.linear import newton_cg, solve_problems
+from genebench.probes.linear.feature_transform import FeatureTransform
 from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.parts import ByPart, Runs
-from genebench.probes.linear.passes import move_to
-from genebench.probes.linear.slopes import find_slope
+from genebench.probes.linear.objective import point_at, value_and_gradient
+from genebench.probes.linear.preconditioner import build_preconditioner
+from genebench.probes.linear.segments import RaggedArray, RowSegments
 from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.probes.linear.spaces import Space
+from genebench.probes.linear.subproblems import Batch, initial_parameters
 
 
-def make_batch(matrix, codes, classes, *, strength=0.5):
-    """Two systems, on all rows and on some, in principal axes.
+def make_batch(matrix, codes, classes, *, penalty_strength=0.5):
+    """Two subproblems, on all rows and on some, in principal preconditioner.
 
-    A system of one class is a single column, which tells the first code from all others.
+    A subproblem of one class is a single column, which tells the first code from all others.
     """
     n = len(matrix)
-    space = Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
+    space = FeatureTransform(
+        matrix, standardise=False, device=torch.device("cpu"), precision="float32"
+    )
     masks = torch.ones(n, 2, dtype=torch.bool)
     masks[: n // 3, 1] = False
     return Batch(
         space.prepare(torch.arange(n)).design.double(),
         LOSSES["multinomial" if classes > 1 else "logistic"],
         n_classes=classes,
-        outcomes=torch.from_numpy(codes if classes > 1 else codes == 0)[:, None],
-        units=torch.tensor([0, 0]),
+        all_targets=torch.from_numpy(codes if classes > 1 else codes == 0)[:, None],
+        target_columns=torch.tensor([0, 0]),
         masks=masks,
         folds=torch.tensor([0, 1]),
-        strength=torch.full((2,), strength, dtype=torch.float64),
-        scales=None,
+        penalty_strength=torch.full((2,), penalty_strength, dtype=torch.float64),
+        penalty_weights=None,
         tolerance=1e-10,
-        runs=Runs.of((slice(0, n),), masks),
+        row_segments=RowSegments.of((slice(0, n),), masks),
     )
 
 
@@ -54,16 +55,16 @@ def draw_batch(rng, n, d, classes):
 
 
 def axes_at(batch, point):
-    slope = find_slope(
+    slope = value_and_gradient(
         batch, point.coefficients, point.values.__getitem__, batch.empty(), batch.design
     )
-    return find_axes(batch, slope.weights, batch.design), slope.weights.tensors[0]
+    return build_preconditioner(batch, slope.weights, batch.design), slope.weights.tensors[0]
 
 
 def curve(batch, weights, coefficients, intercepts):
     """Second derivatives times a change, written out row by row."""
     moved = multiply_by(batch.design, coefficients, intercepts)
-    moved = batch.loss.curve(moved, weights, batch.n_classes)
+    moved = batch.loss.hessian_product(moved, weights, batch.n_classes)
     sums = batch.design.zeros(batch.n_columns)
     batch.design.collect(sums, slice(None), moved)
     products, over_rows = batch.design.finish(sums)
@@ -73,11 +74,11 @@ def curve(batch, weights, coefficients, intercepts):
 def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_classes():
     rng = np.random.default_rng(1)
     batch = draw_batch(rng, 200, 7, 4)
-    batch = batch.take(batch.some(torch.tensor([0])))
-    axes, weights = axes_at(batch, move_to(batch, find_start(batch)))
+    batch = batch.take(batch.subset(torch.tensor([0])))
+    preconditioner, weights = axes_at(batch, point_at(batch, initial_parameters(batch)))
     coefficients = torch.from_numpy(rng.normal(size=(7, 4)))
     intercepts = torch.from_numpy(rng.normal(size=4))
-    found, found_b = axes.divide(curve(batch, weights, coefficients, intercepts))
+    found, found_b = preconditioner.solve(curve(batch, weights, coefficients, intercepts))
     torch.testing.assert_close(found, coefficients, rtol=1e-4, atol=1e-4)
     # What moves all classes alike changes nothing, and is left out.
     torch.testing.assert_close(found_b, intercepts - intercepts.mean(), rtol=1e-4, atol=1e-4)
@@ -85,7 +86,7 @@ def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_
 
 def draw_point(rng, batch, scale):
     steps = torch.from_numpy(scale * rng.normal(size=(batch.design.width, batch.n_columns)))
-    return move_to(batch, (steps, steps[0]))
+    return point_at(batch, (steps, steps[0]))
 
 
 @settings(max_examples=25, deadline=None)
@@ -93,46 +94,55 @@ def draw_point(rng, batch, scale):
 def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(classes, scale, seed):
     rng = np.random.default_rng(seed)
     batch = draw_batch(rng, 60, 5, classes)
-    axes, _ = axes_at(batch, draw_point(rng, batch, scale))
+    preconditioner, _ = axes_at(batch, draw_point(rng, batch, scale))
     left, right = torch.from_numpy(rng.normal(size=(2, 6, batch.n_columns)))
     left, right = (left[:5], left[5]), (right[:5], right[5])
 
     def product(one, other):
         return (one[0] * other[0]).sum() + (one[1] * other[1]).sum()
 
-    crossed, turned = product(left, axes.divide(right)), product(axes.divide(left), right)
-    size = (product(left, axes.divide(left)) * product(right, axes.divide(right))).sqrt()
+    crossed, turned = (
+        product(left, preconditioner.solve(right)),
+        product(preconditioner.solve(left), right),
+    )
+    size = (
+        product(left, preconditioner.solve(left)) * product(right, preconditioner.solve(right))
+    ).sqrt()
     assert abs(float(crossed - turned)) <= 1e-8 * float(size)
-    assert product(left, axes.divide(left)) > 0
+    assert product(left, preconditioner.solve(left)) > 0
     nothing = torch.zeros_like(left[1])
-    solved = axes.divide((left[0], nothing))[0]
+    solved = preconditioner.solve((left[0], nothing))[0]
     own = (left[0] * solved).sum()
-    torch.testing.assert_close(axes.lengths(solved).sum(), own, rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(
+        preconditioner.quadratic_form(solved).sum(), own, rtol=1e-8, atol=1e-10
+    )
 
 
 def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away():
     rng = np.random.default_rng(6)
     matrix = rng.normal(size=(20_000, 3)).astype(np.float32)
     batch = make_batch(matrix, np.zeros(20_000, dtype=int), 2)
-    space = Space(matrix, standardise=False, device=torch.device("cpu"), precision="float32")
+    space = FeatureTransform(
+        matrix, standardise=False, device=torch.device("cpu"), precision="float32"
+    )
     batch = replace(batch, design=space.prepare(torch.arange(20_000)).design)
-    weights = ByPart((torch.tensor([1.0, 5e-8]).repeat(20_000, 2),))
-    axes = find_axes(batch, weights, batch.design)
-    for part in axes.divide((torch.ones(3, 4), torch.ones(4))):
+    weights = RaggedArray((torch.tensor([1.0, 5e-8]).repeat(20_000, 2),))
+    preconditioner = build_preconditioner(batch, weights, batch.design)
+    for part in preconditioner.solve((torch.ones(3, 4), torch.ones(4))):
         assert part.isfinite().all()
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
 def test_what_intercepts_lean_on_coefficients_by_is_exact_for_up_to_three_classes(classes):
-    """Three classes have as many edges as shares, two have one edge; see `ClassAxes`."""
+    """Three classes have as many edges as shares, two have one edge; see `ClassPreconditioner`."""
     rng = np.random.default_rng(4)
     batch = draw_batch(rng, 60, 5, classes)
-    axes, weights = axes_at(batch, draw_point(rng, batch, 0.3))
-    intercepts = torch.from_numpy(rng.normal(size=(batch.n_systems, classes)))
+    preconditioner, weights = axes_at(batch, draw_point(rng, batch, 0.3))
+    intercepts = torch.from_numpy(rng.normal(size=(batch.n_subproblems, classes)))
     if classes > 1:
         intercepts -= intercepts.mean(dim=1, keepdim=True)
     change = (torch.zeros(5, batch.n_columns, dtype=torch.float64), intercepts.flatten())
-    found, found_b = axes.divide(curve(batch, weights, *change))
+    found, found_b = preconditioner.solve(curve(batch, weights, *change))
     torch.testing.assert_close(found, change[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found_b, change[1], rtol=1e-3, atol=1e-3)
 
@@ -147,13 +157,13 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
     batch = make_batch(5 * matrix, codes, classes)
 
     def find_upright_axes(*arguments):
-        axes = find_axes(*arguments)
-        name = "centre" if classes == 1 else "shares"
-        return replace(axes, **{name: torch.zeros_like(getattr(axes, name))})
+        preconditioner = build_preconditioner(*arguments)
+        name = "weighted_mean" if classes == 1 else "class_means"
+        return replace(preconditioner, **{name: torch.zeros_like(getattr(preconditioner, name))})
 
-    leaning = newton.solve(batch, find_start(batch))
-    monkeypatch.setattr(newton, "find_axes", find_upright_axes)
-    upright = newton.solve(batch, find_start(batch))
+    leaning = newton_cg.solve(batch, initial_parameters(batch))
+    monkeypatch.setattr(newton_cg, "build_preconditioner", find_upright_axes)
+    upright = newton_cg.solve(batch, initial_parameters(batch))
     assert leaning.converged.all()
     assert leaning.n_products <= 0.85 * upright.n_products
 
@@ -161,16 +171,16 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
 def test_the_axes_of_some_systems_are_those_among_all():
     rng = np.random.default_rng(2)
     batch = draw_batch(rng, 90, 4, 3)
-    axes, _ = axes_at(batch, move_to(batch, find_start(batch)))
+    preconditioner, _ = axes_at(batch, point_at(batch, initial_parameters(batch)))
     pair = (torch.from_numpy(rng.normal(size=(4, 6))), torch.from_numpy(rng.normal(size=6)))
-    some = batch.some(torch.tensor([1]))
-    found = axes.take(some).divide(some.take(pair))
-    for part, whole in zip(found, axes.divide(pair), strict=True):
+    some = batch.subset(torch.tensor([1]))
+    found = preconditioner.take(some).solve(some.take(pair))
+    for part, whole in zip(found, preconditioner.solve(pair), strict=True):
         torch.testing.assert_close(part, whole[..., 3:])
 
 
 @pytest.mark.parametrize(
-    "how", [SolverSettings(), SolverSettings(own_rows=0)], ids=["own", "shared"]
+    "how", [SolverSettings(), SolverSettings(float64_rows=0)], ids=["own", "shared"]
 )
 def test_many_separable_classes_of_wildly_scaled_features_converge(how):
     """As raw expression is: few rows a class, and variances over many powers of ten."""

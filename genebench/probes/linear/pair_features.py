@@ -1,17 +1,19 @@
 """Joins the vectors of the entities of a sample: concatenation, mean, product, difference."""
 
 import copy
-from typing import Literal
+from typing import Any, Literal
 
+import numpy as np
+import numpy.typing as npt
 import torch
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.designs import Design, add_product, row_blocks
+from genebench.probes.linear.operators import DesignMatrix, add_product, row_blocks
 
 
-class Formed(Design):
-    """Pairs joined by `product` or absolute `difference`, formed block by block every time.
+class LazyPairFeatures(DesignMatrix):
+    """Pairs joined by `product` or absolute `difference`, formed again in every product.
 
     Args:
         table: (entities, features).
@@ -19,8 +21,7 @@ class Formed(Design):
         join: How two vectors become one.
         center: (features,) subtracted from each joined vector.
         scale: (features,) by which it is then divided.
-        has_axes: Turn coefficients into principal axes, at the price of one product of the matrix
-            with itself.
+        has_axes: Rotate coefficients to principal axes, which takes one product X' X.
     """
 
     def __init__(
@@ -52,7 +53,7 @@ class Formed(Design):
         return joined.sub_(self.center).div_(self.scale)
 
     def coordinates(self) -> Tensor:
-        """(n, width) of the whole matrix in its axes."""
+        """(n, width) of the whole matrix in its preconditioner."""
         result = self.table.new_empty(self.n_rows, self.width)
         for block in row_blocks(self.n_rows, self.width, self.table.itemsize):
             rows = self.form(block)
@@ -83,7 +84,7 @@ class Formed(Design):
         return self.to_coordinates(sums[0].T), sums[1].to(self.dtype)
 
     @override
-    def double(self) -> "Formed":
+    def double(self) -> "LazyPairFeatures":
         exact = copy.copy(self)
         exact.table, exact.center, exact.scale, exact.spectrum = (
             part.double() for part in (self.table, self.center, self.scale, self.spectrum)
@@ -110,3 +111,12 @@ def join_rows(table: Tensor, index: Tensor, join: str) -> Tensor:
     if positions == 2 and join == "difference":
         return table[index[:, 0]].sub_(table[index[:, 1]]).abs_()
     raise ValueError(f"cannot join {positions} vectors by {join!r}")
+
+
+def join_float64(
+    matrix: npt.NDArray[Any], rows: npt.NDArray[np.int64], join: str, *, device: torch.device
+) -> Tensor:
+    """(n, features) float64 joined vectors of (n, positions) rows of a matrix."""
+    used, index = np.unique(rows, return_inverse=True)
+    table = torch.tensor(np.ascontiguousarray(matrix[used]), dtype=torch.float64, device=device)
+    return join_rows(table, torch.from_numpy(index.reshape(rows.shape)).to(device), join)

@@ -1,0 +1,223 @@
+"""`fit_columns`: many regularised linear models on one matrix, arrays in and arrays out."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from genebench.probes.linear.fold_fits import FitOptions
+from genebench.probes.linear.group_solver import solve_groups
+from genebench.probes.linear.losses import LossName
+from genebench.probes.linear.solver_settings import Precision, SolverSettings
+from genebench.probes.linear.threads import limit_threads
+from genebench.probes.problem import TEST, TRAIN, Problem
+
+Array = npt.NDArray[Any]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class ColumnFits:
+    """Results of `fit_columns`.
+
+    Attributes:
+        coef: (folds, columns, features) float64; NaN where not converged.
+        intercept: (folds, columns) float64; NaN where not converged.
+        C: (folds, columns) float64, the C that was used.
+        decision: For each fold, (held-out rows, columns) float64 decision values; NaN where not
+            converged.
+        held_out: For each fold, (held-out rows,) int64 row numbers.
+        gradient_norm: (folds, columns) float64, norm of the gradient over the number of training
+            rows, with features at unit root mean square length.
+        n_iter: (folds, columns) int64 Newton steps.
+        converged: (folds, columns) bool.
+        reason: (folds, columns) strings, why a column has not converged; empty otherwise.
+        solver: Method and precision.
+    """
+
+    coef: Floats
+    intercept: Floats
+    C: Floats
+    decision: tuple[Floats, ...]
+    held_out: tuple[npt.NDArray[np.int64], ...]
+    gradient_norm: Floats
+    n_iter: npt.NDArray[np.int64]
+    converged: npt.NDArray[np.bool_]
+    reason: npt.NDArray[np.object_]
+    solver: str
+
+
+def fit_columns(
+    X: Array,
+    Y: Array,
+    split: Array,
+    *,
+    loss: LossName = "logistic",
+    C: float | Sequence[float] = 1.0,
+    inner: int = 2,
+    seed: int = 0,
+    standardize: bool = False,
+    fit_intercept: bool = True,
+    sample_weight: Array | None = None,
+    class_weight: Sequence[float] | Literal["balanced"] | None = None,
+    tol: float = 1e-6,
+    hessian_precision: Precision = "auto",
+    device: str = "cpu",
+    memory: int = 4 << 30,
+    threads: int | None = None,
+) -> ColumnFits:
+    """Fit every column of Y on the training rows of every fold, and predict the held-out rows.
+
+    Each fit minimises scikit-learn's objective C · sum(loss) + |w|² / 2, with the intercept not
+    penalised; for the squared loss, half the squared error, alpha = 1 / C.
+
+    Args:
+        X: (n, features) finite numbers.
+        Y: (n,) or (n, columns): 0 and 1 if logistic, numbers if squared; (n,) class numbers from 0
+            if multinomial, where the columns of the results are the classes. Two classes are fitted
+            as one binary column, as in scikit-learn.
+        split: (n, folds) int8: 1 on training rows, 2 on held-out rows, 0 elsewhere. A fold may hold
+            out no rows.
+        loss: `logistic`, `multinomial` or `squared`.
+        C: Inverse penalty strength. Of several ascending values, inner folds choose one for each
+            fold and column, by the loss on rows that are held out of training rows.
+        inner: Number of inner folds for each fold.
+        seed: Seed of inner folds, where folds cannot share them.
+        standardize: Scale features to mean 0 and standard deviation 1 on the training rows.
+        fit_intercept: Whether to fit intercepts.
+        sample_weight: (n,) weights of the rows.
+        class_weight: Weights of the targets 0, 1, … or `balanced`; ignored by the squared loss.
+        tol: Largest gradient norm at convergence; small problems, solved in float64, reach 1e-10.
+        hessian_precision: Precision of Hessian products, which does not move the optimum.
+        device: torch device.
+        memory: Memory limit in bytes.
+        threads: Number of threads; by default as torch is set.
+
+    Returns:
+        Coefficients in feature space, intercepts, decision values and convergence.
+
+    Raises:
+        ValueError: Shapes or values are not as described.
+
+    Example:
+        >>> split = np.where(np.arange(90)[:, None] % 3 == np.arange(3), 2, 1)
+        >>> X = np.random.default_rng(0).normal(size=(90, 4))
+        >>> fits = fit_columns(X, X[:, :2] > 0, split)
+        >>> fits.coef.shape, bool(fits.converged.all())
+        ((3, 2, 4), True)
+    """
+    X, Y, split = np.asarray(X), np.asarray(Y), np.asarray(split).astype(np.int8)
+    path = _check_arrays(X, Y, split, C)
+    if sample_weight is not None:
+        sample_weight = _check_weights(np.asarray(sample_weight, dtype=np.float64), len(X))
+    problems = _make_problems(Y, split, loss)
+    options = FitOptions(
+        c=path,
+        inner=inner,
+        seed=seed,
+        standardise=standardize,
+        fit_intercept=fit_intercept,
+        sample_weight=sample_weight,
+        class_weight=class_weight,
+        coefficients=True,
+    )
+    settings = SolverSettings(
+        device=device,
+        memory_bytes=memory,
+        precision=hessian_precision,
+        tolerance=tol,
+        float64_tolerance=min(tol, 1e-10),
+    )
+    with limit_threads(threads):
+        results = {
+            result.problem.id: result
+            for result in solve_groups(X, problems, options, settings, lambda _: None)
+        }
+    if failures := [result.failure for result in results.values() if result.failure]:
+        raise ArithmeticError(failures[0])
+    ordered = [results[problem.id] for problem in problems]
+    outputs = [result.outputs() for result in ordered]
+    n_folds, width = split.shape[1], X.shape[1]
+    n_columns = [problem.n_columns for problem in problems]
+    coef = np.full((n_folds, sum(n_columns), width), np.nan)
+    intercept = np.full((n_folds, sum(n_columns)), np.nan)
+    reason = np.full((n_folds, sum(n_columns)), "", dtype=object)
+    first = 0
+    for problem, result, folds in zip(problems, ordered, outputs, strict=True):
+        for (fold, label), (weights, shifts) in result.coefficients.items():
+            own = slice(first + label, first + label + weights.shape[1])
+            coef[fold, own], intercept[fold, own] = weights.T, shifts
+        for fold, output in enumerate(folds):
+            for column, name in enumerate(problem.labels):
+                reason[fold, first + column] = output.reasons.get(name, "")
+        first += problem.n_columns
+
+    def join(name: str) -> Array:
+        rows = [[getattr(folds[fold], name) for folds in outputs] for fold in range(n_folds)]
+        return np.stack([np.concatenate(row) for row in rows])
+
+    return ColumnFits(
+        coef,
+        intercept,
+        join("c"),
+        tuple(
+            np.concatenate([folds[fold].scores for folds in outputs], axis=1)
+            for fold in range(n_folds)
+        ),
+        tuple(output.rows for output in outputs[0]),
+        join("gradient_norm"),
+        join("n_iterations"),
+        join("fitted"),
+        reason,
+        ordered[0].solver,
+    )
+
+
+def _check_arrays(
+    matrix: Array, targets: Array, split: Array, strengths: float | Sequence[float]
+) -> tuple[float, ...]:
+    """Check the arguments of `fit_columns`; return the values of C."""
+    if matrix.ndim != 2 or not np.isfinite(matrix).all():
+        raise ValueError("X must have two dimensions, (n, features), and finite values")
+    if (
+        not len(matrix)
+        or len(targets) != len(matrix)
+        or split.shape[:1] != matrix.shape[:1]
+        or split.ndim != 2
+    ):
+        raise ValueError(f"X, Y and split have {len(matrix)}, {len(targets)} and {len(split)} rows")
+    if not np.isin(split, (0, TRAIN, TEST)).all():
+        raise ValueError("split must hold 0 (unused), 1 (training) and 2 (held out)")
+    path = tuple(float(c) for c in np.atleast_1d(strengths))
+    if not path or min(path) <= 0 or list(path) != sorted(set(path)) or not np.isfinite(path).all():
+        raise ValueError(f"C must be positive, finite and ascending, not {strengths}")
+    return path
+
+
+def _check_weights(weights: Floats, n: int) -> Floats:
+    if weights.shape != (n,) or not np.isfinite(weights).all() or weights.min() < 0:
+        raise ValueError(f"sample_weight must have shape ({n},), finite and not negative")
+    return weights
+
+
+def _make_problems(targets: Array, split: npt.NDArray[np.int8], loss: LossName) -> list[Problem]:
+    rows = np.arange(len(targets))[:, None]
+    if loss == "multinomial":
+        if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
+            raise ValueError("Y must have one dimension of class numbers for the multinomial loss")
+        labels = tuple(map(str, range(int(targets.max()) + 1)))
+        return [Problem("Y", "multiclass", rows, targets, labels, split)]
+    columns = targets[:, None] if targets.ndim == 1 else targets
+    if columns.ndim != 2 or not columns.shape[1]:
+        raise ValueError("Y must have shape (n,) or (n, columns)")
+    if loss == "logistic":
+        labels = tuple(map(str, range(columns.shape[1])))
+        return [Problem("Y", "multilabel", rows, columns.astype(float), labels, split)]
+    if loss == "squared":
+        return [
+            Problem(f"Y[{k}]", "regression", rows, column.astype(float), ("value",), split)
+            for k, column in enumerate(columns.T)
+        ]
+    raise ValueError(f"loss {loss!r} is unknown; use logistic, multinomial or squared")

@@ -1,0 +1,259 @@
+"""Feature transform: centres, scales and rotates embeddings to principal axes.
+
+An L2 penalty does not change under a rotation, and in principal axes the Hessian of every loss is
+nearly diagonal, which makes the preconditioner good. One rotation of a matrix serves all tasks on
+its rows. Standardising a feature on the training rows of a fold is the same as weighting the
+penalty of its squared coefficient by its variance there (`Prepared.variances`), so no fold needs a
+matrix of its own. Word counts are the exception: nearly uncorrelated and mostly zero, they are
+multiplied as a sparse matrix without rotation.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array
+from torch import Tensor
+
+from genebench.probes.linear.low_precision import HessianPrecision, to_low_precision
+from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, row_blocks, sum_columns
+from genebench.probes.linear.segments import Parameters
+from genebench.probes.linear.sparse_operator import SparseMatrix
+
+# Above this many axes an eigendecomposition costs more than it saves.
+MAX_AXES = 6000
+# Columns of a matrix that are converted to float64 together.
+GRAM_COLUMNS = 512
+# A matrix with a smaller share of non-zeros is multiplied as a sparse one, if the squared
+# correlations of its features add up to less than this a feature, itself included: then its
+# features are as good as principal axes.
+SPARSE_SHARE, UNCORRELATED = 0.05, 2.0
+# A feature is constant if its variance is below this share of its squared mean, which is what
+# float32 vectors resolve; the second is for variances from float32 sums of squares. (A word in no
+# training row must count as constant: without a penalty its coefficient would be arbitrary.)
+ROUNDING, ROUNDING_OF_SUMS = 1e-13, 1e-4
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A design, and the way back to the features.
+
+    Attributes:
+        design: Rows (x - center) / scale, rotated.
+        variances: (n, masks) bool to (features, masks) variances of each feature of the design
+            over the rows of each mask, 1 where it is constant.
+        center: (features,) float64.
+        scale: (features,) float64.
+    """
+
+    design: DesignMatrix
+    variances: Callable[[Tensor], Tensor]
+    center: Tensor
+    scale: Tensor
+
+    def to_original(self, design: DesignMatrix, parameters: Parameters) -> Parameters:
+        """(features, columns) coefficients and (columns,) intercepts of the original features.
+
+        Args:
+            design: The design, or the same in float64.
+            parameters: Of the design's coordinates.
+        """
+        coefficients = design.to_features(parameters[0]).double() / self.scale[:, None]
+        return coefficients, parameters[1].double() - self.center @ coefficients
+
+
+def to_tensor(matrix: npt.NDArray[Any], device: torch.device, dtype: torch.dtype) -> Tensor:
+    """A copy of a matrix on the device."""
+    return torch.tensor(np.ascontiguousarray(matrix), dtype=dtype, device=device)
+
+
+def rotate(base: Tensor, gram: Tensor | None = None, *, thin: bool) -> tuple[Tensor, Tensor | None]:
+    """Rotate to principal axes.
+
+    Args:
+        base: (n, features), centred.
+        gram: (features, features) to diagonalise; base' base if not given.
+        thin: With fewer rows than features, keep only axes along which the rows differ. The
+            coordinates lose nothing, but a penalty that differs by feature is then impossible.
+
+    Returns:
+        (n, width) coordinates and the (features, width) basis; `base` itself and None where there
+        are more than `MAX_AXES` axes.
+    """
+    n, features = base.shape
+    if thin and n < features and gram is None:
+        if n > MAX_AXES:
+            return base, None
+        gram = base.new_zeros(n, n, dtype=torch.float64)
+        for part in torch.split(base, GRAM_COLUMNS, dim=1):
+            exact = part.double()
+            gram.addmm_(exact, exact.T)
+        squares, left = torch.linalg.eigh(gram)
+        # In float64, so that only axes are dropped whose length rounding cannot tell from 0.
+        kept = squares > squares[-1].clamp_min(1e-300) * n * torch.finfo(torch.float64).eps
+        lengths, left = squares[kept].sqrt(), left[:, kept]
+        basis = base.T.double() @ left / lengths
+        return (left * lengths).to(base.dtype), basis.to(base.dtype)
+    if features > MAX_AXES:
+        return base, None
+    gram = base.T @ base if gram is None else gram
+    basis = torch.linalg.eigh(gram.double())[1].flip(1).to(base.dtype)
+    return base @ basis, basis
+
+
+class FeatureTransform:
+    """One embedding matrix, prepared for all tasks on its rows.
+
+    Args:
+        matrix: (entities, features).
+        standardise: Scale features to standard deviation 1 over the entities.
+        device: Device of the designs.
+        precision: Precision of Hessian products.
+        center: Subtract the means, which changes nothing where intercepts are fitted.
+    """
+
+    def __init__(
+        self,
+        matrix: npt.NDArray[Any],
+        *,
+        standardise: bool,
+        device: torch.device,
+        precision: HessianPrecision,
+        center: bool = True,
+    ) -> None:
+        base = to_tensor(matrix, device, torch.float32)
+        self.center = sum_columns(base) / len(base) * center
+        base -= self.center.float()
+        self.scale = torch.ones_like(self.center)
+        if standardise:
+            variances = sum_columns(base, squares=True) / len(base)
+            self.scale = deviations(variances, self.center)
+            base /= self.scale.float()
+        self.base = base if standardise else None
+        self.words: tuple[csr_array, Tensor] | None = None
+        is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
+        if is_sparse and (
+            base.shape[1] > MAX_AXES or _sum_correlations(base.T @ base) < UNCORRELATED
+        ):
+            table = csr_array(np.asarray(matrix, dtype=np.float32))
+            table.data /= self.scale.float().cpu().numpy()[table.indices]
+            self.words = table, (self.center / self.scale).float()
+        else:
+            self.coordinates, self.basis = rotate(base, thin=not standardise)
+            self.low_precision = to_low_precision(self.coordinates, precision)
+
+    def prepare(self, rows: Tensor) -> Prepared:
+        """The design of (n,) rows of the matrix."""
+
+        def variances(masks: Tensor) -> Tensor:
+            assert self.base is not None
+            return masked_variances(lambda block: self.base[rows[block]], masks)  # type: ignore[index]
+
+        design: DesignMatrix
+        if self.words is not None:
+            table, center = self.words
+            design = SparseMatrix(csr_array(table[rows.cpu().numpy()]), center)
+        else:
+            coordinates, low_precision = self.coordinates, self.low_precision
+            every = torch.arange(len(coordinates), device=rows.device)
+            if not torch.equal(rows, every):
+                coordinates = coordinates[rows]
+                low_precision = low_precision and low_precision.take(rows)
+            design = DenseMatrix(coordinates, self.basis, low_precision=low_precision)
+        return Prepared(design, variances, self.center, self.scale)
+
+
+def _sum_correlations(gram: Tensor) -> float:
+    """Squared correlations of a feature with all features, mean over features."""
+    lengths = gram.diagonal().clamp_min(1e-30).sqrt()
+    return float((gram / lengths / lengths[:, None]).square().sum() / len(gram))
+
+
+def prepare_standardised(vectors: Tensor) -> Prepared:
+    """One float64 design of (n, features) vectors for all folds, standardised over all rows."""
+    center = vectors.mean(dim=0)
+    base = vectors - center
+    scale = deviations(base.square().mean(dim=0), center)
+    base = base / scale
+
+    def variances(masks: Tensor) -> Tensor:
+        return masked_variances(lambda block: base[block], masks)
+
+    return Prepared(DenseMatrix(*rotate(base, thin=False)), variances, center, scale)
+
+
+def prepare_split(vectors: Tensor, mask: Tensor | None, *, is_centered: bool = True) -> Prepared:
+    """A float64 design of (n, features) vectors, standardised over the rows of a mask, if any.
+
+    The design of a mask keeps no basis, which would take the memory of all features for each mask:
+    in principal axes, basis = base' coordinates / spectrum.
+    """
+    rows = vectors if mask is None else vectors[mask]
+    center = rows.mean(dim=0) * is_centered
+    base = vectors - center
+    if mask is None:
+        design = DenseMatrix(*rotate(base, thin=True))
+        return Prepared(design, _no_variances, center, torch.ones_like(center))
+    scale = deviations(base[mask].square().mean(dim=0), center)
+    design = SplitMatrix(rotate(base / scale, thin=True)[0], vectors, center, scale)
+    return Prepared(design, _no_variances, center, scale)
+
+
+class SplitMatrix(DenseMatrix):
+    """A design of one split, whose basis is computed when coefficients are asked for.
+
+    Args:
+        coordinates: (n, width) float64 principal axes of (vectors - center) / scale.
+        vectors: (n, features) float64.
+        center: (features,).
+        scale: (features,).
+    """
+
+    def __init__(self, coordinates: Tensor, vectors: Tensor, center: Tensor, scale: Tensor) -> None:
+        super().__init__(coordinates, None)
+        self._features = vectors, center, scale
+
+    def to_features(self, coefficients: Tensor) -> Tensor:  # noqa: D102
+        vectors, center, scale = self._features
+        weights = self.coordinates @ (coefficients / self.spectrum[:, None])
+        return (vectors.T @ weights - center[:, None] * weights.sum(dim=0)) / scale[:, None]
+
+
+def _no_variances(masks: Tensor) -> Tensor:
+    raise NotImplementedError("this design is scaled for its own training rows")
+
+
+def masked_variances(form: Callable[[slice], Tensor], masks: Tensor) -> Tensor:
+    """(features, masks) variances over the rows of each (n, masks) bool mask."""
+    n_rows, first, second = masks.sum(dim=0, dtype=torch.float64), None, None
+    for block in row_blocks(len(masks), 1024):
+        features = form(block)
+        mask = masks[block].to(features.dtype)
+        one, two = features.T @ mask, features.square().T @ mask
+        first = one.double() if first is None else first + one
+        second = two.double() if second is None else second + two
+    assert first is not None
+    assert second is not None
+    return _spread(first / n_rows, second / n_rows).to(features.dtype)
+
+
+def weighted_variances(table: Tensor, counts: Tensor) -> Tensor:
+    """(features, masks) variances where a mask has (entities, masks) counts of a table's rows."""
+    n_rows = counts.sum(dim=0, dtype=torch.float64)
+    first = (table.T @ counts).double() / n_rows
+    second = (table.square().T @ counts).double() / n_rows
+    return _spread(first, second).to(counts.dtype)
+
+
+def _spread(means: Tensor, squares: Tensor) -> Tensor:
+    """Variances from means and mean squares; 1 where a feature is constant."""
+    return deviations(squares - means.square(), means, ROUNDING_OF_SUMS).square()
+
+
+def deviations(variances: Tensor, means: Tensor, floor: float = ROUNDING) -> Tensor:
+    """Standard deviations; 1 where a feature is constant, whose coefficient is 0 in any case."""
+    varies = variances > floor * means.square()
+    return torch.where(varies, variances, torch.ones_like(variances)).sqrt()

@@ -1,0 +1,248 @@
+"""Preconditioner of the Newton equations.
+
+Approximates X' D X by mean(D) · diag(X' X): in principal axes the features are uncorrelated over
+all rows, and nearly so under any weights D. The weights also tell around which weighted mean the
+features vary, which couples the intercept with the coefficients; only the penalty separates a
+change of the intercept from a change of the coefficients along that mean. With m = sum of weights,
+c = weighted mean, S = spectrum · m / n - m c² + penalty, the approximation of the Hessian
+
+    [ S + m c c'   m c ]
+    [ m c'         m   ]
+
+is inverted by block elimination (Golub and Van Loan 2013, section 3.2).
+
+Multinomial: the second derivatives of a row, diag(p) - p p' (McCullagh and Nelder 1989, section
+5.4.2), are the Laplacian of a graph of classes with edge weights p_k p_l. The sum over the rows is
+a Laplacian L too, and so is the sum of rows times a feature, in which each edge is multiplied by
+the feature's mean over the edge. L's eigenvectors (contrasts of classes) make the blocks of the
+coefficients diagonal. Each class is given a share of the means, such that the shares of two classes
+add up to that of their edge, exact for up to three classes.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+from typing_extensions import override
+
+from genebench.probes.linear.objective import Adjoint
+from genebench.probes.linear.operators import LinearOperator
+from genebench.probes.linear.segments import Parameters, RaggedArray, Subset
+from genebench.probes.linear.subproblems import Batch
+
+# Least mean weight of a row: rows that are all decided determine no intercept.
+MIN_WEIGHT = 1e-8
+# Two classes that compete with no third determine only the sum of their shares; this much more, as
+# a share of the diagonal, splits it evenly.
+EVEN = 1e-4
+TINY = 1e-30
+
+
+class Preconditioner(ABC):
+    """An approximation of the Hessian at a point that is easily inverted."""
+
+    @abstractmethod
+    def solve(self, gradient: Parameters) -> Parameters:
+        """Multiply by the inverse."""
+
+    @abstractmethod
+    def quadratic_form(self, coefficients: Tensor) -> Tensor:
+        """(columns,) w' S w; add up over the classes of a subproblem."""
+
+    @abstractmethod
+    def take(self, subset: Subset) -> "Preconditioner":
+        """The preconditioner of a subset."""
+
+
+@dataclass(frozen=True)
+class ColumnPreconditioner(Preconditioner):
+    """For subproblems of one column.
+
+    Attributes:
+        second: (width, columns) S.
+        weight_sum: (columns,) m.
+        weighted_mean: (width, columns) c.
+    """
+
+    second: Tensor
+    weight_sum: Tensor
+    weighted_mean: Tensor
+
+    @override
+    def solve(self, gradient: Parameters) -> Parameters:
+        by_coefficients, by_intercept = gradient
+        step = torch.addcmul(by_coefficients, self.weighted_mean, by_intercept, value=-1.0)
+        step = step.div_(self.second)
+        shift = torch.linalg.vecdot(self.weighted_mean, step, dim=0)
+        return step, by_intercept / self.weight_sum - shift
+
+    @override
+    def quadratic_form(self, coefficients: Tensor) -> Tensor:
+        return (coefficients.square() * self.second).sum(dim=0)
+
+    @override
+    def take(self, subset: Subset) -> "ColumnPreconditioner":
+        second, weight_sum = subset.take((self.second, self.weight_sum))
+        mean = self.weighted_mean.index_select(1, subset.columns)
+        return ColumnPreconditioner(second, weight_sum, mean)
+
+
+@dataclass(frozen=True)
+class ClassPreconditioner(Preconditioner):
+    """For multinomial subproblems.
+
+    Attributes:
+        second: (subproblems, width, classes) S along contrasts.
+        weight_sum: (subproblems, 1, classes) eigenvalues of L; infinite for the common shift of all
+            classes, which changes no probability.
+        contrasts: (subproblems, classes, classes) eigenvectors of L, in columns.
+        laplacian: (subproblems, classes, classes) L.
+        class_means: (subproblems, width, classes) shares of the classes in the edges' means.
+    """
+
+    second: Tensor
+    weight_sum: Tensor
+    contrasts: Tensor
+    laplacian: Tensor
+    class_means: Tensor
+
+    @override
+    def solve(self, gradient: Parameters) -> Parameters:
+        size = self.contrasts.shape[:2]
+        rest, rest_b = _by_subproblem(gradient[0], *size), _by_subproblem(gradient[1], *size)
+        alone = self._solve_intercepts(rest_b)
+        rest = torch.baddbmm(rest, self.class_means, self._couple(alone), alpha=-1.0)
+        step = ((rest @ self.contrasts) / self.second) @ self.contrasts.mT
+        coupled = self._couple_adjoint(self.class_means.mT @ step)
+        step_b = alone - self._solve_intercepts(coupled)
+        return step.transpose(0, 1).flatten(1), step_b.flatten()
+
+    @override
+    def quadratic_form(self, coefficients: Tensor) -> Tensor:
+        turned = _by_subproblem(coefficients, *self.contrasts.shape[:2]) @ self.contrasts
+        return (turned.square() * self.second).sum(dim=1).flatten()
+
+    @override
+    def take(self, subset: Subset) -> "ClassPreconditioner":
+        own = subset.subproblems
+        return ClassPreconditioner(*(getattr(self, field.name)[own] for field in fields(self)))
+
+    def _solve_intercepts(self, intercepts: Tensor) -> Tensor:
+        """Multiply (subproblems, 1, classes) by the pseudo-inverse of L."""
+        return ((intercepts @ self.contrasts) / self.weight_sum) @ self.contrasts.mT
+
+    def _couple(self, change: Tensor) -> Tensor:
+        """Multiplied by the class means: each feature's Laplacian times a change of intercepts.
+
+        With edge weights a, class k gets sum over l of a[k, l] (share[k] + share[l]) (change[k] -
+        change[l]).
+
+        Args:
+            change: (subproblems, 1, classes).
+
+        Returns:
+            (subproblems, classes, classes).
+        """
+        coupled = self.laplacian * (change.mT - change)
+        coupled.diagonal(dim1=1, dim2=2).add_((change @ self.laplacian)[:, 0])
+        return coupled
+
+    def _couple_adjoint(self, products: Tensor) -> Tensor:
+        """The adjoint: (subproblems, 1, classes) from (subproblems, classes, classes)."""
+        weighed = self.laplacian * products
+        own = products.diagonal(dim1=1, dim2=2)[:, None, :] @ self.laplacian
+        return own + weighed.sum(dim=2)[:, None, :] - weighed.sum(dim=1, keepdim=True)
+
+
+def build_preconditioner(
+    batch: Batch, weights: RaggedArray, operator: LinearOperator
+) -> Preconditioner:
+    """The preconditioner of a batch at a point.
+
+    Args:
+        batch: The subproblems.
+        weights: Second derivatives of the losses at the point (see `Loss`).
+        operator: The design matrix, exact or in low precision.
+    """
+    if batch.n_classes > 1:
+        return _build_class_preconditioner(batch, weights, operator)
+    adjoint = Adjoint(batch, operator)
+    for block in batch.blocks():
+        adjoint.collect(block, weights[block].clone())
+    sums, weight_sum = adjoint.finish()
+    second = batch.design.weighted_squares(weights.tensors, weight_sum)
+    weight_sum = weight_sum.clamp_min(MIN_WEIGHT * batch.design.n_rows)
+    mean = sums / weight_sum
+    if not batch.fit_intercept:
+        mean, weight_sum = torch.zeros_like(mean), torch.full_like(weight_sum, torch.inf)
+    else:
+        second = _center(second, mean.square() * weight_sum)
+    return ColumnPreconditioner(second + batch.penalty_diagonal(), weight_sum, mean)
+
+
+def _build_class_preconditioner(
+    batch: Batch, weights: RaggedArray, operator: LinearOperator
+) -> ClassPreconditioner:
+    dtype, least = batch.dtype, MIN_WEIGHT * batch.design.n_rows
+    laplacian, sums = _sum_rows(batch, weights, operator)
+    own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
+    # The means of a class's edges, weighted, are the weighted mean of the class.
+    both = torch.diag_embed((2.0 + EVEN) * own) - laplacian
+    class_means = sums @ torch.cholesky_inverse(torch.linalg.cholesky(both)).to(dtype)
+    weight_sum, contrasts = (part.to(dtype) for part in torch.linalg.eigh(laplacian))
+    weight_sum = weight_sum.clamp_min(least)[:, None, :]
+    laplacian, own = laplacian.to(dtype), own.to(dtype)[:, None, :]
+    squares = (sums.square() / own).sum(dim=2, keepdim=True) / own.sum(dim=2, keepdim=True)
+    squares = squares * batch.fit_intercept
+    spectrum = _center((batch.design.spectrum / batch.design.n_rows)[:, None], squares)
+    weight_sum[:, :, 0] = 0.0
+    penalty = _by_subproblem(batch.penalty_diagonal(), batch.n_subproblems, batch.n_classes)
+    second = spectrum * weight_sum + penalty
+    weight_sum[:, :, 0] = torch.inf
+    if not batch.fit_intercept:
+        class_means, weight_sum = torch.zeros_like(class_means), weight_sum + torch.inf
+    return ClassPreconditioner(second, weight_sum, contrasts, laplacian, class_means)
+
+
+def _sum_rows(
+    batch: Batch, weights: RaggedArray, operator: LinearOperator
+) -> tuple[Tensor, Tensor]:
+    """Laplacians and weighted sums of the features.
+
+    Returns:
+        (subproblems, classes, classes) float64, and (subproblems, width, classes).
+    """
+    n_subproblems, n_classes = batch.n_subproblems, batch.n_classes
+    laplacian = batch.penalty_strength.new_zeros(n_subproblems, n_classes, n_classes)
+    adjoint = Adjoint(batch, operator)
+    is_weighted = batch.sample_weight is not None or batch.class_weight is not None
+    for block in batch.blocks():
+        own, shares = block.segment.subproblems, weights[block]
+        squares = shares.square()
+        if is_weighted:
+            # The weights are m p: m p p' = (m p) (m p)' / m.
+            total = shares.view(len(shares), -1, n_classes).sum(dim=2).clamp_min(TINY)
+            total = total.repeat_interleave(n_classes, dim=1)
+            shares, squares = shares / total.sqrt(), squares / total
+        probabilities = _by_subproblem(shares, len(own), n_classes).contiguous()
+        products = (probabilities.mT @ probabilities).double()
+        laplacian.index_add_(0, own, products, alpha=-1.0)
+        adjoint.collect(block, weights[block] - squares)
+    # A subproblem that has overflowed must not stop the others.
+    laplacian = laplacian.nan_to_num(0.0, 0.0, 0.0)
+    # Rows of a Laplacian sum to 0. Sums of p - p p would lose all digits where rows are decided.
+    diagonal = laplacian.diagonal(dim1=1, dim2=2)
+    diagonal -= laplacian.sum(dim=2)
+    sums = adjoint.finish()[0].nan_to_num(0.0, 0.0, 0.0)
+    return laplacian, _by_subproblem(sums, n_subproblems, n_classes)
+
+
+def _by_subproblem(columns: Tensor, n_subproblems: int, n_classes: int) -> Tensor:
+    """(rows, columns), or one row (columns,), as (subproblems, rows, classes)."""
+    return columns.view(-1, n_subproblems, n_classes).transpose(0, 1)
+
+
+def _center(second: Tensor, squares: Tensor) -> Tensor:
+    """Second moments around the mean: `second` less the squared mean, kept positive."""
+    return second.square() / (second + squares).clamp_min(TINY)
