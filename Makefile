@@ -41,14 +41,14 @@ up: setup ## start a Prefect server with its UI, deployments and workers; print 
 down: setup ## stop the server and the workers that `make up` started
 	$(BIN)/genebench down
 
-# Many tests wait for a server or another process, so three workers keep two cores busy.
-PYTEST := $(BIN)/python -m pytest -n 3
+PYTEST := $(BIN)/python -m pytest
 
+# Many tests wait for a server or another process, so three workers keep two cores busy.
 test: setup ## run the tests
-	$(PYTEST) -m "not soak"
+	$(PYTEST) -n 3 -m "not soak"
 
 test-fast: setup ## run the tests that need neither Prefect nor a browser
-	$(PYTEST) -m "not soak and not prefect and not browser"
+	$(PYTEST) -n 2 -m "not soak and not prefect and not browser"
 
 soak: setup ## run the long tests: kills, real data, large simulations
 	$(BIN)/python -m pytest -m soak

@@ -144,7 +144,7 @@ def test_a_planted_signal_scores_high_and_noise_scores_near_one_half():
         assert low <= areas.mean() <= high
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=3, deadline=None)
 @example(n=18, share=0.05, seed=881, name="paper")
 @given(
     n=st.integers(12, 60),
