@@ -1,10 +1,17 @@
 """Error and warning classes; each message says what happened, where, and how to fix it."""
 
-from typing import Self
+from typing import ClassVar, Self
 
 
 class GenebenchError(Exception):
-    """Base class of all expected failures; the command line prints the message and exits with 1."""
+    """Base class of all expected failures; the command line prints the message.
+
+    Attributes:
+        exit_code: The exit code of a command that fails with it: 1, or 2 where data are refused or
+            part of the work is done.
+    """
+
+    exit_code: ClassVar[int] = 1
 
 
 class RegistryError(GenebenchError):
@@ -34,6 +41,8 @@ class SourceError(GenebenchError):
 class ChecksumMismatch(SourceError):
     """The bytes of a source file differ from its pinned hash."""
 
+    exit_code = 2
+
 
 class SnapshotDrift(UserWarning):
     """A source file changed without a new version; both snapshots are kept."""
@@ -42,9 +51,13 @@ class SnapshotDrift(UserWarning):
 class ExpectationFailed(GenebenchError):
     """A critical expectation failed: the frame is quarantined and the table stays unchanged."""
 
+    exit_code = 2
+
 
 class UnresolvedEntities(GenebenchError):
     """Too many identifiers of a source match no entity of the catalogue."""
+
+    exit_code = 2
 
 
 class CoverageError(GenebenchError):

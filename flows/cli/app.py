@@ -2,6 +2,7 @@
 
 import io
 import sys
+import traceback
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -48,15 +49,25 @@ class ListKind(StrEnum):
 
 
 def main() -> None:
-    """Run a command; print a `GenebenchError` or `OSError` as one message and exit with code 1."""
+    """Run a command. Exit codes: 0 done, 1 wrong use, 2 data refused or part undone, 3 a fault.
+
+    A `GenebenchError` or `OSError` is printed as one message, any other error with its traceback.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         # Characters that the terminal cannot encode are printed as escapes instead of raising.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
+    except SystemExit as end:
+        # click ends with 2 after a wrong option or argument.
+        sys.exit(1 if end.code == 2 else end.code)
     except (GenebenchError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        sys.exit(getattr(error, "exit_code", 1))
+    except Exception:  # noqa: BLE001 - whatever it is, the exit code says so
+        traceback.print_exc()
+        print("error: this is a fault of genebench; please report the lines above", file=sys.stderr)
+        sys.exit(3)
 
 
 @app.command(epilog="Example: genebench up --gpus 2", rich_help_panel=SERVER)

@@ -72,6 +72,8 @@ class Unfinished(GenebenchError):
         failures: What failed, with the reasons.
     """
 
+    exit_code = 2
+
     def __init__(self, summary: RunSummary, failures: Mapping[str, str]) -> None:
         self.summary = summary
         self.failures = dict(failures)

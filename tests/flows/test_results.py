@@ -10,6 +10,7 @@ import polars as pl
 import pytest
 from places import Place
 
+from flows.run.summary import RunSummary, Unfinished
 from genebench.errors import ExpectationFailed, LakeError
 from genebench.settings import get_settings
 from lakehouse import open_lake
@@ -109,6 +110,25 @@ def test_a_wrong_question_is_one_line_and_exit_code_1(genebench, words, complain
     assert complaint in err
     assert err.count("\n") == 1
     assert "Traceback" not in out + err
+
+
+def test_the_exit_code_tells_wrong_use_from_refused_data_and_from_a_fault(genebench, monkeypatch):
+    assert genebench("status", "--no-such-option")[0] == 1
+    assert genebench("no-such-command")[0] == 1
+    for error, expected in (
+        (Unfinished(RunSummary("embed"), {"esm2": "no weights"}), 2),
+        (ExpectationFailed("gold.scores: 1 of 3 rows"), 2),
+        (LakeError("no lake"), 1),
+        (PermissionError("lake"), 1),
+        (ZeroDivisionError("division by zero"), 3),
+    ):
+
+        def fail(error=error):
+            raise error
+
+        monkeypatch.setattr("flows.server.local_stack.stop_stack", fail)
+        code, _, said = genebench("down")
+        assert (code, "Traceback" in said) == (expected, expected == 3)
 
 
 @pytest.mark.parametrize(
