@@ -76,7 +76,10 @@ def stored_size(delta: Delta, encoder_id: str) -> dict[str, int]:
     row = (
         delta.scan("silver.embeddings")
         .filter(pl.col("encoder_id") == encoder_id)
-        .select(pl.len().alias("n_entities"), pl.col("dimension").max().fill_null(0))
+        .select(
+            pl.struct("entity_type", "entity_id").n_unique().alias("n_entities"),
+            pl.col("dimension").max().fill_null(0),
+        )
         .collect()
     )
     return {name: int(row[name][0]) for name in ("n_entities", "dimension")}
@@ -131,6 +134,7 @@ def read_coverage(tables: Tables) -> pl.DataFrame:
     found = (
         tables.table("silver.embeddings")
         .select("encoder_id", "entity_type", "entity_id")
+        .unique()
         .collect()
         .join(needed, on=["entity_type", "entity_id"], how="semi")
         .group_by("encoder_id", "entity_type")

@@ -14,6 +14,7 @@ from genebench.encoders.declaration import Encoder, parse_arguments
 from genebench.entities.inputs import render_contents
 from genebench.errors import EncoderUnavailable
 from genebench.tasks.description import label_columns
+from lakehouse.embed.stored_vectors import keep_one_vector
 from lakehouse.tables.delta import Delta
 
 CHUNK_ENTITIES = 2048
@@ -30,7 +31,7 @@ class PendingEmbedding:
         wanted: entity_type, entity_id, contents and input_digest of all entities that should have
             a vector.
         missing: The rows of `wanted` without a valid vector.
-        has_stale: Whether stored vectors are outdated and must be removed.
+        has_stale: Whether stored vectors are outdated or stored twice, and must be removed.
         is_done: Whether the encoder is recorded as complete with exactly these vectors.
     """
 
@@ -100,8 +101,10 @@ def plan_embedding(
         .select(*ENTITY_KEY, "encoder_digest", "input_digest")
         .collect()
     )
-    valid = stored.filter(pl.col("encoder_digest") == encoder_digest).join(
-        wanted, on=[*ENTITY_KEY, "input_digest"], how="semi"
+    valid = (
+        stored.filter(pl.col("encoder_digest") == encoder_digest)
+        .join(wanted, on=[*ENTITY_KEY, "input_digest"], how="semi")
+        .unique(ENTITY_KEY)
     )
     complete = (
         delta.scan("silver.encoders")
@@ -217,6 +220,8 @@ def _vector_digests(
         .select("encoder_id", "entity_id", "vector_digest")
         .collect()
     )
+    rows = keep_one_vector(rows.with_columns(pl.lit(entity_type).alias("entity_type")))
+    rows = rows.drop("entity_type")
     return {
         encoder_id: rows.filter(pl.col("encoder_id") == encoder_id).drop("encoder_id")
         for encoder_id in encoder_ids

@@ -54,7 +54,7 @@ def read_stored_matrix(
         LakeError: The lake holds no vectors of the encoder.
     """
     found = _read_pages(delta, encoder_id)
-    if found is None:
+    if found is None or found[0].select(_ENTITY).is_duplicated().any():
         return _read_rows(delta, encoder_id, entity_type)
     rows, matrix = found
     if entity_type is None or set(rows["entity_type"].unique()) == {entity_type}:
@@ -63,6 +63,23 @@ def read_stored_matrix(
     return rows.filter(of_type), matrix[of_type.to_numpy()]
 
 
+def keep_one_vector(rows: pl.DataFrame) -> pl.DataFrame:
+    """Keep one vector of each entity and encoder, that with the smallest digest.
+
+    Two runs that embed with one encoder at once, without the writer lock, append both vectors of an
+    entity. The next `genebench embed` removes one.
+
+    Args:
+        rows: Rows of `silver.embeddings`: entity_type, entity_id, vector_digest, and encoder_id
+            where they are of several encoders.
+    """
+    key = [name for name in ("encoder_id", *_ENTITY) if name in rows.columns]
+    if rows.select(key).n_unique() == rows.height:
+        return rows
+    return rows.sort("vector_digest").unique(key, keep="first", maintain_order=True)
+
+
+_ENTITY = ["entity_type", "entity_id"]
 _ID_COLUMNS = ["entity_id", "entity_type", "n_parts"]
 
 
@@ -88,7 +105,8 @@ def _read_rows(
     rows = delta.scan("silver.embeddings").filter(pl.col("encoder_id") == encoder_id)
     if entity_type is not None:
         rows = rows.filter(pl.col("entity_type") == entity_type)
-    frame = rows.select(*_ID_COLUMNS, "vector", "dimension").collect()
+    frame = rows.select(*_ID_COLUMNS, "vector", "dimension", "vector_digest").collect()
+    frame = keep_one_vector(frame)
     if entity_type is None and frame.is_empty():
         raise LakeError(
             f"the lake {delta.storage.root} holds no vectors of {encoder_id!r}; run "

@@ -7,7 +7,7 @@ import polars as pl
 from genebench.digest import digest_vectors
 from genebench.encoders.loader import LoaderInput, Vectors
 from lakehouse.embed.pending import ENTITY_KEY, PendingEmbedding, oracle_labels
-from lakehouse.embed.stored_vectors import read_vectors
+from lakehouse.embed.stored_vectors import keep_one_vector, read_vectors
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.vectors import to_vectors
 
@@ -70,7 +70,7 @@ def embedding_rows(
 
 def reusable_rows(delta: Delta, plan: PendingEmbedding) -> pl.DataFrame:
     """Read the stored rows of `silver.embeddings` that are still valid for a planned embedding."""
-    return (
+    return keep_one_vector(
         delta.scan("silver.embeddings")
         .filter(
             (pl.col("encoder_id") == plan.encoder.id)

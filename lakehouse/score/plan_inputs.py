@@ -12,6 +12,7 @@ import polars as pl
 from genebench.protocols.declaration import Protocol
 from genebench.tasks.declaration import parent_task_id
 from lakehouse.curate.task_selection import superseded_tasks
+from lakehouse.embed.stored_vectors import keep_one_vector
 from lakehouse.score.universes import (
     MIN_COVERAGE,
     Universe,
@@ -110,6 +111,7 @@ def _prepare_all(delta: Delta, protocol: Protocol, universe: str) -> PlanInputs:
         .select("encoder_id", "entity_type", "entity_id", "vector_digest")
         .collect()
     )
+    vectors = keep_one_vector(vectors)
     excluded: dict[str, str] = {}
     needed = samples.select("entity_type", "entity_id").unique()
     covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")

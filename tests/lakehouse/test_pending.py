@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import numpy as np
 import polars as pl
 import pytest
 from blanks import filled
@@ -13,6 +14,7 @@ from genebench.errors import EncoderError, EncoderUnavailable
 from lakehouse import open_lake
 from lakehouse.embed.encoder_records import encoder_row, stored_size
 from lakehouse.embed.pending import PendingEmbedding, plan_embedding
+from lakehouse.embed.stored_vectors import read_stored_matrix
 from lakehouse.embed.vector_rows import embedding_rows, loader_input, reusable_rows
 from lakehouse.query.lake import Lake
 from lakehouse.tables.commits import Commit
@@ -141,3 +143,28 @@ def test_new_entities_that_a_table_lacks_get_no_vector_and_no_error(
     table.write_text("id,0\nhgnc:9,1\n")
     with pytest.raises(EncoderError, match="none of 1 identifiers is a known"):
         embed(lake, encoder)
+
+
+@pytest.mark.parametrize("width", [3, 16], ids=["read by polars", "read from pages"])
+def test_vectors_that_two_runs_stored_are_read_once_and_removed_by_the_next(
+    width: int, lake: Lake
+) -> None:
+    encoder = declare("random", dimension=width)
+    embed(lake, encoder)
+    rows = lake.table("silver.embeddings").collect()
+    before = read_stored_matrix(lake.delta, "mine")
+    # The other run had vectors that differ in their last bits, so their digests are others.
+    again = rows.with_columns(
+        pl.lit("f" * 32).alias("vector_digest"),
+        pl.col("vector").list.eval(pl.element() + pl.lit(1e-6, pl.Float32)),
+    )
+    lake.delta.append("silver.embeddings", again, COMMIT)
+    found, matrix = read_stored_matrix(lake.delta, "mine")
+    assert found.sort("entity_id").equals(before[0].sort("entity_id"))
+    order, wanted = (one["entity_id"].arg_sort().to_numpy() for one in (found, before[0]))
+    assert np.array_equal(matrix[order], before[1][wanted])
+    assert stored_size(lake.delta, "mine")["n_entities"] == rows.height
+    assert not plan(lake, encoder).is_done
+    assert embed(lake, encoder) == 0
+    assert lake.table("silver.embeddings").collect().height == rows.height
+    assert plan(lake, encoder).is_done
