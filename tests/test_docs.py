@@ -27,6 +27,7 @@ DOCUMENTS = [
     "docs/results.md",
     "docs/submissions.md",
     "docs/reference.md",
+    "docs/guarantees.md",
 ]
 COMMANDS = typer.main.get_command(app).commands
 
@@ -95,6 +96,14 @@ def test_the_query_of_the_readme_is_of_the_current_release_alone(
         for family, mean in zip(shown.columns[1:], means, strict=True):
             values = wanted.filter(encoder_id=encoder_id, family=family)["value"]
             assert mean == pytest.approx(values.mean(), abs=5e-4)
+
+
+def test_every_guarantee_names_tests_that_exist():
+    text = (ROOT / "docs" / "guarantees.md").read_text()
+    named = re.findall(r"`(tests/[^`]+\.py)::([^`]+)`", text)
+    assert len(named) > 20
+    for path, name in named:
+        assert f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
 
 def test_the_contributed_task_builds(tmp_path):
