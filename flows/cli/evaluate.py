@@ -19,7 +19,8 @@ def evaluate(
     vectors: Annotated[
         Path,
         typer.Argument(
-            help="File of gene vectors: csv, tsv, parquet, npz, npy, h5ad, safetensors, word2vec."
+            help="File of gene vectors (csv, tsv, parquet, npz, npy, h5ad, safetensors, word2vec), "
+            "or a model: an encoder id, a sentence-transformers folder, hf:org/name."
         ),
     ],
     name: Annotated[
@@ -53,6 +54,13 @@ def evaluate(
     beside: Annotated[
         list[Path] | None, typer.Option(help="Bundle with further rivals; repeatable.")
     ] = None,
+    refit: Annotated[
+        bool,
+        typer.Option(
+            "--refit",
+            help="Embed and fit the rivals again, on the genes of your vectors. Takes minutes.",
+        ),
+    ] = False,
     bundle: Annotated[
         Path | None, typer.Option(help="Write a parquet file that others can compare with.")
     ] = None,
@@ -65,20 +73,25 @@ def evaluate(
 ) -> None:
     """Score your vectors and compare them with the encoders that ship with genebench."""
     from genebench.encoders.vector_files.layout import load_vectors
-    from genebench.reference.evaluate_vectors import evaluate_vectors
+    from genebench.reference.evaluate_vectors import embed_reference_genes, evaluate_vectors
     from genebench.reference.result_cache import evaluate_with_cache
 
-    names, matrix = load_vectors(vectors, id_column, array, id_file, has_header=header)
+    embedded = embed_reference_genes(str(vectors), _print_progress)
+    if embedded is None:
+        names, matrix = load_vectors(vectors, id_column, array, id_file, has_header=header)
+    else:
+        (names, matrix), ids = embedded, "entrez"
     _print_progress(f"{vectors}: {len(names):,} rows, {matrix.shape[1]:,} numbers each")
     run = evaluate_with_cache if cache else evaluate_vectors
     found = run(
         names,
         matrix,
-        name=name or vectors.name.partition(".")[0],
+        name=name or vectors.name.partition(".")[0].partition("@")[0],
         ids=ids,
         tasks=task or (),
         against=against or (),
         bundles=beside or (),
+        refit=refit,
         progress=_print_progress,
     )
     if bundle is not None:

@@ -8,6 +8,8 @@ No lake and no Prefect server is needed. In the order in which data passes them:
 - `vectors_evaluation`: scores one matrix of vectors on all tasks
 - `stored_scores`: scores stored predictions on some of their samples
 - `rivals`: scores the encoders of a bundle on the held-out rows that the vectors cover
+- `local_embedding`: embeds the genes with an encoder that runs on this machine
+- `refitted_rivals`: fits the rivals again, on the genes that the vectors cover
 - `verdicts`: paired differences and verdicts by task, by family and overall
 - `score_table`: all scores as one table, with intervals
 - `comparison_tables`: the scores as tables, and the result in one sentence

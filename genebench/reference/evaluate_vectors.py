@@ -19,8 +19,10 @@ from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import bundle_probe_digest, read_bundle, universe_digest
 from genebench.reference.comparison import Comparison
+from genebench.reference.local_embedding import embed_genes, find_model_encoder
 from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
 from genebench.reference.python_input import to_names_and_matrix
+from genebench.reference.refitted_rivals import refit_rivals
 from genebench.reference.rivals import score_rivals
 from genebench.reference.score_table import score_table
 from genebench.reference.stored_scores import StoredScore
@@ -72,6 +74,25 @@ def prepare_reference_tasks() -> PackagedTasks:
     return prepare_packaged_tasks(registry, registry.protocols[PROTOCOL], read_reference_entities())
 
 
+def embed_reference_genes(
+    model: str, progress: Progress
+) -> tuple[list[str], npt.NDArray[np.float32]] | None:
+    """Embed the genes of the reference release with a model.
+
+    Args:
+        model: See `local_embedding.find_model_encoder`.
+        progress: Called with one line of text for each tenth of the genes.
+
+    Returns:
+        (genes,) Entrez ids and (genes, d) float32; None if the word names a file of vectors.
+    """
+    registry = load_registry(PROFILE)
+    encoder = find_model_encoder(model, registry)
+    if encoder is None:
+        return None
+    return embed_genes(encoder, registry, prepare_reference_tasks(), progress)
+
+
 def evaluate_vectors(
     names: Sequence[str],
     matrix: npt.NDArray[Any],
@@ -81,6 +102,7 @@ def evaluate_vectors(
     tasks: Collection[str] = (),
     against: Collection[str] = (),
     bundles: Collection[Path] = (),
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Evaluate vectors of genes and compare them with the encoders of the reference release.
@@ -98,6 +120,8 @@ def evaluate_vectors(
         tasks: Tasks to score. Default: all of the profile embedded.
         against: Rivals to compare with. Default: all.
         bundles: Bundles with further rivals, written by `Comparison.write_bundle`.
+        refit: Embed the rivals here and fit them on the genes that the vectors cover, in place of
+            their stored predictions. It takes as long as a benchmark of all of them.
         progress: Called with one line of text after each step.
 
     Raises:
@@ -127,7 +151,7 @@ def evaluate_vectors(
     own_name = _slug(name, rivals)
     too_few = _too_few_samples(coverage)
     scored: list[ScoredTask] = []
-    found: list[StoredScore] = []
+    found: list[StoredScore | str] = []
     notes = [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
     enough = [task_id for task_id in task_ids if task_id not in too_few]
 
@@ -142,12 +166,15 @@ def evaluate_vectors(
         if one.evaluation.status != "ok":
             notes.append(f"{one.task.task_id}: no score: {one.evaluation.reason}")
             continue
-        for rival in score_rivals(one, rivals, protocol, threads):
-            if isinstance(rival, str):
-                notes.append(rival)
-            else:
-                found.append(rival)
-    differences = compare_tasks(scored, found)
+        if not refit:
+            found += score_rivals(one, rivals, protocol, threads)
+    if refit:
+        found += refit_rivals(
+            scored, rivals, has_vector, registry, packaged, probe, protocol, report_progress
+        )
+    notes += [one for one in found if isinstance(one, str)]
+    compared = [one for one in found if isinstance(one, StoredScore)]
+    differences = compare_tasks(scored, compared)
     card = {
         "encoder_id": own_name,
         "title": name,
@@ -160,7 +187,7 @@ def evaluate_vectors(
         own_name,
         PROFILE,
         protocol.id,
-        score_table(own_name, scored, found, rivals, packaged),
+        score_table(own_name, scored, compared, rivals, packaged),
         differences,
         compare_scopes(differences),
         coverage,
@@ -180,6 +207,7 @@ def evaluate(
     tasks: Collection[str] = (),
     against: Collection[str] = (),
     bundles: Collection[Path] = (),
+    refit: bool = False,
     progress: Progress | None = None,
 ) -> Comparison:
     """Evaluate vectors of genes and compare them with the encoders of the reference release.
@@ -195,6 +223,7 @@ def evaluate(
         tasks: See `evaluate_vectors`.
         against: See `evaluate_vectors`.
         bundles: See `evaluate_vectors`.
+        refit: See `evaluate_vectors`.
         progress: See `evaluate_vectors`.
 
     Raises:
@@ -214,6 +243,7 @@ def evaluate(
         tasks=tasks,
         against=against,
         bundles=bundles,
+        refit=refit,
         progress=progress,
     )
 

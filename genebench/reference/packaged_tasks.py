@@ -23,6 +23,7 @@ class PackagedTasks:
     """The whole tasks of a profile over one universe; sub-tasks are left out.
 
     Attributes:
+        entities: Symbol, name and identifiers of the genes of the universe: `silver.entities`.
         inputs: All genes of the catalogue with their identifiers; `entity_ids` are the universe.
         entity_ids: (entities,) sorted ids of the universe; the rows of the tasks are positions in
             them.
@@ -31,6 +32,7 @@ class PackagedTasks:
         left_out: Task id to the reason why it could not be prepared.
     """
 
+    entities: pl.DataFrame
     inputs: LoaderInput
     entity_ids: pl.Series
     tasks: Mapping[str, PreparedTask]
@@ -78,6 +80,7 @@ def prepare_packaged_tasks(
             left_out[task.id] = str(reason)
     known = catalogue.entities["entity_id"]
     return PackagedTasks(
+        catalogue.entities.filter(pl.col("entity_id").is_in(entity_ids.to_list())),
         LoaderInput(GENE, entity_ids.to_list(), xrefs=catalogue.xrefs, known_ids=known.to_list()),
         entity_ids,
         tasks,

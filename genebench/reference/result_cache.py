@@ -54,6 +54,7 @@ def evaluate_with_cache(
     tasks: Collection[str] = (),
     against: Collection[str] = (),
     bundles: Collection[Path] = (),
+    refit: bool = False,
     progress: Progress = print,
 ) -> Comparison:
     """Evaluate vectors, or read the result of the same vectors and options.
@@ -63,7 +64,7 @@ def evaluate_with_cache(
     """
     folder = result_folder(get_settings())
     beside = [digest_bytes(Path(path).read_bytes()) for path in bundles]
-    key = result_key(names, matrix, [name, ids, list(tasks), list(against), beside])
+    key = result_key(names, matrix, [name, ids, list(tasks), list(against), beside, refit])
     stored = read_result(folder, key)
     if stored is not None:
         progress(f"result of the same vectors and options, read from {folder}")
@@ -76,6 +77,7 @@ def evaluate_with_cache(
         tasks=tasks,
         against=against,
         bundles=bundles,
+        refit=refit,
         progress=progress,
     )
     try:
