@@ -106,6 +106,19 @@ def test_every_guarantee_names_tests_that_exist():
         assert f"def {name}(" in (ROOT / path).read_text(), f"{path}::{name}"
 
 
+def test_the_example_of_the_page_on_probes_runs_and_equals_scikit_learn(capsys):
+    names = {}
+    for code in re.findall(
+        r"```python\n(.*?)```", (ROOT / "docs/probes.md").read_text(), re.DOTALL
+    ):
+        exec(compile(code, "docs/probes.md", "exec"), names)
+    shown = capsys.readouterr().out
+    assert "500 of 500 fits converged" in shown
+    ours, theirs = names["auc"]
+    assert ours == pytest.approx(theirs, abs=1e-4)
+    assert "(10,) (4000, 10) (4000, 10)\nTrue" in shown
+
+
 def test_the_contributed_task_builds(tmp_path):
     text = (ROOT / "CONTRIBUTING.md").read_text()
     entry = re.search(r"```yaml\n(gene_type:.*?)```", text, re.DOTALL).group(1)
