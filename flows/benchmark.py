@@ -23,6 +23,7 @@ from flows.run.parameters import (
     EncoderId,
     FamilyId,
     FilePath,
+    OptionalPath,
     ProfileId,
     ProtocolId,
     Unset,
@@ -45,9 +46,9 @@ def benchmark(
     protocol: ProtocolId | Unset = SETTING,
     encoders: list[EncoderId] | Unset = NO_SELECTION,
     families: list[FamilyId] | Unset = NO_SELECTION,
-    folder: FilePath | None = None,
+    folder: OptionalPath | Unset = "",
     encoder_files: list[FilePath] | Unset = NO_SELECTION,
-    embed_deployment: DeploymentName | None = None,
+    embed_deployment: DeploymentName | Unset = "",
 ) -> list[RunSummary]:
     """Refresh, curate, embed, score and report; what is up to date is not computed again.
 

@@ -20,6 +20,7 @@ from flows.run.parameters import (
     ProfileId,
     SourceId,
     Unset,
+    Version,
 )
 from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
@@ -50,7 +51,7 @@ def refresh(
     sources: list[SourceId] | Unset = NO_SELECTION,
     profile: ProfileId | Unset = SETTING,
     pinned: bool = False,
-    version: str | None = None,
+    version: Version | Unset = "",
 ) -> RunSummary:
     """Fetch source files, store them as snapshots, and write new ones to the bronze tables.
 

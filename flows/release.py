@@ -27,7 +27,7 @@ from lakehouse.score.plan import current_release
 @with_writer_lock
 def release(
     name: NewReleaseId,
-    source: ReleaseId | Unset = None,
+    source: ReleaseId | Unset = "",
     allow_pending: bool = False,
     profile: ProfileId | Unset = SETTING,
 ) -> RunSummary:

@@ -10,7 +10,7 @@ from flows.run.gate import finish_run, record_run, replace, save_artifact
 from flows.run.parameters import (
     SETTING,
     CsvForm,
-    FilePath,
+    OptionalPath,
     ProfileId,
     ReleaseId,
     Unset,
@@ -32,11 +32,11 @@ from lakehouse.tables.maintenance import compact_table
 @flow(name="report", flow_run_name=run_name, **HOOKS)
 @with_writer_lock
 def report(
-    release: ReleaseId | None = None,
+    release: ReleaseId | Unset = "",
     profile: ProfileId | Unset = SETTING,
-    csv: FilePath | None = None,
+    csv: OptionalPath | Unset = "",
     csv_form: CsvForm = "long",
-    folder: FilePath | None = None,
+    folder: OptionalPath | Unset = "",
     figures: bool = True,
 ) -> RunSummary:
     """Rank the encoders of a release, by family and overall, and optionally write its page.

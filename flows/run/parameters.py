@@ -43,8 +43,7 @@ def _tasks() -> list[str]:
     return sorted({name for profile in profile_ids() for name in load_registry(profile).tasks})
 
 
-# The choice of what the settings of the worker say. A form with an empty value instead shows it as
-# a type of its own ("Property is type None").
+# The choice of what the settings of the worker say.
 SETTING = "default"
 ProfileId = Annotated[str, _choice([SETTING, *profile_ids()])]
 ProtocolId = Annotated[str, _choice([SETTING, *_ids("protocols")])]
@@ -57,7 +56,7 @@ TaskId = Annotated[str, _choice(_tasks())]
 TaskPattern = Annotated[
     str, Field(pattern=r"^[a-z0-9_*?\[\]-]+$", examples=["chromosome", "rna_*"], max_length=200)
 ]
-ReleaseId = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)]
+ReleaseId = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9._-]*)?$", max_length=100)]
 # The name of a new release. Pydantic's patterns have no lookahead, so only the server enforces it;
 # a direct call is refused by `lakehouse.score.plan.require_release_name`.
 NewReleaseId = Annotated[
@@ -70,13 +69,14 @@ NewReleaseId = Annotated[
 ]
 CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
 DeploymentName = Annotated[
-    str, Field(pattern=r"^[^/]+/[^/]+$", examples=["embed/embed"], max_length=200)
+    str, Field(pattern=r"^([^/]+/[^/]+)?$", examples=["embed/embed"], max_length=200)
 ]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
+OptionalPath = Annotated[str, Field(max_length=1000)]
+Version = Annotated[str, Field(max_length=100, examples=["23.0"])]
 
-# The Prefect UI sends an optional list without a selection as an empty list; a direct call may pass
-# None. Hiding None from the JSON schema (`Unset`) makes the UI offer a plain list. An optional
-# single value keeps None in its schema: the UI sends None, and the API would refuse a hidden None.
+# The Prefect UI shows None in a JSON schema as a type of its own, so it is hidden (`Unset`): a form
+# sends an empty list or text where nothing was entered; a direct call may pass None.
 Unset = SkipJsonSchema[None]
 NO_SELECTION: list[str] = []
 
