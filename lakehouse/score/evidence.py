@@ -48,11 +48,10 @@ def read_evidence(
     Returns:
         The columns of the table.
     """
+    keys = items.lazy().select("evaluation_key")
+    evaluations = tables.table("gold.evaluations").join(keys, on="evaluation_key", how="semi")
     stored = (
-        read_evaluations(tables)
-        .join(items.lazy().select("evaluation_key"), on="evaluation_key", how="semi")
-        .select("evaluation_key", "family", "encoder_id", *_BATCH)
-        .collect()
+        _choose_one(evaluations).select("evaluation_key", "family", "encoder_id", *_BATCH).collect()
     )
     rows = tables.table(name, version)
     columns = rows.collect_schema().names()
