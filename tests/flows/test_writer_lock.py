@@ -43,6 +43,24 @@ def test_two_benchmarks_at_once_run_one_after_the_other_and_share_one_server(cro
     until(lambda: not server.is_running(), 30)
 
 
+@pytest.mark.soak
+def test_two_commands_from_two_folders_write_to_one_lake_one_after_the_other(crowded):
+    elsewhere = crowded.folder / "elsewhere"
+    more = {"GENEBENCH_LAKE": str(crowded.lake)}
+    words = ("benchmark", "-e", "bag_of_words", "-e", "random", "-f", "genomic")
+    stacks = [crowded, LocalStack(elsewhere, crowded.sources, more=more)]
+    both = [one.start(*words) for one in stacks]
+    said = [one.communicate(timeout=400)[0] for one in both]
+    assert [one.returncode for one in both] == [0, 0], said
+    assert any("waiting: another run is writing" in words for words in said)
+    # They had a server each, and nothing was computed twice.
+    found = keys(crowded.lake)
+    assert found
+    assert len(found) == len(set(found))
+    scores = open_lake(crowded.lake).table("gold.scores").collect()
+    assert scores.select("evaluation_key", "label", "fold", "metric").is_unique().all()
+
+
 @pytest.mark.usefixtures("prefect")
 def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, place_of):
     from prefect import flow
