@@ -1,5 +1,6 @@
 """The location of a lake: a local folder or an S3 address with its options."""
 
+import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,12 @@ S3_SCHEMES = ("s3", "s3a")
 
 # delta-rs (1.6.6) panics on some of these characters or writes to another folder, and polars (2.1)
 # reads a folder above the table such as run=3 as a partition.
+# Names that delta-rs takes for the same option; pyarrow's file system gets the same values.
+_ALIASES = {
+    "AWS_ENDPOINT": "AWS_ENDPOINT_URL",
+    "AWS_DEFAULT_REGION": "AWS_REGION",
+    "AWS_TOKEN": "AWS_SESSION_TOKEN",
+}
 _UNUSABLE = re.compile(r"[\[\]|^\\=]|%[0-9A-Fa-f]{2}")
 
 
@@ -30,7 +37,7 @@ class Storage:
     """
 
     def __init__(self, root: str | Path, options: Mapping[str, str] | None = None) -> None:
-        self.options = dict(options or {})
+        self.options = {_option_name(name): value for name, value in (options or {}).items()}
         self.is_local = "://" not in str(root)
         if self.is_local:
             folder = Path(root).expanduser().absolute()
@@ -76,7 +83,9 @@ class Storage:
         )
 
     def _open_s3(self) -> pafs.FileSystem:
-        given = {name.upper(): value for name, value in self.options.items()}
+        # delta-rs takes from the environment what the options leave open.
+        named = {_option_name(name): name for name in os.environ if name.startswith("AWS_")}
+        given = {name: os.environ[origin] for name, origin in named.items()} | self.options
         endpoint = given.get("AWS_ENDPOINT_URL")
         scheme, _, address = (endpoint or "https://").partition("://")
         return pafs.S3FileSystem(
@@ -87,3 +96,10 @@ class Storage:
             endpoint_override=address or None,
             scheme=scheme,
         )
+
+
+def _option_name(name: str) -> str:
+    """Return the one name of an option: `region` and `aws_default_region` are `AWS_REGION`."""
+    upper = name.upper()
+    full = upper if upper.startswith("AWS_") else f"AWS_{upper}"
+    return _ALIASES.get(full, full)

