@@ -86,7 +86,8 @@ def record_curation(
         "curated_at": dt.datetime.now(dt.UTC),
     }
     delta.append(declared.name, pl.DataFrame([row], schema=declared.schema), commit)
-    delta.append(RUNS, run_rows(CURATE, versions, commit), commit)
+    last = next(reversed(delta.curations()), None)
+    delta.append(RUNS, run_rows(CURATE, versions, commit, last), commit)
 
 
 def choose_snapshots(lake: Tables, registry: Registry) -> dict[str, str]:

@@ -43,15 +43,27 @@ class FinishedRun:
     versions: Mapping[str, int]
 
 
-def run_rows(verb: str, versions: Mapping[str, int], commit: Commit) -> pl.DataFrame:
-    """Build the row of `audit.runs` of one run."""
+def run_rows(
+    verb: str, versions: Mapping[str, int], commit: Commit, last: FinishedRun | None = None
+) -> pl.DataFrame:
+    """Build the row of `audit.runs` of one run.
+
+    Args:
+        verb: The verb.
+        versions: Table to the version that the run wrote.
+        commit: The metadata of the run's commits.
+        last: The last run of the verb. The new row is later, even if the clock was set back since.
+    """
+    now = dt.datetime.now(dt.UTC)
+    if last is not None:
+        now = max(now, last.finished_at + dt.timedelta(microseconds=1))
     row = {
         "run_id": commit.flow_run,
         "verb": verb,
         "code": commit.code,
         "profile_id": commit.profile,
         "table_versions": json.dumps(dict(versions), sort_keys=True),
-        "finished_at": dt.datetime.now(dt.UTC),
+        "finished_at": now,
     }
     return pl.DataFrame([row], schema=table(RUNS).schema)
 

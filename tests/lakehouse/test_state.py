@@ -23,6 +23,7 @@ from lakehouse.query.lake import Lake
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.maintenance import compact_table, vacuum_table
+from lakehouse.tables.manifest import run_rows
 
 CURATE = Commit("run1", "0", profile="paper", extra={"curation_key": "k1"})
 UPKEEP = Commit("run2", "0")
@@ -162,6 +163,18 @@ def test_a_time_within_a_curation_reads_the_curation_before(tmp_path):
     assert known_labels(lake.at(start)) == []
     assert known_labels(lake.at(between)) == known_labels(lake.at(during)) == ["k1"]
     assert known_labels(lake.at(dt.datetime.now(dt.UTC))) == ["k2"]
+
+
+def test_a_curation_after_the_clock_was_set_back_is_the_current_one(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    curate(lake, "k1")
+    (first,) = lake.delta.curations()
+    late = first.finished_at + dt.timedelta(hours=1)
+    row = run_rows("curate", first.versions, Commit("run k1", "0"))
+    lake.delta.append("audit.runs", row.with_columns(pl.lit(late).alias("finished_at")), CURATE)
+    curate(lake, "k2")
+    assert known_labels(lake) == ["k2"]
+    assert is_curated(lake, "k2")
 
 
 def curate_often(root: str, name: str) -> None:
