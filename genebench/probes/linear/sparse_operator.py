@@ -72,7 +72,7 @@ class SparseMatrix(DesignMatrix):
 def _to_torch(table: csr_array, like: Tensor) -> Tensor:
     with warnings.catch_warnings():
         # torch calls the format a beta; the products used here are tested.
-        warnings.filterwarnings("ignore", message="SparseMatrix")
+        warnings.filterwarnings("ignore", message="Sparse")
         return torch.sparse_csr_tensor(
             torch.from_numpy(table.indptr.astype(np.int64)),
             torch.from_numpy(table.indices.astype(np.int64)),
