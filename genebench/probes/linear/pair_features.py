@@ -53,7 +53,7 @@ class LazyPairFeatures(DesignMatrix):
         return joined.sub_(self.center).div_(self.scale)
 
     def coordinates(self) -> Tensor:
-        """(n, width) of the whole matrix in its preconditioner."""
+        """(n, width) of the whole matrix in principal axes."""
         result = self.table.new_empty(self.n_rows, self.width)
         for block in row_blocks(self.n_rows, self.width, self.table.itemsize):
             rows = self.form(block)
