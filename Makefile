@@ -8,7 +8,7 @@ GPU ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
-.PHONY: help setup run up down test test-fast soak screenshot check lint bench clean
+.PHONY: help setup run up down test test-fast soak screenshot check lint docs bench clean
 
 help: ## list these targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,7 +29,7 @@ ifeq ($(GPU),)
 	@$(PIP_INSTALL) --no-deps --index-url $(TORCH_CPU_INDEX) --timeout 5 --retries 0 $(TORCH) >> $(LOG) 2>&1 \
 	  || $(PIP_INSTALL) --no-deps $(TORCH) >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 endif
-	@$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]' >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,docs]' >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@touch $@
 
 run: setup ## run the benchmark on the data that ship with genebench; print the leaderboard
@@ -65,6 +65,9 @@ lint: setup ## format the code and apply automatic lint fixes
 
 screenshot: setup ## take the picture of the report page that README shows (needs chromium and `make run`)
 	$(BIN)/python docs/screenshot.py
+
+docs: setup ## build the documentation site in build/site
+	$(BIN)/python docs/build_site.py
 
 bench: setup ## run the benchmarks against scikit-learn; write benchmarks/results.json
 	$(BIN)/python -m benchmarks

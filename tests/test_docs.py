@@ -24,6 +24,7 @@ DOCUMENTS = [
     "README.md",
     "CONTRIBUTING.md",
     "deployments/README.md",
+    "docs/evaluate.md",
     "docs/results.md",
     "docs/submissions.md",
     "docs/reference.md",
