@@ -14,6 +14,7 @@ import numpy.typing as npt
 import polars as pl
 
 from genebench.evaluation.heldout_scores import score_fold
+from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.predictions import frame_predictions
 from genebench.evaluation.statistics.bootstrap import score_intervals
 from genebench.probes.declaration import TEST, TRAIN, HeldOut, Probe, Problem
@@ -87,7 +88,7 @@ def evaluate(
     memory_bytes: int = 6 << 30,
     precision: Precision = "auto",
     predictions: bool = False,
-    intervals: bool = False,
+    intervals: bool | Literal["main"] = False,
     progress: Progress | None = None,
 ) -> Iterator[Evaluation]:
     """Evaluate one embedding on many problems.
@@ -102,7 +103,8 @@ def evaluate(
         memory_bytes: Memory limit of the engine.
         precision: Precision of the solver's internal products; see `SolverSettings`.
         predictions: Also return the held-out predictions.
-        intervals: Also return bootstrap intervals, with the protocol's number of draws.
+        intervals: Also return bootstrap intervals, with the protocol's number of draws: of all
+            metrics, or (`main`) of the main metric of each kind of task.
         progress: Called with the number of fits done and the number of all fits.
 
     Yields:
@@ -261,7 +263,7 @@ def _score(
     matrix: npt.NDArray[Any],
     protocol: Protocol,
     predictions: bool,
-    intervals: bool,
+    intervals: bool | Literal["main"],
     threads: int,
 ) -> Evaluation:
     if held_out.failure:
@@ -320,7 +322,14 @@ def _score(
         scores,
         frame_predictions(problem, held_out) if predictions else None,
         score_intervals(
-            problem, held_out.folds, usable_by_fold, protocol, scores, n_features, threads
+            problem,
+            held_out.folds,
+            usable_by_fold,
+            protocol,
+            scores,
+            n_features,
+            threads,
+            [MAIN_METRICS[problem.kind]] if intervals == "main" else None,
         )
         if intervals
         else None,

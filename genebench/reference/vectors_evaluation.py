@@ -131,7 +131,7 @@ def score_tasks(
         memory_bytes=int(settings.memory_gb * 1e9),
         precision=settings.precision,
         predictions=True,
-        intervals=True,
+        intervals="main",
     )
     for n_done, evaluation in enumerate(evaluations, start=1):
         name = evaluation.problem_id

@@ -313,6 +313,10 @@ def test_only_the_main_metric_keeps_its_replicates():
     kept = dict(rows.select("metric", pl.col("replicates").list.len()).iter_rows())
     assert kept == {name: 100 if name == "roc_auc" else 0 for name in names}
     assert rows["n_units"].to_list() == [100] * len(names)
+    alone = score_intervals(
+        problem, outputs, [np.ones(1, bool)] * N_FOLDS, protocol, scores, 3, metrics=["roc_auc"]
+    )
+    assert alone.equals(rows.filter(metric="roc_auc"))
 
 
 def test_holm_multiplies_by_what_is_left_and_never_falls():

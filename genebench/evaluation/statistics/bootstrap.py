@@ -247,8 +247,9 @@ def score_intervals(
     scores: pl.DataFrame,
     n_features: int,
     threads: int = 1,
+    metrics: Iterable[str] | None = None,
 ) -> pl.DataFrame:
-    """Compute the confidence intervals of all scores of a task.
+    """Compute the confidence intervals of the scores of a task.
 
     Args:
         problem: The task.
@@ -258,6 +259,7 @@ def score_intervals(
         scores: Scores of the folds: `evaluate.SCORES_SCHEMA`.
         n_features: See `replicate_scores`.
         threads: See `replicate_scores`.
+        metrics: See `replicate_scores`.
 
     Returns:
         `INTERVALS_SCHEMA` at `LEVEL`, one row per metric. Only the main metric, by which encoders
@@ -272,7 +274,7 @@ def score_intervals(
     values = dict(whole.iter_rows())
     rows = []
     replicates = replicate_scores(
-        problem, outputs, usable, protocol, n_features=n_features, threads=threads
+        problem, outputs, usable, protocol, metrics, n_features=n_features, threads=threads
     )
     for metric, drawn in replicates.items():
         interval = confidence_interval(metric, values[metric], drawn, LEVEL, n_minority=n_minority)
