@@ -84,7 +84,7 @@ def build(pages: Path, target: Path) -> None:
         from mkdocs.config import load_config
     except ImportError:
         sys.exit(
-            "mkdocs is not installed; run `make docs`, or pip install 'genebench-lakehouse[docs]'"
+            "mkdocs is not installed; run `make docs`, or pip install mkdocs"
         )
     settings = {
         "site_name": "genebench",
