@@ -29,7 +29,7 @@ ifeq ($(GPU),)
 	@$(PIP_INSTALL) --no-deps --index-url $(TORCH_CPU_INDEX) --timeout 5 --retries 0 $(TORCH) >> $(LOG) 2>&1 \
 	  || $(PIP_INSTALL) --no-deps $(TORCH) >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 endif
-	@$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev,docs]' >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
+	@$(PIP_INSTALL) --constraint constraints.txt --editable '.[dev]' >> $(LOG) 2>&1 || { cat $(LOG); exit 1; }
 	@touch $@
 
 run: setup ## run the benchmark on the data that ship with genebench; print the leaderboard

@@ -83,9 +83,7 @@ def build(pages: Path, target: Path) -> None:
         from mkdocs.commands.build import build as build_site
         from mkdocs.config import load_config
     except ImportError:
-        sys.exit(
-            "mkdocs is not installed; run `make docs`, or pip install mkdocs"
-        )
+        sys.exit("mkdocs is not installed; run `make docs`, or pip install mkdocs")
     settings = {
         "site_name": "genebench",
         "docs_dir": str(pages),

@@ -6,7 +6,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-import flows
+import deployments
 from flows.server.local_server import (
     UI_PORT,
     ensure_server,
@@ -19,8 +19,7 @@ from flows.server.local_server import (
 from flows.server.processes import RecordedProcess, read_record, start_process, write_record
 from genebench.errors import GenebenchError
 
-PROJECT = Path(flows.__file__).resolve().parents[1]
-DEPLOYMENTS = PROJECT / "deployments" / "prefect.yaml"
+DEPLOYMENTS = Path(deployments.__file__).with_name("prefect.yaml").resolve()
 STOP_SECONDS = 30.0
 # Seconds between two polls for work. Prefect's default of 10 makes five verbs a minute longer.
 QUERY_SECONDS = "2"
@@ -41,10 +40,6 @@ def start_stack(gpus: int = 1, *, has_workers: bool = True) -> str:
     Raises:
         GenebenchError: The server does not start, its port is taken, or deploying fails.
     """
-    if not DEPLOYMENTS.is_file():
-        raise GenebenchError(
-            f"{DEPLOYMENTS} is missing: run `genebench up` from a git checkout of genebench"
-        )
     home = prefect_home()
     port = int(os.environ.get("PREFECT_SERVER_API_PORT", UI_PORT))
     if find_server(home) is None and not is_free(port):

@@ -1,5 +1,7 @@
 """One local stack for all tests of deployments, because starting one takes longer than a test."""
 
+import random
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,17 +66,22 @@ class WeeklyRun:
     run: dict[str, Any]
 
 
+def scheduled_runs(stack: LocalStack) -> list[str]:
+    return [run["id"] for run in stack.runs("benchmark") if run["auto_scheduled"]]
+
+
 @pytest.fixture(scope="session")
 def weekly(stack) -> WeeklyRun:
     """The weekly run of the stack's lake, after a run that was cancelled."""
     first = stack.submit("benchmark", encoders=ENCODERS, families=FAMILIES)
-    until((stack.lake / "silver" / "embeddings").exists, 300, stack.tail)
+    until(lambda: stack.state(first)["name"] == "Running", 300, stack.tail)
+    time.sleep(random.uniform(0, 5))
     stack.ask("POST", f"/flow_runs/{first}/set_state", {"state": {"type": "CANCELLING"}})
     stack.wait(first)
     before = keys(stack.lake)
     stack.schedule_benchmark()
-    until(lambda: len(stack.runs("benchmark")) > 1, 120, stack.tail)
-    second = stack.runs("benchmark")[-1]["id"]
+    until(lambda: scheduled_runs(stack), 120, stack.tail)
+    (second,) = scheduled_runs(stack)
     stack.wait(second)
     return WeeklyRun(first, before, stack.ask("GET", f"/flow_runs/{second}"))
 
