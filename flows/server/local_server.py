@@ -1,4 +1,4 @@
-"""The local Prefect server: started for one command, or kept running until `make down`.
+"""The local Prefect server: started for one command, or kept running until `genebench down`.
 
 A server belongs to a folder, `PREFECT_HOME`. Commands that run at the same time share the server of
 the folder. The last command stops the server, unless `make up`

@@ -56,8 +56,8 @@ def start_stack(gpus: int = 1, *, has_workers: bool = True) -> str:
     if has_workers:
         _start_workers(home)
     return (
-        f"Prefect is at {server.ui} (log in with the text of {home / 'auth'}); stop it with "
-        "`make down`"
+        f"Prefect is at {server.ui} (log in with the text of {home / 'auth'}); "
+        "`genebench down` stops it"
     )
 
 
