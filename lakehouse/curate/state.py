@@ -196,9 +196,13 @@ def merge_user_task_paths(
 
 
 def is_curated(lake: Tables, key: str) -> bool:
-    """Whether the silver tables were built with this curation key."""
+    """Whether the silver tables were built with this curation key, and are all there."""
     curation = read_curation(lake)
-    return curation is not None and curation.key == key
+    return curation is not None and curation.key == key and not _lost_tables(lake)
+
+
+def _lost_tables(lake: Tables) -> list[str]:
+    return [name for name in CURATED_TABLES if not lake.delta.exists(name)]
 
 
 def failed_tasks(lake: Tables) -> dict[str, str]:
@@ -211,9 +215,14 @@ def require_curated(lake: Tables) -> None:
     """Check that a curation has finished.
 
     Raises:
-        LakeError: The lake has none, or its first one was interrupted.
+        LakeError: The lake has none, its first one was interrupted, or a table of it is gone.
     """
     if read_curation(lake) is not None:
+        if lost := _lost_tables(lake):
+            raise LakeError(
+                f"the lake {lake.delta.storage.root} has lost {', '.join(lost)}; run "
+                "`genebench curate`, which builds the silver tables again"
+            )
         return
     if any(lake.delta.last_write(name).get("curation_key") for name in CURATED_TABLES):
         raise LakeError(

@@ -146,7 +146,7 @@ class Delta:
         return self._delete(declared, predicate, commit)
 
     def scan(self, name: str, version: int | None = None) -> pl.LazyFrame:
-        """Read a table lazily; a table that does not exist yet is an empty frame of its schema.
+        """Read a table lazily; a table that does not exist is an empty frame of its schema.
 
         Columns that were declared after the table was created are null.
 
@@ -158,9 +158,8 @@ class Delta:
             LakeError: The version does not exist, or the schema differs from the declaration.
         """
         declared = table(name)
-        if version is None:
-            version = self._recorded_version(name)
-        found = self._find(declared, version)
+        recorded = self._recorded_version(name) if version is None else version
+        found = self._find(declared, recorded)
         if found is None:
             if version is not None:
                 raise LakeError(f"{name} has no version {version}: the table does not exist yet")
@@ -191,10 +190,7 @@ class Delta:
 
         It is the newest; of the tables of a curation, the one that the manifest names.
         """
-        recorded = self._recorded_version(name)
-        if recorded is not None:
-            return recorded
-        found = self._find(table(name))
+        found = self._find(table(name), self._recorded_version(name))
         return -1 if found is None else found.version()
 
     def curations(self) -> list[FinishedRun]:

@@ -3,6 +3,7 @@
 import datetime as dt
 import multiprocessing
 import os
+import shutil
 
 import polars as pl
 import pytest
@@ -150,6 +151,19 @@ def test_what_another_tool_commits_to_a_silver_table_changes_nothing(tmp_path, c
     assert found.version() > lake.delta.version("silver.labels")
     assert known_labels(lake) == ["k2"]
     assert is_curated(lake, "k2")
+
+
+def test_a_curation_that_lost_a_table_is_to_be_built_again(tmp_path):
+    lake = Lake(tmp_path / "lake")
+    curate(lake, "k1")
+    shutil.rmtree(tmp_path / "lake" / "silver" / "tasks")
+    assert lake.table("silver.tasks").collect().height == 0
+    assert not is_curated(lake, "k1")
+    with pytest.raises(LakeError, match=r"has lost silver\.tasks; run `genebench curate`"):
+        require_curated(lake)
+    curate(lake, "k1")
+    assert is_curated(lake, "k1")
+    require_curated(lake)
 
 
 def test_a_time_within_a_curation_reads_the_curation_before(tmp_path):
