@@ -84,11 +84,11 @@ def curate(
         record_earlier_curation(context.lake, snapshots, context.commit(dict(snapshots)))
         summary.skipped["silver"] = f"built from the same {len(snapshots)} snapshots"
         # Tasks that failed then are still missing, and would fail again.
-        return finish_run(summary, failed_tasks(context.lake))
+        return finish_run(context, summary, failed_tasks(context.lake))
     done, left_out, failed = curate_silver(context.registry.profile.id, snapshots, key, user_tasks)
     summary.done |= done
     summary.refused |= left_out
-    return finish_run(summary, failed)
+    return finish_run(context, summary, failed)
 
 
 @task(name="curate silver", cache_policy=NO_CACHE)

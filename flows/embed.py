@@ -8,7 +8,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, record_run, replace
+from flows.run.gate import append, finish_run, replace
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,
@@ -89,8 +89,7 @@ def embed(
             continue
         n_encoded, text = result
         (summary.done if n_encoded else summary.skipped)[encoder_id] = text
-    record_run(context, "embed")
-    return finish_run(summary, failures)
+    return finish_run(context, summary, failures)
 
 
 @task(name="embed encoder", cache_policy=NO_CACHE)

@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, record_run, replace
+from flows.run.gate import append, finish_run, replace
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,
@@ -76,8 +76,7 @@ def refresh(
             continue
         entries = summary.done if found.is_new else summary.skipped
         entries[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
-    record_run(context, "refresh")
-    return finish_run(summary, failures)
+    return finish_run(context, summary, failures)
 
 
 def refresh_files(

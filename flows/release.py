@@ -5,7 +5,7 @@ from pathlib import Path
 from prefect import flow
 
 from flows.run.context import open_context
-from flows.run.gate import finish_run, record_run, replace
+from flows.run.gate import finish_run, replace
 from flows.run.parameters import (
     SETTING,
     FilePath,
@@ -49,10 +49,9 @@ def release(
     for table, rows in frozen.rows.items():
         replace(context, table, rows, commit, partition)
         summary.done[table] = f"{rows.height:,} rows of release {name}"
-    record_run(context, "release")
     if frozen.n_pending:
         summary.refused["pending"] = f"{frozen.n_pending:,} evaluations have no score"
-    return finish_run(summary)
+    return finish_run(context, summary)
 
 
 @flow(name="import", flow_run_name=run_name, **HOOKS)
@@ -84,7 +83,6 @@ def import_results(
         Path(sizes) if sizes else None,
     )
     replace(context, "gold.foreign_scores", rows, context.commit(), {"release_id": name})
-    record_run(context, "import")
     summary = RunSummary("import")
     summary.done["gold.foreign_scores"] = f"{rows.height:,} rows of {file} as {name}"
     for task in sorted(set(rows["task_name"].filter(rows["task_id"].is_null()))):
@@ -93,4 +91,4 @@ def import_results(
         summary.skipped[encoder] = (
             "imported without an encoder id: no declared encoder has this name"
         )
-    return finish_run(summary)
+    return finish_run(context, summary)

@@ -6,7 +6,7 @@ from prefect import flow
 from prefect.runtime import deployment
 
 from flows.run.context import Context, code_version, open_context
-from flows.run.gate import finish_run, record_run, replace, save_artifact
+from flows.run.gate import finish_run, replace, save_artifact
 from flows.run.parameters import (
     SETTING,
     CsvForm,
@@ -71,9 +71,8 @@ def report(
         summary.done[str(csv_path)] = f"{written.height:,} rows in {csv_form} form"
     if page_folder:
         _write_page(context, release, page_folder, summary, has_figures=figures)
-    record_run(context, "report")
     save_artifact("leaderboard", leaderboard_markdown(context.lake, release))
-    return finish_run(summary)
+    return finish_run(context, summary)
 
 
 def output_path(name: str) -> Path:

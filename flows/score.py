@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, record_run, replace
+from flows.run.gate import append, finish_run, replace
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,
@@ -139,7 +139,7 @@ def score(
     }
     if dry_run:
         summary.done |= describe_pending(pending)
-        return finish_run(summary)
+        return finish_run(context, summary)
     _save_folds(context, request, plan)
     failures = {name: why for name, why in summary.refused.items() if name in (encoders or [])}
     runs: dict[str, PrefectFuture[tuple[str, dict[str, str]]]] = {}
@@ -160,8 +160,7 @@ def score(
         summary.done[encoder_id], failed = result
         failures |= failed
     update_release(context, request)
-    record_run(context, "score")
-    return finish_run(summary, failures)
+    return finish_run(context, summary, failures)
 
 
 @task(name="score encoder", cache_policy=NO_CACHE)

@@ -1,13 +1,12 @@
 """The gate: rows are checked against their expectations before they are committed to a table.
 
 Flows write every bronze, silver and gold table through `append`, `replace` or `replace_together`.
-`finish_run` saves the run summary, and raises if part of the work failed.
+`finish_run` records the run and saves its summary, and raises if part of the work failed.
 """
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-import prefect.runtime
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
 from prefect.logging import get_logger
@@ -16,10 +15,9 @@ from expectations import Outcome, check_frame, related_tables
 from expectations.declared import expectations_of
 from flows.run.context import Context
 from flows.run.summary import RunSummary, Unfinished
-from lakehouse import open_lake
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.catalogue import table as declared
-from lakehouse.tables.manifest import RUNS, run_rows
+from lakehouse.tables.manifest import CURATE, RUNS, run_rows
 
 N_SHOWN = 3
 
@@ -27,6 +25,7 @@ if TYPE_CHECKING:
     import polars as pl
 
     from lakehouse.tables.commits import Commit
+    from lakehouse.tables.delta import Delta
 
 
 def append(
@@ -104,17 +103,6 @@ def replace_together(
     return versions
 
 
-def record_run(context: Context, verb: str) -> None:
-    """Add a run to the manifest, with the tables that it wrote; its last commit.
-
-    A run that wrote nothing is not recorded. `curate` records itself, with its own state.
-    """
-    delta = context.lake.delta
-    if versions := delta.versions_written_by(context.run_id):
-        commit = context.commit()
-        delta.append(RUNS, run_rows(verb, versions, commit), commit)
-
-
 def _check(
     context: Context,
     table: str,
@@ -169,10 +157,13 @@ def save_artifact(key: str, markdown: str) -> None:
         get_logger("genebench").warning("the artifact %s was not saved: %s", key, error)
 
 
-def finish_run(summary: RunSummary, failures: Mapping[str, str] | None = None) -> RunSummary:
-    """Save the summary of a run as its artifact, and return it.
+def finish_run(
+    context: Context, summary: RunSummary, failures: Mapping[str, str] | None = None
+) -> RunSummary:
+    """Record a run that wrote tables in the manifest, save its summary as artifact, and return it.
 
     Args:
+        context: The context of the flow run.
         summary: The summary of the run. The failures are added to its `refused`.
         failures: What failed, with the reasons.
 
@@ -180,20 +171,23 @@ def finish_run(summary: RunSummary, failures: Mapping[str, str] | None = None) -
         Unfinished: There are failures. What was done is kept.
     """
     summary.refused.update(failures or {})
-    written = tables_written_by(prefect.runtime.flow_run.id)
-    save_artifact(summary.verb, "\n\n".join(filter(None, [summary.to_markdown(), written])))
+    delta = context.lake.delta
+    versions = delta.versions_written_by(context.run_id)
+    # A curation is recorded with its state, by `lakehouse.curate.state.record_curation`.
+    if versions and summary.verb != CURATE:
+        commit = context.commit()
+        delta.append(RUNS, run_rows(summary.verb, versions, commit), commit)
+    text = [summary.to_markdown(), describe_written(delta, versions)]
+    save_artifact(summary.verb, "\n\n".join(filter(None, text)))
     if failures:
         raise Unfinished(summary, failures)
     return summary
 
 
-def tables_written_by(run_id: str | None) -> str:
-    """Return a Markdown table of the tables whose last version a run wrote."""
-    delta = open_lake().delta
-    lines = []
-    for name in delta.list_tables():
-        last = delta.history(name, 1)[0]
-        if run_id and last.get("flow_run") == run_id:
-            address = delta.storage.uri(declared(name).path)
-            lines.append(f"| `{name}` | {last['version']} | `{address}` |")
+def describe_written(delta: "Delta", versions: Mapping[str, int]) -> str:
+    """Return a Markdown table of the tables that a run wrote; empty where it wrote none."""
+    lines = [
+        f"| `{name}` | {version} | `{delta.storage.uri(declared(name).path)}` |"
+        for name, version in versions.items()
+    ]
     return "\n".join(["| table | version | address |", "|---|---|---|", *lines]) if lines else ""

@@ -12,7 +12,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from contextvars import ContextVar
 from typing import Any, ParamSpec, TypeVar
 
 import prefect.runtime
@@ -28,7 +27,6 @@ from lakehouse.tables.lake_lock import POLL_SECONDS, open_lock
 
 WAITING = "WaitingForLake"
 
-_holds_lock: ContextVar[bool] = ContextVar("holds_lock", default=False)
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -47,14 +45,10 @@ def with_writer_lock(body: Callable[P, R]) -> Callable[P, R]:
 
 
 def call_with_lock(body: Callable[..., R], args: tuple[Any, ...], kwargs: dict[str, Any]) -> R:
-    """Call the function of a flow, holding the writer lock where that is needed.
-
-    This is not part of `with_writer_lock`, because its wrapper is pickled by value for Dask workers
-    and a context variable cannot be pickled.
-    """
+    """Call the function of a flow, holding the writer lock unless it writes nothing."""
     raise_if_cancelled()
     given = inspect.signature(body).bind(*args, **kwargs).arguments
-    if _holds_lock.get() or given.get("dry_run"):
+    if given.get("dry_run"):
         return body(*args, **kwargs)
     with hold_writer_lock():
         try:
@@ -90,11 +84,7 @@ def hold_writer_lock() -> Iterator[None]:
     try:
         if must_wait:
             _name_state("Running", f"holds the writer lock of the lake {get_settings().lake}")
-        token = _holds_lock.set(True)
-        try:
-            yield
-        finally:
-            _holds_lock.reset(token)
+        yield
     finally:
         lock.release()
 
