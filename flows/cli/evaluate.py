@@ -12,8 +12,6 @@ from flows.cli.options import Tasks
 if TYPE_CHECKING:
     from genebench.reference.comparison import Comparison
 
-N_TASKS_SHOWN = 3
-
 
 def evaluate(
     vectors: Annotated[
@@ -117,48 +115,10 @@ def _print_progress(text: str) -> None:
 def print_evaluation(found: "Comparison") -> None:
     """Print the answer on one screen: sentence, families, verdicts, tasks, controls, notes."""
     from flows.cli.render import print_line, print_rows
-    from genebench.reference.comparison_tables import GROUPS
+    from genebench.reference.comparison_text import comparison_remarks, comparison_text_tables
 
     print_line(found.sentence())
-    table = found.table()
-    head = ["ROC AUC", found.name, "95 % interval", *(f"best {group}" for group in GROUPS)]
-    cells = [
-        [
-            row["scope"],
-            row["mine"],
-            f"{row['low']:.3f} to {row['high']:.3f}",
-            *(_named(row[group], row[f"{group} encoder"]) for group in GROUPS),
-        ]
-        for row in table.iter_rows(named=True)
-    ]
-    if cells:
-        print_rows("Means by family", head, cells)
-    wide = found.verdicts()
-    if wide.height:
-        print_rows(
-            f"{found.name} against each rival (Holm's correction, 5 %)",
-            ["rival", *wide.columns[1:]],
-            [[cell or "–" for cell in row] for row in wide.iter_rows()],
-        )
-    shown = found.largest_margins(N_TASKS_SHOWN)
-    if shown.height:
-        print_rows(
-            "Tasks with the largest margins over the best rival",
-            ["task", "metric", found.name, "best rival", "margin"],
-            [
-                [row["task_id"], row["metric"], row["mine"],
-                 _named(row["best_rival_value"], row["best_rival"]), f"{row['margin']:+.3f}"]
-                for row in shown.iter_rows(named=True)
-            ],
-        )  # fmt: skip
-    for row in found.solved_by_controls().iter_rows(named=True):
-        print_line(
-            f"{row['task_id']}: the control {row['best_control']} scores "
-            f"{row['best_control_value']:.3f}, at least as well as {found.name}"
-        )
-    for note in found.notes:
-        print_line(f"  ! {note}")
-
-
-def _named(value: float | None, encoder: str | None) -> str:
-    return "–" if value is None else f"{value:.3f} {encoder}"
+    for table in comparison_text_tables(found):
+        print_rows(table.title, table.columns, table.rows)
+    for remark in comparison_remarks(found):
+        print_line(remark)

@@ -10,6 +10,8 @@ from typing import Annotated, Any, get_args
 from pydantic import Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
+from genebench.encoders.identifier_inference import GENE_NAMESPACES
+from genebench.reference.evaluate_vectors import PROFILE
 from genebench.registry.loading import declarations_folder, load_registry, profile_ids
 from genebench.registry.yaml_reader import read_yaml
 from genebench.tasks.declaration import Family
@@ -70,6 +72,13 @@ NewReleaseId = Annotated[
 CsvForm = Annotated[str, _choice(["long", "report", "leaderboard"])]
 DeploymentName = Annotated[
     str, Field(pattern=r"^([^/]+/[^/]+)?$", examples=["embed/embed"], max_length=200)
+]
+EmbeddingName = Annotated[str, Field(max_length=100, examples=["my_model"])]
+NamespaceId = Annotated[str, _choice(["auto", *GENE_NAMESPACES])]
+ReferenceTaskId = Annotated[str, _choice(sorted(load_registry(PROFILE).tasks))]
+RivalId = Annotated[str, _choice([*load_registry(PROFILE).profile.encoders])]
+VectorsAddress = Annotated[
+    str, Field(min_length=1, max_length=2000, examples=["vectors.csv", "https://example.org/v.npz"])
 ]
 FilePath = Annotated[str, Field(min_length=1, max_length=1000)]
 OptionalPath = Annotated[str, Field(max_length=1000)]

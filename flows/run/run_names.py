@@ -8,10 +8,12 @@ MAX_VALUES = 4
 # The parameters in a name, in this order, each with its prefix.
 NAMED_PARAMETERS = (
     ("sources", ""),
+    ("vectors", ""),
     ("encoders", ""),
     ("tasks", "on "),
     ("task_patterns", "on "),
     ("families", "on "),
+    ("against", "against "),
     ("release", ""),
     ("protocol", "by the protocol "),
     ("profile", "of the profile "),

@@ -23,8 +23,8 @@ def flow_of(name):
     return getattr(importlib.import_module(module), function)
 
 
-def test_there_is_a_deployment_for_each_verb_and_one_for_all():
-    assert set(DEPLOYMENTS) == {*VERBS, "benchmark"}
+def test_there_is_a_deployment_for_each_verb_one_for_all_and_one_that_evaluates_vectors():
+    assert set(DEPLOYMENTS) == {*VERBS, "benchmark", "evaluate"}
 
 
 @pytest.mark.parametrize("name", sorted(DEPLOYMENTS))
