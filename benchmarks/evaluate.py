@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from genebench.reference.evaluate_vectors import read_reference_entities
+from genebench.reference.packaged_reference import read_reference_entities
 
 
 def write_vectors(path: Path, n_genes: int, width: int) -> None:

@@ -18,9 +18,12 @@ from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
+from genebench.reference.published_scores import published_file
 from lakehouse.report.imports import read_imported, require_free_name
 from lakehouse.report.releases import freeze_release
 from lakehouse.score.plan import current_release
+
+PUBLISHED = "published"
 
 
 @flow(name="release", flow_run_name=run_name, **HOOKS)
@@ -66,7 +69,8 @@ def import_results(
 
     Args:
         file: A CSV file: the report of the published package, its long form, a summary (task,
-            model, metric, value), or the long form that report writes.
+            model, metric, value), or the long form that report writes; `published` for the scores
+            of the paper that ship with genebench.
         name: The name of the release.
         sizes: A CSV file with the columns task and n_evaluated. Default: evaluated_sizes.csv in
             the folder of the file.
@@ -76,7 +80,7 @@ def import_results(
     context = open_context(profile)
     require_free_name(context.lake, name)
     rows = read_imported(
-        Path(file),
+        published_file() if file == PUBLISHED else Path(file),
         name,
         context.registry.tasks,
         context.run_id,

@@ -2,6 +2,8 @@
 
 import json
 import sys
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +13,7 @@ from flows.cli.options import Tasks
 
 if TYPE_CHECKING:
     from genebench.reference.comparison import Comparison
+    from genebench.reference.packaged_reference import Reference
 
 
 def evaluate(
@@ -59,6 +62,13 @@ def evaluate(
             help="Embed and fit the rivals again, on the genes of your vectors. Takes minutes.",
         ),
     ] = False,
+    profile: Annotated[
+        str,
+        typer.Option(
+            help="Profile of the tasks. Of another than embedded, the lake must have the tasks; "
+            "paper is compared with the published scores."
+        ),
+    ] = "embedded",
     bundle: Annotated[
         Path | None, typer.Option(help="Write a parquet file that others can compare with.")
     ] = None,
@@ -80,7 +90,10 @@ def evaluate(
     else:
         (names, matrix), ids = embedded, "entrez"
     _print_progress(f"{vectors}: {len(names):,} rows, {matrix.shape[1]:,} numbers each")
-    run = evaluate_with_cache if cache else evaluate_vectors
+    reference = _read_reference(profile)
+    run: Callable[..., Comparison] = evaluate_with_cache if cache else evaluate_vectors
+    if reference is not None:
+        run = partial(evaluate_vectors, reference=reference)
     found = run(
         names,
         matrix,
@@ -105,6 +118,21 @@ def evaluate(
         sys.stdout.write(json.dumps(found.to_dict(), indent=1) + "\n")
     else:
         print_evaluation(found)
+
+
+def _read_reference(profile: str) -> "Reference | None":
+    """The tasks of the lake under the protocol of the published scores; None for `embedded`."""
+    from genebench.reference.packaged_reference import PROFILE
+
+    if profile == PROFILE:
+        return None
+    from genebench.reference.published_scores import PUBLISHED_PROTOCOL
+    from genebench.registry.loading import load_registry
+    from lakehouse import open_lake
+    from lakehouse.score.lake_reference import read_lake_reference
+
+    registry = load_registry(profile)
+    return read_lake_reference(open_lake(), registry, registry.protocols[PUBLISHED_PROTOCOL])
 
 
 def _print_progress(text: str) -> None:

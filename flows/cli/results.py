@@ -103,7 +103,12 @@ def release(
 
 
 def import_(
-    file: Annotated[Path, typer.Argument(help="CSV file of published results.")],
+    file: Annotated[
+        str,
+        typer.Argument(
+            help="CSV file of published results; `published` for those that ship with genebench."
+        ),
+    ],
     name: Annotated[str, typer.Argument(help="Name of the imported release.")],
     sizes: Annotated[
         Path | None,
@@ -120,7 +125,7 @@ def import_(
         from flows.cli.render import print_summary
         from flows.release import import_results as run
 
-        print_summary(run(str(file), name, str(sizes) if sizes else None, profile))
+        print_summary(run(file, name, str(sizes) if sizes else None, profile))
 
     run_flows(verb)
 

@@ -11,7 +11,7 @@ from pydantic import Field, JsonValue
 from pydantic.json_schema import SkipJsonSchema
 
 from genebench.encoders.identifier_inference import GENE_NAMESPACES
-from genebench.reference.evaluate_vectors import PROFILE
+from genebench.reference.packaged_reference import PROFILE
 from genebench.registry.loading import declarations_folder, load_registry, profile_ids
 from genebench.registry.yaml_reader import read_yaml
 from genebench.tasks.declaration import Family

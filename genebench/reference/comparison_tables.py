@@ -21,6 +21,9 @@ GROUPS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+_METHOD = "linear probe, paired bootstrap on the same held-out genes, Holm's correction at 5 %"
+
+
 @dataclass(frozen=True)
 class ComparisonTables:
     """The scores of new vectors beside those of the encoders of a reference release.
@@ -30,7 +33,9 @@ class ComparisonTables:
         profile: Id of the profile.
         protocol: Id of the protocol.
         scores: One row for each task and encoder, the new vectors included: task_id, title, family,
-            metric, encoder_id, modality, is_control, value, low, high (95 % interval), n_samples.
+            metric, encoder_id, modality, is_control, value, low, high (95 % interval), n_samples,
+            in_mean (whether the task counts in means). Interval and n_samples of published scores
+            are null.
         differences: One row for each task and rival: `verdicts.DIFFERENCES_SCHEMA`.
         scopes: One row for each family (and `overall`) and rival: `verdicts.SCOPES_SCHEMA`.
         coverage: One row for each task: task_id, family, n_samples, n_covered.
@@ -81,7 +86,7 @@ class ComparisonTables:
             scope, encoder_id, modality, value, low and high; only where an encoder has all tasks
             of a family that the new vectors have, and all families for `overall`.
         """
-        return scope_means(self.scores, metric)
+        return scope_means(self.scores.filter("in_mean"), metric)
 
     def compare(self, rival: str) -> pl.DataFrame:
         """Paired differences to one rival by task, largest first.
@@ -171,9 +176,7 @@ class ComparisonTables:
         return (
             f"{self.name}: mean ROC AUC {value:.3f} (95 % interval {low:.3f} to {high:.3f}) over "
             f"{n_families} task {noun}, {self.identifiers.n_entities:,} genes"
-            + (f"; {listed}" if listed else "")
-            + " (linear probe, paired bootstrap on the same held-out genes, Holm's correction at "
-            "5 %)."
+            + (f"; {listed} ({_METHOD})." if listed else " (linear probe).")
         )
 
     def solved_by_controls(self) -> pl.DataFrame:

@@ -1,10 +1,8 @@
 """Evaluates vectors against the reference release that ships with the package."""
 
-import functools
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
-from importlib import resources
 from pathlib import Path
 from typing import Any
 
@@ -15,16 +13,21 @@ import polars as pl
 from genebench.encoders.identifier_inference import map_vectors
 from genebench.encoders.vector_files.vector_format import require_finite
 from genebench.errors import GenebenchError
-from genebench.probes.declaration import Probe
-from genebench.protocols.declaration import Protocol
-from genebench.reference.bundle import bundle_probe_digest, read_bundle, universe_digest
 from genebench.reference.comparison import Comparison
 from genebench.reference.local_embedding import embed_genes, find_model_encoder
-from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
+from genebench.reference.packaged_reference import (
+    PROBE,
+    PROFILE,
+    Reference,
+    collect_rivals,
+    packaged_reference,
+    prepare_reference_tasks,
+)
+from genebench.reference.packaged_tasks import PackagedTasks
 from genebench.reference.python_input import to_names_and_matrix
 from genebench.reference.refitted_rivals import refit_rivals
 from genebench.reference.rivals import score_rivals
-from genebench.reference.score_table import score_table
+from genebench.reference.score_table import add_published, score_table
 from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import (
     ScoredTask,
@@ -38,40 +41,10 @@ from genebench.reference.verdicts import compare_scopes, compare_tasks
 from genebench.registry.loading import load_registry
 from genebench.settings import get_settings
 
-PROFILE, PROTOCOL, PROBE = "embedded", "standard", "linear"
-ENTITIES_FILE, BUNDLE_FILE = "embedded_entities.txt", "embedded.parquet"
-
 # A task with fewer covered samples is not scored, unless it has no more samples itself.
 MIN_SAMPLES = 100
 
 Progress = Callable[[str], None]
-
-
-def reference_folder() -> Path:
-    """The folder of the reference release."""
-    return Path(str(resources.files("genebench.reference") / "release"))
-
-
-def read_reference_entities() -> pl.Series:
-    """Read the sorted ids of the entities of the reference release.
-
-    Raises:
-        GenebenchError: The file is missing.
-    """
-    path = reference_folder() / ENTITIES_FILE
-    try:
-        return pl.Series("entity_id", path.read_text(encoding="utf-8").split())
-    except OSError as error:
-        raise GenebenchError(
-            f"{path}: cannot be read ({error}); install genebench again"
-        ) from error
-
-
-@functools.cache
-def prepare_reference_tasks() -> PackagedTasks:
-    """Prepare the tasks of the reference release, once per process."""
-    registry = load_registry(PROFILE)
-    return prepare_packaged_tasks(registry, registry.protocols[PROTOCOL], read_reference_entities())
 
 
 def embed_reference_genes(
@@ -103,6 +76,7 @@ def evaluate_vectors(
     against: Collection[str] = (),
     bundles: Collection[Path] = (),
     refit: bool = False,
+    reference: Reference | None = None,
     progress: Progress | None = None,
 ) -> Comparison:
     """Evaluate vectors of genes and compare them with the encoders of the reference release.
@@ -122,21 +96,25 @@ def evaluate_vectors(
         bundles: Bundles with further rivals, written by `Comparison.write_bundle`.
         refit: Embed the rivals here and fit them on the genes that the vectors cover, in place of
             their stored predictions. It takes as long as a benchmark of all of them.
+        reference: The tasks and the rivals. Default: the release that ships with the package.
         progress: Called with one line of text after each step.
 
     Raises:
         EncoderError: The identifiers name no genes, or their namespace is not clear.
         GenebenchError: The matrix is not finite or has another number of rows, a task or rival is
-            unknown, or a bundle is damaged.
+            unknown, or a bundle is damaged; or rivals are to be fitted again that cannot be.
     """
     report_progress = progress or _ignore_progress
     numbers = _checked_matrix(names, matrix)
     settings = get_settings()
-    registry = load_registry(PROFILE)
-    protocol, probe = registry.protocols[PROTOCOL], registry.probes[PROBE]
-    packaged = prepare_reference_tasks()
+    reference = reference or packaged_reference()
+    registry = load_registry(reference.profile)
+    protocol, probe = reference.protocol, registry.probes[PROBE]
+    packaged = reference.tasks
     entity_ids = packaged.entity_ids
-    rivals = _read_rivals(bundles, against, entity_ids, probe, protocol)
+    rivals = collect_rivals(reference, bundles, against, probe)
+    if refit:
+        _require_embeddable(reference)
     task_ids = require_tasks(packaged, tasks)
     vectors, identifiers = map_vectors(names, numbers, ids, packaged.inputs)
     for line in identifiers.lines():
@@ -152,7 +130,8 @@ def evaluate_vectors(
     too_few = _too_few_samples(coverage)
     scored: list[ScoredTask] = []
     found: list[StoredScore | str] = []
-    notes = [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
+    notes = [*reference.notes]
+    notes += [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
     enough = [task_id for task_id in task_ids if task_id not in too_few]
 
     def report_task(task_id: str, n_done: int, n_tasks: int) -> None:
@@ -183,17 +162,18 @@ def evaluate_vectors(
         "is_control": False,
         "vectors_digest": vectors_digest(placed, has_vector),
     }
+    scores = score_table(own_name, scored, compared, rivals, packaged)
     return Comparison(
         own_name,
-        PROFILE,
+        reference.profile,
         protocol.id,
-        score_table(own_name, scored, compared, rivals, packaged),
+        add_published(scores, reference.published, against),
         differences,
         compare_scopes(differences),
         coverage,
         identifiers,
         tuple(dict.fromkeys(notes)),
-        bundle_rows(scored, entity_ids, probe, protocol, PROFILE, card),
+        bundle_rows(scored, entity_ids, probe, protocol, reference.profile, card),
     )
 
 
@@ -258,40 +238,12 @@ def _checked_matrix(names: Sequence[str], matrix: npt.NDArray[Any]) -> npt.NDArr
     return require_finite(names, numbers)
 
 
-def _read_rivals(
-    bundles: Collection[Path],
-    against: Collection[str],
-    entity_ids: pl.Series,
-    probe: Probe,
-    protocol: Protocol,
-) -> pl.DataFrame:
-    """Read the reference release and other bundles; check that they belong together."""
-    parts = [read_bundle(reference_folder() / BUNDLE_FILE)]
-    wanted = {
-        "universe_digest": universe_digest(entity_ids),
-        "protocol_digest": protocol.digest(),
-        "probe_digest": bundle_probe_digest(probe),
-    }
-    for path in bundles:
-        bundle = read_bundle(Path(path))
-        for column, value in wanted.items():
-            if (bundle[column] != value).any():
-                raise GenebenchError(
-                    f"{path}: was written with another {column.removesuffix('_digest')}, so its "
-                    "scores cannot be compared; write it again with this version of genebench"
-                )
-        parts.append(bundle)
-    rivals = pl.concat(parts)
-    repeated = rivals.filter(rivals.select("encoder_id", "task_id").is_duplicated())
-    if repeated.height:
+def _require_embeddable(reference: Reference) -> None:
+    if reference.profile != PROFILE:
         raise GenebenchError(
-            f"two bundles have an encoder {repeated['encoder_id'][0]!r}; rename one with --name"
+            f"rivals of the profile {reference.profile} cannot be fitted again here; run "
+            f"`genebench benchmark --profile {reference.profile}` with your vectors as an encoder"
         )
-    known = rivals["encoder_id"].unique().sort().to_list()
-    for rival in against:
-        if rival not in known:
-            raise GenebenchError(f"no rival {rival!r}; the rivals are {', '.join(known)}")
-    return rivals.filter(pl.col("encoder_id").is_in(list(against))) if against else rivals
 
 
 def _ignore_progress(text: str) -> None:

@@ -1,6 +1,6 @@
 """The scores of the new vectors and of all rivals as one table, with intervals."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 import polars as pl
@@ -51,6 +51,7 @@ def score_table(
                 "low": low,
                 "high": high,
                 "n_samples": one.problem.n_samples,
+                "in_mean": True,
             }
         )
 
@@ -78,8 +79,33 @@ def score_table(
         "low": pl.Float64(),
         "high": pl.Float64(),
         "n_samples": pl.Int64(),
+        "in_mean": pl.Boolean(),
     }
     return pl.DataFrame(rows, schema=schema)
+
+
+def add_published(
+    scores: pl.DataFrame, published: pl.DataFrame | None, against: Collection[str]
+) -> pl.DataFrame:
+    """Add the published scores of the tasks of a score table; means are over these tasks alone.
+
+    Args:
+        scores: The result of `score_table`.
+        published: The result of `published_scores`, or None.
+        against: The rivals to keep; all if empty.
+    """
+    if published is None:
+        return scores
+    if against:
+        published = published.filter(pl.col("encoder_id").is_in(list(against)))
+    tasks = scores.select("task_id", "title", "family", "metric").unique()
+    rows = published.join(tasks, on="task_id").with_columns(
+        pl.lit(value=False).alias("is_control"), pl.lit(value=True).alias("in_mean")
+    )
+    marked = scores.with_columns(
+        pl.col("task_id").is_in(rows["task_id"].implode()).alias("in_mean")
+    )
+    return pl.concat([marked, rows], how="diagonal").select(scores.columns)
 
 
 def scope_means(scores: pl.DataFrame, metric: str) -> pl.DataFrame:

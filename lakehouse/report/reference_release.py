@@ -12,7 +12,7 @@ import polars as pl
 from genebench.digest import digest_bytes
 from genebench.errors import LakeError
 from genebench.reference.bundle import write_bundle
-from genebench.reference.evaluate_vectors import (
+from genebench.reference.packaged_reference import (
     BUNDLE_FILE,
     ENTITIES_FILE,
     PROBE,

@@ -9,7 +9,7 @@ import polars as pl
 import pytest
 
 from genebench.errors import GenebenchError
-from genebench.reference.evaluate_vectors import prepare_reference_tasks
+from genebench.reference.packaged_reference import prepare_reference_tasks
 
 
 @pytest.fixture

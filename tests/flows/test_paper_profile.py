@@ -1,16 +1,24 @@
 """The paper profile on the miniature world: all tasks, new versions, tasks of one's own."""
 
+import csv
+import gzip
+import json
 import re
 import shutil
+import statistics
 
+import numpy as np
 import polars as pl
 import pytest
 import yaml
 from places import Place
+from typer.testing import CliRunner
 from world import build_world
 
+from flows.cli.app import app
 from flows.cli.inspect import print_card, print_status, print_validations, write_cards
 from genebench.errors import GenebenchError, LakeError
+from genebench.reference.published_scores import published_file
 from genebench.registry.loading import load_registry
 from lakehouse.curate.changes import changes_since_release
 from lakehouse.report.task_cards import read_task_cards
@@ -387,3 +395,59 @@ def test_cards_and_validations_are_shown_and_written(copied, tmp_path, capsys):
     assert "every_sample_has_a_label" in html
     assert "<script" not in html
     assert "http" not in html.replace("http-equiv", "")
+
+
+@pytest.fixture
+def noise_file(curated, place_of, tmp_path):
+    """A CSV file of noise for all genes of the lake, by symbol; the lake is entered."""
+    folder, *_ = curated
+    place = place_of(folder / "lake", folder / "sources", extra=paper())
+    genes = place.rows("silver.entities").filter(entity_type="gene")
+    genes = genes.filter(locus_group="protein-coding gene")
+    path = tmp_path / "noise.csv"
+    noise = np.random.default_rng(7).normal(size=(genes.height, 3))
+    pl.DataFrame(noise, schema=["a", "b", "c"]).insert_column(0, genes["symbol"]).write_csv(path)
+    return path
+
+
+def test_vectors_stand_beside_the_published_scores_on_the_tasks_of_the_lake(noise_file):
+    words = ["evaluate", str(noise_file), "--profile", "paper", "--json"]
+    words += [word for task in ("pathways", "n1_targets") for word in ("--task", task)]
+    done = CliRunner().invoke(app, words)
+    assert done.exit_code == 0, done.output
+    found = json.loads(done.stdout)
+    with gzip.open(published_file(), "rt") as file:
+        scores = [
+            float(row["score"])
+            for row in csv.DictReader(file)
+            if list(row.values())[:2] == ["Pathways", "MPNet"] and row["metric"] == "roc_auc"
+        ]
+    rows = {(row["scope"], row["encoder_id"]): row for row in found["means"]}
+    row = rows["biological", "mpnet (published)"]
+    assert row["value"] == pytest.approx(statistics.mean(scores))
+    assert row["low"] is None
+    assert ("biological", "GEARS (published)") in rows
+    assert found["differences"] == []
+    assert "paired" not in found["sentence"]
+    assert any("no difference to them is tested" in note for note in found["notes"])
+
+
+def test_vectors_of_a_lake_without_the_tasks_are_refused_with_the_commands_that_make_them(
+    noise_file, tmp_path, place_of
+):
+    place_of(tmp_path / "empty", tmp_path)
+    done = CliRunner().invoke(app, ["evaluate", str(noise_file), "--profile", "paper"])
+    assert isinstance(done.exception, LakeError)
+    assert "genebench curate" in str(done.exception)
+
+
+def test_the_published_scores_are_imported_by_their_name(copied):
+    from flows.release import import_results
+
+    place, _ = copied
+    import_results("published", "june_2024")
+    with gzip.open(published_file(), "rt") as file:
+        known = [row for row in csv.DictReader(file) if row["metric"] != "hamming"]
+    rows = place.rows("gold.foreign_scores")
+    assert rows.height == len(known) > 10_000
+    assert rows["task_name"].n_unique() == 62

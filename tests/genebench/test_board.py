@@ -17,9 +17,9 @@ from genebench.errors import GenebenchError
 from genebench.reference.board.build_board import build_board, prepare_board_tasks
 from genebench.reference.board.bundle_checks import check_bundle
 from genebench.reference.bundle import read_bundle, write_bundle
-from genebench.reference.evaluate_vectors import (
+from genebench.reference.evaluate_vectors import evaluate_vectors
+from genebench.reference.packaged_reference import (
     BUNDLE_FILE,
-    evaluate_vectors,
     prepare_reference_tasks,
     reference_folder,
 )

@@ -16,11 +16,11 @@ from genebench.errors import EncoderError, GenebenchError
 from genebench.evaluation.evaluate import evaluate
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.reference.bundle import read_bundle, write_bundle
-from genebench.reference.evaluate_vectors import (
+from genebench.reference.evaluate_vectors import evaluate_vectors
+from genebench.reference.packaged_reference import (
     BUNDLE_FILE,
     PROBE,
     PROTOCOL,
-    evaluate_vectors,
     prepare_reference_tasks,
     reference_folder,
 )

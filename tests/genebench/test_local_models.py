@@ -11,14 +11,13 @@ from flows.cli.app import app
 from genebench.digest import digest_bytes
 from genebench.errors import EncoderError
 from genebench.reference.bundle import read_bundle, write_bundle
-from genebench.reference.evaluate_vectors import (
+from genebench.reference.evaluate_vectors import embed_reference_genes, evaluate_vectors
+from genebench.reference.local_embedding import LocalEmbedder, find_model_encoder
+from genebench.reference.packaged_reference import (
     BUNDLE_FILE,
-    embed_reference_genes,
-    evaluate_vectors,
     prepare_reference_tasks,
     reference_folder,
 )
-from genebench.reference.local_embedding import LocalEmbedder, find_model_encoder
 from genebench.reference.vectors_evaluation import place_vectors
 from genebench.registry.loading import load_registry
 

@@ -12,7 +12,7 @@ from genebench.reference.board.board_page import render_board
 from genebench.reference.board.board_scores import BoardScores, score_board
 from genebench.reference.board.bundle_checks import BoardTasks, CheckedBundle, check_bundle
 from genebench.reference.bundle import package_version, read_bundle
-from genebench.reference.evaluate_vectors import (
+from genebench.reference.packaged_reference import (
     BUNDLE_FILE,
     PROBE,
     PROFILE,
