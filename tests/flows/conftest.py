@@ -1,6 +1,7 @@
 """One local stack for all tests of deployments, because starting one takes longer than a test."""
 
 import random
+import shutil
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -88,13 +89,21 @@ def weekly(stack) -> WeeklyRun:
 
 @pytest.fixture(scope="session")
 def ordinary(tmp_path_factory, prefect) -> Path:
-    """The lake of an undisturbed run of two encoders on the miniature world, in this process."""
+    """The lake of an undisturbed run of two encoders on the miniature world, in this process.
+
+    Beside it, in `curated`, is the lake as it was before its encoders ran.
+    """
     from flows.benchmark import benchmark
+    from flows.curate import curate
+    from flows.refresh import refresh
 
     folder = tmp_path_factory.mktemp("ordinary")
     build_world(folder / "sources")
     with pytest.MonkeyPatch.context() as patch:
         Place(folder / "lake", folder / "sources", patch).enter()
+        refresh()
+        curate()
+        shutil.copytree(folder / "lake", folder / "curated")
         benchmark(encoders=ENCODERS, families=["genomic"])
     get_settings.cache_clear()
     return folder / "lake"

@@ -14,6 +14,7 @@ import pytest
 from local_stacks import ENCODERS, results
 from migrated_database import copy_database
 from places import recorded_scores
+from prefect.settings import PREFECT_API_URL
 from world import build_world
 
 from flows.server.processes import RecordedProcess
@@ -27,9 +28,15 @@ BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)),
 
 @dataclass
 class Runs:
-    """A folder in which the same command is started again and again."""
+    """A folder in which the same command is started again and again.
+
+    Attributes:
+        folder: The folder.
+        api: The address of a Prefect server. Without one, each command starts its own.
+    """
 
     folder: Path
+    api: str = ""
 
     def __post_init__(self):
         build_world(self.folder / "sources")
@@ -53,10 +60,11 @@ class Runs:
 
     def start(self):
         """Start the command; what it prints is added to the log."""
+        server = {"PREFECT_API_URL": self.api} if self.api else {}
         with (self.folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
                 [GENEBENCH, *BENCHMARK],
-                env=self.environment,
+                env=self.environment | server,
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -84,8 +92,11 @@ class Runs:
 
 
 @pytest.fixture(scope="module")
-def stopped(tmp_path_factory, database):
-    """A lake whose runs were stopped in three ways, what they left, and the seed of the kill."""
+def stopped(tmp_path_factory, prefect):
+    """A lake whose runs were stopped in three ways, what they left, and the seed of the kill.
+
+    The first starts a server of its own; the others share that of the session.
+    """
     runs = Runs(tmp_path_factory.mktemp("stopped"))
     seen = {}
     run = runs.start_until("bronze")
@@ -93,6 +104,7 @@ def stopped(tmp_path_factory, database):
     run.send_signal(signal.SIGTERM)
     seen["terminated"] = run.wait(120)
     seen["server_is_alive"] = RecordedProcess(**recorded).is_alive
+    runs.api = PREFECT_API_URL.value()
     run = runs.start_until("silver/tasks")
     run.send_signal(signal.SIGINT)
     seen["interrupted"] = run.wait(120)
