@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+import numpy as np
 import polars as pl
 from pydantic import Field
 
@@ -173,10 +174,7 @@ def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledS
             f"{task.id}: no group of {task.source[0]} has between {arguments.min_size} and "
             f"{arguments.max_size} entities; lower min_size or raise max_size"
         )
-    related = rows.join(rows, on="group", suffix="_right").select(
-        pl.col("entity_id").alias("first_id"), pl.col("entity_id_right").alias("second_id")
-    )
-    negatives = _permuted_negatives(positives, related.unique(), arguments.seed)
+    negatives = _permuted_negatives(positives, rows, arguments.seed)
     counts["positive pairs without a negative"] = positives.height - negatives.height
     positive, negative = str(task.positive), f"not {task.positive}"
     labelled = pl.concat(
@@ -189,28 +187,45 @@ def co_membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledS
 
 
 def _permuted_negatives(
-    positives: pl.DataFrame, related: pl.DataFrame, seed: int, rounds: int = 50
+    positives: pl.DataFrame, members: pl.DataFrame, seed: int, rounds: int = 50
 ) -> pl.DataFrame:
-    """Permute the second entities until all pairs are unrelated; drop pairs left after `rounds`."""
-    accepted = positives.clear()
-    remaining = positives
+    """Permute the second entities until all pairs are unrelated; drop pairs left after `rounds`.
+
+    Args:
+        positives: first_id, second_id.
+        members: entity_id, group. Entities that share a group are related.
+        seed: Seed of the first permutation.
+        rounds: Number of permutations.
+
+    Returns:
+        first_id, second_id, sorted.
+    """
+    # Pairs are compared as numbers, for they are compared with millions of related pairs each time.
+    ids = members["entity_id"].unique().sort()
+    numbers = pl.DataFrame({"entity_id": ids, "number": np.arange(len(ids))})
+    of_group = members.join(numbers, on="entity_id").select("group", "number")
+    both = of_group.join(of_group, on="group", suffix="_high")
+    both = both.filter(pl.col("number") < pl.col("number_high"))
+    taken = both.select(pl.col("number") * len(ids) + pl.col("number_high")).to_series().unique()
+    first, second = (
+        positives.join(numbers, left_on=name, right_on="entity_id", maintain_order="left")["number"]
+        for name in ("first_id", "second_id")
+    )
+    accepted = pl.Series(dtype=pl.Int64)
     for attempt in range(rounds):
-        if not remaining.height:
+        if not len(first):
             break
-        permuted = remaining.with_columns(
-            remaining["second_id"].sample(fraction=1.0, shuffle=True, seed=seed + attempt)
-        ).with_columns(pl.int_range(pl.len()).alias("row"))
-        ordered = permuted.with_columns(
-            pl.min_horizontal("first_id", "second_id").alias("low"),
-            pl.max_horizontal("first_id", "second_id").alias("high"),
+        second = second.sample(fraction=1.0, shuffle=True, seed=seed + attempt)
+        pair = pl.DataFrame({"first": first, "second": second}).select(
+            (pl.min_horizontal(pl.all()) * len(ids) + pl.max_horizontal(pl.all())).alias("pair"),
+            (pl.col("first") != pl.col("second")).alias("is_pair"),
         )
-        new = (
-            ordered.filter(pl.col("low") != pl.col("high"))
-            .unique(["low", "high"], keep="first", maintain_order=True)
-            .join(related, left_on=["low", "high"], right_on=["first_id", "second_id"], how="anti")
-            .join(accepted, left_on=["low", "high"], right_on=["first_id", "second_id"], how="anti")
-        )
-        drawn = new.select(pl.col("low").alias("first_id"), pl.col("high").alias("second_id"))
-        accepted = pl.concat([accepted, drawn])
-        remaining = permuted.join(new.select("row"), on="row", how="anti").drop("row")
-    return accepted.sort("first_id", "second_id")
+        code = pair["pair"]
+        is_new = pair["is_pair"] & code.is_first_distinct() & ~code.is_in(taken.implode())
+        accepted = accepted.append(code.filter(is_new))
+        taken = taken.append(code.filter(is_new))
+        first, second = first.filter(~is_new), second.filter(~is_new)
+    pairs = accepted.sort().to_numpy()
+    return pl.DataFrame(
+        {"first_id": ids.gather(pairs // len(ids)), "second_id": ids.gather(pairs % len(ids))}
+    )
