@@ -152,7 +152,7 @@ def fetch_and_commit(
     found = snapshots.fetch(source, name, version, is_pinned=pinned)
     table = f"bronze.{source.table_of(name)}"
     reading = source.files[name].parsing_digest()
-    if not found.is_new and reader_digest(context.lake, context.registry, file_id) == reading:
+    if not found.is_new and _is_read(context, file_id, found, reading):
         return found
     companions = {role: snapshots.path(one) for role, one in found.companions.items()}
     rows = read_source_file(
@@ -161,19 +161,25 @@ def fetch_and_commit(
     commit = context.commit({file_id: found.snapshot_id})
     with hold_writer_lock():
         last = context.lake.current_snapshots([file_id]).get(file_id)
-        is_read = reader_digest(context.lake, context.registry, file_id) == reading
-        if last == found.snapshot_id and is_read:
+        if last == found.snapshot_id and _is_read(context, file_id, found, reading):
             # Another run has committed the same bytes since this one asked the server.
             return dataclasses.replace(found, is_new=False)
+        has_previous = last and context.lake.has_raw(file_id, last)
         replace(
             context,
             table,
             to_bronze_rows(rows, found),
             commit,
             {"snapshot_id": found.snapshot_id},
-            previous=context.lake.raw(file_id, last) if last else None,
+            previous=context.lake.raw(file_id, last) if last and has_previous else None,
         )
         delta.append("bronze.readings", to_reading_row(found, reading, commit), commit)
         if found.is_new:
             append(context, "bronze.snapshots", to_snapshot_rows([found], context.run_id), commit)
     return dataclasses.replace(found, is_new=True)
+
+
+def _is_read(context: Context, file_id: str, found: Snapshot, reading: str) -> bool:
+    """Whether the rows of a snapshot are in their table, as the declared reader parses them."""
+    last = reader_digest(context.lake, context.registry, file_id)
+    return last == reading and context.lake.has_raw(file_id, found.snapshot_id)

@@ -6,6 +6,7 @@
 - `embed`: vectors of entities
 - `score`: evaluations of encoders on tasks
 - `report`: leaderboards, comparisons, releases, exports and the results page
+- `upkeep`: finding what is wrong with a lake, backing up, restoring
 - `studies`: leakage, temporal hold-out and label sensitivity
 - `query`: reading a lake, also by SQL
 

@@ -55,6 +55,8 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         if path.parent.name == "flows":
             # Each worker that runs flows in its own process starts a server and imports torch.
             return next((group for group, names in GROUPS.items() if name in names), "flows")
+        if path.parent.name == "faults":
+            return path.parent.name
         if path.parent.name == "expectations" or name.startswith("encoders"):
             # Importing Great Expectations or transformers takes seconds in each worker.
             return name.partition("_")[0] if name.startswith("encoders") else path.parent.name

@@ -14,7 +14,7 @@ from flows.cli.evaluate import evaluate
 from flows.cli.options import Families, Profile, Protocol
 from flows.cli.results import add_result_commands
 from flows.cli.studies import add_study_commands
-from flows.cli.upkeep import tidy
+from flows.cli.upkeep import doctor, tidy
 from flows.cli.verbs import add_verb_commands
 from genebench.errors import GenebenchError
 
@@ -27,13 +27,15 @@ app = typer.Typer(
 
 SERVER = "Prefect server"
 INSPECT = "Inspect"
+UPKEEP = "Upkeep of a lake"
 
 app.command(epilog="Example: genebench evaluate my_vectors.csv")(evaluate)
 app.command(epilog="Example: genebench board submissions/*.parquet -o site")(board)
 add_verb_commands(app)
 add_result_commands(app)
 add_study_commands(app)
-app.command(epilog="Example: genebench tidy --apply", rich_help_panel=INSPECT)(tidy)
+app.command(epilog="Example: genebench tidy --apply", rich_help_panel=UPKEEP)(tidy)
+app.command(epilog="Example: genebench doctor --digests", rich_help_panel=UPKEEP)(doctor)
 
 
 class ListKind(StrEnum):

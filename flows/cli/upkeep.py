@@ -1,4 +1,4 @@
-"""The command that tidies a lake."""
+"""The commands for the upkeep of a lake: doctor, tidy."""
 
 from typing import Annotated
 
@@ -41,3 +41,30 @@ def tidy(
     print_rows("done" if apply else "to do", ["table", "what"], done.items())
     if not apply:
         print_line("nothing was changed; `genebench tidy --apply` does it")
+
+
+def doctor(
+    digests: Annotated[
+        bool,
+        typer.Option("--digests", help="Read every source file and compare its SHA-256."),
+    ] = False,
+) -> None:
+    """Check a lake; say what is wrong and which command mends it. Exit code 2 if something is.
+
+    Nothing is written. What can be tidied, or is work of the next run, is listed and is no fault.
+    """
+    from flows.cli.render import print_line
+    from lakehouse import open_lake
+    from lakehouse.upkeep.doctor import examine_lake
+    from lakehouse.upkeep.findings import FaultsFound
+
+    lake = open_lake()
+    found = examine_lake(lake, has_digests=digests)
+    faults = [one for one in found if one.is_fault]
+    for one in found:
+        print_line(f"{'fault' if one.is_fault else 'note'}: {one.where}: {one.what}")
+        print_line(f"  mend it: {one.mend}")
+    if faults:
+        n = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
+        raise FaultsFound(f"the lake {lake.delta.storage.root} has {n}")
+    print_line(f"the lake {lake.delta.storage.root} has no faults")

@@ -11,6 +11,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.fs as pafs
 
 from genebench.errors import ChecksumMismatch, LakeError, SourceError
@@ -95,6 +96,10 @@ class Blobs:
                 shutil.copyfileobj(stream, out, CHUNK_BYTES)
         part.unlink(missing_ok=True)
         return sha256, size_bytes
+
+    def open(self, sha256: str) -> pa.NativeFile:
+        """Open a stored file for reading, without a check of its hash."""
+        return self._files.open_input_stream(self._blob(sha256))
 
     def path(self, sha256: str) -> Path:
         """A local path to a stored file; its hash is verified first.

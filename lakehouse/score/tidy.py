@@ -16,6 +16,7 @@ from lakehouse.tables.maintenance import (
     compact_table,
     count_files,
     remove_rows,
+    restore_append_only,
     vacuum_table,
 )
 from lakehouse.tables.manifest import RUNS, finished_runs
@@ -40,35 +41,76 @@ def tidy_lake(
         Table to what was done to it, or what would be done; tables without work are left out.
     """
     found: dict[str, list[str]] = {}
+    lost = find_lost_scores(tables)
+    if lost.height:
+        n_lost = int(lost["n_rows"].sum())
+        found["gold.evaluations"] = [f"{n_lost:,} evaluations without scores"]
     dead = find_dead_runs(tables, now or dt.datetime.now(dt.UTC))
+    left = {"gold.evaluations": lost}
     for name in EVIDENCE:
-        rows = find_unrecorded(tables, name).filter(pl.col("run_id").is_in(dead))
-        if rows.height:
-            found.setdefault(name, []).append(f"{rows['n_rows'].sum():,} rows of interrupted runs")
-        if not is_dry:
+        left[name] = find_unrecorded(tables, name).filter(pl.col("run_id").is_in(dead))
+        if left[name].height:
+            n_rows = int(left[name]["n_rows"].sum())
+            found.setdefault(name, []).append(f"{n_rows:,} rows of interrupted runs")
+    if not is_dry:
+        for name, rows in left.items():
             _remove(tables, name, rows, commit)
     versions = list_recorded_versions(tables)
     for name in tables.delta.list_tables():
-        if table(name).mode == "append-only" and count_files(tables.delta, name) > MAX_FILES:
-            found.setdefault(name, []).append("small files to merge")
-            if not is_dry:
-                compact_table(tables.delta, name, commit)
-        n_files = vacuum_table(tables.delta, name, versions.get(name, ()), is_dry=is_dry)
-        if n_files:
-            found.setdefault(name, []).append(f"{n_files:,} unused files")
+        done = _tidy_files(tables, name, versions.get(name, set()), commit, is_dry=is_dry)
+        if done:
+            found.setdefault(name, []).extend(done)
     return {name: ", ".join(texts) for name, texts in found.items()}
+
+
+def _tidy_files(
+    tables: Tables, name: str, versions: set[int], commit: Commit, *, is_dry: bool
+) -> list[str]:
+    """Tidy one table: its property, its small files, its unused files."""
+    found = []
+    if restore_append_only(tables.delta, name, is_dry=is_dry):
+        found.append("delta.appendOnly was off")
+    if table(name).mode == "append-only" and count_files(tables.delta, name) > MAX_FILES:
+        found.append("small files to merge")
+        if not is_dry:
+            compact_table(tables.delta, name, commit)
+    n_files = vacuum_table(tables.delta, name, versions, is_dry=is_dry)
+    if n_files:
+        found.append(f"{n_files:,} unused files")
+    return found
 
 
 def _remove(tables: Tables, name: str, rows: pl.DataFrame, commit: Commit) -> None:
     for row in rows.iter_rows(named=True):
         place = {"family": row["family"], "encoder_id": row["encoder_id"]}
-        chosen = {"run_id": [row["run_id"]]}
-        if row["batch_id"] is None:
-            # Rows of an earlier version of genebench; a recorded key has its rows in this run.
-            chosen["evaluation_key"] = row["keys"]
-        else:
+        chosen = {"run_id": [row["run_id"]], "evaluation_key": row["keys"]}
+        # Rows of an earlier version of genebench have no batch; a recorded key has its rows in
+        # this run.
+        if row["batch_id"] is not None:
             chosen["batch_id"] = [row["batch_id"]]
         remove_rows(tables.delta, name, place, chosen, commit)
+
+
+def find_lost_scores(tables: Tables) -> pl.DataFrame:
+    """Count the evaluations on record whose scores are missing, by run and batch.
+
+    Scores are written before their evaluation, so theirs were removed by another tool, or are in a
+    file that was lost. Without their evaluation, `genebench score` computes them again.
+
+    Returns:
+        The columns of `lakehouse.score.evidence.find_unrecorded`.
+    """
+    key = ["evaluation_key", "run_id", "batch_id"]
+    scores = tables.table("gold.scores").select(key).unique()
+    return (
+        tables.table("gold.evaluations")
+        .filter(pl.col("status") == "ok")
+        .join(scores, on=key, how="anti", nulls_equal=True)
+        .group_by("family", "encoder_id", "run_id", "batch_id")
+        .agg(pl.col("evaluation_key").unique().sort().alias("keys"), pl.len().alias("n_rows"))
+        .sort("family", "encoder_id", "run_id", "batch_id")
+        .collect()
+    )
 
 
 def find_dead_runs(tables: Tables, now: dt.datetime) -> list[str]:

@@ -10,13 +10,16 @@ The lock saves double work. The tables are correct without it: see `lakehouse.sc
 
 import fcntl
 import os
+import re
 import socket
 import threading
 import time
 import uuid
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+import psutil
 from deltalake import CommitProperties, DeltaTable, Field, Schema
 from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import PrimitiveType
@@ -39,6 +42,20 @@ _PROPERTIES = {
 }
 
 
+@dataclass(frozen=True)
+class LockState:
+    """The state of a lock that is held.
+
+    Attributes:
+        holder: The process that acquired it: its id and host.
+        is_alive: Whether that process is known to be at work. A lock file whose process has ended
+            is held by a child process; a lease that is not renewed can be taken over.
+    """
+
+    holder: str
+    is_alive: bool
+
+
 class LakeLock(Protocol):
     """The lock of one lake, for one writer."""
 
@@ -54,6 +71,9 @@ class LakeLock(Protocol):
 
     def holder(self) -> str:
         """Describe the process that holds the lock: its host and process id."""
+
+    def inspect(self) -> "LockState | None":
+        """Find who holds the lock, without acquiring it; None if nobody does."""
 
 
 def open_lock(storage: Storage) -> LakeLock:
@@ -101,6 +121,21 @@ class FolderLock:
     def holder(self) -> str:
         """See `LakeLock.holder`."""
         return self.path.read_text(encoding="utf-8") or "another process"
+
+    def inspect(self) -> LockState | None:
+        """See `LakeLock.inspect`."""
+        try:
+            file = os.open(self.path, os.O_RDONLY)
+        except FileNotFoundError:
+            return None
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = self.holder()
+            return LockState(holder, is_alive=not _has_ended(holder))
+        finally:
+            os.close(file)
+        return None
 
 
 class StoreLease:
@@ -157,6 +192,23 @@ class StoreLease:
         """See `LakeLock.holder`."""
         return _read_holder(self._open()).rpartition(" ")[0] or "another process"
 
+    def inspect(self) -> LockState | None:
+        """See `LakeLock.inspect`. Waits for the next renewal of a lease that is held."""
+        uri, options = self.storage.uri(LEASE_TABLE), self.storage.options or None
+        try:
+            found = DeltaTable(uri, storage_options=options)
+        except TableNotFoundError:
+            return None
+        holder = _read_holder(found).rpartition(" ")[0]
+        if not holder:
+            return None
+        deadline = time.monotonic() + 2 * self.renew_seconds
+        version = found.version()
+        while found.version() == version and time.monotonic() < deadline:
+            time.sleep(min(POLL_SECONDS, self.renew_seconds))
+            found.update_incremental()
+        return LockState(holder, is_alive=found.version() != version)
+
     def _renew(self) -> None:
         """Renew the lease until it is released, or until another process has taken it over."""
         while self._version is not None and not self._ended.wait(self.renew_seconds):
@@ -203,6 +255,12 @@ class StoreLease:
 
 def _read_holder(found: DeltaTable) -> str:
     return found.metadata().configuration.get(_HOLDER, "")
+
+
+def _has_ended(holder: str) -> bool:
+    """Whether a process of this host, as `_describe_process` describes it, does not exist."""
+    found = re.fullmatch(r"process (\d+) on (.*)", holder)
+    return bool(found and found[2] == socket.gethostname() and not psutil.pid_exists(int(found[1])))
 
 
 def _describe_process() -> str:

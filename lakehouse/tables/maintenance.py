@@ -8,7 +8,7 @@ import polars as pl
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
-from lakehouse.tables.delta_schema import APPEND_ONLY, writer_properties
+from lakehouse.tables.delta_schema import APPEND_ONLY, is_append_only, writer_properties
 from lakehouse.tables.delta_table import commit_properties, open_table, retry_conflicts
 from lakehouse.tables.schema import partition_predicate
 
@@ -96,6 +96,17 @@ def remove_rows(
         return int(done["num_deleted_rows"])
 
     return retry_conflicts(remove, declared, delta.storage)
+
+
+def restore_append_only(delta: Delta, name: str, *, is_dry: bool = False) -> bool:
+    """Set `delta.appendOnly` on an append-only table that lacks it; whether it lacked it."""
+    declared = table(name)
+    found = open_table(delta.storage, declared)
+    if found is None or declared.mode != "append-only" or is_append_only(found):
+        return False
+    if not is_dry:
+        found.alter.set_table_properties({APPEND_ONLY: "true"})
+    return True
 
 
 def list_kept_versions(

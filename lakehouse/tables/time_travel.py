@@ -139,6 +139,12 @@ class Tables:
             .drop("row_number", "snapshot_id")
         )
 
+    def has_raw(self, file_id: str, snapshot_id: str) -> bool:
+        """Whether the lake has rows of one snapshot of a source file."""
+        rows = self.table("bronze." + file_id.replace(".", "_"))
+        is_of_it = pl.col("snapshot_id") == snapshot_id
+        return bool(rows.filter(is_of_it).head(1).collect().height)
+
     def arrow(self, name: str) -> Any:
         """A table as a pyarrow Table, which DuckDB and pandas read without a copy.
 

@@ -81,6 +81,21 @@ def read_lists(paths: Sequence[Path], column: str) -> npt.NDArray[np.float32] | 
     return matrix if all(map(_fill, chunks, parts)) else None
 
 
+def list_layouts(paths: Sequence[Path], column: str) -> set[float | None]:
+    """List the different layouts of a column of vectors in files, from their metadata alone.
+
+    Returns:
+        The numbers per vector; None for a column that is no list of float32, and a number that is
+        not whole for lists of several widths in a row group.
+    """
+    layouts: set[float | None] = set()
+    for path in paths:
+        found = _find_chunks(path, f"{column}.list.element")
+        widths = [None] if found is None else [one.n_values / one.n_rows for one in found]
+        layouts.update(widths)
+    return layouts
+
+
 def _find_chunks(path: Path, leaf: str) -> list[_Chunk] | None:
     """The column chunks of a file; None where the column is not a list of float32.
 

@@ -70,6 +70,23 @@ def test_one_of_two_writers_of_an_object_store_holds_its_lease(store):
     second.release()
 
 
+def test_a_lease_is_seen_to_be_renewed_or_not_without_acquiring_it(store):
+    holder, other = StoreLease(store, renew_seconds=0.2), StoreLease(store, renew_seconds=0.2)
+    assert other.inspect() is None
+    assert holder.try_acquire()
+    state = other.inspect()
+    assert state is not None
+    assert state.is_alive
+    assert state.holder.startswith("process ")
+    holder._ended.set()
+    holder._renewing.join()
+    state = other.inspect()
+    assert state is not None
+    assert not state.is_alive
+    holder.release()
+    assert other.inspect() is None
+
+
 def test_a_lease_is_kept_while_it_is_renewed_and_taken_over_when_it_is_not(store):
     first = StoreLease(store, lease_seconds=1.0, renew_seconds=0.1)
     second = StoreLease(store, lease_seconds=1.0, renew_seconds=0.1)

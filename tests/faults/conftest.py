@@ -1,0 +1,93 @@
+"""Lakes as each verb leaves them, and the table of what the fault tests counted."""
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+from faults.verbs import VERBS, run
+from world import build_world
+
+_LEDGER: dict[str, "Row"] = {}
+
+
+@dataclass
+class Row:
+    """One row of the table: a kind of fault and what it did."""
+
+    n_faults: int = 0
+    n_lost: int = 0
+    n_doubled: int = 0
+    n_untyped: int = 0
+    worst_seconds: float = 0.0
+    started: float = field(default_factory=time.monotonic)
+
+    def add(self, n_lost: int = 0, n_doubled: int = 0, n_untyped: int = 0, n: int = 1) -> None:
+        """Count faults with their outcome, and the time since the last."""
+        now = time.monotonic()
+        self.n_faults += n
+        self.n_lost += n_lost
+        self.n_doubled += n_doubled
+        self.n_untyped += n_untyped
+        self.worst_seconds = max(self.worst_seconds, (now - self.started) / n)
+        self.started = now
+
+
+@pytest.fixture
+def ledger() -> Callable[[str], Row]:
+    """The row of the table for a kind of fault."""
+
+    def find(kind: str) -> Row:
+        row = _LEDGER.setdefault(kind, Row())
+        row.started = time.monotonic()
+        return row
+
+    return find
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the table of faults."""
+    if not _LEDGER:
+        return
+    write = terminalreporter.write_line
+    write("")
+    write("| fault | injected | rows lost | rows doubled | untyped errors | worst time (s) |")
+    write("|---|---|---|---|---|---|")
+    for kind, row in _LEDGER.items():
+        counts = (row.n_faults, row.n_lost, row.n_doubled, row.n_untyped)
+        numbers = " | ".join(f"{n:,}" for n in counts)
+        write(f"| {kind} | {numbers} | {row.worst_seconds:.2g} |")
+
+
+@pytest.fixture(scope="session")
+def stages(tmp_path_factory) -> Callable[[str], Path]:
+    """Folders with the lake that each verb leaves; those asked for are made in turn."""
+    base = tmp_path_factory.mktemp("stages")
+    build_world(base / "sources")
+    (base / "start").mkdir()
+    made = {"start": base / "start"}
+
+    def stage(verb: str) -> Path:
+        if verb not in made:
+            before = stage(VERBS[VERBS.index(verb) - 1] if verb != VERBS[0] else "start")
+            shutil.copytree(before, base / verb)
+            ended = run(verb, base / verb)
+            assert ended.code == 0, ended.error
+            made[verb] = base / verb
+        return made[verb]
+
+    return stage
+
+
+@pytest.fixture
+def copied(stages, tmp_path_factory) -> Callable[[str], Path]:
+    """Copies of the lakes that the verbs leave, for tests that change them."""
+
+    def copy(verb: str) -> Path:
+        before = stages(verb)
+        number = len(list(before.parent.iterdir()))
+        return Path(shutil.copytree(before, before.parent / f"copy_{number}"))
+
+    return copy

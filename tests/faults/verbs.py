@@ -1,0 +1,214 @@
+"""Runs the verbs in a process of their own, without a Prefect server, and ends it at a commit.
+
+The process is forked from one that has imported everything, so a run of a verb costs what the verb
+costs. Prefect's tasks are called directly: what is tested is what the verbs commit, and when.
+"""
+
+import functools
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import uuid
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ENCODERS = ["bag_of_words", "random"]
+RELEASE = "r1"
+# The verbs in the order in which they fill a lake.
+VERBS = ("refresh", "curate", "embed", "score", "report", "release", "tidy")
+# No module that uses polars or deltalake: their threads do not survive a fork.
+_PRELOADED = [
+    *("torch", "great_expectations", "sklearn.linear_model", "sklearn.neural_network"),
+    *("prefect", "prefect.artifacts", "prefect.deployments", "prefect.automations", "typer"),
+]
+_context = multiprocessing.get_context("forkserver")
+_context.set_forkserver_preload(_PRELOADED)
+
+
+@dataclass(frozen=True)
+class Kill:
+    """Where a run is killed.
+
+    Attributes:
+        number: The commit, counted from 1; 0 for none.
+        is_after: Whether the commit is made first.
+        signal: The signal that the process sends itself.
+    """
+
+    number: int = 0
+    is_after: bool = False
+    signal: int = signal.SIGKILL
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a run ended.
+
+    Attributes:
+        code: The exit code; negative for a signal.
+        n_commits: The commits that it made, or began.
+        error: The type and message of the error that ended it.
+    """
+
+    code: int | None
+    n_commits: int
+    error: str
+
+
+class DirectTask:
+    """Calls the function of a Prefect task at once, in this process."""
+
+    def __init__(self, task: Any) -> None:
+        self.function = task.fn
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return self.function(*args, **kwargs)
+
+    def with_options(self, **_: Any) -> "DirectTask":
+        return self
+
+    def submit(self, *args: Any, wait_for: Any = None, return_state: bool = False) -> Any:
+        try:
+            value = self.function(*args)
+        except Exception as error:  # noqa: BLE001 - as Prefect does
+            value = error
+        return Finished(value)
+
+
+@dataclass
+class Finished:
+    """The future of a task run that has ended."""
+
+    value: Any
+
+    def result(self, raise_on_failure: bool = True) -> Any:
+        return self.value
+
+
+def run(verb: str, folder: Path, kill: Kill = Kill(), **settings: str) -> Ended:
+    """Run a verb on the lake of a folder, and wait for its end.
+
+    The source files are in the folder `sources` beside it.
+    """
+    receiver, sender = _context.Pipe(duplex=False)
+    process = start(verb, folder, kill, sender, **settings)
+    sender.close()
+    n_commits, error = 0, ""
+    try:
+        while True:
+            n_commits, error = receiver.recv()
+    except EOFError:
+        process.join()
+    return Ended(process.exitcode, n_commits, error)
+
+
+def start(verb: str, folder: Path, kill: Kill = Kill(), sender: Any = None, **settings: str) -> Any:
+    """Start a verb on the lake of a folder."""
+    environment = {
+        "GENEBENCH_LAKE": str(folder / "lake"),
+        "GENEBENCH_SOURCES": str(folder.parent / "sources"),
+        "GENEBENCH_PROTOCOL": "paper",
+        "GENEBENCH_PROFILE": "embedded",
+        "PREFECT__RUNTIME__FLOW_RUN__ID": "",
+        **{f"GENEBENCH_{name}": value for name, value in settings.items()},
+    }
+    process = _context.Process(target=_run, args=(verb, environment, kill, sender))
+    process.start()
+    return process
+
+
+def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any) -> None:
+    os.environ.update(environment, PREFECT__RUNTIME__FLOW_RUN__ID=str(uuid.uuid4()))
+    logging.disable(logging.ERROR)
+    sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process
+    from genebench.settings import get_settings
+
+    get_settings.cache_clear()
+    state = {"n": 0, "error": ""}
+    _call_directly()
+    _count_commits(kill, state, sender)
+    code = 0
+    try:
+        _call(verb)
+    except BaseException as error:  # noqa: BLE001 - reported to the parent
+        code = getattr(error, "exit_code", 1) or 1
+        state["error"] = f"{type(error).__module__}.{type(error).__name__}: {error}"
+    if sender is not None:
+        sender.send((state["n"], state["error"]))
+        sender.close()
+    # Without the clean-up of libraries whose threads the fork left behind.
+    os._exit(code)
+
+
+def _call(verb: str) -> None:
+    from flows.curate import curate
+    from flows.embed import embed
+    from flows.refresh import refresh
+    from flows.release import release
+    from flows.report import report
+    from flows.score import score
+    from lakehouse import open_lake
+    from lakehouse.score.tidy import tidy_lake
+    from lakehouse.tables.commits import Commit
+
+    calls: dict[str, Callable[[], Any]] = {
+        "refresh": refresh.fn,
+        "curate": functools.partial(curate.fn, force=True),
+        "curate again": curate.fn,
+        "embed": functools.partial(embed.fn, encoders=ENCODERS),
+        "score": functools.partial(score.fn, encoders=ENCODERS),
+        "report": report.fn,
+        "release": functools.partial(release.fn, RELEASE),
+        "tidy": lambda: tidy_lake(open_lake(), Commit("tidy", "test"), is_dry=False),
+    }
+    calls[verb]()
+
+
+def _call_directly() -> None:
+    """Replace the tasks of the flows by their functions."""
+    import flows.curate
+    import flows.embed
+    import flows.refresh
+    import flows.score
+
+    flows.refresh.refresh_file = DirectTask(flows.refresh.refresh_file)
+    flows.refresh.get_run_logger = lambda: logging.getLogger("test")
+    flows.curate.curate_silver = DirectTask(flows.curate.curate_silver)
+    flows.embed.embed_encoder = DirectTask(flows.embed.embed_encoder)
+    flows.score.score_encoder = DirectTask(flows.score.score_encoder)
+
+
+def _count_commits(kill: Kill, state: dict[str, Any], sender: Any) -> None:
+    """Count every call that commits to a table or stores a file; kill the process at one."""
+    import deltalake.table
+
+    import lakehouse.tables.delta
+    from lakehouse.refresh.blobs import Blobs
+
+    def counted(function: Callable[..., Any]) -> Callable[..., Any]:
+        @functools.wraps(function)
+        def call(*args: Any, **kwargs: Any) -> Any:
+            state["n"] += 1
+            if sender is not None:
+                sender.send((state["n"], ""))
+            is_here = state["n"] == kill.number
+            if is_here and not kill.is_after:
+                os.kill(os.getpid(), kill.signal)
+            result = function(*args, **kwargs)
+            if is_here and kill.is_after:
+                os.kill(os.getpid(), kill.signal)
+            return result
+
+        return call
+
+    delta = deltalake.table
+    lakehouse.tables.delta.write_deltalake = counted(lakehouse.tables.delta.write_deltalake)
+    delta.DeltaTable.create = counted(delta.DeltaTable.create)
+    delta.DeltaTable.delete = counted(delta.DeltaTable.delete)
+    delta.TableAlterer.set_table_properties = counted(delta.TableAlterer.set_table_properties)
+    delta.TableOptimizer.compact = counted(delta.TableOptimizer.compact)
+    Blobs.store = counted(Blobs.store)
