@@ -14,7 +14,7 @@ from flows.cli.evaluate import evaluate
 from flows.cli.options import Families, Profile, Protocol
 from flows.cli.results import add_result_commands
 from flows.cli.studies import add_study_commands
-from flows.cli.upkeep import doctor, tidy
+from flows.cli.upkeep import backup, doctor, restore, tidy
 from flows.cli.verbs import add_verb_commands
 from genebench.errors import GenebenchError
 
@@ -36,6 +36,8 @@ add_result_commands(app)
 add_study_commands(app)
 app.command(epilog="Example: genebench tidy --apply", rich_help_panel=UPKEEP)(tidy)
 app.command(epilog="Example: genebench doctor --digests", rich_help_panel=UPKEEP)(doctor)
+app.command(epilog="Example: genebench backup ../backup", rich_help_panel=UPKEEP)(backup)
+app.command(epilog="Example: genebench restore ../backup", rich_help_panel=UPKEEP)(restore)
 
 
 class ListKind(StrEnum):

@@ -1,4 +1,4 @@
-"""The commands for the upkeep of a lake: doctor, tidy."""
+"""The commands for the upkeep of a lake: doctor, tidy, backup, restore."""
 
 from typing import Annotated
 
@@ -22,8 +22,10 @@ def tidy(
     from lakehouse.score.tidy import tidy_lake
     from lakehouse.tables.commits import Commit
     from lakehouse.tables.lake_lock import open_lock
+    from lakehouse.upkeep.backup import refuse_unfinished_restore
 
     lake = open_lake()
+    refuse_unfinished_restore(lake.delta.storage)
     lock = open_lock(lake.delta.storage)
     if not lake.delta.list_tables():
         print_line(f"the lake {lake.delta.storage.root} is empty")
@@ -68,3 +70,39 @@ def doctor(
         n = "1 fault" if len(faults) == 1 else f"{len(faults)} faults"
         raise FaultsFound(f"the lake {lake.delta.storage.root} has {n}")
     print_line(f"the lake {lake.delta.storage.root} has no faults")
+
+
+Place = Annotated[str, typer.Argument(help="Folder or S3 URL of the backup.")]
+
+
+def backup(folder: Place) -> None:
+    """Copy the lake into an empty folder, as of its newest finished run, and verify the copy.
+
+    The writer lock is held meanwhile. The same command completes a backup that was interrupted.
+    """
+    from flows.cli.render import print_line
+    from flows.run.context import code_version
+    from genebench.settings import get_settings
+    from lakehouse import open_lake
+    from lakehouse.tables.storage import Storage
+    from lakehouse.upkeep.backup import back_up
+
+    lake = open_lake()
+    done = back_up(lake, Storage(folder, get_settings().storage_options), code_version())
+    print_line(f"{done.n_files:,} files ({done.n_bytes:,} bytes) are in {folder}, and verified")
+
+
+def restore(folder: Place) -> None:
+    """Copy a backup into the lake of the setting GENEBENCH_LAKE, which must be empty or missing.
+
+    Every file is verified. The same command completes a restore that was interrupted.
+    """
+    from flows.cli.render import print_line
+    from genebench.settings import get_settings
+    from lakehouse.tables.storage import Storage
+    from lakehouse.upkeep.backup import restore_lake
+
+    settings = get_settings()
+    options = settings.storage_options
+    done = restore_lake(Storage(folder, options), Storage(settings.lake, options))
+    print_line(f"{done.n_files:,} files ({done.n_bytes:,} bytes) are in the lake {settings.lake}")

@@ -24,6 +24,7 @@ from genebench.cancellation import raise_if_cancelled
 from genebench.settings import get_settings
 from lakehouse import open_lake
 from lakehouse.tables.lake_lock import POLL_SECONDS, open_lock
+from lakehouse.upkeep.backup import refuse_unfinished_restore
 
 WAITING = "WaitingForLake"
 
@@ -72,9 +73,11 @@ def hold_writer_lock() -> Iterator[None]:
     """Hold the writer lock of the current lake; wait while another run holds it.
 
     Raises:
-        LakeError: The lake cannot be written to.
+        LakeError: The lake cannot be written to, or is restored in part.
     """
-    lock = open_lock(open_lake().delta.storage)
+    storage = open_lake().delta.storage
+    refuse_unfinished_restore(storage)
+    lock = open_lock(storage)
     must_wait = not lock.try_acquire()
     if must_wait:
         _report_waiting(lock.holder())

@@ -16,6 +16,7 @@ from lakehouse.tables.commits import Commit
 from lakehouse.tables.lake_lock import LEASE_SECONDS, LOCK_FILE, open_lock
 from lakehouse.tables.table_files import LOG_FOLDER, list_files
 from lakehouse.tables.time_travel import Tables
+from lakehouse.upkeep.backup import refuse_unfinished_restore
 from lakehouse.upkeep.findings import TIDY, Finding
 from lakehouse.upkeep.row_checks import (
     check_evidence,
@@ -46,6 +47,7 @@ def examine_lake(tables: Tables, *, has_digests: bool = False) -> list[Finding]:
     """
     found = _run_checks(
         {
+            "restore": lambda: _check_restore(tables),
             "tables": lambda: check_declarations(tables),
             "data files": lambda: check_files(tables),
             "manifest": lambda: check_manifest(tables),
@@ -108,6 +110,13 @@ def _check_leftovers(tables: Tables) -> Iterator[Finding]:
         what = f"{len(old):,} temporary files of interrupted writers, such as {old[0]}"
         mend = "`genebench refresh` deletes those of downloads after a week; delete the others"
         yield Finding("temporary files", what, mend, is_fault=False)
+
+
+def _check_restore(tables: Tables) -> Iterator[Finding]:
+    try:
+        refuse_unfinished_restore(tables.delta.storage)
+    except LakeError as error:
+        yield Finding("restore", str(error), "the command that is named")
 
 
 def _check_lock(tables: Tables) -> Iterator[Finding]:
