@@ -40,7 +40,7 @@ class WeightFile(_FrozenModel):
     Args:
         name: File name, or an absolute path.
         url: Download address; the error for a missing file shows the command that downloads it.
-            `embedded:<name>` is a file that is part of genebench.
+            `embedded:<path>` is a file that is part of genebench.
         sha256: SHA-256 of the published file; a file with another hash is refused.
     """
 

@@ -2,5 +2,5 @@
 
 - `declaration`: what `declared/*.yaml` may declare of a source and its files.
 - `readers/`: read a file of any declared format into rows of strings.
-- `embedded/`: files of the source `bioconductor`, included in the package.
+- `embedded/`: two releases of the source `bioconductor`, included in the package.
 """

@@ -91,8 +91,8 @@ class SourceFile(BaseModel):
 
     Attributes:
         url: Address; `{version}` and `{major}` (the part before the first dot) are substituted.
-            `embedded:<file name>` is a file included in the package. An address that ends in `/`
-            is a folder whose files matching `options.parts` make one table.
+            `embedded:<release>/<file name>` is a file included in the package. An address that
+            ends in `/` is a folder whose files matching `options.parts` make one table.
         format: Base format and usual container: `tsv.zip`, `csv`, `json.gz`. Containers are
             detected by their bytes, so a mirror may use another one.
         key: Columns that together identify a row.
@@ -215,7 +215,8 @@ def embedded_path(file: SourceFile) -> Path:
 def _checked_url(url: str) -> str:
     if url.startswith(EMBEDDED):
         name = url.removeprefix(EMBEDDED)
-        if not (EMBEDDED_FOLDER / name).is_file() or Path(name).name != name:
+        path = (EMBEDDED_FOLDER / name).resolve()
+        if not path.is_file() or EMBEDDED_FOLDER.resolve() not in path.parents:
             raise ValueError(f"the package includes no file {name!r}")
         return url
     filled = url.replace("{version}", "1").replace("{major}", "1")

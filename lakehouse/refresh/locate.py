@@ -27,7 +27,7 @@ class Location:
 
     Args:
         version: The version, in the numbering of the source.
-        address: An `http(s)` address, `embedded:<name>`, or the path of a local file or folder.
+        address: An `http(s)` address, `embedded:<path>`, or the path of a local file or folder.
         is_complete: Whether it contains the whole version.
         is_composite: Whether it mixes versions.
         companions: Addresses of the files read together with it, by role.

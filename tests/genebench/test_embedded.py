@@ -1,5 +1,7 @@
 """The embedded tables are complete, consistent and reproducible by their script."""
 
+import gzip
+import re
 import runpy
 import sqlite3
 from pathlib import Path
@@ -13,21 +15,58 @@ from genebench.entities.identifiers import Resolver
 from genebench.sources.declaration import EMBEDDED_FOLDER, Source, embedded_path
 from genebench.sources.readers.dispatch import read_source_file
 
-SOURCE = Source.model_validate(
-    yaml.safe_load((EMBEDDED_FOLDER.parent / "declared" / "bioconductor.yaml").read_text())
+DECLARED = EMBEDDED_FOLDER.parent / "declared"
+SOURCE, PAST = (
+    Source.model_validate(yaml.safe_load((DECLARED / f"{name}.yaml").read_text()))
+    for name in ("bioconductor", "bioconductor_2022")
 )
+
+
+def read_all(source: Source) -> dict[str, pl.DataFrame]:
+    return {
+        name: read_source_file(embedded_path(file), file, source, source.version)
+        for name, file in source.files.items()
+    }
 
 
 @pytest.fixture(scope="module")
 def tables() -> dict[str, pl.DataFrame]:
-    return {
-        name: read_source_file(embedded_path(file), file, SOURCE, SOURCE.version)
-        for name, file in SOURCE.files.items()
+    return read_all(SOURCE)
+
+
+@pytest.fixture(scope="module")
+def past() -> dict[str, pl.DataFrame]:
+    return read_all(PAST)
+
+
+def test_the_embedded_files_stay_small_and_each_is_declared() -> None:
+    carried = set(EMBEDDED_FOLDER.glob("**/*.gz"))
+    assert sum(path.stat().st_size for path in carried) < 7_000_000
+    assert carried == {embedded_path(f) for s in (SOURCE, PAST) for f in s.files.values()}
+    assert {path.parent.name for path in carried} == {SOURCE.version, PAST.version}
+
+
+def test_the_page_of_the_data_gives_the_true_numbers_of_rows(
+    tables: dict[str, pl.DataFrame], past: dict[str, pl.DataFrame]
+) -> None:
+    page = (EMBEDDED_FOLDER / "README.md").read_text()
+    row = re.compile(r"^\| `(\w+)\.tsv\.gz` \|[^|]*\| ([\d,]+) \| ([\d,]+|–) \|", re.MULTILINE)
+    rows = row.findall(page)
+    assert {name: number for name, number, _ in rows} == {
+        name: f"{frame.height:,}" for name, frame in tables.items()
+    }
+    assert {name: number for name, _, number in rows if number != "–"} == {
+        name: f"{frame.height:,}" for name, frame in past.items()
     }
 
 
-def test_the_embedded_files_stay_small() -> None:
-    assert sum(path.stat().st_size for path in EMBEDDED_FOLDER.glob("*.gz")) < 5_000_000
+def test_most_terms_of_the_past_are_found_now(
+    tables: dict[str, pl.DataFrame], past: dict[str, pl.DataFrame]
+) -> None:
+    by_id = past["go_terms"].join(tables["go_terms"], on="go_id", how="semi")
+    assert by_id.height / past["go_terms"].height > 0.85
+    used = past["go_annotations"].join(tables["go_terms"], on="go_id", how="semi")
+    assert used.height / past["go_annotations"].height > 0.9
 
 
 @pytest.mark.parametrize("name", SOURCE.files)
@@ -71,7 +110,7 @@ def test_the_ontology_is_acyclic_and_every_term_reaches_its_root(
 
 def test_well_known_genes_are_who_they_are(tables: dict[str, pl.DataFrame]) -> None:
     entities, xrefs = build_catalogue(tables["genes"], "bioconductor.genes")
-    assert entities.height == 65_191
+    assert entities.height == 65_536
     resolver = Resolver(xrefs)
     symbols = resolver.resolve(pl.Series(["TP53", "BRCA1", "HLA-A", "p53"]), "symbol")
     assert symbols.entity_ids.to_list() == [
@@ -87,29 +126,25 @@ def test_well_known_genes_are_who_they_are(tables: dict[str, pl.DataFrame]) -> N
 
 
 def test_it_agrees_with_another_extract_of_the_same_packages(
-    tables: dict[str, pl.DataFrame], shared: Path
+    past: dict[str, pl.DataFrame], shared: Path
 ) -> None:
     other = {
         name: read_source_file(
-            shared / "data" / "ncbi" / path, SOURCE.files[name], SOURCE, SOURCE.version
+            shared / "data" / "ncbi" / path, PAST.files[name], PAST, PAST.version
         )
         for name, path in {
-            "genes": "org_hs_eg_db_genes.tsv.gz",
             "go_annotations": "org_hs_eg_db_go.tsv.gz",
             "go_terms": "go_db_terms.tsv.gz",
         }.items()
     }
-    columns = tables["go_annotations"].columns
+    columns = past["go_annotations"].columns
     assert (
-        tables["go_annotations"]
+        past["go_annotations"]
         .sort(columns)
         .equals(other["go_annotations"].select(columns).sort(columns))
     )
-    genes = tables["genes"].drop("alias_symbols")
-    others = other["genes"].filter(pl.col("gene_type") != "biological-region")
-    assert genes.sort("entrez_id").equals(others.select(genes.columns).sort("entrez_id"))
     terms = other["go_terms"].filter(pl.col("go_id") != "all").select("go_id", "term", "ontology")
-    assert tables["go_terms"].sort("go_id").equals(terms.sort("go_id"))
+    assert past["go_terms"].sort("go_id").equals(terms.sort("go_id"))
 
 
 ORG = """
@@ -147,13 +182,28 @@ insert into go_bp_parents values (2, 1, 'isa'), (2, 1, 'part of'), (2, 1, 'regul
 """
 
 
-def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(tmp_path: Path) -> None:
+@pytest.fixture
+def databases(tmp_path: Path) -> Path:
     for name, script in {"org.sqlite": ORG, "go.sqlite": GO}.items():
-        database = sqlite3.connect(tmp_path / name)
-        database.executescript(script)
-        database.commit()
-        database.close()
-    extract = runpy.run_path(str(EMBEDDED_FOLDER / "extract.py"))["extract"]
+        change(tmp_path / name, script)
+    return tmp_path
+
+
+def change(path: Path, script: str) -> None:
+    database = sqlite3.connect(path)
+    database.executescript(script)
+    database.commit()
+    database.close()
+
+
+def script() -> dict[str, object]:
+    return runpy.run_path(str(EMBEDDED_FOLDER / "extract.py"))
+
+
+def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(
+    databases: Path,
+) -> None:
+    tmp_path, extract = databases, script()["extract"]
     made = []
     for folder in (tmp_path / "one", tmp_path / "two"):
         folder.mkdir()
@@ -177,3 +227,36 @@ def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(tmp_pat
     ]
     assert read_back["publications"] == [("20", "2")]
     assert read_back["go_relations"] == [("GO:2", "GO:1", "is_a"), ("GO:2", "GO:1", "part_of")]
+
+
+def test_the_script_reads_databases_without_types_of_genes(databases: Path) -> None:
+    change(databases / "org.sqlite", "drop table genetype")
+    counts = dict(script()["extract"](databases / "org.sqlite", databases / "go.sqlite", databases))
+    assert counts["genes.tsv.gz"] == 3
+    path = databases / "genes.tsv.gz"
+    genes = read_source_file(path, SOURCE.files["genes"], SOURCE, "test")
+    assert set(genes["gene_type"]) == {"unknown"}
+    assert genes.filter(pl.col("entrez_id") == "4")["symbol"].to_list() == ["ENH"]
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new", "complaint"),
+    [
+        ("genes", "3\tNA", "20\tNA", "genes: a key entrez_id is empty or repeats"),
+        ("genes", "3\tNA", "\tNA", "genes: a key entrez_id is empty or repeats"),
+        ("genes", "20\tTWY", "21\tTWY", "go_annotations: 1 genes are not in genes, such as 20"),
+        ("go_terms", "GO:2\tleaf", "GO:9\tleaf", "1 of 2 annotated terms have no name"),
+    ],
+)
+def test_the_script_refuses_tables_that_do_not_fit(
+    databases: Path, name: str, old: str, new: str, complaint: str
+) -> None:
+    found = script()
+    dict(found["extract"](databases / "org.sqlite", databases / "go.sqlite", databases))
+    found["check_tables"](databases)
+    path = databases / f"{name}.tsv.gz"
+    text = gzip.decompress(path.read_bytes()).decode()
+    assert old in text
+    path.write_bytes(gzip.compress(text.replace(old, new, 1).encode()))
+    with pytest.raises(SystemExit, match=complaint):
+        found["check_tables"](databases)

@@ -12,11 +12,9 @@ from genebench.entities.entity_catalogue import build_catalogue
 from genebench.entities.identifiers import Resolver
 from genebench.registry.loading import declarations_folder
 from genebench.sources.declaration import (
-    EMBEDDED_FOLDER,
     Discovery,
     Source,
     SourceFile,
-    embedded_path,
     version_order,
 )
 from genebench.sources.readers.dispatch import read_source_file
@@ -76,7 +74,8 @@ def declaration(**changes: object) -> dict[str, object]:
         ({"url": "example.org/a"}, "URL"),
         ({"url": "https://example.org/{release}"}, "unknown placeholder {release}"),
         ({"url": "embedded:nothing.tsv.gz"}, "includes no file 'nothing.tsv.gz'"),
-        ({"url": "embedded:../bioconductor.yaml"}, "includes no file"),
+        ({"url": "embedded:../declared/bioconductor.yaml"}, "includes no file"),
+        ({"url": f"embedded:{__file__}"}, "includes no file"),
         ({"options": {"separator": ";"}}, "'separator' is not an option of tsv"),
         ({"options": {"also": ["word"]}}, "unknown format 'word'"),
         ({"format": "json"}, "needs 'fields'"),
@@ -211,13 +210,6 @@ def test_the_columns_of_all_atlas_tasks_are_in_the_real_version_23(shared: Path)
     _, frame = read_entry(folder, "hpa.proteinatlas", entry)
     assert frame.width == 89
     assert "Pathology prognostics - Urothelial cancer" in frame.columns
-
-
-def test_every_embedded_file_is_declared_and_read() -> None:
-    source = SOURCES["bioconductor"]
-    declared = {embedded_path(file).name for file in source.files.values() if file.is_embedded}
-    carried = {path.name for path in EMBEDDED_FOLDER.glob("*.gz")}
-    assert declared == carried
 
 
 def test_summaries_may_come_as_an_answer_of_mygene(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ def expected_path(encoder: Encoder, context: LoaderContext, declared: WeightFile
     """Return where a weight file is or belongs.
 
     An absolute name is the path itself. Otherwise the file is searched in the sources folder. If
-    it is not there, it belongs to the files of genebench (URL `embedded:<name>`) or to the weights
+    it is not there, it belongs to the files of genebench (URL `embedded:<path>`) or to the weights
     folder.
     """
     name = Path(declared.name).expanduser()

@@ -1,14 +1,18 @@
 """Extracts the embedded tables from the Bioconductor annotation packages of Debian.
 
-Run it once for each new release of the packages, and commit the files that it writes:
+Run it once for each release of the packages, and commit the folder that it writes. Debian's suites
+hold one release each: bookworm 3.16.0, trixie 3.20.0, sid 3.23.1.
 
-    apt-get download r-bioc-org.hs.eg.db r-bioc-go.db
+    apt-get download r-bioc-org.hs.eg.db/sid r-bioc-go.db/sid
     for package in r-bioc-*.deb; do dpkg-deb -x "$package" unpacked; done
     python genebench/sources/embedded/extract.py \
         unpacked/usr/lib/R/site-library/org.Hs.eg.db/extdata/org.Hs.eg.sqlite \
-        unpacked/usr/lib/R/site-library/GO.db/extdata/GO.sqlite
+        unpacked/usr/lib/R/site-library/GO.db/extdata/GO.sqlite 3.23.1
 
-The output is deterministic: the same two databases give the same bytes.
+The output is deterministic: the same two databases give the same bytes. Releases before 3.13 have
+no types of genes; every gene of theirs is of the type `unknown`, and none is left out. What was
+written is read back: the script ends with an error if a key repeats or is empty, if an annotated
+gene is not in the table of genes, or if more than 0.1 % of the annotated terms have no name.
 """
 
 import argparse
@@ -20,6 +24,19 @@ from pathlib import Path
 # DNA regions such as enhancers that have NCBI Gene ids. They have no product, no HGNC symbol and no
 # annotation in these databases, and would be an eighth of the table.
 EXCLUDED_TYPE = "biological-region"
+
+# Databases without types of genes get this view in place of the table.
+UNTYPED = "create temp view genetype as select _id, 'unknown' as gene_type from genes"
+
+# Columns that identify a row of each table.
+KEYS = {
+    "genes": ("entrez_id",),
+    "go_annotations": ("entrez_id", "go_id", "evidence"),
+    "publications": ("entrez_id",),
+    "go_terms": ("go_id",),
+    "go_relations": ("go_id", "parent_id", "relation"),
+}
+MAX_UNNAMED = 0.001
 
 GENES = """
 select g.gene_id, i.symbol, i.gene_name, t.gene_type,
@@ -108,6 +125,8 @@ def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
     """Write the five tables; yield the name and number of rows of each."""
     genes = sqlite3.connect(f"file:{org}?mode=ro", uri=True)
     terms = sqlite3.connect(f"file:{go}?mode=ro", uri=True)
+    if not genes.execute("select 1 from sqlite_master where name = 'genetype'").fetchone():
+        genes.execute(UNTYPED)
     excluded = (EXCLUDED_TYPE,)
     tables = {
         "genes": (GENE_COLUMNS, genes.execute(GENES, excluded)),
@@ -130,16 +149,65 @@ def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
         yield file_name, write_table(folder / file_name, columns, rows)
 
 
+def read_dates(org: Path, go: Path) -> dict[str, str]:
+    """Read the dates of the data from the databases' tables `metadata`."""
+    found: dict[str, str] = {}
+    for path in (org, go):
+        database = sqlite3.connect(f"file:{path}?mode=ro", uri=True)
+        if database.execute("select 1 from sqlite_master where name = 'metadata'").fetchone():
+            rows = database.execute("select name, value from metadata where name like '%DATE'")
+            found |= dict(rows)
+    return dict(sorted(found.items()))
+
+
+def check_tables(folder: Path) -> None:
+    """Read the tables back and compare them with each other.
+
+    Raises:
+        SystemExit: A key is empty or repeats, an annotated gene is not in the table of genes, or
+            too many annotated terms have no name.
+    """
+    read = {name: list(_read_table(folder / f"{name}.tsv.gz")) for name in KEYS}
+    for name, key in KEYS.items():
+        keys = [tuple(row[column] for column in key) for row in read[name]]
+        if len(set(keys)) < len(keys) or not all(map(all, keys)):
+            raise SystemExit(f"{name}: a key {', '.join(key)} is empty or repeats")
+    genes = {row["entrez_id"] for row in read["genes"]}
+    for name in ("go_annotations", "publications"):
+        lost = {row["entrez_id"] for row in read[name]} - genes
+        if lost:
+            raise SystemExit(f"{name}: {len(lost)} genes are not in genes, such as {min(lost)}")
+    annotated = {row["go_id"] for row in read["go_annotations"]}
+    unnamed = annotated - {row["go_id"] for row in read["go_terms"]}
+    if len(unnamed) > MAX_UNNAMED * len(annotated):
+        raise SystemExit(
+            f"go_terms: {len(unnamed)} of {len(annotated)} annotated terms have no name; the two "
+            "databases may be of different releases"
+        )
+
+
+def _read_table(path: Path) -> Iterator[dict[str, str]]:
+    with gzip.open(path, "rt", encoding="utf-8") as file:
+        columns = next(file).rstrip("\n").split("\t")
+        for line in file:
+            yield dict(zip(columns, line.rstrip("\n").split("\t"), strict=True))
+
+
 def main() -> None:
-    """Read the two paths from the command line and write the tables beside this script."""
+    """Read the paths and the release from the command line and write the release's folder."""
     parser = argparse.ArgumentParser(description="Extract the embedded tables.")
     parser.add_argument("org", type=Path, help="path of org.Hs.eg.sqlite")
     parser.add_argument("go", type=Path, help="path of GO.sqlite")
+    parser.add_argument("release", help="version of the packages; the name of the folder")
     parser.add_argument("--folder", type=Path, default=Path(__file__).parent)
     arguments = parser.parse_args()
-    for name, n_rows in extract(arguments.org, arguments.go, arguments.folder):
-        size = (arguments.folder / name).stat().st_size
-        print(f"{name}: {n_rows} rows, {size} bytes")
+    folder = arguments.folder / arguments.release
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, n_rows in extract(arguments.org, arguments.go, folder):
+        print(f"{name}: {n_rows} rows, {(folder / name).stat().st_size} bytes")
+    check_tables(folder)
+    for name, date in read_dates(arguments.org, arguments.go).items():
+        print(f"{name}: {date}")
 
 
 if __name__ == "__main__":
