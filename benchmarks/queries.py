@@ -184,7 +184,9 @@ def _write_silver(
         COMMIT,
         {},
     )
-    delta.replace("silver.labels", pl.concat(labels), COMMIT, {})
+    delta.replace(
+        "silver.labels", pl.concat(labels).with_columns(status=pl.lit(None, pl.String)), COMMIT, {}
+    )
     delta.replace("silver.encoders", encoders, COMMIT, {})
     entities = pl.DataFrame({"entity_id": ids})
     delta.replace(

@@ -36,7 +36,7 @@ from flows.server.hooks import HOOKS
 from genebench.errors import LakeError
 from lakehouse.curate.state import require_curated
 from lakehouse.curate.task_selection import select_tasks
-from lakehouse.embed.encoder_records import encoder_probes
+from lakehouse.embed.encoder_records import encoder_families, encoder_probes
 from lakehouse.report.significance import stored_rows
 from lakehouse.score.encoder_evaluation import FinishedBatch, evaluate_encoder
 from lakehouse.score.plan import ReleasePlan, current_release, plan_release, planned_probes
@@ -253,6 +253,7 @@ def make_plan(context: Context, request: ScoreRequest) -> ReleasePlan:
         request.universe,
         encoder_probes(context.lake.delta, context.registry),
         request.tasks,
+        encoder_families(context.lake.delta, context.registry),
     )
     if not plan.universes:
         reasons = "".join(f"\n  {name}: {why}" for name, why in plan.excluded.items())

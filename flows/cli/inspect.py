@@ -31,7 +31,7 @@ from lakehouse.curate.state import (
     missing_files,
     user_task_paths,
 )
-from lakehouse.embed.encoder_records import encoder_probes, recorded_weights
+from lakehouse.embed.encoder_records import encoder_families, encoder_probes, recorded_weights
 from lakehouse.query.lake import Lake
 from lakehouse.report.imports import imported_means
 from lakehouse.report.significance import describe_verdicts
@@ -338,13 +338,11 @@ def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]
         [registry.probes["linear"]],
         current_release(rules.id),
         encoder_probes=encoder_probes(lake.delta, registry),
+        encoder_families=encoder_families(lake.delta, registry),
     )
     rows += [["score", name, reason] for name, reason in plan.excluded.items()]
-    counts = plan.pending.group_by("encoder_id", "why").len().sort("encoder_id", "why")
-    rows += [
-        ["score", encoder_id, f"{n:,} evaluations: {why}"]
-        for encoder_id, why, n in counts.iter_rows()
-    ]
+    counts = plan.pending.group_by("encoder_id", "why").len().sort("encoder_id", "why").rows()
+    rows += [["score", name, f"{n:,} evaluations: {why}"] for name, why, n in counts]
     if plan.items.is_empty():
-        rows.append(["embed", "every encoder", "no vectors of the entities that the tasks sample"])
+        rows += [["embed", "every encoder", "no vectors of the entities that the tasks sample"]]
     return rows or [["–", "nothing", "the release has all of its evaluations"]]

@@ -23,6 +23,7 @@ from pydantic import (
 
 from genebench.encoders.loader_catalogue import LOADERS, LoaderEntry, suggest_loader
 from genebench.encoders.templates import MissingRule, template_fields
+from genebench.tasks.declaration import Family
 
 Modality = Literal["text", "expression", "dna", "protein", "classical", "control"]
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$")]
@@ -90,6 +91,10 @@ class Encoder(_FrozenModel):
         needs_gpu: Whether the model is too slow for a CPU.
         probe: Probe that always scores this encoder, instead of the requested one; for controls
             whose score does not depend on vectors.
+        families: Families of tasks that the encoder is scored on; all if empty. For controls that
+            say nothing of other tasks.
+        trained: Month after which no text or data entered the weights, as `2020-08`, or the best
+            date known for it, such as that of the publication; `cite` names its source.
         runtime: Device and batch size.
     """
 
@@ -114,6 +119,8 @@ class Encoder(_FrozenModel):
     arguments: dict[str, Any] = Field(default_factory=dict, alias="with")
     needs_gpu: bool = False
     probe: Slug | None = None
+    families: tuple[Family, ...] = ()
+    trained: Annotated[str, Field(pattern=r"^\d{4}-\d{2}$")] | None = None
     runtime: Runtime = Runtime()
 
     @field_validator("loader")

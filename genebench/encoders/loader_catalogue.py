@@ -70,7 +70,7 @@ LOADERS: Mapping[str, LoaderEntry] = {
     ),
     "row_count": LoaderEntry(
         f"{_PACKAGE}.study_bias", "RowCount", "identifiers", needs=("files", "arguments"),
-        files=("table",),
+        files=("table", "before"),
     ),
     "text_length": LoaderEntry(
         f"{_PACKAGE}.study_bias", "TextLength", "text", needs=("template",)

@@ -17,7 +17,7 @@ from genebench.evaluation.heldout_scores import score_fold
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.predictions import frame_predictions
 from genebench.evaluation.statistics.bootstrap import score_intervals
-from genebench.probes.declaration import TEST, TRAIN, HeldOut, Probe, Problem
+from genebench.probes.declaration import TEST, TRAIN, HeldOut, Probe, Problem, count_outcomes
 from genebench.protocols.declaration import Protocol
 from genebench.settings import Precision
 
@@ -272,12 +272,12 @@ def _score(
     notes: dict[str, list[int]] = {}
     usable_by_fold: list[npt.NDArray[np.bool_]] = []
     for fold, output in enumerate(held_out.folds):
-        truth = problem.targets[output.rows]
+        truth = problem.truth(output.rows)
         usable = output.fitted.copy()
         reasons = dict(output.reasons)
         if problem.kind == "multilabel":
-            found = truth.sum(axis=0)
-            constant = (found == 0) | (found == len(truth))
+            found, n_scored = count_outcomes(truth)
+            constant = (found == 0) | (found == n_scored)
             for column in np.flatnonzero(usable & constant):
                 which = "absent" if found[column] == 0 else "present"
                 reasons[problem.labels[column]] = f"{which} in all held-out samples"

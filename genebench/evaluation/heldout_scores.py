@@ -28,7 +28,7 @@ def score_fold(
     Returns:
         Value by label ("" for the whole task) and metric.
     """
-    truth, scores = problem.targets[output.rows], output.scores
+    truth, scores = problem.truth(output.rows), output.scores
     names, by_label = protocol.metrics_of(problem.kind), protocol.metrics.per_label
     labels: list[str] = []
     each: dict[str, npt.NDArray[np.float64]] = {}

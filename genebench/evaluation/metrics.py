@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from genebench.evaluation.ranks import mean_ranks, pearson, rank_columns
+from genebench.probes.problem import NOT_SCORED, count_outcomes
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -103,7 +104,8 @@ def score_labels(
 
     Args:
         names: Names in `LABEL_METRICS`.
-        truth: (n, columns) of 0 and 1; for rank metrics every column needs both values.
+        truth: (n, columns) of 0 and 1; for rank metrics every column needs both values. Cells that
+            are NOT_SCORED are left out of their column.
         scores: (n, columns) log odds of 1.
         hard: (n, columns) hard predictions; by default 1 where the log odds are positive.
         ranks_hard: Compute rank metrics from the hard predictions instead of the scores, as the
@@ -118,8 +120,18 @@ def score_labels(
     wanted = list(names)
     if unknown := set(wanted) - LABEL_METRICS:
         raise ValueError(f"no label metric {sorted(unknown)}; choose from {sorted(LABEL_METRICS)}")
-    truth = np.asarray(truth, dtype=bool)
     hard = scores > 0 if hard is None else hard
+    if not (is_scored := truth != NOT_SCORED).all():
+        parts = []
+        for column, use in enumerate(is_scored.T):
+            cells = np.ix_(use, [column])
+            parts.append(
+                score_labels(
+                    wanted, truth[cells], scores[cells], hard=hard[cells], ranks_hard=ranks_hard
+                )
+            )
+        return {name: np.concatenate([part[name] for part in parts]) for name in wanted}
+    truth = np.asarray(truth, dtype=bool)
     result: dict[str, Floats] = {}
     if {"roc_auc", "average_precision"} & set(wanted):
         ranked = hard.astype(np.float64) if ranks_hard else scores
@@ -147,21 +159,23 @@ def score_multilabel(
 
     Args:
         names: Metrics of multi-label tasks.
-        truth: (n, labels) of 0 and 1, without constant labels.
+        truth: (n, labels) of 0, 1 and NOT_SCORED, without constant labels.
         scores: (n, labels) log odds.
         ranks_hard: See `score_labels`.
     """
     wanted = list(names)
-    truth = np.asarray(truth, dtype=bool)
-    right = truth == (scores > 0)
-    whole = {"accuracy": float(right.all(axis=1).mean()), "hamming_loss": float((~right).mean())}
+    is_wrong = ((truth == 1) != (scores > 0)) & (truth != NOT_SCORED)
+    positives, n_scored = count_outcomes(truth)
+    whole = {
+        "accuracy": float((~is_wrong).all(axis=1).mean()),
+        "hamming_loss": float(is_wrong.sum() / n_scored.sum()),
+    }
     by_label = score_labels(
         [name for name in wanted if name not in whole], truth, scores, ranks_hard=ranks_hard
     )
-    weights = truth.sum(axis=0)
     for name, values in by_label.items():
         whole[name] = float(
-            values.mean() if name == "log_loss" else np.average(values, weights=weights)
+            values.mean() if name == "log_loss" else np.average(values, weights=positives)
         )
     return {name: whole[name] for name in wanted}
 

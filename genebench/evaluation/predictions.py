@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from genebench.probes.declaration import HeldOut, Problem
+from genebench.probes.declaration import NOT_SCORED, HeldOut, Problem
 
 PREDICTIONS_SCHEMA = pl.Schema(
     {
@@ -17,10 +17,13 @@ PREDICTIONS_SCHEMA = pl.Schema(
 
 
 def frame_predictions(problem: Problem, held_out: HeldOut) -> pl.DataFrame:
-    """Tabulate predictions, one row per held-out sample, fold and label: `PREDICTIONS_SCHEMA`."""
+    """Tabulate predictions, one row per held-out sample, fold and label: `PREDICTIONS_SCHEMA`.
+
+    Cells that are not scored (`Problem.later`) have no row.
+    """
     frames = []
     for fold, output in enumerate(held_out.folds):
-        truth = problem.targets[output.rows]
+        truth = problem.truth(output.rows)
         for column in np.flatnonzero(output.fitted):
             match problem.kind:
                 case "multilabel":
@@ -29,14 +32,16 @@ def frame_predictions(problem: Problem, held_out: HeldOut) -> pl.DataFrame:
                     label_truth = truth == column
                 case _:
                     label_truth = truth
+            use = slice(None) if problem.later is None else label_truth != NOT_SCORED
+            rows = output.rows[use]
             frames.append(
                 pl.DataFrame(
                     {
-                        "sample": output.rows,
-                        "fold": np.full(len(output.rows), fold, dtype=np.int8),
-                        "label": [problem.labels[column]] * len(output.rows),
-                        "score": output.scores[:, column],
-                        "truth": label_truth.astype(np.float64),
+                        "sample": rows,
+                        "fold": np.full(len(rows), fold, dtype=np.int8),
+                        "label": [problem.labels[column]] * len(rows),
+                        "score": output.scores[use, column],
+                        "truth": label_truth[use].astype(np.float64),
                     },
                     schema=PREDICTIONS_SCHEMA,
                 )

@@ -16,9 +16,9 @@ from genebench.digest import digest_bytes, digest_frame, digest_json
 from genebench.errors import DegenerateTask
 from genebench.evaluation.folds import assign_folds, make_split
 from genebench.evaluation.ranks import normal_scores
-from genebench.probes.declaration import Problem
+from genebench.probes.declaration import NOT_SCORED, Problem
 from genebench.protocols.declaration import Protocol, positive_class
-from genebench.tasks.declaration import Kind, subtask_id
+from genebench.tasks.declaration import GAINED, KNOWN, Kind, is_temporal, subtask_id
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ class PreparedTask:
         label_digest: Digest of the samples, their labels and the positive class.
         sample_digest: Digest of the samples, and of their hold-out groups if there are any.
         groups: (n, positions) numbers of the groups that folds hold out whole; None without.
+        later: As `Problem.later`; None except for temporal tasks.
     """
 
     task_id: str
@@ -50,6 +51,7 @@ class PreparedTask:
     label_digest: str
     sample_digest: str
     groups: npt.NDArray[np.int64] | None = None
+    later: npt.NDArray[np.uint8] | None = None
 
     @property
     def n_samples(self) -> int:
@@ -64,7 +66,9 @@ class PreparedTask:
     def problem(self, problem_id: str, protocol: Protocol) -> Problem:
         """The task with its folds, as the input of a probe."""
         split = make_split(self.slot_folds(protocol))
-        return Problem(problem_id, self.kind, self.rows, self.targets, self.labels, split)
+        return Problem(
+            problem_id, self.kind, self.rows, self.targets, self.labels, split, self.later
+        )
 
 
 def universe_ids(entities: pl.DataFrame) -> pl.Series:
@@ -84,7 +88,7 @@ def prepare_task(
 
     A sample is kept if all its entities are in the universe. Classes and labels whose share of the
     kept samples is not above the protocol's minimum are dropped: a class with its samples, a label
-    alone (the paper's 1 % rule).
+    alone (the paper's 1 % rule). In a temporal task the rule counts the earlier labels.
 
     Args:
         task: A row of `silver.tasks`.
@@ -108,7 +112,15 @@ def prepare_task(
         raise DegenerateTask(f"{task_id}: no sample has all its entities in the universe")
     labels = labels.join(slots.select("sample_id").unique(), on="sample_id", how="semi")
     n_samples = slots["sample_id"].n_unique()
-    if kind == "multilabel":
+    columns = ["sample_id", "label", "value"]
+    later: pl.DataFrame | None = None
+    if is_temporal(labels):
+        columns.append("status")
+        known = pl.col("status") == KNOWN
+        kept = _drop_rare_labels(labels.filter(known), n_samples, protocol.min_share, task_id)
+        later = labels.filter(~known).join(kept.select("label").unique(), on="label", how="semi")
+        labels = kept
+    elif kind == "multilabel":
         labels = _drop_rare_labels(labels, n_samples, protocol.min_share, task_id)
     if kind == "multiclass":
         labels = _drop_rare_labels(labels, n_samples, protocol.min_class_share, task_id)
@@ -129,7 +141,7 @@ def prepare_task(
             kind,
             list(names),
             sample_digest,
-            digest_frame(labels.select("sample_id", "label", "value")),
+            digest_frame(pl.concat([labels, *([] if later is None else [later])]).select(columns)),
         ]
     )
     return PreparedTask(
@@ -144,7 +156,23 @@ def prepare_task(
         label_digest,
         sample_digest,
         slot_groups,
+        None if later is None else _build_later(targets, names, later, sample_ids),
     )
+
+
+def _build_later(
+    earlier: npt.NDArray[np.uint8],
+    names: tuple[str, ...],
+    later: pl.DataFrame,
+    sample_ids: pl.Series,
+) -> npt.NDArray[np.uint8]:
+    """Build `Problem.later`: the labels gained among the cells without an earlier label."""
+    found = np.where(earlier == 1, NOT_SCORED, 0).astype(np.uint8)
+    places = {name: place for place, name in enumerate(names)}
+    rows = {sample_id: row for row, sample_id in enumerate(sample_ids.to_list())}
+    for sample_id, label, status in later.select("sample_id", "label", "status").iter_rows():
+        found[rows[sample_id], places[label]] = 1 if status == GAINED else NOT_SCORED
+    return found
 
 
 def _drop_rare_labels(

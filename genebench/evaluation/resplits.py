@@ -1,5 +1,7 @@
 """Other splits of a problem: fewer training rows (learning curve), or labels of a later time."""
 
+from dataclasses import replace
+
 import numpy as np
 import numpy.typing as npt
 
@@ -31,7 +33,7 @@ def subsample_training(problem: Problem, share: float, seed: int = 0) -> Problem
             wanted = (split[:, fold] == TRAIN) & (strata == stratum)
             rows = order[wanted[order]]
             split[rows[max(1, round(share * len(rows))) :], fold] = UNUSED
-    return Problem(problem.id, problem.kind, problem.rows, problem.targets, problem.labels, split)
+    return replace(problem, split=split)
 
 
 def make_temporal_problem(

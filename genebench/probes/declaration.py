@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from genebench.digest import digest_json
 from genebench.probes.problem import (
     KINDS,
+    NOT_SCORED,
     TEST,
     TRAIN,
     UNUSED,
@@ -18,10 +19,12 @@ from genebench.probes.problem import (
     HeldOut,
     Kind,
     Problem,
+    count_outcomes,
 )
 
 __all__ = [
     "KINDS",
+    "NOT_SCORED",
     "TEST",
     "TRAIN",
     "UNUSED",
@@ -32,6 +35,7 @@ __all__ = [
     "Probe",
     "Problem",
     "Slug",
+    "count_outcomes",
 ]
 
 Slug = Annotated[str, Field(pattern=r"^[a-z0-9_]+$")]

@@ -16,6 +16,9 @@ KINDS: tuple[Kind, ...] = ("binary", "multiclass", "multilabel", "regression")
 
 UNUSED, TRAIN, TEST = 0, 1, 2
 
+# A cell of `Problem.later` that no score counts.
+NOT_SCORED = 255
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -29,6 +32,8 @@ class Problem:
             multiclass (n,) int64 codes into `labels`; regression (n,) float64.
         labels: Names of the classes or labels; (positive,) if binary, ("value",) if regression.
         split: (n, folds) int8 of UNUSED, TRAIN and TEST.
+        later: For a multi-label problem that trains on earlier labels, (n, labels) uint8: what
+            held-out samples are scored against, 0, 1 or NOT_SCORED. None if `targets` are.
 
     Raises:
         ValueError: Shapes do not agree, or targets are not as the kind needs them.
@@ -40,6 +45,7 @@ class Problem:
     targets: npt.NDArray[Any]
     labels: tuple[str, ...]
     split: npt.NDArray[np.int8]
+    later: npt.NDArray[np.uint8] | None = None
 
     def __post_init__(self) -> None:
         n = len(self.targets)
@@ -49,6 +55,12 @@ class Problem:
             raise ValueError(
                 f"problem {self.id!r}: {len(self.rows)} rows, {n} targets and a split of "
                 f"{len(self.split)}; they must agree"
+            )
+        if self.later is not None and (
+            self.kind != "multilabel" or self.later.shape != self.targets.shape
+        ):
+            raise ValueError(
+                f"problem {self.id!r}: later labels need a multilabel problem and its shape"
             )
         if self.kind in ("binary", "multilabel"):
             if not np.isin(self.targets, (0, 1)).all():
@@ -65,6 +77,11 @@ class Problem:
         elif not np.isfinite(self.targets).all():
             raise ValueError(f"problem {self.id!r}: regression targets must be finite")
 
+    def truth(self, rows: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """What some held-out samples are scored against: rows of `later` or of `targets`."""
+        found: npt.NDArray[Any] = (self.targets if self.later is None else self.later)[rows]
+        return found
+
     @property
     def n_samples(self) -> int:
         """Number of samples."""
@@ -79,6 +96,17 @@ class Problem:
     def n_columns(self) -> int:
         """Number of score columns: one per class or label; 1 if binary or regression."""
         return len(self.labels)
+
+
+def count_outcomes(
+    truth: npt.NDArray[Any],
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Count the positives and the scored rows of each column of a multi-label truth.
+
+    Args:
+        truth: (n, labels) of 0, 1 and NOT_SCORED, from `Problem.truth`.
+    """
+    return (truth == 1).sum(axis=0), (truth != NOT_SCORED).sum(axis=0)
 
 
 @dataclass(frozen=True)

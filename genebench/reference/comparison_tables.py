@@ -11,6 +11,7 @@ from genebench.errors import GenebenchError
 from genebench.evaluation.statistics.means import OVERALL
 from genebench.reference.score_table import scope_means
 from genebench.reference.verdicts import BETTER, UNDECIDED, WORSE
+from genebench.tasks.declaration import is_in_overall
 
 # Groups of rivals beside which the new vectors are shown, with the modalities of each.
 GROUPS: Mapping[str, tuple[str, ...]] = {
@@ -163,7 +164,8 @@ class ComparisonTables:
         if not overall.height:
             return f"{self.name} has no score by ROC AUC in any family."
         value, low, high = overall.select("value", "low", "high").row(0)
-        n_families = self.scores.filter(pl.col("metric") == "roc_auc")["family"].n_unique()
+        counted = self.scores.filter((pl.col("metric") == "roc_auc") & is_in_overall())
+        n_families = counted["family"].n_unique()
         parts = {
             BETTER: "better than",
             WORSE: "worse than",

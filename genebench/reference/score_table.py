@@ -10,6 +10,7 @@ from genebench.evaluation.statistics.means import OVERALL
 from genebench.reference.packaged_tasks import PackagedTasks
 from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import ScoredTask
+from genebench.tasks.declaration import is_in_overall
 
 
 def score_table(
@@ -130,9 +131,10 @@ def scope_means(scores: pl.DataFrame, metric: str) -> pl.DataFrame:
         .filter(pl.col("found") == pl.col("n"))
     )
     overall = (
-        families.group_by(keys)
+        families.filter(is_in_overall())
+        .group_by(keys)
         .agg(pl.len().alias("found"), *numbers)
-        .filter(pl.col("found") == n_tasks.height)
+        .filter(pl.col("found") == n_tasks.filter(is_in_overall()).height)
         .with_columns(pl.lit(OVERALL).alias("family"))
     )
     columns = [pl.col("family").alias("scope"), *keys, "value", "low", "high"]

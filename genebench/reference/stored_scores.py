@@ -8,10 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from genebench.errors import GenebenchError
-from genebench.evaluation.metrics import score_regression
+from genebench.evaluation.metrics import score_labels, score_regression
 from genebench.evaluation.ranks import rank_columns
 from genebench.evaluation.statistics.bootstrap import replicate_scores
-from genebench.probes.declaration import TEST, FoldOutput, Problem
+from genebench.probes.declaration import TEST, FoldOutput, Problem, count_outcomes
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import unpack_outputs
 
@@ -55,6 +55,7 @@ def restrict(problem: Problem, covered: Bools) -> Problem:
         problem,
         rows=problem.rows[covered],
         targets=problem.targets[covered],
+        later=None if problem.later is None else problem.later[covered],
         split=problem.split[covered],
     )
 
@@ -77,9 +78,8 @@ def usable_labels(problem: Problem, fitted: Sequence[Bools]) -> list[Bools]:
         return list(fitted)
     found = []
     for fold, flags in enumerate(fitted):
-        truth = problem.targets[problem.split[:, fold] == TEST]
-        positives = truth.sum(axis=0)
-        found.append(flags & (positives > 0) & (positives < len(truth)))
+        positives, n_scored = count_outcomes(problem.truth(problem.split[:, fold] == TEST))
+        found.append(flags & (positives > 0) & (positives < n_scored))
     return found
 
 
@@ -143,13 +143,13 @@ def score_restricted(
 ) -> Iterator[float]:
     """Score predictions of a bundle: ROC AUC of their levels, R² of their numbers."""
     for output, use in zip(outputs, usable, strict=True):
-        truth = problem.targets[output.rows]
+        truth = problem.truth(output.rows)
         if problem.kind == "regression":
             yield score_regression(["r2"], truth, output.scores[:, 0])["r2"]
         elif problem.kind == "binary":
             yield float(rank_columns(truth[:, None] > 0, output.scores)[0][0])
         else:
-            found = truth.sum(axis=0)
-            kept = use & (found > 0) & (found < len(truth))
-            aucs, _ = rank_columns(truth[:, kept] > 0, output.scores[:, kept])
+            found, n_scored = count_outcomes(truth)
+            kept = use & (found > 0) & (found < n_scored)
+            aucs = score_labels(["roc_auc"], truth[:, kept], output.scores[:, kept])["roc_auc"]
             yield float(np.average(aucs, weights=found[kept]))

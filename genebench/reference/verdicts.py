@@ -18,6 +18,7 @@ from genebench.evaluation.statistics.paired_tests import (
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import ScoredTask
+from genebench.tasks.declaration import is_in_overall
 
 BETTER, WORSE, UNDECIDED = "better", "worse", "cannot be told"
 
@@ -136,9 +137,10 @@ def compare_scopes(differences: pl.DataFrame, metric: str = "roc_auc") -> pl.Dat
         .filter(pl.col("found") == pl.col("n"))
     )
     overall = (
-        families.group_by("encoder_id")
+        families.filter(is_in_overall())
+        .group_by("encoder_id")
         .agg(pl.len().alias("found"), *(pl.col(name).mean() for name in numbers))
-        .filter(pl.col("found") == n_tasks.height)
+        .filter(pl.col("found") == n_tasks.filter(is_in_overall()).height)
         .with_columns(pl.lit(OVERALL).alias("family"))
     )
     columns = ["family", "encoder_id", *numbers]

@@ -13,7 +13,12 @@ import polars as pl
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 Kind = Literal["binary", "multiclass", "multilabel", "regression"]
-Family = Literal["genomic", "regulatory", "localization", "biological", "protein", "own"]
+Family = Literal[
+    "genomic", "regulatory", "localization", "biological", "protein", "temporal", "own"
+]
+
+# Its tasks have a column of their own and are in no mean over families.
+TEMPORAL = "temporal"
 
 FAMILY_TITLES: dict[str, str] = {
     "genomic": "Genomic properties",
@@ -21,6 +26,7 @@ FAMILY_TITLES: dict[str, str] = {
     "localization": "Localization",
     "biological": "Biological processes",
     "protein": "Protein properties",
+    TEMPORAL: "Temporal (gained later, not in the overall mean)",
     "own": "User tasks",
 }
 
@@ -35,6 +41,12 @@ SAMPLES_SCHEMA = pl.Schema(
     }
 )
 LABELS_SCHEMA = pl.Schema({"sample_id": pl.String, "label": pl.String, "value": pl.Float64})
+
+# The column `status` of the labels of a temporal task. Probes are trained on KNOWN labels, and
+# tested on samples without them, of which the GAINED ones are positive and UNCONFIRMED ones are
+# left out.
+KNOWN, GAINED, UNCONFIRMED = "known", "gained", "unconfirmed"
+TEMPORAL_LABELS_SCHEMA = pl.Schema([*LABELS_SCHEMA.items(), ("status", pl.String())])
 
 
 class PaperTask(BaseModel):
@@ -101,7 +113,8 @@ class LabelledSamples:
     Attributes:
         samples: `SAMPLES_SCHEMA`; one row for each slot of each sample.
         labels: `LABELS_SCHEMA`; binary and multiclass: one row per sample; multilabel: one for
-            each label of a sample; regression: one per sample under the label "value".
+            each label of a sample; regression: one per sample under the label "value". Temporal
+            tasks: `TEMPORAL_LABELS_SCHEMA`.
         label_names: All classes or labels; binary: negative, then positive.
         counts: Numbers of source rows used and dropped, by reason: rows, unresolved, ambiguous, ...
     """
@@ -128,6 +141,16 @@ def parent_task_id(task_id: str) -> str:
     The separator `__` occurs in no declared id.
     """
     return task_id.partition("__")[0]
+
+
+def is_temporal(labels: pl.DataFrame) -> bool:
+    """Whether rows of labels are of a temporal task: whether they have a status."""
+    return "status" in labels.columns and labels["status"].null_count() < labels.height
+
+
+def is_in_overall(family: str = "family") -> pl.Expr:
+    """Expression: whether the family of a column is in the mean over families."""
+    return pl.col(family) != TEMPORAL
 
 
 def is_subtask() -> pl.Expr:

@@ -125,7 +125,7 @@ def build_tasks(
         labels.append(_with_task(task, built.labels))
     return {
         "silver.samples": pl.concat(samples),
-        "silver.labels": pl.concat(labels),
+        "silver.labels": pl.concat(labels, how="diagonal"),
         "silver.tasks": pl.concat(tasks),
     }
 

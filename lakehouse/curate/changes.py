@@ -131,7 +131,7 @@ def _frame(state: Mapping[str, pl.DataFrame | None], name: str) -> pl.DataFrame:
 
 def _labels(state: Mapping[str, pl.DataFrame], chosen: pl.DataFrame) -> pl.DataFrame:
     """task_id, sample_id and labels: the labels of each sample of some tasks, as one string."""
-    label = pl.concat_str("label", "value", separator="=")
+    label = pl.concat_str("label", "value", "status", separator="=", ignore_nulls=True)
     labels = (
         state["silver.labels"]
         .join(chosen, on="task_id", how="semi")

@@ -103,6 +103,19 @@ def encoder_probes(delta: Delta, registry: Registry) -> dict[str, Probe]:
     return found
 
 
+def encoder_families(delta: Delta, registry: Registry) -> dict[str, tuple[str, ...]]:
+    """Map each encoder that is scored on some families of tasks only to these families.
+
+    Declarations are read as in `encoder_probes`.
+    """
+    found = {name: tuple(declared.families) for name, declared in registry.encoders.items()}
+    rows = delta.scan("silver.encoders").select("encoder_id", "declaration").collect()
+    for encoder_id, declaration in rows.iter_rows():
+        if encoder_id not in found:
+            found[encoder_id] = tuple(json.loads(declaration).get("families", ()))
+    return {encoder_id: families for encoder_id, families in found.items() if families}
+
+
 def recorded_weights(delta: Delta, encoder_id: str) -> dict[str, str]:
     """Read the weight files that the stored vectors of an encoder were computed with.
 

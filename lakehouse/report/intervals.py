@@ -4,6 +4,7 @@ import polars as pl
 
 from genebench.evaluation.metrics import MAIN_METRICS, METRICS
 from genebench.evaluation.statistics.means import OVERALL, task_means, task_weights
+from genebench.tasks.declaration import is_in_overall
 from lakehouse.score.evidence import read_evidence
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.time_travel import Tables
@@ -54,8 +55,12 @@ def mean_intervals(items: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
             for bound in bounds
         )
     )
-    overall = families.group_by(columns).agg(
-        pl.when(pl.col(bound).null_count() == 0).then(pl.col(bound).mean()) for bound in bounds
+    overall = (
+        families.filter(is_in_overall("scope"))
+        .group_by(columns)
+        .agg(
+            pl.when(pl.col(bound).null_count() == 0).then(pl.col(bound).mean()) for bound in bounds
+        )
     )
     whole = overall.select(pl.lit(OVERALL).alias("scope"), *columns, *bounds)
     return pl.concat([families.select("scope", *columns, *bounds), whole]).drop_nulls()

@@ -85,6 +85,7 @@ def plan_release(
     universe: str = "shared",
     encoder_probes: Mapping[str, Probe] | None = None,
     named_tasks: Collection[str] = (),
+    encoder_families: Mapping[str, Collection[str]] | None = None,
 ) -> ReleasePlan:
     """Plan a release over all tasks and all complete encoders of the lake.
 
@@ -100,6 +101,7 @@ def plan_release(
             requested probes for this encoder.
         named_tasks: Tasks requested by name. A superseded task is planned only if it is among
             them.
+        encoder_families: Encoder id to the families that its declaration restricts it to.
 
     Raises:
         LakeError: The universe is neither `shared` nor `full`, or the lake does not have the
@@ -119,6 +121,7 @@ def plan_release(
             protocol,
             probes,
             (encoder_probes or {}).get(encoder_id),
+            (encoder_families or {}).get(encoder_id),
         )
     ]
     declared = table("gold.releases").schema
@@ -142,6 +145,7 @@ def _release_items(
     protocol: Protocol,
     probes: Sequence[Probe],
     encoder_probe: Probe | None = None,
+    families: Collection[str] | None = None,
 ) -> Iterator[dict[str, str]]:
     """Yield rows of `gold.releases` for one encoder: its covered tasks by each probe."""
     stored = covered.filter(pl.col("encoder_id") == encoder_id)
@@ -152,6 +156,8 @@ def _release_items(
     )
     has_vector = vectors["vector_digest"].is_not_null().to_numpy()
     tasks = [t for t in universe.prepared.values() if has_vector[t.rows].all()]
+    if families is not None:
+        tasks = [t for t in tasks if t.family in families]
     if encoder_probe is not None and encoder_probe.engine == "incidence":
         # The incidence probe is defined for binary and regression tasks of pairs only.
         tasks = [t for t in tasks if t.rows.shape[1] > 1 and t.kind in ("binary", "regression")]

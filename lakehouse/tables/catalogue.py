@@ -96,8 +96,9 @@ _DECLARED = (
         "task_id sample_id label",
         "family",
         "replace partition",
-        "Labels of every task, in long format.",
-        "family str, task_id str, sample_id str, label str, value f64",
+        "Labels of every task, in long format; status: when a sample of a temporal task had it.",
+        "family str, task_id str, sample_id str, label str, value f64, status str?",
+        {"status": ("known", "gained", "unconfirmed")},
     ),
     declare_table(
         "silver.encoders",

@@ -282,7 +282,7 @@ def test_every_recipe_gives_frames_of_the_declared_shape():
     assert built.labels.schema == LABELS_SCHEMA
     assert set(RECIPES) == {
         "column", "split", "keywords", "membership", "flags", "count", "pairs", "association",
-        "co_membership",
+        "co_membership", "gained",
     }  # fmt: skip
 
 

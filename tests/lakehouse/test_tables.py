@@ -12,10 +12,12 @@ from lakehouse.tables.catalogue import TABLES, bronze_table, render_tables, tabl
 from lakehouse.tables.schema import conform, parse_columns, partition_predicate
 
 LABELS = {"family": "f", "task_id": "t", "sample_id": "hgnc:1", "label": "yes", "value": 1.0}
+LABELS |= {"status": None}
 
 
 def labels(n: int = 3) -> pl.DataFrame:
-    return pl.DataFrame([LABELS | {"sample_id": f"hgnc:{number}"} for number in range(n)])
+    rows = [LABELS | {"sample_id": f"hgnc:{number}"} for number in range(n)]
+    return pl.DataFrame(rows, schema_overrides={"status": pl.String})
 
 
 def test_keys_partitions_and_vocabularies_are_columns_of_their_table():
@@ -88,7 +90,7 @@ def test_the_table_of_tables_names_each_with_its_key():
 
 
 def test_a_frame_gets_the_declared_order_and_types():
-    frame = labels().select("value", "label", "sample_id", "task_id", "family")
+    frame = labels().select("value", "label", "sample_id", "task_id", "family", "status")
     fitted = conform(table("silver.labels"), frame)
     assert fitted.schema == table("silver.labels").schema
     assert fitted.height == 3

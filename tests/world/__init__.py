@@ -21,6 +21,7 @@ __all__ = ["Gene", "World", "build_world"]
 
 VERSIONS = {
     "bioconductor": "3.16.0",
+    "bioconductor_2022": "3.14.0",
     "hgnc": "2024-10-01",
     "hpa": "23.0",
     "reactome": "89",
@@ -105,6 +106,12 @@ class World:
         yield "bioconductor.go_relations", "go_relations.tsv.gz", annotations.go_relations_table()
         publications = annotations.publications_table(genes)
         yield "bioconductor.publications", "publications.tsv.gz", publications
+        past = annotations.past_annotations_table(genes)
+        yield "bioconductor_2022.go_annotations", "go_annotations.tsv.gz", past
+        yield "bioconductor_2022.go_terms", "go_terms.tsv.gz", annotations.go_terms_table()
+        relations = annotations.go_relations_table()
+        yield "bioconductor_2022.go_relations", "go_relations.tsv.gz", relations
+        yield "bioconductor_2022.publications", "publications.tsv.gz", publications
         yield "hgnc.complete_set", "hgnc_complete_set.txt.gz", paper.complete_set_table(genes)
         yield "hgnc.withdrawn", "withdrawn.txt", paper.withdrawn_table(genes)
         yield "hgnc.group_588_hla", "group_588.tsv", paper.group_588_table(genes)

@@ -42,7 +42,8 @@ class RowCountArguments(Arguments):
 class RowCount(DeclaredLoader[RowCountArguments]):
     """log(1 + number of rows of a file for the entity), such as publications or annotations.
 
-    An entity without a row has the count 0.
+    An entity without a row has the count 0. With a second file `before`, the count is that of the
+    first file minus that of the second, at least 0.
     """
 
     Arguments: ClassVar[type[Arguments]] = RowCountArguments
@@ -54,9 +55,19 @@ class RowCount(DeclaredLoader[RowCountArguments]):
             EncoderError: The file is missing or lacks a declared column, a value is not an
                 integer, or no identifier maps to an entity.
         """
+        totals, counts = self._totals("table", inputs)
+        if "before" in self.encoder.files:
+            before, _ = self._totals("before", inputs)
+            totals = {name: max(0, n - before[name]) for name, n in totals.items()}
+        progress(len(totals))
+        matrix = np.log1p(np.array(list(totals.values()), dtype=np.float32))[:, None]
+        return Vectors(list(totals), matrix, counts=counts)
+
+    def _totals(self, role: str, inputs: LoaderInput) -> tuple[dict[str, int], dict[str, int]]:
+        """Count the rows of one file by entity; also return how its identifiers were mapped."""
         from genebench.encoders.weights.locations import find_weight_file
 
-        path = find_weight_file(self.encoder, self.context, "table")
+        path = find_weight_file(self.encoder, self.context, role)
         separator = "," if ".csv" in path.suffixes else "\t"
         try:
             frame = pl.read_csv(path, separator=separator, infer_schema=False, quote_char=None)
@@ -87,9 +98,7 @@ class RowCount(DeclaredLoader[RowCountArguments]):
         totals = dict.fromkeys(inputs.entity_ids, 0)
         for row, entity_id in zip(mapped.rows, mapped.entity_ids, strict=True):
             totals[entity_id] += counts["n"][int(row)]
-        progress(len(totals))
-        matrix = np.log1p(np.array(list(totals.values()), dtype=np.float32))[:, None]
-        return Vectors(list(totals), matrix, counts=mapped.counts)
+        return totals, mapped.counts
 
     def _count(self) -> pl.Expr:
         if self.arguments.numbers:

@@ -99,7 +99,7 @@ def replicate_scores(
     hard = protocol.multilabel_auc == "hard"
 
     def replicate(output: FoldOutput, use: npt.NDArray[np.bool_]) -> dict[str, Floats]:
-        truth, scores = problem.targets[output.rows], output.scores
+        truth, scores = problem.truth(output.rows), output.scores
         if problem.kind == "multilabel":
             truth, scores = truth[:, use], scores[:, use]
         parts = [

@@ -3,7 +3,7 @@
 import polars as pl
 
 from genebench.evaluation.metrics import METRICS
-from genebench.tasks.declaration import is_subtask
+from genebench.tasks.declaration import is_in_overall, is_subtask
 
 OVERALL = "overall"
 
@@ -78,8 +78,8 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
     """Average scores by family and overall, and rank the encoders by scope and metric.
 
     A task of the release without a score counts as missing, never as zero. Overall is the mean of
-    the family means, so that families with many tasks do not outweigh the others. Rank 1 is best
-    in the direction of the metric; equal means share a rank.
+    the family means, so that families with many tasks do not outweigh the others; the temporal
+    family is not in it. Rank 1 is best in the direction of the metric; equal means share a rank.
 
     Args:
         release: Rows of `gold.releases` without sub-tasks; an optional column `weight`
@@ -121,11 +121,15 @@ def rank_encoders(release: pl.DataFrame, means: pl.DataFrame) -> pl.DataFrame:
         )
         .sort("family", *keys, "metric")
     )
-    overall = families.group_by([*keys, "metric"]).agg(
-        pl.col("mean").std(ddof=0).alias("sd"),
-        pl.col("mean").mean(),
-        pl.col("n_tasks").sum(),
-        pl.col("n_missing").sum(),
+    overall = (
+        families.filter(is_in_overall())
+        .group_by([*keys, "metric"])
+        .agg(
+            pl.col("mean").std(ddof=0).alias("sd"),
+            pl.col("mean").mean(),
+            pl.col("n_tasks").sum(),
+            pl.col("n_missing").sum(),
+        )
     )
     table = pl.concat(
         [

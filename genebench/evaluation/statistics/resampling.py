@@ -21,7 +21,7 @@ from genebench.evaluation.statistics.weighted_ranks import (
     weighted_column_rank_metrics,
     weighted_sums,
 )
-from genebench.probes.declaration import Kind
+from genebench.probes.declaration import NOT_SCORED, Kind
 
 Floats = npt.NDArray[np.float64]
 
@@ -81,7 +81,7 @@ def score_weighted(
     Args:
         kind: Kind of the task.
         names: Metrics of this kind.
-        truth: (n,) or, for multi-label tasks, (n, labels), as `Problem.targets`.
+        truth: (n,) or, for multi-label tasks, (n, labels), as `Problem.truth` returns it.
         scores: (n, columns), as `FoldOutput.scores`.
         weights: (n, draws) positive weights; sums over rows use their dtype.
         ranks_hard: See `metrics.score_labels`; for multi-label tasks.
@@ -95,7 +95,7 @@ def score_weighted(
             values = score_weighted_labels(wanted, truth[:, None] > 0, scores, scores > 0, weights)
             return {name: value[0] for name, value in values.items()}
         case "multilabel":
-            return _score_multilabel(wanted, truth > 0, scores, weights, ranks_hard)
+            return _score_multilabel(wanted, truth, scores, weights, ranks_hard)
         case "multiclass":
             return _score_multiclass(wanted, truth, scores, weights)
         case "regression":
@@ -131,22 +131,33 @@ def score_weighted_labels(
 
 def _score_multilabel(
     names: list[str],
-    truth: npt.NDArray[np.bool_],
+    truth: npt.NDArray[Any],
     scores: Floats,
     weights: Weights,
     ranks_hard: bool,
 ) -> dict[str, Floats]:
     hard = scores > 0
+    is_present, is_scored = truth == 1, truth != NOT_SCORED
     values: dict[str, Floats] = {}
     others = [name for name in names if name not in ("accuracy", "hamming_loss")]
     if len(others) < len(names):
-        right = truth == hard
+        is_wrong = (is_present != hard) & is_scored
         total = weights.sum(axis=0, dtype=float)
-        values["accuracy"] = weighted_sums(right.all(axis=1), weights) / total
-        values["hamming_loss"] = weighted_sums((~right).mean(axis=1), weights) / total
+        values["accuracy"] = weighted_sums((~is_wrong).all(axis=1), weights) / total
+        n_cells = total if is_scored.all() else weighted_sums(is_scored.mean(axis=1), weights)
+        values["hamming_loss"] = weighted_sums(is_wrong.mean(axis=1), weights) / n_cells
     ranked = hard.astype(float) if ranks_hard else scores
-    support = weighted_sums(truth, weights)
-    for name, value in score_weighted_labels(others, truth, scores, hard, weights, ranked).items():
+    support = weighted_sums(is_present, weights)
+    if is_scored.all():
+        by_label = score_weighted_labels(others, is_present, scores, hard, weights, ranked)
+    else:
+        parts = []
+        for column, use in enumerate(is_scored.T):
+            cells = np.ix_(use, [column])
+            columns = (is_present[cells], scores[cells], hard[cells], weights[use], ranked[cells])
+            parts.append(score_weighted_labels(others, *columns))
+        by_label = {name: np.concatenate([part[name] for part in parts]) for name in others}
+    for name, value in by_label.items():
         values[name] = (
             value.mean(axis=0) if name == "log_loss" else np.average(value, axis=0, weights=support)
         )

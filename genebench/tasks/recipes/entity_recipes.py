@@ -178,15 +178,8 @@ def membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamp
     rows, counts = pick_entities(
         tables, task, arguments, resolvers, [arguments.node], [annotation_file]
     )
-    relation = [arguments.relation] if arguments.relation else []
-    edges = pick_columns(tables, edge_file, [arguments.child, arguments.parent, *relation])
-    if arguments.only:
-        edges = edges.filter(
-            pl.col(arguments.child).str.contains(arguments.only)
-            & pl.col(arguments.parent).str.contains(arguments.only)
-        )
-    names = pick_columns(tables, name_file, [arguments.node_id, arguments.node_name])
-    titles = dict(names.select(arguments.node_id, arguments.node_name).iter_rows())
+    edges = pick_edges(tables, edge_file, arguments)
+    titles = pick_titles(tables, name_file, arguments)
     levels = arguments.hierarchy(edges, arguments.relations[:1])
     inheritance = arguments.hierarchy(edges, arguments.relations)
     tops = [arguments.root] if arguments.root else levels.roots
@@ -203,6 +196,24 @@ def membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamp
     is_under = pl.col("node").is_in(pairs["node"].implode()).fill_null(False)
     rows = drop_unresolved(keep_rows(rows, is_under, "under no label", counts), counts)
     return label_set_samples(task, rows.join(pairs, on="node"), counts)
+
+
+def pick_edges(tables: Tables, edge_file: str, arguments: MembershipArguments) -> pl.DataFrame:
+    """Select the edges of a hierarchy whose nodes match `only`."""
+    relation = [arguments.relation] if arguments.relation else []
+    edges = pick_columns(tables, edge_file, [arguments.child, arguments.parent, *relation])
+    if arguments.only is None:
+        return edges
+    return edges.filter(
+        pl.col(arguments.child).str.contains(arguments.only)
+        & pl.col(arguments.parent).str.contains(arguments.only)
+    )
+
+
+def pick_titles(tables: Tables, name_file: str, arguments: MembershipArguments) -> dict[str, str]:
+    """Return the title of each node of a file of names."""
+    names = pick_columns(tables, name_file, [arguments.node_id, arguments.node_name])
+    return dict(names.select(arguments.node_id, arguments.node_name).iter_rows())
 
 
 class CountArguments(EntityArguments):

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from genebench.registry.yaml_reader import validate
-from genebench.tasks.declaration import LabelledSamples, Task
+from genebench.tasks.declaration import TEMPORAL, LabelledSamples, Task
 from genebench.tasks.recipes.entity_recipes import (
     ColumnArguments,
     CountArguments,
@@ -24,6 +24,7 @@ from genebench.tasks.recipes.entity_recipes import (
     membership,
     split,
 )
+from genebench.tasks.recipes.gained_recipe import GainedArguments, gained
 from genebench.tasks.recipes.pair_recipes import (
     AssociationArguments,
     CoMembershipArguments,
@@ -58,6 +59,12 @@ RECIPES: dict[str, Recipe] = {
         MembershipArguments,
         frozenset({"multilabel"}),
         files=("annotations", "edges", "names"),
+    ),
+    "gained": Recipe(
+        gained,
+        GainedArguments,
+        frozenset({"multilabel"}),
+        files=("annotations", "edges", "names", "past annotations", "past edges", "past names"),
     ),
     "flags": Recipe(flags, FlagsArguments, frozenset({"multilabel"})),
     "count": Recipe(count, CountArguments, frozenset({"regression"})),
@@ -95,6 +102,11 @@ def check_arguments(task: Task) -> list[str]:
     if task.kind not in recipe.kinds:
         kinds = ", ".join(sorted(recipe.kinds))
         mistakes.append(f"recipe {task.recipe!r} builds {kinds} tasks, not {task.kind}")
+    if (task.recipe == "gained") != (task.family == TEMPORAL):
+        mistakes.append(
+            f"tasks of the family {TEMPORAL!r}, and no others, are built by the recipe 'gained'; "
+            "no mean over families has them"
+        )
     if recipe.files and len(task.source) != len(recipe.files):
         mistakes.append(
             f"recipe {task.recipe!r} reads {len(recipe.files)} source files "
