@@ -220,6 +220,7 @@ def _results(
             pl.lit("standard").alias("protocol_id"),
             pl.lit("0" * 32).alias("feature_digest"),
             pl.lit("0" * 32).alias("probe_digest"),
+            pl.lit("synthetic").alias("run_id"),
             pl.concat_str("task_id", "encoder_id", "probe_id", separator=" ")
             .map_elements(lambda name: digest_json([name]), return_dtype=pl.String)
             .alias("evaluation_key"),

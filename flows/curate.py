@@ -1,5 +1,6 @@
 """The curate flow: build entities, inputs and tasks (silver) from the bronze tables."""
 
+import datetime as dt
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,8 @@ from lakehouse.curate.state import (
     record_earlier_curation,
     user_task_paths,
 )
+from lakehouse.report.diff.diff_summary import diff_markdown
+from lakehouse.report.diff.lake_diff import diff_curations
 from lakehouse.report.task_cards import curated_markdown
 
 if TYPE_CHECKING:
@@ -100,6 +103,7 @@ def curate_silver(
     Returns:
         What was written, what was left out for want of data, and what failed, each with a text.
     """
+    started = dt.datetime.now(dt.UTC)
     context = open_context(profile, task_paths=user_tasks)
     curated = curate_tables(context.lake, context.registry, snapshots)
     # The key in the commits shows a first curation that was interrupted.
@@ -109,6 +113,11 @@ def curate_silver(
     curation = Curation(key, user_tasks, curated.failed)
     record_curation(context.lake.delta, curation, snapshots, versions, commit)
     save_artifact("tasks", curated_markdown(context.lake, context.registry, curated.not_applicable))
+    if earlier := context.lake.at(started).curation():
+        found = diff_curations(
+            context.lake.at(earlier.finished_at), context.lake, context.registry.tasks.values()
+        )
+        save_artifact("changes", diff_markdown(found))
     changes = describe_changes(
         changed_samples(before, curated.tables), context.lake.table("bronze.snapshots").collect()
     )

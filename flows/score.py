@@ -272,10 +272,14 @@ def update_release(context: Context, request: ScoreRequest) -> None:
     plan = make_plan(context, replace_fields(request, probes=probes))
     commit = context.commit({name: context.lake.delta.version(name) for name in _RELEASE_INPUTS})
     partition = {"release_id": plan.release_id}
-    for name, rows in (("gold.universes", plan.universe_rows()), ("gold.releases", plan.items)):
-        stored = stored_rows(context.lake, name, plan.release_id).select(rows.columns)
-        if not stored.sort(rows.columns).equals(rows.sort(rows.columns)):
-            previous = stored if stored.height else None
+    for name, planned, rows in (
+        ("gold.universes", plan.universe_rows(), plan.universe_rows()),
+        ("gold.releases", plan.items, plan.release_rows(context.run_id)),
+    ):
+        stored = stored_rows(context.lake, name, plan.release_id)
+        same = stored.select(planned.columns).sort(planned.columns)
+        if not same.equals(planned.sort(planned.columns)):
+            previous = stored.select(rows.columns) if stored.height else None
             replace(context, name, rows, commit, partition, previous=previous)
 
 

@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from flows.cli.board import board
+from flows.cli.diff import add_diff_command
 from flows.cli.evaluate import evaluate
 from flows.cli.options import Families, Profile, Protocol
 from flows.cli.results import add_result_commands
@@ -33,6 +34,7 @@ app.command(epilog="Example: genebench evaluate my_vectors.csv")(evaluate)
 app.command(epilog="Example: genebench board submissions/*.parquet -o site")(board)
 add_verb_commands(app)
 add_result_commands(app)
+add_diff_command(app)
 add_study_commands(app)
 app.command(epilog="Example: genebench tidy --apply", rich_help_panel=UPKEEP)(tidy)
 app.command(epilog="Example: genebench doctor --digests", rich_help_panel=UPKEEP)(doctor)

@@ -132,16 +132,9 @@ def print_frame(rows: "pl.DataFrame") -> None:
         print_line(f"{MAX_ROWS} shown; --output file.csv writes all")
 
 
-def print_diff(rows: "pl.DataFrame", before: str, after: str) -> None:
-    """Print the scores that differ between two releases and why, largest change first."""
-    if not rows.height:
-        print_line(f"{before} and {after} name the same evaluations: nothing moved")
-        return
-    counts = Counter(rows["why"])
-    reasons = ", ".join(f"{n:,} {why}" for why, n in counts.most_common())
-    names = ["task_id", "encoder_id", "probe_id", "metric", "mean_before", "mean_after"]
-    shown = rows.select(*names, "change", "why").head(MAX_ROWS)
-    print_rows(f"{before} → {after}: {reasons}", shown.columns, shown.iter_rows())
+def print_rows_of(rows: "pl.DataFrame", title: str) -> None:
+    """Print the first rows of a frame under a title."""
+    print_rows(f"{title} ({rows.height:,})", rows.columns, rows.head(MAX_ROWS).iter_rows())
     _print_n_hidden(rows)
 
 

@@ -1,4 +1,4 @@
-"""The commands on results: query, release, diff, compare, export and import."""
+"""The commands on results: query, release, compare, export and import."""
 
 import sys
 from enum import StrEnum
@@ -130,22 +130,6 @@ def import_(
     run_flows(verb)
 
 
-def diff(
-    before: Annotated[str, typer.Argument(help="First release.")],
-    after: Annotated[str, typer.Argument(help="Second release.")],
-    metric: Metric = None,
-    csv: Csv = None,
-) -> None:
-    """Show which scores differ between two releases, and why."""
-    from flows.cli.render import print_diff
-    from lakehouse import open_lake
-    from lakehouse.report.releases import diff_releases as run
-
-    rows = run(open_lake(), before, after, metric)
-    print_diff(rows, before, after)
-    _save(rows, csv)
-
-
 def compare(
     encoders: Annotated[
         list[str] | None, typer.Argument(help="Two encoders to compare fold by fold.")
@@ -227,7 +211,6 @@ def add_result_commands(app: typer.Typer) -> None:
     for run, name, example in (
         (query, "query", "query 'select encoder_id, n_entities, dimension from encoders'"),
         (release, "release", "release 2026.1"),
-        (diff, "diff", "diff 2026.1 current"),
         (compare, "compare", "compare --with published.csv --release current_paper"),
         (export, "export", "export 2026.1 ./shared"),
         (import_, "import", "import task_report.csv published"),

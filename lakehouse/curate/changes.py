@@ -16,6 +16,8 @@ CHANGES_SCHEMA = pl.Schema(
         "n_added": pl.Int64,
         "n_gone": pl.Int64,
         "n_relabelled": pl.Int64,
+        "n_labels_gained": pl.Int64,
+        "n_labels_lost": pl.Int64,
         "snapshot_before": pl.String,
         "snapshot_now": pl.String,
     }
@@ -33,7 +35,8 @@ def changed_samples(
         now: The same tables of the later curation.
 
     Returns:
-        `CHANGES_SCHEMA`, one row for each changed task.
+        `CHANGES_SCHEMA`, one row for each changed task. n_labels_gained and n_labels_lost count the
+        labels that samples of both curations have now and did not have, and the other way round.
     """
     old, new = ({name: _frame(state, name) for name in _READ} for state in (before, now))
     digests = ["task_id", "label_digest", "snapshot_id"]
@@ -62,8 +65,24 @@ def changed_samples(
         pl.col("snapshot_id_before").alias("snapshot_before"),
         pl.col("snapshot_id").alias("snapshot_now"),
     )
-    found = counts.join(named, on="task_id").select(CHANGES_SCHEMA.names())
+    kept = joined.filter(is_new & is_old).select("task_id", "sample_id")
+    for name, some, others in (("gained", new, old), ("lost", old, new)):
+        moved = _count_other_labels(some, others, kept).rename({"n": f"n_labels_{name}"})
+        counts = counts.join(moved, on="task_id", how="left")
+    found = counts.join(named, on="task_id").select(
+        pl.col(CHANGES_SCHEMA.names()).fill_null(strategy="zero")
+    )
     return found.cast(CHANGES_SCHEMA).sort("task_id")
+
+
+def _count_other_labels(
+    some: Mapping[str, pl.DataFrame], others: Mapping[str, pl.DataFrame], kept: pl.DataFrame
+) -> pl.DataFrame:
+    """task_id and n: the labels of some samples that they do not have in the other curation."""
+    mine = some["silver.labels"].join(kept, on=["task_id", "sample_id"], how="semi")
+    key = ["task_id", "sample_id", "label", "value"]
+    other = mine.join(others["silver.labels"], on=key, how="anti")
+    return other.group_by("task_id").agg(pl.len().cast(pl.Int64).alias("n"))
 
 
 def changes_since_release(lake: Tables, release: str) -> pl.DataFrame:
@@ -72,7 +91,7 @@ def changes_since_release(lake: Tables, release: str) -> pl.DataFrame:
     The earlier tables are read by Delta's time travel. Without such a release, or after a vacuum
     of the earlier tables, the result has no rows.
     """
-    written = _written_at(lake, release)
+    written = release_time(lake, release)
     if written is None:
         return pl.DataFrame(schema=CHANGES_SCHEMA)
     try:
@@ -82,13 +101,19 @@ def changes_since_release(lake: Tables, release: str) -> pl.DataFrame:
     return changed_samples(before, {name: lake.table(name).collect() for name in _READ})
 
 
-def _written_at(lake: Tables, release: str) -> dt.datetime | None:
+def release_time(lake: Tables, release: str) -> dt.datetime | None:
     """The time at which a release was last written; None where it never was."""
     for entry in lake.delta.history("gold.releases"):
         predicate = str(entry.get("operationParameters", {}).get("predicate", ""))
         if f"'{release}'" in predicate:
             return dt.datetime.fromtimestamp(entry["timestamp"] / 1000, dt.UTC)
     return None
+
+
+def changed_samples_between(before: Tables, now: Tables) -> pl.DataFrame:
+    """Count the changed samples between two states of a lake; see `changed_samples`."""
+    old, new = ({name: state.table(name).collect() for name in _READ} for state in (before, now))
+    return changed_samples(old, new)
 
 
 def describe_changes(changes: pl.DataFrame, snapshots: pl.DataFrame) -> dict[str, str]:

@@ -48,6 +48,20 @@ def read_curation(lake: Tables) -> Curation | None:
     return Curation(row["curation_key"], tuple(row["user_tasks"]), failed)
 
 
+def read_curated_snapshots(lake: Tables) -> dict[str, str]:
+    """Read which snapshot of each source file the current curation read; {} where none is recorded.
+
+    In a lake at an earlier time, it is the curation that was current then.
+    """
+    curation = lake.curation()
+    if curation is None:
+        return {}
+    of_run = pl.col("run_id") == curation.run_id
+    rows = lake.delta.scan("silver.curations").filter(of_run).collect().sort("curated_at")
+    snapshots: dict[str, str] = json.loads(rows["snapshots"][-1])
+    return snapshots
+
+
 def _read_commits(lake: Tables) -> Curation | None:
     """Read the curation from the commit metadata, where an earlier version of genebench kept it."""
     commits = [lake.delta.last_write(name) for name in CURATED_TABLES]

@@ -34,7 +34,7 @@ class ReleasePlan:
 
     Attributes:
         release_id: The release.
-        items: Rows of `gold.releases`.
+        items: Rows of `gold.releases`, without run_id.
         pending: The items without a finished evaluation, with the reason in column `why`.
         universes: One if shared, one per encoder if full.
         excluded: Task or encoder that is left out, with the reason.
@@ -60,6 +60,10 @@ class ReleasePlan:
             (pl.col("task_id").is_in(tasks) | parent_task_expr().is_in(tasks))
             & pl.col("encoder_id").is_in(encoders)
         ).unique("evaluation_key", keep="first", maintain_order=True)
+
+    def release_rows(self, run_id: str) -> pl.DataFrame:
+        """Build the rows of `gold.releases`, as written by a run."""
+        return self.items.with_columns(pl.lit(run_id).alias("run_id"))
 
     def universe_rows(self) -> pl.DataFrame:
         """Build the rows of `gold.universes`."""
@@ -127,11 +131,14 @@ def plan_release(
     declared = table("gold.releases").schema
     # Stored with the release, so that its means do not change when tasks are added or removed.
     groups = delta.scan("silver.tasks").select("task_id", task_group()).collect()
-    added = ("release_id", "task_group")
+    added = ("release_id", "task_group", "run_id")
     items = (
         pl.DataFrame(rows, schema={k: v for k, v in declared.items() if k not in added})
         .join(groups, on="task_id", how="left", maintain_order="left")
-        .select(pl.lit(release_id).alias("release_id"), *(k for k in declared if k != added[0]))
+        .select(
+            pl.lit(release_id).alias("release_id"),
+            *(k for k in declared if k not in ("release_id", "run_id")),
+        )
     )
     pending = _find_pending(delta, items, release_id)
     return ReleasePlan(release_id, items, pending, inputs.universes, inputs.excluded)

@@ -142,7 +142,7 @@ _DECLARED = (
         "Releases: named sets of evaluations, one for each task, encoder and probe.",
         "release_id str, family str, task_id str, kind str, encoder_id str, modality str,"
         "probe_id str, protocol_id str, label_digest str, feature_digest str, probe_digest str,"
-        "evaluation_key str, task_group str?",
+        "evaluation_key str, task_group str?, run_id str?",
         {"kind": KINDS, "modality": MODALITIES},
     ),
     declare_table(

@@ -9,7 +9,7 @@ import polars as pl
 
 from genebench.errors import LakeError
 from lakehouse.tables.delta import Delta
-from lakehouse.tables.manifest import CURATED_TABLES
+from lakehouse.tables.manifest import CURATED_TABLES, FinishedRun
 
 When = dt.datetime | dt.date | str
 
@@ -74,6 +74,13 @@ class Tables:
             # Only versions of an earlier version of genebench are older than the first record.
             versions = [one for one in versions if one < curations[0].versions[name]]
         return max(versions, default=None)
+
+    def curation(self) -> FinishedRun | None:
+        """The finished curation whose tables are current, or were at the time; None without one."""
+        limit = self.as_of
+        finished = self.delta.curations()
+        known = [one for one in finished if limit is None or one.finished_at <= limit]
+        return known[-1] if known else None
 
     def history(self, name: str) -> pl.DataFrame:
         """The commits of a table, newest first.

@@ -33,6 +33,8 @@ def test_added_removed_and_relabelled_samples_are_counted_separately():
         "n_added": 2,
         "n_gone": 1,
         "n_relabelled": 2,
+        "n_labels_gained": 1,
+        "n_labels_lost": 2,
         "snapshot_before": "hpa_1",
         "snapshot_now": "hpa_2",
     }

@@ -1,0 +1,160 @@
+"""All differences of two states of a lake, as frames."""
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import polars as pl
+
+from genebench.errors import LakeError
+from genebench.tasks.declaration import Task
+from lakehouse.curate.changes import changed_samples_between
+from lakehouse.curate.entity_changes import (
+    entity_changes_between,
+    term_changes_between,
+    term_files,
+)
+from lakehouse.curate.state import read_curated_snapshots
+from lakehouse.report.diff.lake_states import LakeState, state_at, state_now
+from lakehouse.report.diff.score_changes import (
+    SCORE_CHANGES_SCHEMA,
+    compare_scores,
+    count_by_fate,
+    select_changed,
+)
+from lakehouse.tables.time_travel import Tables
+
+
+@dataclass(frozen=True)
+class LakeDiff:
+    """The differences of two states.
+
+    Attributes:
+        before: The name of the earlier state.
+        after: The name of the later state.
+        versions: source, version_before and version_now of each source whose snapshots differ.
+        entities: `entity_changes.ENTITY_CHANGES_SCHEMA`.
+        terms: `entity_changes.TERM_CHANGES_SCHEMA`.
+        samples: `changes.CHANGES_SCHEMA`.
+        scores: See `score_changes.compare_scores`.
+    """
+
+    before: str
+    after: str
+    versions: pl.DataFrame
+    entities: pl.DataFrame
+    terms: pl.DataFrame
+    samples: pl.DataFrame
+    scores: pl.DataFrame
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """The number of evaluations by what became of them; see `count_by_fate`."""
+        return count_by_fate(self.scores)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The differences as JSON values; evaluations that were kept are left out."""
+        frames = {
+            "versions": self.versions,
+            "entities": self.entities,
+            "terms": self.terms,
+            "samples": self.samples,
+            "scores": select_changed(self.scores),
+        }
+        names = {"before": self.before, "after": self.after, "counts": self.counts}
+        return names | {name: frame.to_dicts() for name, frame in frames.items()}
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing differs."""
+        counts = self.counts
+        frames = (self.versions, self.entities, self.terms, self.samples)
+        differs = counts["computed"] + counts["removed"] + counts["unexplained"]
+        return not differs and all(frame.is_empty() for frame in frames)
+
+
+def diff_states(
+    before: LakeState, after: LakeState, tasks: Iterable[Task], metric: str | None = None
+) -> LakeDiff:
+    """Compare two states of a lake.
+
+    Args:
+        before: The earlier state.
+        after: The later state.
+        tasks: The declared tasks; they name the files with terms.
+        metric: One metric; the main one of each kind of task by default.
+
+    Raises:
+        LakeError: The files of one of the two are gone; `genebench tidy` keeps a version of each
+            day and of each run.
+    """
+    try:
+        curations = diff_curations(before.tables, after.tables, tasks)
+        scores = compare_scores(before, after, metric)
+        return replace(curations, before=before.name, after=after.name, scores=scores)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise LakeError(
+            f"{before.name} and {after.name} cannot be compared, for files of their tables are "
+            f"missing: {error}; choose a release, a run or the end of a day"
+        ) from error
+
+
+def diff_since(
+    tables: Tables, when: dt.datetime, release_id: str, tasks: Iterable[Task]
+) -> LakeDiff | None:
+    """Compare a lake now with a time; None where it had no curation then.
+
+    Args:
+        tables: The tables of the lake.
+        when: The time.
+        release_id: The release whose evaluations are compared.
+        tasks: The declared tasks; they name the files with terms.
+    """
+    if tables.at(when).curation() is None:
+        return None
+    return diff_states(state_at(tables, when, release_id), state_now(tables, release_id), tasks)
+
+
+def diff_curations(before: Tables, after: Tables, tasks: Iterable[Task]) -> LakeDiff:
+    """Compare the curations of two states of a lake, without scores."""
+    return LakeDiff(
+        "before",
+        "now",
+        compare_versions(before, after),
+        entity_changes_between(before, after),
+        term_changes_between(before, after, term_files(tasks)),
+        changed_samples_between(before, after),
+        pl.DataFrame(schema=SCORE_CHANGES_SCHEMA),
+    )
+
+
+def compare_versions(before: Tables, after: Tables) -> pl.DataFrame:
+    """List the sources whose snapshots differ.
+
+    Returns:
+        source, version_before, version_now and n_files.
+    """
+    old, new = (_read_versions(tables) for tables in (before, after))
+    both = old.join(new, on=["source", "file"], how="full", suffix="_now", coalesce=True)
+    return (
+        both.filter(pl.col("snapshot_id").ne_missing(pl.col("snapshot_id_now")))
+        .group_by("source")
+        .agg(
+            pl.col("version").drop_nulls().unique().sort().str.join(", ").alias("version_before"),
+            pl.col("version_now").drop_nulls().unique().sort().str.join(", ").alias("version_now"),
+            pl.len().alias("n_files"),
+        )
+        .sort("source")
+    )
+
+
+def _read_versions(tables: Tables) -> pl.DataFrame:
+    """source, file, version and snapshot_id of the snapshots that the curation read."""
+    used = pl.Series(list(read_curated_snapshots(tables).values()), dtype=pl.String)
+    rows = tables.table("bronze.snapshots").collect()
+    return (
+        rows.filter(pl.col("snapshot_id").is_in(used.implode()))
+        .unique("snapshot_id")
+        .select("source", "file", "version", "snapshot_id")
+    )
