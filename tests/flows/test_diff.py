@@ -1,12 +1,17 @@
 """From one release of a source to the next: what changed in the lake, and why scores moved."""
 
 import gzip
+import json
+import re
+import shutil
 
 import polars as pl
 import pytest
 from places import Place
+from typer.testing import CliRunner
 from world import Gene, build_world
 
+from flows.cli.app import app
 from genebench.errors import LakeError
 from genebench.evaluation.statistics.means import task_means
 from genebench.registry.loading import load_registry
@@ -16,9 +21,13 @@ from lakehouse.report.diff.diff_summary import diff_markdown, summarise_diff
 from lakehouse.report.diff.lake_diff import diff_states
 from lakehouse.report.diff.lake_states import default_states, find_state, state_before
 from lakehouse.report.diff.score_causes import CAUSES
-from lakehouse.report.diff.score_changes import ADDED, KEPT, REMOVED
+from lakehouse.report.diff.score_changes import ADDED, KEPT, REMOVED, select_changed
+from lakehouse.report.page.contents import read_contents
+from lakehouse.report.page.payload import to_payload
+from lakehouse.report.page.write import write_report
 from lakehouse.score.scores import read_scores
 from lakehouse.tables.commits import Commit
+from lakehouse.tables.maintenance import remove_rows
 
 ENCODERS = ["bag_of_words", "random", "oracle"]
 FAMILIES = ["biological", "genomic"]
@@ -199,8 +208,6 @@ def test_what_was_computed_is_what_the_second_run_recorded(diff, lake):
 
 
 def test_a_score_that_moved_under_an_equal_key_is_unexplained(lakes, tmp_path):
-    import shutil
-
     shutil.copytree(lakes[0], tmp_path / "lake")
     lake = open_lake(tmp_path / "lake")
     frozen = find_state(lake, "2024", RELEASE)
@@ -209,8 +216,6 @@ def test_a_score_that_moved_under_an_equal_key_is_unexplained(lakes, tmp_path):
     rows = lake.table("gold.scores").collect()
     is_of_key = pl.col("evaluation_key") == key["evaluation_key"].item()
     other = rows.filter(is_of_key).with_columns(pl.col("value") * 0.5)
-    from lakehouse.tables.maintenance import remove_rows
-
     commit = Commit("tamper", "test")
     chosen = {"evaluation_key": [key["evaluation_key"].item()]}
     remove_rows(lake.delta, "gold.scores", where, chosen, commit)
@@ -258,6 +263,60 @@ def test_the_summary_has_a_table_for_each_kind_of_change(diff):
     assert "0 of them unexplained" in text
     assert "KYN5 → KYN5NEW (ncbigene:9000005)" in text
     assert "KYN3 (ncbigene:9000003, now ncbigene:9000004)" in text
+
+
+def test_the_command_compares_the_newest_releases_and_writes_what_it_shows(
+    lakes, diff, place_of, tmp_path
+):
+    place_of(lakes[0], tmp_path)
+    shown = CliRunner().invoke(app, ["diff"])
+    assert shown.exit_code == 0, shown.output
+    assert "2022 → 2024" in shown.output
+    assert "labels and samples" in shown.output
+    for part, frame in (
+        ("entities", diff.entities),
+        ("terms", diff.terms),
+        ("samples", diff.samples),
+        ("scores", select_changed(diff.scores)),
+    ):
+        path = tmp_path / f"{part}.csv"
+        words = ["diff", "2022", "2024", "--show", part, "--csv", str(path)]
+        assert CliRunner().invoke(app, words).exit_code == 0
+        assert pl.read_csv(path).height == frame.height > 0
+    written = json.loads(CliRunner().invoke(app, ["diff", "--json"]).stdout)
+    assert written["counts"] == diff.counts
+    assert len(written["entities"]) == diff.entities.height
+
+
+def test_the_page_of_a_release_shows_what_changed_since_the_one_before(diff, lake, tmp_path):
+    page = write_report(lake, "2024", tmp_path / "2024", with_files=False).read_text()
+    block = re.search(r'<script type="application/json" id="data">(.*?)</script>', page, re.DOTALL)
+    changes = json.loads(block[1])["changes"]
+    assert (changes["before"], changes["after"]) == ("2022", "2024")
+    assert [one["title"] for one in changes["tables"]] == [
+        table.title for table in summarise_diff(diff)
+    ]
+    assert (
+        len(changes["scores"])
+        == diff.scores.drop_nulls("change").filter(pl.col("why") != KEPT).height
+    )
+    assert to_payload(lake, read_contents(lake, "2022"), "")["changes"] is None
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_the_changes_are_read_in_a_browser(browser, lake, tmp_path, width):
+    path = write_report(lake, "2024", tmp_path, with_files=False)
+    page = browser.new_page(viewport={"width": width, "height": 800})
+    wrong = []
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.goto(path.as_uri())
+    page.wait_for_selector("html[data-ready=yes]")
+    shown = page.locator("#changes").inner_text()
+    assert "KYN5 → KYN5NEW" in shown
+    assert "labels and samples" in shown
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert not wrong
+    page.close()
 
 
 def test_equal_states_differ_in_nothing(lake):

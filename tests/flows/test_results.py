@@ -96,7 +96,8 @@ def test_query_writes_a_file_in_the_format_of_its_suffix(genebench, tmp_path, en
         (["query", COUNT, "--format", "parquet"], "name a file"),
         (["query", COUNT, "--output", "rows.xlsx"], "end the file in .csv, .json or .parquet"),
         (["query", COUNT, "--at", "soon"], "'soon' is not a time"),
-        (["diff", "current", "2026.1"], "there is no release '2026.1'"),
+        (["diff", "current", "2026.1"], "there is no release, run or day '2026.1'"),
+        (["diff"], "has no earlier state to compare with"),
         (["compare", "e0", "orcale"], "did you mean 'oracle'"),
         (["compare", "e0"], "compare takes two encoders"),
         (["compare", "--with", "none.csv"], "there is no file none.csv"),
@@ -283,7 +284,11 @@ def test_published_tasks_are_found_among_those_of_the_lakes_own_profile(genebenc
 def test_diff_of_a_release_with_itself_says_that_nothing_moved(genebench):
     code, out, _ = genebench("diff", "current", "current")
     assert code == 0
-    assert "nothing moved" in out
+    assert "nothing differs" in out
+    code, out, _ = genebench("diff", "current", "current", "--json")
+    counts = json.loads(out)["counts"]
+    assert counts["kept"] > 0
+    assert counts["computed"] == counts["moved"] == counts["unexplained"] == 0
 
 
 def test_export_names_the_files_that_it_wrote(genebench, tmp_path):

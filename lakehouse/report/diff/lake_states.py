@@ -52,7 +52,7 @@ def find_state(tables: Tables, name: str, release_id: str) -> LakeState:
         LakeError: Nothing has this name; the message lists what can be compared.
     """
     releases = _computed_releases(tables)
-    if name in releases:
+    if name in releases or not releases:
         return _release_state(tables, name)
     runs = [run for run in _runs(tables) if run.run_id.startswith(name)]
     ids = {run.run_id for run in runs}

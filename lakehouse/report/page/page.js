@@ -260,14 +260,27 @@ document.addEventListener("DOMContentLoaded", () => {
     publishedTable.show(rows);
   }
 
+  const plainTable = (head, rows) => `<div class="scroll" role="region" aria-label="${escapeHtml(head[0])}s" tabindex="0"><table class="grid"><thead><tr>${head.map((title) => `<th scope="col" class="name" style="padding:10px 12px">${escapeHtml(title)}</th>`).join("")}</tr></thead><tbody>${rows.map((row) => `<tr>${row.map((cell) => `<td class="name">${cell}</td>`).join("")}</tr>`).join("")}</tbody></table></div>`;
+
+  // Changes
+  function drawChanges() {
+    const changes = data.changes;
+    if (!changes) return;
+    $("changes").hidden = $("nav-changes").hidden = false;
+    $("changes-counts").textContent = `${changes.before} → ${changes.after}: ${changes.counts}. A score moves with the labels of its samples, with the samples themselves, with the universe (the entities in common), or with what its encoder reads.`;
+    const cell = (value) => escapeHtml(typeof value !== "number" ? value : Number.isInteger(value) ? formatCount(value) : formatValue(value));
+    const parts = changes.tables.map((one) => `<h3>${escapeHtml(one.title.charAt(0).toUpperCase() + one.title.slice(1))}</h3>${plainTable(one.columns, one.rows.map((row) => row.map(cell))).replace('class="scroll"', 'class="scroll prose"')}`);
+    if (changes.scores.length) parts.push(`<h3>Largest changes of a score</h3>${plainTable(["Task", "Encoder", "Metric", "Before", "Now", "Change", "Why"], changes.scores.map((one) => [`<code>${escapeHtml(one.task_id)}</code>`, escapeHtml(one.encoder_id), escapeHtml(one.metric), formatValue(one.mean_before), formatValue(one.mean_after), formatValue(one.change), escapeHtml(one.why)])).replace('class="scroll"', 'class="scroll tall"')}`);
+    $("changes-body").innerHTML = parts.join("");
+  }
+
   // Provenance
   function drawProvenance() {
-    const plain = (head, rows) => `<div class="scroll" role="region" aria-label="${escapeHtml(head[0])}s" tabindex="0"><table class="grid"><thead><tr>${head.map((title) => `<th scope="col" class="name" style="padding:10px 12px">${escapeHtml(title)}</th>`).join("")}</tr></thead><tbody>${rows.map((row) => `<tr>${row.map((cell) => `<td class="name">${cell}</td>`).join("")}</tr>`).join("")}</tbody></table></div>`;
-    const parts = [`<h3>Probes and protocols</h3>${plain(["Kind", "Name", "Title", "Description"], data.rules.map((one) => [escapeHtml(one.noun), `<code>${escapeHtml(one.id)}</code>`, escapeHtml(one.title), escapeHtml(one.description)])).replace('class="scroll"', 'class="scroll prose"')}`,
-      `<h3>Sources</h3><p class="hint">The versions in the lake when this page was generated. A frozen release may use earlier versions.</p>${plain(["Source file", "Version", "Retrieved", "SHA-256", "Size", "Licence"], data.sources.map((one) => [`${escapeHtml(one.source)}.${escapeHtml(one.file)}`, escapeHtml(one.version), escapeHtml(one.retrieved_at), `<code>${escapeHtml(one.sha256)}</code>`, `${formatCount(one.size_bytes)} bytes`, escapeHtml(one.license)]))}`,
-      `<h3>Code and packages</h3>${plain(["Packages", "Revision", "Solver", "Evaluations", "Seconds"], data.packages.map((one) => [escapeHtml(one.packages), formatCount(one.revision), escapeHtml(one.solver), formatCount(one.n_evaluations), formatCount(one.seconds)]))}`,
-      `<details><summary>Versions of the tables</summary>${plain(["Table", "Version", "Committed", "Code", "Inputs"], data.tables.map((one) => [`<code>${escapeHtml(one.table)}</code>`, formatCount(one.version), escapeHtml(one.committed_at), escapeHtml(one.code), `<code>${escapeHtml(one.inputs)}</code>`]))}</details>`];
-    if (data.unscored.length) parts.push(`<details><summary>${plural(data.unscored.length, "reason")} for evaluations without a score</summary>${plain(["Task", "Probe", "State", "Reason", "Encoders"], data.unscored.map((one) => [`<code>${escapeHtml(one.task_id)}</code>`, escapeHtml(one.probe_id), escapeHtml(one.status), escapeHtml(one.reason), escapeHtml(one.encoder_id.join(", "))]))}</details>`);
+    const parts = [`<h3>Probes and protocols</h3>${plainTable(["Kind", "Name", "Title", "Description"], data.rules.map((one) => [escapeHtml(one.noun), `<code>${escapeHtml(one.id)}</code>`, escapeHtml(one.title), escapeHtml(one.description)])).replace('class="scroll"', 'class="scroll prose"')}`,
+      `<h3>Sources</h3><p class="hint">The versions in the lake when this page was generated. A frozen release may use earlier versions.</p>${plainTable(["Source file", "Version", "Retrieved", "SHA-256", "Size", "Licence"], data.sources.map((one) => [`${escapeHtml(one.source)}.${escapeHtml(one.file)}`, escapeHtml(one.version), escapeHtml(one.retrieved_at), `<code>${escapeHtml(one.sha256)}</code>`, `${formatCount(one.size_bytes)} bytes`, escapeHtml(one.license)]))}`,
+      `<h3>Code and packages</h3>${plainTable(["Packages", "Revision", "Solver", "Evaluations", "Seconds"], data.packages.map((one) => [escapeHtml(one.packages), formatCount(one.revision), escapeHtml(one.solver), formatCount(one.n_evaluations), formatCount(one.seconds)]))}`,
+      `<details><summary>Versions of the tables</summary>${plainTable(["Table", "Version", "Committed", "Code", "Inputs"], data.tables.map((one) => [`<code>${escapeHtml(one.table)}</code>`, formatCount(one.version), escapeHtml(one.committed_at), escapeHtml(one.code), `<code>${escapeHtml(one.inputs)}</code>`]))}</details>`];
+    if (data.unscored.length) parts.push(`<details><summary>${plural(data.unscored.length, "reason")} for evaluations without a score</summary>${plainTable(["Task", "Probe", "State", "Reason", "Encoders"], data.unscored.map((one) => [`<code>${escapeHtml(one.task_id)}</code>`, escapeHtml(one.probe_id), escapeHtml(one.status), escapeHtml(one.reason), escapeHtml(one.encoder_id.join(", "))]))}</details>`);
     $("provenance-body").innerHTML = parts.join("");
   }
 
@@ -275,7 +288,7 @@ document.addEventListener("DOMContentLoaded", () => {
     findBestEncoders(); drawHeader(); resetLeaderboard(); drawTaskTable(); significance.draw(); drawPublished();
     if (state.task) openTask(state.task, false);
   }
-  setUpLeaderboard(); setUpTasks(); drawEncoders(); drawProvenance(); drawAll();
+  setUpLeaderboard(); setUpTasks(); drawEncoders(); drawChanges(); drawProvenance(); drawAll();
   setOptions($("figure"), figures.map((one) => [one.id, one.title]), figures[0]?.id);
   $("figure").addEventListener("change", (event) => drawFigure(event.target.value));
   drawFigure(figures[0]?.id);

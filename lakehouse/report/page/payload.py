@@ -10,6 +10,7 @@ from genebench.registry.loading import load_registry
 from genebench.registry.published_names import probe_of
 from genebench.tasks.declaration import FAMILY_TITLES
 from lakehouse.report.exports import used_snapshots
+from lakehouse.report.page.change_entry import change_entry
 from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.page_entries import encoder_entries, task_entries
 from lakehouse.report.page.provenance import (
@@ -62,6 +63,7 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
         "sources": plain_rows(used_snapshots(tables).drop("run_id", "etag", "snapshot_id")),
         "tables": table_rows(tables),
         "packages": package_rows(tables, contents),
+        "changes": change_entry(tables, contents),
         "published": _published(contents, encoder_ids, task_ids),
         **significance_payload(contents),
     }
