@@ -5,6 +5,7 @@ written. The rules for its content are in the package `expectations`.
 """
 
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -211,10 +212,12 @@ class Delta:
     def versions_written_by(self, run_id: str) -> dict[str, int]:
         """The last version of each table that a run wrote, among its last hundred commits."""
         written = {}
-        for name in self.list_tables():
-            mine = (one for one in self.history(name, 100) if one.get("flow_run") == run_id)
-            if last := next(mine, None):
-                written[name] = int(last["version"])
+        for name in self._list_folders():
+            # A table that cannot be opened is none that the run wrote.
+            with suppress(LakeError):
+                mine = (one for one in self.history(name, 100) if one.get("flow_run") == run_id)
+                if last := next(mine, None):
+                    written[name] = int(last["version"])
         return written
 
     def history(self, name: str, limit: int | None = None) -> list[dict[str, Any]]:
@@ -241,6 +244,17 @@ class Delta:
 
     def _try_tables(self) -> dict[str, str | None]:
         """Each folder that is named like a table; the message where it cannot be opened."""
+        tried: dict[str, str | None] = {}
+        for name in self._list_folders():
+            try:
+                if self.exists(name):
+                    tried[name] = None
+            except LakeError as error:
+                tried[name] = str(error)
+        return tried
+
+    def _list_folders(self) -> list[str]:
+        """The names of the folders that are named like a table, in the catalogue's order."""
         present = [
             f"{layer}.{noun}"
             for layer in ("bronze", "silver", "gold", "audit")
@@ -248,14 +262,7 @@ class Delta:
         ]
         order = {name: number for number, name in enumerate(TABLES)}
         present.sort(key=lambda name: (not name.startswith("bronze."), order.get(name, -1), name))
-        tried: dict[str, str | None] = {}
-        for name in present:
-            try:
-                if self.exists(name):
-                    tried[name] = None
-            except LakeError as error:
-                tried[name] = str(error)
-        return tried
+        return present
 
     def _find(self, declared: Table, version: int | None = None) -> DeltaTable | None:
         return open_table(self.storage, declared, version)

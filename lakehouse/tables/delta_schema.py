@@ -88,16 +88,18 @@ def check_schema(declared: Table, found: DeltaTable, uri: str) -> None:
     Raises:
         LakeError: They differ.
     """
-    added = {column.name for column in new_columns(declared, found)}
-    fields = to_delta_schema(declared, declared.empty()).fields
-    wanted = {field.name: field for field in fields if field.name not in added}
-    present = {field.name: field for field in found.schema().fields}
+    present = {field.name: _type_name(field) for field in found.schema().fields}
+    wanted = {
+        column.name: _delta_type(column)
+        for column in declared.columns.values()
+        if column.name in present or not column.is_nullable
+    }
     wrong = [
         name
         for name in {**wanted, **present}
         if name not in present
         or (name not in wanted and not declared.allows_extra_columns)
-        or (name in wanted and _type_name(wanted[name]) != _type_name(present[name]))
+        or (name in wanted and wanted[name] != present[name])
     ]
     if wrong or tuple(found.metadata().partition_columns) != declared.partition:
         raise LakeError(
@@ -105,6 +107,12 @@ def check_schema(declared: Table, found: DeltaTable, uri: str) -> None:
             f"(differs in: {', '.join(wrong) or 'partition columns'}); another program or another "
             "version of genebench created it: move it away, or set GENEBENCH_LAKE to a new folder"
         )
+
+
+def _delta_type(column: Column) -> str:
+    """The type of a declared column in Delta, such as `list<string>`."""
+    inner = column.type.removeprefix("list<").removesuffix(">")
+    return column.type.replace(inner, _DELTA_TYPES[inner])
 
 
 def _type_name(field: Field) -> str:

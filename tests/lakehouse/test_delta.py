@@ -53,6 +53,7 @@ def labels(family: str = "genomic", n: int = 3, label: str = "yes") -> pl.DataFr
             "sample_id": [f"hgnc:{number}" for number in range(n)],
             "label": [label] * n,
             "value": [1.0] * n,
+            "status": [None] * n,
         },
         schema=table("silver.labels").schema,
     )
@@ -360,6 +361,7 @@ def test_a_written_table_reads_as_what_was_written(tmp_path_factory, rows):
             "sample_id": [f"{row[0]}{number}" for number, row in enumerate(rows)],
             "label": ["value"] * n,
             "value": [row[1] for row in rows],
+            "status": [None] * len(rows),
         },
         schema=table("silver.labels").schema,
     )

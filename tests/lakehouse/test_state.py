@@ -31,7 +31,7 @@ UPKEEP = Commit("run2", "0")
 
 
 def labels(family: str, label: str) -> pl.DataFrame:
-    values = [[family], ["t"], ["hgnc:1"], [label], [1.0]]
+    values = [[family], ["t"], ["hgnc:1"], [label], [1.0], [None]]
     return pl.DataFrame(values, schema=table("silver.labels").schema)
 
 

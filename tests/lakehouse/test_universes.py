@@ -129,7 +129,9 @@ def test_threads_that_plan_with_different_universes_get_each_their_own(lake):
 
 def test_a_run_with_another_probe_adds_to_the_probes_of_a_release(lake):
     assert planned_probes(lake.delta, "current", ["knn"], {"knn", "linear"}) == ("knn",)
-    lake.delta.replace("gold.releases", plan(lake).items, COMMIT, {"release_id": "current"})
+    lake.delta.replace(
+        "gold.releases", plan(lake).release_rows("run"), COMMIT, {"release_id": "current"}
+    )
     known = {"knn", "linear"}
     assert planned_probes(lake.delta, "current", ["knn"], known) == ("knn", "linear")
     assert planned_probes(lake.delta, "current", ["linear"], known) == ("linear",)
