@@ -9,6 +9,8 @@
 - `delta_schema`: the Delta schema and Parquet settings of a declared table
 - `delta_table`: opening a Delta table, retries after commit conflicts
 - `delta`: reading and writing the tables
+- `conditional_writes`: whether an object store has them
+- `table_files`: the files of a table that its log names, and those that are stored
 - `lake_lock`: one writer at a time, in a folder or an object store
 - `maintenance`: compaction, vacuum, and the deletion of rows that no evaluation names
 - `time_travel`: reading tables and snapshots, now or at an earlier time

@@ -25,6 +25,7 @@ from deltalake.exceptions import CommitFailedError, TableNotFoundError
 from deltalake.schema import PrimitiveType
 
 from genebench.errors import LakeError
+from lakehouse.tables.conditional_writes import require_conditional_writes
 from lakehouse.tables.storage import Storage
 
 LOCK_FILE = ".writer_lock"
@@ -226,6 +227,8 @@ class StoreLease:
             pass
         except Exception as error:
             raise LakeError(f"cannot write to {uri}: {error}") from error
+        # This is the first write to the lake.
+        require_conditional_writes(self.storage)
         try:
             return DeltaTable.create(
                 uri,

@@ -82,10 +82,16 @@ class Storage:
             if info.type == pafs.FileType.Directory
         )
 
-    def _open_s3(self) -> pafs.FileSystem:
-        # delta-rs takes from the environment what the options leave open.
+    def read_options(self) -> dict[str, str]:
+        """The options of the object store, with what they leave open from the environment.
+
+        delta-rs does the same.
+        """
         named = {_option_name(name): name for name in os.environ if name.startswith("AWS_")}
-        given = {name: os.environ[origin] for name, origin in named.items()} | self.options
+        return {name: os.environ[origin] for name, origin in named.items()} | self.options
+
+    def _open_s3(self) -> pafs.FileSystem:
+        given = self.read_options()
         endpoint = given.get("AWS_ENDPOINT_URL")
         scheme, _, address = (endpoint or "https://").partition("://")
         return pafs.S3FileSystem(

@@ -1,0 +1,49 @@
+"""Object stores that do not do what a lake needs, or fail now and then."""
+
+import datetime as dt
+
+import pytest
+from faults.store_proxy import StoreFaults, proxy
+
+from genebench.errors import LakeError
+from lakehouse.tables.conditional_writes import sign_request
+from lakehouse.tables.lake_lock import StoreLease, open_lock
+from lakehouse.tables.storage import Storage
+
+
+def test_a_store_without_conditional_writes_is_refused_at_the_first_write(bucket, tmp_path):
+    faults = StoreFaults(dropped_headers=("if-none-match", "if-match"))
+    with proxy(bucket, faults) as options:
+        lock = open_lock(Storage(f"s3://lakes/{tmp_path.name}", options))
+        with pytest.raises(LakeError, match="has no conditional writes"):
+            lock.try_acquire()
+
+
+def test_a_store_with_conditional_writes_is_taken_and_its_lease_is_kept(bucket, tmp_path):
+    with proxy(bucket, StoreFaults()) as options:
+        storage = Storage(f"s3://lakes/{tmp_path.name}", options)
+        lock = open_lock(storage)
+        assert lock.try_acquire()
+        assert not StoreLease(storage).try_acquire()
+        lock.release()
+
+
+def test_the_probe_is_signed_as_the_store_expects():
+    auth = pytest.importorskip("botocore.auth")
+    from botocore.awsrequest import AWSRequest
+    from botocore.credentials import Credentials
+
+    options = {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_REGION": "eu-central-1",
+    }
+    url = "http://127.0.0.1:9000/lakes/a%20b/.probe_1"
+    headers = sign_request("PUT", url, options, dt.datetime(2026, 1, 2, 3, 4, 5, tzinfo=dt.UTC))
+    signer = auth.S3SigV4Auth(Credentials("key", "secret", "token"), "s3", "eu-central-1")
+    ours = {name: value for name, value in headers.items() if name != "authorization"}
+    request = AWSRequest("PUT", url, headers=ours, data=b"")
+    request.context["timestamp"] = headers["x-amz-date"]
+    text = signer.string_to_sign(request, signer.canonical_request(request))
+    assert headers["authorization"].endswith("Signature=" + signer.signature(text, request))
