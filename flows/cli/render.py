@@ -23,6 +23,7 @@ from lakehouse.report.leaderboard_table import (
     leaderboard_cells,
 )
 from lakehouse.report.significance import describe_verdicts
+from lakehouse.report.temporal_gains import describe_gains
 
 if TYPE_CHECKING:
     import polars as pl
@@ -93,6 +94,8 @@ def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> No
             print_rows(_title(shown, "tasks"), head, rows)
     if solved := describe_solved_tasks(lake, release):
         _console().print(solved, markup=False, highlight=False)
+    if gains := describe_gains(lake, release):
+        _console().print(gains, markup=False, highlight=False)
 
 
 def print_task_table(lake: Lake, release: str, metric: str) -> None:

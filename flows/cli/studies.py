@@ -53,7 +53,13 @@ def leakage(
 
 def later(
     task: Task,
-    as_of: Annotated[str, typer.Option(help="Day of the training labels, such as 2026-11-20.")],
+    as_of: Annotated[
+        str,
+        typer.Option(
+            help="Training labels: a release of the source (bioconductor=3.16.0), a month of its "
+            "data (2022-09), or a day of the lake (2026-11-20)."
+        ),
+    ],
     encoder: EncoderId = "tfidf",
     probe: ProbeId = "linear",
     protocol: Protocol = None,
@@ -62,19 +68,25 @@ def later(
     ] = 10,
     csv: Csv = None,
 ) -> None:
-    """Train on the labels of one day and test on those added since (temporal hold-out)."""
+    """Train on the labels of an earlier release or day, test on those gained since."""
     from genebench.registry.loading import load_registry
     from genebench.settings import get_settings
     from lakehouse import open_lake
+    from lakehouse.curate.task_selection import read_task
+    from lakehouse.studies.past_release import is_release, read_past_release
     from lakehouse.studies.temporal_holdout import measure_temporal_holdout
 
     settings = get_settings()
     registry = load_registry(settings.profile)
+    lake = open_lake()
+    past = None
+    if is_release(as_of):
+        past = read_past_release(lake, registry, read_task(lake, task), as_of)
     rows = measure_temporal_holdout(
-        open_lake(),
+        lake,
         task,
         encoder,
-        as_of,
+        past or as_of,
         registry.choose_probe(probe),
         registry.choose_protocol(protocol or settings.protocol),
         min_gained=min_gained,
@@ -143,7 +155,7 @@ def add_study_commands(app: typer.Typer) -> None:
     """Add the commands of this module to the command line."""
     for run, example in (
         (leakage, "leakage cellular_component --encoder tfidf"),
-        (later, "later biological_process --as-of 2026-11-20"),
+        (later, "later biological_process --as-of bioconductor=3.16.0"),
         (sensitivity, "sensitivity hla_class -e tfidf -e minilm --figure curves.svg"),
     ):
         app.command(epilog=f"Example: genebench {example}", rich_help_panel="Studies")(run)

@@ -176,7 +176,11 @@ class SourceFile(BaseModel):
 
 
 class Source(BaseModel):
-    """Declaration of a database or publication: licence, citation, version and files."""
+    """Declaration of a database or publication: licence, citation, version and files.
+
+    `released` is the month of the data in the declared version, as `2022-09`. `past_of` names the
+    source of which this one is an earlier release.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -186,6 +190,8 @@ class Source(BaseModel):
     cite: Slug
     homepage: str
     version: str
+    released: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}$")
+    past_of: Slug | None = None
     discover: Discovery | None = None
     files: dict[Slug, SourceFile]
 

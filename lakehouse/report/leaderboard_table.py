@@ -9,6 +9,7 @@ from lakehouse.embed.encoder_records import list_encoders, read_coverage
 from lakehouse.report.intervals import leaderboard_intervals
 from lakehouse.report.leaderboard import read_leaderboard, stored_leaderboard
 from lakehouse.report.significance import describe_verdicts
+from lakehouse.report.temporal_gains import describe_gains
 from lakehouse.tables.time_travel import Tables
 
 SHOWN_METRICS = ("roc_auc", "r2")
@@ -45,6 +46,8 @@ def leaderboard_markdown(tables: Tables, release: str) -> str:
         parts += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows]
     if solved := describe_solved_tasks(tables, release):
         parts.append(f"\n{solved}")
+    if gains := describe_gains(tables, release):
+        parts.append(f"\n{gains}")
     return "\n".join(parts)
 
 

@@ -24,7 +24,7 @@ from genebench.evaluation.statistics.paired_tests import (
 )
 from genebench.evaluation.statistics.ranking import Ranking
 from genebench.evaluation.statistics.ranking import rank_over_tasks as rank_scores
-from genebench.tasks.declaration import is_subtask
+from genebench.tasks.declaration import is_in_overall, is_subtask
 from lakehouse.score.evidence import read_evaluations, read_evidence
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.catalogue import table
@@ -137,7 +137,7 @@ def rank_release(
 ) -> tuple[list[str], Ranking]:
     """Rank the encoders of a release, without controls, over its whole tasks.
 
-    Near-duplicate tasks share the weight of one task.
+    Near-duplicate tasks share the weight of one task; temporal tasks are left out.
 
     Args:
         tables: The tables of the lake.
@@ -156,6 +156,7 @@ def rank_release(
     scores = _read_main_scores(tables, release).filter(
         (pl.col("metric") == metric) & (pl.col("probe_id") == probe) & ~pl.col("is_control")
     )
+    scores = scores.filter(is_in_overall())
     wide = scores.pivot(on="encoder_id", index="task_id", values="value").drop_nulls()
     encoders = sorted(set(wide.columns) - {"task_id"})
     if len(encoders) < 2 or wide.height < 2:

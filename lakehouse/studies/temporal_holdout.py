@@ -1,4 +1,4 @@
-"""Temporal hold-out: trains on the labels of an earlier day, tests on labels gained since."""
+"""Temporal hold-out: trains on the labels of an earlier time, tests on labels gained since."""
 
 from typing import Any
 
@@ -13,9 +13,11 @@ from genebench.evaluation.problems import prepare_task
 from genebench.evaluation.resplits import make_temporal_problem
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
+from genebench.tasks.declaration import TEMPORAL
 from lakehouse.curate.task_selection import read_task
 from lakehouse.embed.stored_vectors import read_complete_vectors
 from lakehouse.score.holdout_groups import read_holdout_groups
+from lakehouse.studies.past_release import PastRelease
 from lakehouse.tables.time_travel import Tables, When
 
 TEMPORAL_HOLDOUT_SCHEMA = pl.Schema(
@@ -38,7 +40,7 @@ def measure_temporal_holdout(
     tables: Tables,
     task_id: str,
     encoder_id: str,
-    as_of: When,
+    as_of: When | PastRelease,
     probe: Probe,
     protocol: Protocol,
     *,
@@ -46,15 +48,15 @@ def measure_temporal_holdout(
 ) -> pl.DataFrame:
     """Train on the labels of an earlier time and test on the labels that entities gained since.
 
-    The earlier labels are read from the silver tables with time travel. Only samples that exist at
-    both times are used. Well-studied genes gain more labels, so compare the result with the
-    study-bias controls.
+    The earlier labels are read from the silver tables with time travel, or given as those of an
+    earlier release. Only samples that exist at both times are used; labels are matched by name.
+    Well-studied genes gain more labels, so compare the result with the study-bias controls.
 
     Args:
         tables: The tables of the lake in their latest version.
         task_id: A multi-label task of single entities.
         encoder_id: An encoder with complete vectors.
-        as_of: The earlier time, UTC.
+        as_of: The earlier time, UTC, or the earlier release.
         probe: The probe.
         protocol: The protocol; folds are stratified by the earlier labels.
         min_gained: Minimum number of entities that gained a label; labels with fewer are left out.
@@ -72,13 +74,20 @@ def measure_temporal_holdout(
     row = read_task(tables, task_id)
     if row["kind"] != "multilabel":
         raise LakeError(f"{task_id} is {row['kind']}; a temporal hold-out needs a multi-label task")
-    now, then = _labels(tables, task_id), _labels(tables.at(as_of), task_id)
+    if row["family"] == TEMPORAL:
+        raise LakeError(f"{task_id} is a temporal task already; take a task of another family")
+    now = _labels(tables, task_id)
+    past = as_of
+    if not isinstance(past, PastRelease):
+        earlier = tables.at(past)
+        past = PastRelease(str(as_of), _samples(earlier, task_id), _labels(earlier, task_id))
+    then, named = past.labels, past.name
     samples = _samples(tables, task_id).join(
-        _samples(tables.at(as_of), task_id), on=["sample_id", "position", "entity_id"], how="semi"
+        past.samples, on=["sample_id", "position", "entity_id"], how="semi"
     )
     if samples.is_empty():
         raise LakeError(
-            f"no sample of {task_id} was in the lake at {as_of}; choose a later time "
+            f"no sample of {task_id} was in the lake at {named}; choose a later time "
             "(`lake.history('silver.samples')` lists them)"
         )
     vectors = read_complete_vectors(tables.delta, encoder_id)
@@ -103,7 +112,7 @@ def measure_temporal_holdout(
         problems.append(make_temporal_problem(label, parent.rows, before, after, split, label))
     if not problems:
         raise LakeError(
-            f"{task_id}: no label was gained by {min_gained} entities since {as_of}; choose an "
+            f"{task_id}: no label was gained by {min_gained} entities since {named}; choose an "
             "earlier time, or another task"
         )
     rows: list[dict[str, Any]] = []

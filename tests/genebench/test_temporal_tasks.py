@@ -98,6 +98,14 @@ def test_labels_that_nobody_gained_leave_no_task():
         build(min_gained=3)
 
 
+@pytest.mark.parametrize(
+    ("root", "which"), [("Z", "neither release"), ("E", "the current release")]
+)
+def test_a_root_that_the_past_lacks_is_named(root, which):
+    with pytest.raises(DegenerateTask, match=f"the root '{root}' is a term of {which}"):
+        build(root=root)
+
+
 def test_a_title_of_two_nodes_matches_neither():
     then, now = {"X": "same", "Y": "other"}, {"P": "same", "Q": "same", "Y": "renamed"}
     assert match_nodes(then, now) == {"X": None, "Y": "Y"}

@@ -61,6 +61,11 @@ def gained(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     found_now = match_nodes(titles_then, titles)
     levels, inheritance = _hierarchies(tables, then[1], arguments)
     _, inheritance_now = _hierarchies(tables, now[1], arguments)
+    if arguments.root and arguments.root not in titles_then:
+        which = "neither release" if arguments.root not in titles else "the current release only"
+        raise DegenerateTask(
+            f"{task.id}: the root {arguments.root!r} is a term of {which}; correct `root`"
+        )
     tops = [arguments.root] if arguments.root else levels.roots
     label_ids = levels.at_depth(tops, arguments.depth)
     kept = {node: found_now[node] for node in label_ids if found_now.get(node)}

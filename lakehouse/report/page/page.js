@@ -232,7 +232,7 @@ document.addEventListener("DOMContentLoaded", () => {
       ["id", `<code>${escapeHtml(one.id)}</code>`], ["modality", escapeHtml(one.modality)], ["model", one.model ? `<code>${escapeHtml(one.model)}</code>` : null], ["revision", one.revision ? `<code>${escapeHtml(one.revision)}</code>` : null], ["loader", one.loader ? escapeHtml(one.loader) : null],
       ["combines", one.base ? escapeHtml(typeof one.base === "string" ? one.base : Object.values(one.base).join(", ")) : null],
       ["dimension", formatCount(one.dimension)], ["parameters", one.parameters ? formatCount(one.parameters) : null], ["covers", one.coverage.map((c) => `${formatShare(c.share)} of ${formatCount(c.n_needed)} ${escapeHtml(c.entity_type)}s`).join("<br>")],
-      ["input text", typeof one.template === "string" ? escapeHtml(one.template) : null], ["licence", one.license ? escapeHtml(one.license) : null], ["cite", one.cite ? `<code>${escapeHtml(one.cite)}</code>` : null], ["encoded at", one.embedded_at ? escapeHtml(one.embedded_at) : null], ["digest", one.digest ? `<code>${escapeHtml(one.digest.slice(0, 12))}…</code>` : null]])}</article>`).join("");
+      ["input text", typeof one.template === "string" ? escapeHtml(one.template) : null], ["trained on data until", one.trained ? escapeHtml(one.trained) : null], ["licence", one.license ? escapeHtml(one.license) : null], ["cite", one.cite ? `<code>${escapeHtml(one.cite)}</code>` : null], ["encoded at", one.embedded_at ? escapeHtml(one.embedded_at) : null], ["digest", one.digest ? `<code>${escapeHtml(one.digest.slice(0, 12))}…</code>` : null]])}</article>`).join("");
   }
 
   // Published numbers

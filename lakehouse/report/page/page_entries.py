@@ -41,7 +41,10 @@ def encoder_entries(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
                     key: declared.get(key)
                     for key in ("loader", "model", "revision", "parameters", "license", "cite")
                 },
-                **{key: declared.get(key) for key in ("homepage", "description", "template")},
+                **{
+                    key: declared.get(key)
+                    for key in ("homepage", "description", "template", "trained")
+                },
                 "base": declared.get("base"),
             }
         )

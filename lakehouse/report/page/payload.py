@@ -28,6 +28,7 @@ from lakehouse.report.page.values import (
     scale_value,
     scatter_values,
 )
+from lakehouse.report.temporal_gains import describe_gains
 from lakehouse.tables.time_travel import Tables
 
 
@@ -49,6 +50,7 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
         "release": describe_release(tables, contents, code),
         "metrics": {name: describe_metric(name) for name in used},
         "mains": [name for name in dict.fromkeys(MAIN_METRICS.values()) if name in used],
+        "gains": describe_gains(tables, contents.release_id),
         "families": {
             name: title for name, title in FAMILY_TITLES.items() if name in contents.tasks["family"]
         },

@@ -37,6 +37,8 @@ function makeSignificance({ data, state, $, scoreOf, cellIndex, encoderLabel, ma
     note.innerHTML = solved.length
       ? `<strong>Solved by a control</strong>, so their scores hardly distinguish encoders: ${solved.map((t) => `${taskLink(t)} (${escapeHtml(title(verdictOf(t).solved_by))})`).join(", ")}.`
       : `None of the ${formatCount(judged)} evaluated tasks is solved by a control.`;
+    $("gains-note").hidden = !data.gains;
+    $("gains-note").textContent = data.gains;
   }
 
   // One task
