@@ -13,7 +13,7 @@ from prefect.logging import get_run_logger
 from prefect.runtime import deployment
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, replace
+from flows.run.gate import append, finish_run, replace, save_artifact
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,
@@ -26,11 +26,13 @@ from flows.run.run_names import run_name
 from flows.run.summary import RunSummary
 from flows.run.task_runners import THREADS, task_result
 from flows.run.writer_lock import hold_writer_lock
-from flows.server.hooks import HOOKS
+from flows.server.hooks import HOOKS, emit_stale
 from genebench.cancellation import raise_if_cancelled
 from genebench.errors import GenebenchError, SnapshotDrift, SourceError
 from genebench.sources.readers.dispatch import read_source_file
 from lakehouse.curate.state import reader_digest
+from lakehouse.refresh.freshness import STALE as STALE_STATE
+from lakehouse.refresh.freshness import freshness_markdown, read_freshness
 from lakehouse.refresh.http import Unreachable
 from lakehouse.refresh.snapshot_rows import (
     Snapshot,
@@ -76,7 +78,21 @@ def refresh(
             continue
         entries = summary.done if found.is_new else summary.skipped
         entries[file_id] = f"{found.snapshot_id} ({found.size_bytes:,} bytes)"
+    report_freshness(context)
     return finish_run(context, summary, failures)
+
+
+def report_freshness(context: Context) -> None:
+    """Save the age of all sources as an artifact, and emit an event for each that is stale."""
+    registry = context.registry
+    rows = read_freshness(
+        context.lake, registry.sources, registry.source_files, registry.wanted_versions
+    )
+    save_artifact("freshness", freshness_markdown(rows))
+    for row in rows.iter_rows(named=True):
+        if row["state"] == STALE_STATE:
+            names = ("source", "version", "age_days", "fresh_within_days")
+            emit_stale(*(row[name] for name in names))
 
 
 def refresh_files(

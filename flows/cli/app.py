@@ -131,11 +131,21 @@ def check(profile: Profile = None) -> None:
 
 
 @app.command(epilog="Example: genebench status", rich_help_panel=INSPECT)
-def status(protocol: Protocol = None, profile: Profile = None) -> None:
-    """Show the tables of the lake, and what is pending and why."""
-    from flows.cli import inspect
+def status(
+    protocol: Protocol = None,
+    profile: Profile = None,
+    at: Annotated[
+        str | None, typer.Option(help="Show tables and sources as of a time: 2026-11-20.")
+    ] = None,
+) -> None:
+    """Show the tables of the lake, the age of its sources, and what is pending and why."""
+    from flows.cli import inspect, source_status
 
+    if at is not None:
+        source_status.print_status_at(profile, at)
+        return
     inspect.print_status(protocol, profile)
+    source_status.print_freshness(profile)
 
 
 @app.command(epilog="Example: genebench cards tasks.md --profile paper", rich_help_panel=INSPECT)

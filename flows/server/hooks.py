@@ -14,6 +14,7 @@ from prefect.events import emit_event
 from flows.server.processes import RecordedProcess, current_process
 
 ENDED = "genebench.flow-run.ended"
+STALE = "genebench.source.stale"
 PROCESS = "process"
 
 
@@ -30,6 +31,21 @@ def emit_ended(run: FlowRun) -> None:
     those that have fired (Prefect 3.8.8).
     """
     emit_event(ENDED, resource=_resource(run))
+
+
+def emit_stale(source: str, version: str, age_days: int, fresh_within_days: int) -> None:
+    """Emit `STALE`: a source of the lake is older than it declares.
+
+    `deployments/automations/stale-source.yaml` is an automation that acts on it.
+    """
+    emit_event(
+        STALE,
+        resource={
+            "prefect.resource.id": f"genebench.source.{source}",
+            "genebench.version": version,
+        },
+        payload={"age_days": age_days, "fresh_within_days": fresh_within_days},
+    )
 
 
 def _resource(run: FlowRun) -> dict[str, str]:

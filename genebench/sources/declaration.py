@@ -1,5 +1,6 @@
 """Declaration of a source: the addresses of its files, their formats and how to read them."""
 
+import datetime as dt
 import re
 from pathlib import Path
 from typing import Annotated, Any
@@ -178,8 +179,11 @@ class SourceFile(BaseModel):
 class Source(BaseModel):
     """Declaration of a database or publication: licence, citation, version and files.
 
-    `released` is the month of the data in the declared version, as `2022-09`. `past_of` names the
-    source of which this one is an earlier release.
+    Attributes:
+        fresh_within: How old the source may become, such as `120 days`; by default there is no
+            limit, as for the tables of a publication.
+        released: Version to the day of its release, where neither the version nor the server tells.
+        past_of: The source of which this one is an earlier release.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -190,10 +194,36 @@ class Source(BaseModel):
     cite: Slug
     homepage: str
     version: str
-    released: str | None = Field(default=None, pattern=r"^\d{4}-\d{2}$")
     past_of: Slug | None = None
     discover: Discovery | None = None
+    fresh_within: dt.timedelta | None = None
+    released: dict[str, dt.date] = {}
     files: dict[Slug, SourceFile]
+
+    @field_validator("fresh_within", mode="before")
+    @classmethod
+    def _is_number_of_days(cls, value: Any) -> Any:
+        if value is None or isinstance(value, dt.timedelta):
+            return value
+        found = re.fullmatch(r"([1-9]\d{0,4}) days?", str(value))
+        if found is None:
+            raise ValueError(f"{value!r} is not a number of days; write it as `120 days`")
+        return dt.timedelta(days=int(found[1]))
+
+    def release_day(self, version: str) -> dt.date | None:
+        """Return the day of a version's release: declared, or the version itself; else None.
+
+        A version of a year and a month, such as 2024-10, counts from the first of the month.
+        """
+        if version in self.released:
+            return self.released[version]
+        found = re.fullmatch(r"(\d{4})-(\d\d)(?:-(\d\d))?", version)
+        if found is None:
+            return None
+        try:
+            return dt.date(int(found[1]), int(found[2]), int(found[3] or 1))
+        except ValueError:
+            return None
 
     def name_of(self, file: SourceFile) -> str:
         """Return the name under which a file is declared."""

@@ -80,8 +80,7 @@ def _count_other_labels(
 ) -> pl.DataFrame:
     """task_id and n: the labels of some samples that they do not have in the other curation."""
     mine = some["silver.labels"].join(kept, on=["task_id", "sample_id"], how="semi")
-    key = ["task_id", "sample_id", "label", "value"]
-    other = mine.join(others["silver.labels"], on=key, how="anti")
+    other = mine.join(others["silver.labels"], on=mine.columns, how="anti", nulls_equal=True)
     return other.group_by("task_id").agg(pl.len().cast(pl.Int64).alias("n"))
 
 

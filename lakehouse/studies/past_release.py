@@ -112,8 +112,8 @@ def _list_releases(retrieved: pl.DataFrame, registry: Registry, source: str) -> 
             continue
         rows = retrieved.filter(source=holder).sort("retrieved_at")
         for version, published_on in rows.select("version", "published_on").iter_rows():
-            month = declared.released if version == declared.version else None
-            month = month or (published_on and published_on[:7])
+            day = declared.release_day(version) or published_on
+            month = str(day)[:7] if day else None
             releases.setdefault(version, _Release(version, holder, month))
     return releases
 

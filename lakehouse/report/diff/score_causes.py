@@ -100,12 +100,10 @@ def compare_samples(before: LakeState, after: LakeState, tasks: pl.DataFrame) ->
     was_in, is_in = (pl.col(name).fill_null(False) for name in ("is_inside", "is_inside_after"))
     common = both.filter(was_in & is_in)
     labels = [_read_labels(state, common) for state in (before, after)]
-    key = [*_SAMPLE, "label", "value"]
+    key = labels[0].columns
     moved = pl.concat(
-        [
-            labels[0].join(labels[1], on=key, how="anti"),
-            labels[1].join(labels[0], on=key, how="anti"),
-        ]
+        one.join(other, on=key, how="anti", nulls_equal=True)
+        for one, other in (labels, reversed(labels))
     )
     n_labels = moved.select(_SAMPLE).unique().group_by("task_id").agg(pl.len().alias("n_labels"))
     counts = (
@@ -149,7 +147,7 @@ def _read_samples(state: LakeState, tasks: pl.DataFrame) -> pl.DataFrame:
 
 def _read_labels(state: LakeState, samples: pl.DataFrame) -> pl.DataFrame:
     labels = state.scored.table("silver.labels").join(samples.lazy(), on=_SAMPLE, how="semi")
-    return labels.select(*_SAMPLE, "label", "value").collect()
+    return labels.collect()
 
 
 def _vector_causes(

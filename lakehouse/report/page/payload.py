@@ -15,6 +15,7 @@ from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.page_entries import encoder_entries, task_entries
 from lakehouse.report.page.provenance import (
     describe_release,
+    freshness_rows,
     package_rows,
     table_rows,
     unscored_rows,
@@ -63,6 +64,7 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
         "labels": _labels(contents, task_ids, encoder_ids),
         "unscored": unscored_rows(tables, contents),
         "sources": plain_rows(used_snapshots(tables).drop("run_id", "etag", "snapshot_id")),
+        "freshness": freshness_rows(tables, contents),
         "tables": table_rows(tables),
         "packages": package_rows(tables, contents),
         "changes": change_entry(tables, contents),
