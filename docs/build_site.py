@@ -34,6 +34,7 @@ PAGES = (
     ("Evaluate your embedding", "evaluate.md", "docs/evaluate.md"),
     ("Leaderboard of submissions", "submissions.md", "docs/submissions.md"),
     ("Read and query results", "results.md", "docs/results.md"),
+    ("What changed since the last release?", "what-changed.md", "docs/what-changed.md"),
     ("Run it as a service", "service.md", "deployments/README.md"),
     ("Tasks", "tasks.md", "docs/tasks.md"),
     ("Encoders", "encoders.md", None),

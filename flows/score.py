@@ -157,7 +157,11 @@ def score(
         if isinstance(result, BaseException):
             failures[encoder_id] = str(result)
             continue
-        summary.done[encoder_id], failed = result
+        done, failed = result
+        n_kept = count_evaluations(plan.items, encoder_id) - count_evaluations(
+            plan.pending, encoder_id
+        )
+        summary.done[encoder_id] = f"{done}, {n_kept:,} kept" if n_kept else done
         failures |= failed
     update_release(context, request)
     return finish_run(context, summary, failures)

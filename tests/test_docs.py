@@ -29,6 +29,7 @@ DOCUMENTS = [
     "docs/submissions.md",
     "docs/reference.md",
     "docs/guarantees.md",
+    "docs/what-changed.md",
 ]
 COMMANDS = typer.main.get_command(app).commands
 

@@ -22,6 +22,7 @@ from lakehouse.report.leaderboard_table import (
     describe_solved_tasks,
     leaderboard_cells,
 )
+from lakehouse.report.lineage import Lineage
 from lakehouse.report.significance import describe_verdicts
 from lakehouse.report.temporal_gains import describe_gains
 
@@ -133,6 +134,15 @@ def print_frame(rows: "pl.DataFrame") -> None:
     print_rows(f"{rows.height:,} rows", rows.columns, shown)
     if rows.height > MAX_ROWS:
         print_line(f"{MAX_ROWS} shown; --output file.csv writes all")
+
+
+def print_lineage(lineage: Lineage) -> None:
+    """Print what a score was computed from."""
+    for title in ("score", "labels", "vectors"):
+        print_rows(title, ["", ""], getattr(lineage, title).items())
+    print_rows("tables that it was computed from", lineage.tables.columns, lineage.tables.rows())
+    for row in lineage.snapshots.iter_rows(named=True):
+        print_rows(f"{row.pop('file')} {row.pop('version')}", ["", ""], row.items())
 
 
 def print_rows_of(rows: "pl.DataFrame", title: str) -> None:

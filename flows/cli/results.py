@@ -1,6 +1,8 @@
-"""The commands on results: query, release, compare, export and import."""
+"""The commands on results: query, release, lineage, compare, export and import."""
 
+import json
 import sys
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -130,6 +132,34 @@ def import_(
     run_flows(verb)
 
 
+def lineage(
+    task: Annotated[str, typer.Argument(help="Task or sub-task.")],
+    encoder: Annotated[str, typer.Argument(help="Encoder.")],
+    release: Release = None,
+    probe: Annotated[str, typer.Option(help="Probe.")] = "linear",
+    verify: Annotated[
+        bool, typer.Option("--verify", help="Hash the stored bytes of the sources again.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
+) -> None:
+    """Follow a score back to its evaluation, tables, snapshots and bytes, with all digests."""
+    from flows.cli.render import print_lineage
+    from genebench.settings import get_settings
+    from lakehouse import open_lake
+    from lakehouse.report.lineage import read_lineage, verify_bytes
+    from lakehouse.score.plan import current_release
+
+    lake = open_lake()
+    shown = release or current_release(get_settings().protocol)
+    found = read_lineage(lake, task, encoder, shown, probe)
+    if verify:
+        found = replace(found, snapshots=verify_bytes(lake, found.snapshots))
+    if as_json:
+        sys.stdout.write(json.dumps(found.to_dict(), indent=1) + "\n")
+    else:
+        print_lineage(found)
+
+
 def compare(
     encoders: Annotated[
         list[str] | None, typer.Argument(help="Two encoders to compare fold by fold.")
@@ -211,6 +241,7 @@ def add_result_commands(app: typer.Typer) -> None:
     for run, name, example in (
         (query, "query", "query 'select encoder_id, n_entities, dimension from encoders'"),
         (release, "release", "release 2026.1"),
+        (lineage, "lineage", "lineage chromosome minilm --verify"),
         (compare, "compare", "compare --with published.csv --release current_paper"),
         (export, "export", "export 2026.1 ./shared"),
         (import_, "import", "import task_report.csv published"),

@@ -61,6 +61,13 @@ class Tables:
                 return self.delta.scan(name).clear()
         return self.delta.scan(name, version)
 
+    def version(self, name: str) -> int:
+        """The version of a table that `table` reads; -1 where it does not exist."""
+        if self.as_of is None:
+            return self.delta.version(name)
+        found = self._version_at(name, self.as_of)
+        return -1 if found is None else found
+
     def _version_at(self, name: str, when: dt.datetime) -> int | None:
         """The current version at a time; None where the table did not exist yet."""
         limit = when.timestamp() * 1000

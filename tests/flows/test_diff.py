@@ -1,6 +1,7 @@
 """From one release of a source to the next: what changed in the lake, and why scores moved."""
 
 import gzip
+import hashlib
 import json
 import re
 import shutil
@@ -22,6 +23,7 @@ from lakehouse.report.diff.lake_diff import diff_states
 from lakehouse.report.diff.lake_states import default_states, find_state, state_before
 from lakehouse.report.diff.score_causes import CAUSES
 from lakehouse.report.diff.score_changes import ADDED, KEPT, REMOVED, select_changed
+from lakehouse.report.lineage import read_lineage, verify_bytes
 from lakehouse.report.page.contents import read_contents
 from lakehouse.report.page.payload import to_payload
 from lakehouse.report.page.write import write_report
@@ -46,7 +48,7 @@ def edit_terms(world, replaced):
 
 
 def release_next(world):
-    """Write the next release: one change of each kind."""
+    """Write the next release with one change of each kind."""
     withdrawn = world.gene("KYN3")
     heir = world.gene("KYN4")
     world.genes.remove(withdrawn)
@@ -58,6 +60,8 @@ def release_next(world):
     world.rename("KYN5", "KYN5NEW")
     moved = next(gene for gene in world.genes if gene.chromosome == "1" and gene.symbol != "KYN5")
     world.relabel(moved.symbol, "2")
+    # Without a name it had no text, so it was outside of the universe.
+    world.gene("GRX3").name = "coupled receptor 3"
     world.release("bioconductor", "3.17.0")
     world.write()
     edit_terms(
@@ -184,9 +188,16 @@ def test_every_moved_score_is_explained_and_the_counts_add_up(diff, lake):
 def test_the_causes_of_a_score_are_those_that_were_planted(diff):
     why = dict(diff.scores.filter(task_id="chromosome").select("encoder_id", "why").iter_rows())
     # Noise depends on ids alone; bag of words reads names, which one gene has anew.
-    assert why["random"] == "labels and samples"
-    assert why["bag_of_words"] == "labels and samples and inputs"
-    assert why["oracle"] == "labels and samples and inputs"
+    assert why["random"] == "labels and samples and universe"
+    assert why["bag_of_words"] == "labels and samples and universe and inputs"
+    assert why["oracle"] == "labels and samples and universe and inputs"
+    # The samples of this task are the same genes with the same classes.
+    kept = diff.scores.filter(task_id="hla_class")
+    assert dict(kept.select("encoder_id", "why").iter_rows()) == {
+        "random": "kept",
+        "oracle": "inputs",
+        "bag_of_words": "inputs",
+    }
 
 
 def test_the_means_are_those_of_both_releases(diff, lake):
@@ -314,9 +325,55 @@ def test_the_changes_are_read_in_a_browser(browser, lake, tmp_path, width):
     shown = page.locator("#changes").inner_text()
     assert "KYN5 → KYN5NEW" in shown
     assert "labels and samples" in shown
+    page.goto(f"{path.as_uri()}#task=chromosome")
+    page.locator("#task summary", has_text="Lineage").click()
+    key = one(lake.release("2024"), task_id="chromosome", encoder_id="random")["evaluation_key"]
+    assert page.locator("#task code", has_text=key).is_visible()
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert not wrong
     page.close()
+
+
+@pytest.mark.parametrize(("release", "version"), [("2022", "3.16.0"), ("2024", "3.17.0")])
+def test_a_score_is_followed_back_to_the_bytes_of_its_sources(lakes, lake, release, version):
+    found = read_lineage(lake, "chromosome", "bag_of_words", release)
+    item = one(lake.release(release), task_id="chromosome", encoder_id="bag_of_words")
+    for name in ("evaluation_key", "label_digest", "feature_digest"):
+        assert found.score[name] == item[name]
+    (row,) = found.snapshots.iter_rows(named=True)
+    assert (row["file"], row["version"]) == ("bioconductor.genes", version)
+    assert row["used_for"] == "labels, entities, text of the encoder"
+    source = lakes[0].parent / "sources" / "bioconductor" / version / "genes.tsv.gz"
+    assert row["sha256"] == hashlib.sha256(source.read_bytes()).hexdigest()
+    assert verify_bytes(lake, found.snapshots)["bytes"].to_list() == ["verified"]
+    versions = dict(found.tables.select("table", "version").iter_rows())
+    samples = lake.table("silver.samples", versions["silver.samples"]).filter(task_id="chromosome")
+    assert found.labels["n_samples"] == samples.collect().height
+    # In the first release one gene has no text, so it is outside of the universe.
+    n_outside = {"2022": 1, "2024": 0}[release]
+    assert found.score["n_samples"] == found.labels["n_samples"] - n_outside
+    scores = read_scores(lake, "chromosome", "bag_of_words", metric="roc_auc", release=release)
+    assert found.score["roc_auc"] == pytest.approx(
+        scores.filter(label="").collect()["value"].mean()
+    )
+    json.dumps(found.to_dict())
+
+
+def test_bytes_that_changed_in_the_lake_are_told(lakes, tmp_path):
+    shutil.copytree(lakes[0], tmp_path / "lake")
+    lake = open_lake(tmp_path / "lake")
+    found = read_lineage(lake, "chromosome", "random", "2022").snapshots
+    path = tmp_path / "lake" / "snapshots" / found["sha256"][0]
+    path.chmod(0o644)
+    path.write_bytes(b"other bytes")
+    assert "verified" not in verify_bytes(lake, found)["bytes"][0]
+
+
+def test_the_lineage_of_a_score_that_does_not_exist_suggests_the_nearest(lake):
+    with pytest.raises(LakeError, match="did you mean 'chromosome'"):
+        read_lineage(lake, "chromosom", "random", "2022")
+    with pytest.raises(LakeError, match="no encoder in release '2022' named 'minilm'"):
+        read_lineage(lake, "chromosome", "minilm", "2022")
 
 
 def test_equal_states_differ_in_nothing(lake):

@@ -90,7 +90,9 @@ def _term_rows(terms: pl.DataFrame) -> list[tuple[Any, ...]]:
         .otherwise(pl.lit("")),
     )
     by = ["change", "file"]
-    grouped = terms.group_by(by).agg(
+    # Terms that have a successor come first.
+    ordered = terms.sort("successor", maintain_order=True, nulls_last=True)
+    grouped = ordered.group_by(by, maintain_order=True).agg(
         pl.len().alias("n"), shown.head(N_EXAMPLES).str.join("; ").alias("examples")
     )
     return grouped.sort(by).rows()

@@ -16,7 +16,7 @@ from lakehouse.curate.entity_changes import (
     term_files,
 )
 from lakehouse.curate.state import read_curated_snapshots
-from lakehouse.report.diff.lake_states import LakeState, state_at, state_now
+from lakehouse.report.diff.lake_states import LakeState, is_same_state, state_at, state_now
 from lakehouse.report.diff.score_changes import (
     SCORE_CHANGES_SCHEMA,
     compare_scores,
@@ -103,7 +103,7 @@ def diff_states(
 def diff_since(
     tables: Tables, when: dt.datetime, release_id: str, tasks: Iterable[Task]
 ) -> LakeDiff | None:
-    """Compare a lake now with a time; None where it had no curation then.
+    """Compare a lake now with a time; None where it had no curation then, or is the same.
 
     Args:
         tables: The tables of the lake.
@@ -113,7 +113,8 @@ def diff_since(
     """
     if tables.at(when).curation() is None:
         return None
-    return diff_states(state_at(tables, when, release_id), state_now(tables, release_id), tasks)
+    before, now = state_at(tables, when, release_id), state_now(tables, release_id)
+    return None if is_same_state(before, now) else diff_states(before, now, tasks)
 
 
 def diff_curations(before: Tables, after: Tables, tasks: Iterable[Task]) -> LakeDiff:

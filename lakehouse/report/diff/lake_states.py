@@ -120,7 +120,7 @@ def default_states(tables: Tables, release_id: str) -> tuple[LakeState, LakeStat
     """
     newest = _release_state(tables, release_id)
     frozen = [_release_state(tables, name) for name in _frozen_releases(tables, release_id)]
-    if frozen and _is_same(frozen[-1], newest):
+    if frozen and is_same_state(frozen[-1], newest):
         newest = frozen.pop()
     before = frozen[-1] if frozen else _state_before(tables, newest)
     if before is None:
@@ -138,8 +138,14 @@ def state_before(tables: Tables, release_id: str) -> LakeState | None:
     frozen = [_release_state(tables, name) for name in _frozen_releases(tables, release_id)]
     names = [state.name for state in frozen]
     earlier = frozen[: names.index(release_id)] if release_id in names else frozen
-    different = [state for state in earlier if not _is_same(state, newest)]
+    different = [state for state in earlier if not is_same_state(state, newest)]
     return different[-1] if different else _state_before(tables, newest)
+
+
+def is_same_state(one: LakeState, other: LakeState) -> bool:
+    """Whether two states have the same evaluations and the same curation."""
+    keys = [set(state.items()["evaluation_key"]) for state in (one, other)]
+    return keys[0] == keys[1] and one.tables.curation() == other.tables.curation()
 
 
 def describe_choices(tables: Tables, release_id: str) -> str:
@@ -199,12 +205,6 @@ def _score_runs(tables: Tables) -> list[FinishedRun]:
     return [run for run in finished_runs(rows) if _RELEASES in run.versions]
 
 
-def _is_same(one: LakeState, other: LakeState) -> bool:
-    """Whether two states have the same evaluations and the same curation."""
-    keys = [set(state.items()["evaluation_key"]) for state in (one, other)]
-    return keys[0] == keys[1] and one.tables.curation() == other.tables.curation()
-
-
 def _state_before(tables: Tables, newest: LakeState) -> LakeState | None:
     """The state that an earlier run of score left of the same release; None where there is none.
 
@@ -217,6 +217,6 @@ def _state_before(tables: Tables, newest: LakeState) -> LakeState | None:
         if limit is not None and run.finished_at > limit:
             continue
         state = state_at(tables, run.finished_at, release_id, run.run_id[:8])
-        if run.run_id in set(state.items()["run_id"]) and not _is_same(state, newest):
+        if run.run_id in set(state.items()["run_id"]) and not is_same_state(state, newest):
             return state
     return None

@@ -187,6 +187,7 @@ document.addEventListener("DOMContentLoaded", () => {
       <details open><summary>All metrics</summary><div class="scroll" role="region" aria-label="All metrics of ${escapeHtml(row.title)}" tabindex="0">${metricTable(row, whole)}</div></details>
       ${significance.pairTable(row.t)}
       ${labelTable(row)}
+      <details><summary>Lineage: from the score back to the bytes</summary>${lineageTables(row, whole)}</details>
       <details><summary>Source rows by what was done with them</summary>${definitionList(Object.entries(whole.counts || {}).map(([name, n]) => [name, formatCount(n)]))}</details>`;
     $("task-close").addEventListener("click", () => { article.hidden = true; state.task = null; history.replaceState(null, "", "#tasks"); $("task-search").focus(); });
     drawFolds(row, metric);
@@ -215,6 +216,14 @@ document.addEventListener("DOMContentLoaded", () => {
     const used = Object.keys(data.metrics).filter((metric) => encoderRows.some((encoder) => scoreOf(metric, "mean", cellIndex(row.t, encoder.e)) != null));
     const ranked = encoderRows.filter((encoder) => used.some((metric) => scoreOf(metric, "mean", cellIndex(row.t, encoder.e)) != null));
     return `<table class="grid"><caption class="hidden">Every metric by encoder</caption><thead><tr>${["Encoder", "Coverage", ...used.map((metric) => data.metrics[metric].title)].map((title, n) => `<th scope="col" class="${n ? "" : "name"}" style="padding:10px 12px">${escapeHtml(title)}</th>`).join("")}</tr></thead><tbody>${ranked.map((encoder) => `<tr class="${encoder.is_control ? "is-control" : ""}"><th scope="row">${encoderLabel(encoder)}</th><td>${formatShare(whole.coverage?.[encoder.e])}</td>${used.map((metric) => `<td>${formatValue(scoreOf(metric, "mean", cellIndex(row.t, encoder.e)))}<small>±${formatValue(scoreOf(metric, "sd", cellIndex(row.t, encoder.e)))}</small>${significance.scoreInterval(metric, cellIndex(row.t, encoder.e))}</td>`).join("")}</tr>`).join("")}</tbody></table>`;
+  }
+  function lineageTables(row, whole) {
+    const keys = data.keys[state.series];
+    const digest = (text) => (text ? `<code>${escapeHtml(text)}</code>` : "–");
+    const encoders = encoderRows.filter((one) => keys[cellIndex(row.t, one.e)]).map((one) => [escapeHtml(one.title), digest(keys[cellIndex(row.t, one.e)]), digest(one.digest), escapeHtml(one.embedded_at)]);
+    const wanted = new Set((whole.snapshot_id || "").split(","));
+    const sources = data.sources.filter((one) => wanted.has(one.snapshot_id)).map((one) => [`${escapeHtml(one.source)}.${escapeHtml(one.file)}`, escapeHtml(one.version), escapeHtml(one.retrieved_at), digest(one.sha256)]);
+    return `<p class="hint">The evaluation key is the digest of labels, vectors and rules. <code>genebench lineage ${escapeHtml(row.id)} ENCODER --release ${escapeHtml(data.release.id)} --verify</code> adds the runs, the versions of the tables and the other digests, and hashes the stored bytes again.</p>${plainTable(["Encoder", "Evaluation key", "Digest of the encoder", "Encoded at"], encoders)}<p class="hint">Source files of the labels:</p>${plainTable(["Source file", "Version", "Retrieved", "SHA-256"], sources)}`;
   }
   function labelTable(row) {
     const children = taskRows.filter((one) => one.parent === row.t && encoderRows.some((encoder) => scoreOf("roc_auc", "mean", cellIndex(one.t, encoder.e)) != null));

@@ -63,7 +63,8 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
         "scores": _scores(contents, task_ids, encoder_ids, used),
         "labels": _labels(contents, task_ids, encoder_ids),
         "unscored": unscored_rows(tables, contents),
-        "sources": plain_rows(used_snapshots(tables).drop("run_id", "etag", "snapshot_id")),
+        "keys": _keys(contents, task_ids, encoder_ids),
+        "sources": plain_rows(used_snapshots(tables).drop("run_id", "etag")),
         "freshness": freshness_rows(tables, contents),
         "tables": table_rows(tables),
         "packages": package_rows(tables, contents),
@@ -157,6 +158,29 @@ def _scores(
                 entry["folds"] = folds
             by_metric[metric] = entry
         found.append(by_metric)
+    return found
+
+
+def _keys(
+    contents: Contents, task_ids: list[str], encoder_ids: list[str]
+) -> list[list[str | None]]:
+    """Return the evaluation keys of each series, as an array over tasks x encoders."""
+    positions = contents.items.select(
+        "probe_id",
+        "protocol_id",
+        "evaluation_key",
+        (
+            _positions("task_id", task_ids) * len(encoder_ids)
+            + _positions("encoder_id", encoder_ids)
+        ).alias("at"),
+    )
+    found = []
+    for probe, protocol in contents.series:
+        cells: list[str | None] = [None] * (len(task_ids) * len(encoder_ids))
+        rows = positions.filter(probe_id=probe, protocol_id=protocol)
+        for key, at in rows.select("evaluation_key", "at").iter_rows():
+            cells[at] = key
+        found.append(cells)
     return found
 
 
