@@ -306,11 +306,14 @@ class Delta:
             present = [field.name for field in found.schema().fields]
             is_extensible = declared.allows_extra_columns
             rows = add_missing_columns(frame, present) if is_extensible else frame
+            # Two writers that replace an empty table remove no file, so delta-rs (1.6.6) sees a
+            # conflict between them only if they name the rows that they replace.
+            is_empty = mode == "overwrite" and not found.file_uris()
             write_deltalake(
                 found,
                 rows,
                 mode=mode,
-                predicate=predicate,
+                predicate=predicate or ("true" if is_empty else None),
                 schema_mode="merge" if is_extensible or new_columns(declared, found) else None,
                 writer_properties=writer_properties(declared),
                 commit_properties=commit_properties(commit),

@@ -14,7 +14,7 @@ import numpy as np
 import polars as pl
 import pytest
 from blanks import filled
-from deltalake import DeltaTable
+from deltalake import DeltaTable, write_deltalake
 from deltalake.exceptions import CommitFailedError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -368,6 +368,23 @@ def test_a_written_table_reads_as_what_was_written(tmp_path_factory, rows):
     lake.replace("silver.labels", values, COMMIT, {"family": "f"})
     found = lake.scan("silver.labels").collect()
     assert found.sort("sample_id").equals(values.sort("sample_id"))
+
+
+def test_two_writers_that_replace_an_empty_table_leave_the_rows_of_one(lake, monkeypatch):
+    lake.create("silver.labels", COMMIT)
+    written = []
+
+    def write_second_first(found, rows, **options):
+        """Another writer commits between this one's look at the table and its commit."""
+        monkeypatch.undo()
+        written.append(lake.replace("silver.labels", labels(label="second"), COMMIT, {}))
+        return write_deltalake(found, rows, **options)
+
+    monkeypatch.setattr("lakehouse.tables.delta.write_deltalake", write_second_first)
+    lake.replace("silver.labels", labels(label="first"), COMMIT, {})
+    assert written == [1]
+    assert set(lake.scan("silver.labels").collect()["label"]) == {"first"}
+    assert set(lake.scan("silver.labels", version=1).collect()["label"]) == {"second"}
 
 
 @pytest.mark.parametrize("root", ["/proc/lake", "/dev/null/lake"])
