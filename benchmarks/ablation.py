@@ -15,6 +15,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -27,30 +28,25 @@ from benchmarks.suite import draw_suite
 from genebench import matmul
 from genebench.probes.linear import (
     SolverSettings,
+    feature_transform,
     fold_fits,
-    low_precision,
+    group_solver,
     newton_cg,
-    operators,
     preconditioner,
-    problem_groups,
+    regularization_path,
     solve_problems,
-    warm_up,
+    steps,
 )
-from genebench.probes.linear.line_search import SUFFICIENT_DECREASE, LineSearch
-from genebench.probes.linear.objective import Adjoint
 from genebench.registry.loading import load_registry
 
 
 def _replace_preconditioner(build: Callable[..., Any]) -> None:
-    for module in (newton_cg, warm_up):
+    for module in (newton_cg, steps):
         module.build_preconditioner = build
 
 
 def without_low_precision() -> None:
     """Hessian products in float32."""
-    low_precision.to_low_precision = lambda *_: None
-    from genebench.probes.linear import feature_transform
-
     feature_transform.to_low_precision = lambda *_: None
 
 
@@ -66,24 +62,26 @@ def without_segments() -> None:
 
 def without_coupling() -> None:
     """Intercepts apart from the coefficients in the preconditioner."""
+    build = preconditioner.build_preconditioner
 
-    class WithoutMeans(Adjoint):
-        def finish(self) -> tuple[Tensor, Tensor]:
-            sums, over_rows = super().finish()
-            return sums.zero_(), over_rows
+    def build_apart(batch: Any, *rest: Any) -> Any:
+        built = build(batch, *rest)
+        name = "weighted_mean" if batch.n_classes == 1 else "class_means"
+        return replace(built, **{name: torch.zeros_like(getattr(built, name))})
 
-    preconditioner.Adjoint = WithoutMeans
+    _replace_preconditioner(build_apart)
 
 
 def without_contrasts() -> None:
     """Multinomial classes as independent columns in the preconditioner."""
 
     def build(batch: Any, weights: Any, operator: Any) -> Any:
-        adjoint = Adjoint(batch, operator)
+        totals = operator.zeros(batch.n_columns)
         for block in batch.blocks():
-            own = weights[block]
-            adjoint.collect(block, own * (1 - own) if batch.n_classes > 1 else own.clone())
-        sums, weight_sum = adjoint.finish()
+            own = weights[block.rows, block.columns]
+            own = own * (1 - own) if batch.n_classes > 1 else own.clone()
+            operator.collect(totals, block.rows, own, block.columns)
+        sums, weight_sum = operator.finish(totals)
         second = batch.design.spectrum[:, None] * (weight_sum / batch.design.n_rows)
         weight_sum = weight_sum.clamp_min(preconditioner.MIN_WEIGHT * batch.design.n_rows)
         mean = sums / weight_sum
@@ -98,22 +96,24 @@ def without_contrasts() -> None:
 def without_line_search() -> None:
     """Steps are halved until the objective falls."""
 
-    def search(self: LineSearch, _slope: Tensor) -> Tensor:
-        length, is_open = torch.ones_like(self.slope), torch.ones_like(self.slope, dtype=torch.bool)
-        noise = 8 * torch.finfo(self.batch.dtype).eps * self.objective.abs()
+    def search(
+        batch: Any, point: Any, change: Any, start: Tensor, start_slope: Tensor, _: Tensor
+    ) -> Tensor:
+        length, is_open = torch.ones_like(start), torch.ones_like(start, dtype=torch.bool)
+        noise = 8 * torch.finfo(batch.design.dtype).eps * start.abs()
         for _ in range(30):
             length = torch.where(is_open, length / 2, length)
-            objective, _ = self._phi(length)
-            most = self.objective + SUFFICIENT_DECREASE * length * self.slope + noise
+            objective, _ = steps._phi(batch, point, change, length)
+            most = start + steps.SUFFICIENT_DECREASE * length * start_slope + noise
             is_open = is_open & ~(objective <= most)
         return torch.where(is_open, 0.0, length)
 
-    LineSearch.search = search  # type: ignore[method-assign]
+    steps.search = search
 
 
 def without_shared_inner_folds() -> None:
     """Each outer fold has inner folds of its own."""
-    problem_groups._partners = lambda *_, **__: []
+    regularization_path._partners = lambda test, *_, **__: [[] for _ in test.T]
 
 
 def without_onednn() -> None:
@@ -121,20 +121,12 @@ def without_onednn() -> None:
     matmul._prefer_onednn = lambda: False  # type: ignore[assignment]
 
 
-def without_pair_lists() -> None:
-    """Adjoint products of pairs add each pair to its entity."""
-
-    def finish(self: operators.PairMatrix, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        parts = []
-        for position, table in enumerate(self.tables):
-            summed = table.new_zeros(len(table), sums[0].shape[1])
-            for column in self.index if self.is_mean else [self.index[position]]:
-                summed.index_add_(0, column, sums[0])
-            parts.append(summed.T @ table)
-        whole = torch.cat(parts, dim=1).T.contiguous()
-        return whole / len(self.index) if self.is_mean else whole, sums[1].to(self.dtype)
-
-    operators.PairMatrix.finish = finish  # type: ignore[method-assign]
+def without_groups() -> None:
+    """Each problem alone."""
+    group = group_solver.group_problems
+    group_solver.group_problems = lambda problems, rows: (
+        part for problem in problems for part in group([problem], rows)
+    )
 
 
 MECHANISMS: dict[str, Callable[[], None]] = {
@@ -147,7 +139,7 @@ MECHANISMS: dict[str, Callable[[], None]] = {
     "line_search": without_line_search,
     "shared_inner_folds": without_shared_inner_folds,
     "onednn": without_onednn,
-    "pair_lists": without_pair_lists,
+    "groups": without_groups,
 }
 
 

@@ -19,11 +19,10 @@ from benchmarks.optimum import fit_by_engine, measure
 from genebench.evaluation.ranks import rank_columns
 from genebench.matmul import fastest_matmul
 from genebench.probes.declaration import TEST, HeldOut, Probe, Problem
-from genebench.probes.linear import solve_problems
-from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.probes.linear.threads import limit_threads
+from genebench.probes.linear import SolverSettings, solve_problems
 from genebench.protocols.declaration import Protocol
 from genebench.registry.loading import declarations_folder
+from genebench.threads import limit_threads
 
 # Floors of the ratio by kind, baseline and length of the vectors, for the shapes of CASES.
 FLOORS = {

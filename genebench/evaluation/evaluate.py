@@ -139,9 +139,8 @@ def evaluate(
 
     outputs: Iterator[HeldOut]
     if probe.engine == "linear":
-        from genebench.probes.linear import solve_problems
-        from genebench.probes.linear.solver_settings import SolverSettings
-        from genebench.probes.linear.threads import use_threads
+        from genebench.probes.linear import SolverSettings, solve_problems
+        from genebench.threads import use_threads
 
         settings = SolverSettings(device=device, memory_bytes=memory_bytes, precision=precision)
         outputs = use_threads(

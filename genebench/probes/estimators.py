@@ -14,8 +14,8 @@ from sklearn.model_selection import GroupKFold, KFold, StratifiedKFold, check_cv
 from sklearn.utils.multiclass import check_classification_targets, type_of_target
 from sklearn.utils.validation import check_is_fitted, column_or_1d, validate_data
 
+from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.columns import ColumnFits, fit_columns
-from genebench.probes.linear.losses import LossName
 from genebench.probes.problem import TEST, TRAIN
 
 Array = npt.NDArray[Any]

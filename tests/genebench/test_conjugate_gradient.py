@@ -4,13 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from genebench.probes.linear.conjugate_gradient import dot, newton_step
-from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.objective import hessian_product, point_at, value_and_gradient
+from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
+from genebench.probes.linear.objective import LOSSES, dot, evaluate, hessian_product, point_at
 from genebench.probes.linear.operators import DenseMatrix
 from genebench.probes.linear.preconditioner import build_preconditioner
-from genebench.probes.linear.segments import RowSegments
-from genebench.probes.linear.subproblems import Batch, initial_parameters
+from genebench.probes.linear.steps import newton_step
 
 N, WIDTH, FOLDS = 400, 30, 5
 
@@ -34,10 +32,8 @@ def draw_equations(n_classes):
         tolerance=1e-6,
         row_segments=RowSegments.of(rows, masks),
     )
-    values = point_at(batch, initial_parameters(batch)).values
-    start = torch.zeros(WIDTH, batch.n_columns, dtype=torch.float64)
-    slope = value_and_gradient(batch, start, values.__getitem__, batch.empty(), batch.design)
-    return batch, slope
+    point = point_at(batch, initial_parameters(batch))
+    return batch, evaluate(batch, point, batch.design)
 
 
 @pytest.mark.parametrize("n_classes", [1, 4])
@@ -49,7 +45,7 @@ def test_a_step_leaves_no_more_of_any_gradient_than_was_asked_for(n_classes):
     arguments = (
         batch,
         slope.weights,
-        slope.parameters,
+        slope.gradient,
         preconditioner,
         forcing,
         is_open,
@@ -58,9 +54,9 @@ def test_a_step_leaves_no_more_of_any_gradient_than_was_asked_for(n_classes):
     change, n_products = newton_step(*arguments)
     assert n_products > 5
     curved = hessian_product(batch, slope.weights, change, batch.design)
-    rest = tuple(part + down for part, down in zip(curved, slope.parameters, strict=True))
+    rest = tuple(part + down for part, down in zip(curved, slope.gradient, strict=True))
     left, whole = (
-        dot(n_classes, pair, preconditioner.solve(pair)) for pair in (rest, slope.parameters)
+        dot(n_classes, pair, preconditioner.solve(pair)) for pair in (rest, slope.gradient)
     )
     assert (left <= forcing.square() * whole * (1 + 1e-6)).all()
 
@@ -73,7 +69,7 @@ def test_systems_that_are_not_open_stand_still():
     arguments = (
         batch,
         slope.weights,
-        slope.parameters,
+        slope.gradient,
         preconditioner,
         forcing,
         is_open,

@@ -7,11 +7,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
-from genebench.probes.linear.line_search import CURVATURE, LineSearch
-from genebench.probes.linear.losses import LOSSES
+from genebench.probes.linear.batch import Batch, RowSegments
+from genebench.probes.linear.objective import LOSSES, Point, evaluate
 from genebench.probes.linear.operators import DenseMatrix
-from genebench.probes.linear.segments import RaggedArray, RowSegments
-from genebench.probes.linear.subproblems import Batch, Point
+from genebench.probes.linear.steps import CURVATURE, advance, satisfies_wolfe, search
 
 N, D = 60, 4
 STRENGTHS = np.array([0.1, 1.0, 10.0])
@@ -56,13 +55,11 @@ def make_line(seed, lengths):
     change = down[:D], down[D]
     tensors = tuple(torch.from_numpy(part.copy()) for part in change)
     point = Point(
-        torch.from_numpy(coefficients.copy()),
-        torch.from_numpy(intercepts.copy()),
-        RaggedArray((torch.from_numpy(x @ coefficients + intercepts),)),
+        (torch.from_numpy(coefficients.copy()), torch.from_numpy(intercepts.copy())),
+        torch.from_numpy(x @ coefficients + intercepts),
     )
-    begin = [torch.from_numpy(part) for part in look(change, 0.0)]
-    moved = Point(*tensors, RaggedArray((multiply_by(batch.design, *tensors),)))
-    return LineSearch(batch, point, moved, *begin), lambda steps: look(change, steps)
+    moved = Point(tensors, multiply_by(batch.design, *tensors))
+    return batch, point, moved, lambda steps: look(change, steps)
 
 
 @settings(deadline=None)
@@ -71,38 +68,34 @@ def make_line(seed, lengths):
     powers=st.lists(st.floats(-2, 9), min_size=3, max_size=3),
 )
 def test_a_step_ends_lower_and_near_where_its_line_is_lowest(seed, powers):
-    line, look = make_line(seed, 10.0 ** np.array(powers))
-    whole = torch.ones(3, dtype=torch.float64)
-    objective, slope = (torch.from_numpy(part) for part in look(1.0))
-    satisfies_wolfe = line.satisfies_wolfe(whole, objective, slope)
-    bad = (~satisfies_wolfe).nonzero().flatten()
-    length = whole.clone()
-    length[bad] = line.take(line.batch.subset(bad)).search(slope[bad])
-    assert bool(((length > 0) & (length <= 1)).all())
+    batch, point, change, look = make_line(seed, 10.0 ** np.array(powers))
+    begun, step = point.parameters[1].clone(), change.parameters[1].clone()
+    ended = advance(batch, point, evaluate(batch, point, batch.design), change, batch.design)
+    length = (point.parameters[1] - begun) / step
+    assert bool(((length > 0) & (length <= 1 + 1e-9)).all())
     totals, slopes = look(length.numpy())
+    np.testing.assert_allclose(ended.objective.numpy(), totals, rtol=1e-6)
     assert (totals < look(0.0)[0]).all()
     assert (slopes <= CURVATURE * np.abs(look(0.0)[1]) * (1 + 1e-9)).all()
-    is_short = length.numpy() < 1
+    is_short = length.numpy() < 1 - 1e-6
     assert (np.abs(slopes) <= CURVATURE * np.abs(look(0.0)[1]) * (1 + 1e-9))[is_short].all()
-    line.move(length)
-    point = line.point
-    torch.testing.assert_close(
-        point.values.tensors[0], multiply_by(line.batch.design, *point.parameters)
-    )
+    torch.testing.assert_close(point.values, multiply_by(batch.design, *point.parameters))
 
 
 def test_an_end_beyond_the_numbers_is_only_an_end():
-    line, look = make_line(1, np.full(3, 1e3))
+    batch, point, change, look = make_line(1, np.full(3, 1e3))
     beyond = torch.tensor([torch.nan, torch.inf, torch.nan], dtype=torch.float64)
-    length = line.search(beyond)
+    begin = [torch.from_numpy(part) for part in look(0.0)]
+    length = search(batch, point, change, *begin, beyond)
     assert ((length > 0) & (length < 1)).all()
     assert (look(length.numpy())[0] < look(0.0)[0]).all()
 
 
 @pytest.mark.parametrize("wrong", [torch.nan, torch.inf])
 def test_what_is_beyond_the_numbers_is_not_good(wrong):
-    line, _ = make_line(0, np.ones(3))
+    batch, _, _, look = make_line(0, np.ones(3))
+    objective, slope = (torch.from_numpy(part) for part in look(0.0))
     whole, nothing = torch.ones(3, dtype=torch.float64), torch.zeros(3, dtype=torch.float64)
     bad = torch.full((3,), wrong, dtype=torch.float64)
-    assert not line.satisfies_wolfe(whole, bad, nothing).any()
-    assert not line.satisfies_wolfe(whole, line.objective - 1, bad).any()
+    assert not satisfies_wolfe(batch, objective, slope, whole, bad, nothing).any()
+    assert not satisfies_wolfe(batch, objective, slope, whole, objective - 1, bad).any()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.matmul import _prefer_onednn, fastest_matmul, kernel_times
-from genebench.probes.linear.threads import limit_threads
+from genebench.threads import limit_threads
 
 PLAIN_SLOW, ONEDNN_SLOW = (1.0, 0.1), (0.1, 1.0)
 

@@ -11,14 +11,11 @@ from hypothesis import strategies as st
 from products import multiply_by
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import newton_cg, solve_problems
+from genebench.probes.linear import SolverSettings, newton_cg, solve_problems, steps
+from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
 from genebench.probes.linear.feature_transform import FeatureTransform
-from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.objective import point_at, value_and_gradient
+from genebench.probes.linear.objective import LOSSES, evaluate, point_at
 from genebench.probes.linear.preconditioner import build_preconditioner
-from genebench.probes.linear.segments import RaggedArray, RowSegments
-from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.probes.linear.subproblems import Batch, initial_parameters
 
 
 def make_batch(matrix, codes, classes, *, penalty_strength=0.5):
@@ -55,10 +52,8 @@ def draw_batch(rng, n, d, classes):
 
 
 def axes_at(batch, point):
-    slope = value_and_gradient(
-        batch, point.coefficients, point.values.__getitem__, batch.empty(), batch.design
-    )
-    return build_preconditioner(batch, slope.weights, batch.design), slope.weights.tensors[0]
+    slope = evaluate(batch, point, batch.design)
+    return build_preconditioner(batch, slope.weights, batch.design), slope.weights
 
 
 def curve(batch, weights, coefficients, intercepts):
@@ -74,7 +69,7 @@ def curve(batch, weights, coefficients, intercepts):
 def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_classes():
     rng = np.random.default_rng(1)
     batch = draw_batch(rng, 200, 7, 4)
-    batch = batch.take(batch.subset(torch.tensor([0])))
+    batch = batch.take(torch.tensor([0]))
     preconditioner, weights = axes_at(batch, point_at(batch, initial_parameters(batch)))
     coefficients = torch.from_numpy(rng.normal(size=(7, 4)))
     intercepts = torch.from_numpy(rng.normal(size=4))
@@ -126,7 +121,7 @@ def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away():
         matrix, standardise=False, device=torch.device("cpu"), precision="float32"
     )
     batch = replace(batch, design=space.prepare(torch.arange(20_000)).design)
-    weights = RaggedArray((torch.tensor([1.0, 5e-8]).repeat(20_000, 2),))
+    weights = torch.tensor([1.0, 5e-8]).repeat(20_000, 2)
     preconditioner = build_preconditioner(batch, weights, batch.design)
     for part in preconditioner.solve((torch.ones(3, 4), torch.ones(4))):
         assert part.isfinite().all()
@@ -162,7 +157,8 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
         return replace(preconditioner, **{name: torch.zeros_like(getattr(preconditioner, name))})
 
     leaning = newton_cg.solve(batch, initial_parameters(batch))
-    monkeypatch.setattr(newton_cg, "build_preconditioner", find_upright_axes)
+    for module in (newton_cg, steps):
+        monkeypatch.setattr(module, "build_preconditioner", find_upright_axes)
     upright = newton_cg.solve(batch, initial_parameters(batch))
     assert leaning.converged.all()
     assert leaning.n_products <= 0.85 * upright.n_products
@@ -173,8 +169,8 @@ def test_the_axes_of_some_systems_are_those_among_all():
     batch = draw_batch(rng, 90, 4, 3)
     preconditioner, _ = axes_at(batch, point_at(batch, initial_parameters(batch)))
     pair = (torch.from_numpy(rng.normal(size=(4, 6))), torch.from_numpy(rng.normal(size=6)))
-    some = batch.subset(torch.tensor([1]))
-    found = preconditioner.take(some).solve(some.take(pair))
+    own, columns = torch.tensor([1]), torch.tensor([3, 4, 5])
+    found = preconditioner.take(own, columns).solve(take_columns(pair, columns))
     for part, whole in zip(found, preconditioner.solve(pair), strict=True):
         torch.testing.assert_close(part, whole[..., 3:])
 

@@ -9,11 +9,10 @@ from sklearn.metrics import roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, regularization_path, solve_problems
-from genebench.probes.linear.design_provider import SplitDesignProvider
-from genebench.probes.linear.feature_transform import FeatureTransform
-from genebench.probes.linear.problem_groups import inner_folds
-from genebench.probes.linear.solver_settings import plan_columns
+from genebench.probes.linear import SolverSettings, fold_fits, regularization_path, solve_problems
+from genebench.probes.linear.feature_transform import Designs, FeatureTransform
+from genebench.probes.linear.fold_fits import plan_columns
+from genebench.probes.linear.regularization_path import inner_folds
 from genebench.protocols.declaration import Penalty
 
 LINEAR, PAPER = read_probe("linear"), read_protocol("paper")
@@ -144,15 +143,16 @@ def test_a_c_at_which_an_inner_fit_does_not_converge_is_not_chosen(monkeypatch):
     )
     protocol = with_penalty("paper", 0.01, 0.1, 1.0, 10.0)
     assert all(fold.c[0] >= 1.0 for fold in solve(matrix, problem, protocol).folds)
-    real = regularization_path.solve_in_threads
+    real = fold_fits.solve_in_threads
 
     def stop_early(batch, pair):
         solution = real(batch, pair)
-        solution.converged[batch.penalty_strength < 1.5] = False
+        if batch.tolerance == regularization_path.PATH_TOLERANCE:
+            solution.converged[batch.penalty_strength < 1.5] = False
         return solution
 
-    monkeypatch.setattr(regularization_path, "solve_in_threads", stop_early)
-    monkeypatch.setattr(regularization_path, "polish", lambda *_: [])
+    monkeypatch.setattr(fold_fits, "solve_in_threads", stop_early)
+    monkeypatch.setattr(fold_fits, "polish", lambda *_: [])
     assert all(fold.c[0] == 0.1 for fold in solve(matrix, problem, protocol).folds)
 
 
@@ -267,9 +267,11 @@ class FloatMasks(TorchDispatchMode):
 
 def test_designs_of_small_standardised_tasks_hold_no_features():
     rng = np.random.default_rng(12)
-    source = SplitDesignProvider(torch.from_numpy(rng.normal(size=(60, 900))), standardise=True)
+    source = Designs.in_float64(
+        torch.from_numpy(rng.normal(size=(60, 900))), standardise=True, center=True
+    )
     masks = torch.from_numpy(draw_split(rng, 60) == TRAIN)
-    designs = [one.prepared.design for one in source.designs_of(masks, [0, 1, 2])]
+    designs = [one.prepared.design for one in source.of(masks, [0, 1, 2])]
     assert len(designs) == 3
     for design in designs:
         held = [part for part in vars(design).values() if isinstance(part, torch.Tensor)]

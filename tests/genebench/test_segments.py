@@ -11,15 +11,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import fold_fits, newton_cg, problem_groups, solve_problems
-from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.low_precision import to_low_precision
-from genebench.probes.linear.objective import Adjoint, Forward, point_at
-from genebench.probes.linear.operators import DenseMatrix, row_blocks
-from genebench.probes.linear.problem_groups import group_problems
-from genebench.probes.linear.segments import RaggedArray, RowSegments
-from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.probes.linear.subproblems import Batch, initial_parameters
+from genebench.probes.linear import (
+    SolverSettings,
+    fold_fits,
+    group_solver,
+    newton_cg,
+    solve_problems,
+)
+from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
+from genebench.probes.linear.group_solver import group_problems
+from genebench.probes.linear.objective import LOSSES, point_at
+from genebench.probes.linear.operators import DenseMatrix, row_blocks, to_low_precision
 
 N, D, FOLDS = 600, 8, 5
 
@@ -33,20 +35,18 @@ def draw_problem(rng, n, names=("a", "b")):
 
 
 def test_rows_that_a_fold_holds_out_are_neighbours_and_every_sample_finds_its_own(monkeypatch):
-    monkeypatch.setattr(problem_groups, "MIN_SEGMENT_ROWS", 20)
+    monkeypatch.setattr(group_solver, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(0)
-    wide, narrow = draw_problem(rng, 200), draw_problem(rng, 190, names=("c",))
-    narrow = Problem("n", "multilabel", wide.rows[:190], narrow.targets, ("c",), narrow.split)
+    wide, narrow = draw_problem(rng, 200), draw_problem(rng, 200, names=("c",))
+    narrow = replace(narrow, rows=wide.rows)
     (group,) = group_problems([narrow, wide], float64_rows=0)
     assert [run.start for run in group.row_segments] == [
         0,
         *(run.stop for run in group.row_segments[:-1]),
     ]
     assert group.row_segments[-1].stop == len(group.rows)
-    for problem, at in zip(group.problems, group.at, strict=True):
-        assert np.array_equal(group.rows[at], problem.rows)
-    held = np.full(len(group.rows), -1)
-    held[group.at[group.problems.index(wide)]] = wide.split.argmax(axis=1)
+    assert np.array_equal(group.rows, wide.rows[group.order])
+    held = wide.split.argmax(axis=1)[group.order]
     assert [len(set(held[run])) for run in group.row_segments] == [1] * FOLDS
 
 
@@ -91,53 +91,36 @@ def test_parts_lead_to_the_same_optimum_by_as_many_products(loss, n_classes, low
     ]
     whole, parts = (newton_cg.solve(batch, initial_parameters(batch)) for batch in batches)
     assert parts.converged.all()
-    torch.testing.assert_close(parts.coefficients, whole.coefficients, atol=2e-3, rtol=0)
-    torch.testing.assert_close(parts.intercepts, whole.intercepts, atol=2e-3, rtol=0)
+    for part, other in zip(parts.parameters, whole.parameters, strict=True):
+        torch.testing.assert_close(part, other, atol=2e-3, rtol=0)
     assert parts.n_products <= whole.n_products + 5
 
 
-def test_a_part_is_the_systems_that_train_on_its_rows_and_they_need_no_mask():
+def test_blocks_leave_out_what_is_held_out_and_need_no_mask():
     batch = make_batch("multinomial", 4, in_runs=True)
-    assert [part.subproblems.tolist() for part in batch.segments] == [
-        [f for f in range(FOLDS) if f != k] for k in range(FOLDS)
-    ]
-    assert all(part.is_trained for part in batch.segments)
-    assert [batch.mask(block) for block in batch.blocks()] == [None] * FOLDS
-    (whole,) = make_batch("multinomial", 4, in_runs=False).segments
-    assert whole.is_whole
-    assert not whole.is_trained
+    seen = torch.zeros(N, FOLDS, dtype=torch.int64)
+    for block in batch.blocks():
+        seen[block.rows, block.subproblems] += 1
+        assert block.columns == slice(4 * block.subproblems.start, 4 * block.subproblems.stop)
+        assert batch.mask(block) is None
+    assert torch.equal(seen.bool(), batch.masks)
+    assert seen.max() == 1
+    (run,) = make_batch("multinomial", 4, in_runs=False).runs
+    assert run.subproblems == slice(0, FOLDS)
+    assert not run.is_trained
 
 
 @settings(deadline=None, max_examples=40)
-@given(
-    in_runs=st.booleans(),
-    keep=st.sets(st.integers(0, FOLDS - 1), min_size=1),
-    order=st.randoms(use_true_random=False),
-)
-def test_some_systems_take_with_them_what_all_have_of_theirs(in_runs, keep, order):
-    """Also where they come in another order, and where a part is left without any."""
-    batch, chosen = make_batch("multinomial", 4, in_runs=in_runs), sorted(keep)
-    if not in_runs:
-        order.shuffle(chosen)
-    some = batch.subset(torch.tensor(chosen))
-    part = batch.take(some)
+@given(in_runs=st.booleans(), keep=st.sets(st.integers(0, FOLDS - 1), min_size=1))
+def test_some_subproblems_have_the_values_that_they_have_among_all(in_runs, keep):
+    batch, own = make_batch("multinomial", 4, in_runs=in_runs), torch.tensor(sorted(keep))
+    columns, part = batch.columns_of(own), batch.take(own)
     torch.manual_seed(0)
     point = point_at(batch, (torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)))
-    taken = point.take(some)
-    for found, wanted in zip(
-        taken.values.tensors,
-        point_at(part, some.take(point.parameters)).values.tensors,
-        strict=True,
-    ):
-        torch.testing.assert_close(found, wanted)
-    emptied = RaggedArray(tuple(torch.zeros_like(tensor) for tensor in point.values.tensors))
-    emptied.put(taken.values, some)
-    assert torch.equal(emptied.take(some).tensors[0], taken.values.tensors[0])
-    others = [f for f in range(FOLDS) if f not in keep]
-    if others:
-        assert not any(
-            tensor.any() for tensor in emptied.take(batch.subset(torch.tensor(others))).tensors
-        )
+    taken, again = point.take(columns), point_at(part, take_columns(point.parameters, columns))
+    for block in part.blocks():
+        at = block.rows, block.columns
+        torch.testing.assert_close(taken.values[at], again.values[at])
 
 
 @pytest.mark.parametrize("low_precision", [None, "bfloat16"])
@@ -146,14 +129,15 @@ def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(low_
     products, x = batch.design.low_precision or batch.design, batch.design.coordinates
     torch.manual_seed(0)
     pair = torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)
-    forward, adjoint = Forward(pair, products), Adjoint(batch, products)
+    projected, sums = products.project(*pair), products.zeros(batch.n_columns)
     moved = x @ pair[0] + pair[1]
     kept = moved * batch.masks.repeat_interleave(4, dim=1)
     for block in batch.blocks():
-        wanted = moved[block.rows][:, block.segment.columns]
-        torch.testing.assert_close(forward.rows(block).float(), wanted, atol=0.3, rtol=0)
-        adjoint.collect(block, wanted.clone())
-    found, over_rows = adjoint.finish()
+        wanted = moved[block.rows, block.columns]
+        found = products.rows(projected, block.rows, block.columns)
+        torch.testing.assert_close(found.float(), wanted, atol=0.3, rtol=0)
+        products.collect(sums, block.rows, wanted.clone(), block.columns)
+    found, over_rows = products.finish(sums)
     near = 0.02 * float(kept.norm())
     torch.testing.assert_close(found, x.T @ kept, atol=near, rtol=0)
     torch.testing.assert_close(over_rows, kept.sum(dim=0), atol=near, rtol=0)
@@ -162,14 +146,14 @@ def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(low_
 @pytest.mark.parametrize("c", [(1.0,), (0.01, 1.0)], ids=["one C", "a path"])
 @pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
 def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, monkeypatch):
-    """The whole way, with a second problem on other rows that shares the group."""
-    monkeypatch.setattr(problem_groups, "MIN_SEGMENT_ROWS", 20)
+    """The whole way, with a second problem of other folds that shares the group."""
+    monkeypatch.setattr(group_solver, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(5)
-    wide, narrow = draw_problem(rng, 400), draw_problem(rng, 380, names=("c",))
+    wide, narrow = draw_problem(rng, 400), draw_problem(rng, 400, names=("c",))
     if kind == "multiclass":
         codes, names = wide.targets.sum(axis=1), ("x", "y", "z")
         wide = Problem("wide", kind, wide.rows, codes, names, wide.split)
-    narrow = replace(narrow, rows=wide.rows[:380])
+    narrow = replace(narrow, id="narrow", rows=wide.rows)
     matrix = 4 * rng.normal(size=(800, 12)).astype(np.float32)
     protocol = read_protocol("paper")
     penalty = protocol.penalty.model_copy(update={"c": c})

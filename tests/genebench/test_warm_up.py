@@ -8,14 +8,10 @@ from hypothesis import strategies as st
 from products import multiply_by
 
 from genebench.probes.linear import newton_cg
-from genebench.probes.linear import warm_up as module
-from genebench.probes.linear.losses import LOSSES
-from genebench.probes.linear.low_precision import to_low_precision
-from genebench.probes.linear.objective import gradient_norm, point_at, value_and_gradient
-from genebench.probes.linear.operators import DenseMatrix
-from genebench.probes.linear.segments import RaggedArray, RowSegments
-from genebench.probes.linear.subproblems import Batch, Point, initial_parameters
-from genebench.probes.linear.warm_up import warm_up
+from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
+from genebench.probes.linear.objective import LOSSES, Point, evaluate, gradient_norm, point_at
+from genebench.probes.linear.operators import DenseMatrix, to_low_precision
+from genebench.probes.linear.steps import advance, warm_up
 
 
 def draw_batch(seed, *, norm=30.0, precision="float32", n=1500, width=64, classes=8):
@@ -42,8 +38,7 @@ def draw_batch(seed, *, norm=30.0, precision="float32", n=1500, width=64, classe
 
 
 def evaluate_at(batch, pair):
-    values, weights = point_at(batch, pair).values, batch.empty()
-    return value_and_gradient(batch, pair[0], values.__getitem__, weights, batch.design)
+    return evaluate(batch, point_at(batch, pair), batch.design)
 
 
 @pytest.mark.parametrize("norm", [1.0, 30.0])
@@ -85,21 +80,20 @@ def test_a_step_never_ends_higher_and_those_that_stand_still_stay(seed, powers):
     batch = draw_batch(seed, n=90, width=6, classes=3)
     point = point_at(batch, initial_parameters(batch))
     slope = evaluate_at(batch, point.parameters)
-    change = -slope.gradient, -slope.intercept_gradient
-    change = Point(*change, RaggedArray((multiply_by(batch.design, *change),)))
-    falls = -(slope.gradient.square().sum(dim=0) + slope.intercept_gradient.square())
-    falls = falls.double().view(3, 3).sum(dim=1)
-    length = 10.0 ** torch.tensor(powers, dtype=torch.float64) / falls.abs().sqrt()
+    falls = slope.gradient[0].square().sum(dim=0) + slope.gradient[1].square()
+    length = 10.0 ** torch.tensor(powers) / falls.view(3, 3).sum(dim=1).sqrt()
     length[seed % 3] = 0.0
-    before = point.coefficients.clone()
-    ended = module._step(batch, point, change, slope, falls, length, batch.design)
     moves = length > 0
+    steps = tuple(-part * length.repeat_interleave(3) for part in slope.gradient)
+    change = Point(steps, multiply_by(batch.design, *steps))
+    before = point.parameters[0].clone()
+    ended = advance(batch, point, slope, change, batch.design)
     assert (ended.objective <= slope.objective * (1 + 1e-3)).all()
     stands = (~moves).repeat_interleave(3)
-    assert torch.equal(point.coefficients[:, stands], before[:, stands])
-    moved = (point.coefficients - before).view(6, 3, 3).norm(dim=(0, 2))
+    assert torch.equal(point.parameters[0][:, stands], before[:, stands])
+    moved = (point.parameters[0] - before).view(6, 3, 3).norm(dim=(0, 2))
     assert ((ended.objective < slope.objective) | (moved < 1e-3))[moves].all()
     is_short = moves & (torch.tensor(powers) < -1)
     assert (ended.objective < slope.objective)[is_short].all()
     expected = multiply_by(batch.design, *point.parameters)
-    torch.testing.assert_close(point.values.tensors[0], expected, rtol=1e-3, atol=1e-2)
+    torch.testing.assert_close(point.values, expected, rtol=1e-3, atol=1e-2)

@@ -2,15 +2,13 @@
 
 - `columns`: `fit_columns`, the public function on arrays.
 - `adapter`: `solve_problems`, the same for tasks under a protocol.
-- `operators`, `sparse_operator`, `pair_features`, `pair_transform`: design matrices as operators.
-- `feature_transform`, `design_provider`: centring, scaling and rotation to principal axes.
-- `losses`, `subproblems`, `segments`, `objective`: value, gradient and Hessian products.
-- `preconditioner`, `conjugate_gradient`, `line_search`, `warm_up`, `newton_cg`: the solver.
-- `group_solver`, `problem_groups`, `targets`, `fold_fits`: what is solved together.
+- `group_solver`, `fold_fits`: what is solved together, in which folds.
+- `operators`, `sparse_operator`, `pairs`: design matrices as operators.
+- `feature_transform`: centring, scaling and rotation to principal axes.
+- `batch`, `objective`: subproblems, losses, gradients and Hessian products.
+- `preconditioner`, `steps`, `newton_cg`: the solver.
 - `regularization_path`: the choice of C.
-- `low_precision`: Hessian products in bfloat16.
 - `least_squares`: least squares without a penalty.
-- `solver_settings`, `threads`: device, memory and threads.
 
 `docs/solver.md` has the mathematics.
 """

@@ -9,12 +9,10 @@ import numpy.typing as npt
 import torch
 
 from genebench.probes.declaration import Probe
-from genebench.probes.linear.fold_fits import FitOptions
-from genebench.probes.linear.group_solver import ProblemResult, solve_groups
+from genebench.probes.linear.group_solver import solve_groups
 from genebench.probes.linear.least_squares import fit_least_squares
-from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.probes.linear.targets import FoldFit, TargetColumn
-from genebench.probes.problem import HeldOut, Problem
+from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
+from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
 from genebench.protocols.declaration import Protocol
 
 
@@ -24,7 +22,7 @@ def solve_problems(
     probe: Probe,
     protocol: Protocol,
     settings: SolverSettings,
-    progress: Callable[[int], None] | None = None,
+    progress: Callable[[int], None] = lambda _: None,
 ) -> Iterator[HeldOut]:
     """Fit all problems on one embedding matrix.
 
@@ -39,14 +37,13 @@ def solve_problems(
     Yields:
         One output per problem, in the order in which groups are done.
     """
-    report = progress or _ignore
-    direct = probe.estimator("regression").name == "least_squares"
-    direct = direct and protocol.regression == "as_probe"
+    is_direct = probe.estimator("regression").name == "least_squares"
+    is_direct &= protocol.regression == "as_probe"
     iterative = []
     for problem in problems:
-        if problem.kind == "regression" and direct:
+        if problem.kind == "regression" and is_direct:
             yield _solve_directly(matrix, problem, protocol.pair_join, settings.device)
-            report(problem.n_folds)
+            progress(problem.n_folds)
         else:
             iterative.append(problem)
     options = FitOptions(
@@ -56,20 +53,23 @@ def solve_problems(
         standardise=protocol.standardise,
         join=protocol.pair_join,
     )
-    for result in solve_groups(matrix, iterative, options, settings, report):
+    for result in solve_groups(matrix, iterative, options, settings, progress):
         yield result.held_out()
 
 
-def _ignore(n_fits: int) -> None:
-    """Report to nobody."""
-
-
 def _solve_directly(matrix: npt.NDArray[Any], problem: Problem, join: str, device: str) -> HeldOut:
-    started = time.perf_counter()
-    result = ProblemResult(problem, is_scaled=False)
-    target = TargetColumn(0, 0, "squared", 1, problem.targets)
-    predictions = fit_least_squares(matrix, problem, join, torch.device(device))
-    for fold, predicted in enumerate(predictions):
-        result.add(target, FoldFit(0, fold, predicted[:, None], "", 0.0, np.inf, 0))
-    result.seconds, result.solver = time.perf_counter() - started, "least squares float64"
-    return result.held_out()
+    started, outputs = time.perf_counter(), []
+    folds = zip(
+        problem.split.T,
+        fit_least_squares(matrix, problem, join, torch.device(device)),
+        strict=True,
+    )
+    for fold, predicted in folds:
+        rows, one = np.flatnonzero(fold == TEST), np.ones(1)
+        outputs.append(
+            FoldOutput(
+                rows, predicted[:, None], one > 0, {}, 0 * one, np.inf * one, np.zeros(1, np.int64)
+            )
+        )
+    seconds = time.perf_counter() - started
+    return HeldOut(problem.id, tuple(outputs), "", seconds, "least squares float64")

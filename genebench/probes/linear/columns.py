@@ -7,12 +7,12 @@ from typing import Any, Literal
 import numpy as np
 import numpy.typing as npt
 
-from genebench.probes.linear.fold_fits import FitOptions
+from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
-from genebench.probes.linear.losses import LossName
-from genebench.probes.linear.solver_settings import Precision, SolverSettings
-from genebench.probes.linear.threads import limit_threads
+from genebench.probes.linear.operators import Precision
+from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
 from genebench.probes.problem import TEST, TRAIN, Problem
+from genebench.threads import limit_threads
 
 Array = npt.NDArray[Any]
 Floats = npt.NDArray[np.float64]
@@ -138,35 +138,29 @@ def fit_columns(
     if failures := [result.failure for result in results.values() if result.failure]:
         raise ArithmeticError(failures[0])
     ordered = [results[problem.id] for problem in problems]
-    outputs = [result.outputs() for result in ordered]
-    n_folds, width = split.shape[1], X.shape[1]
-    n_columns = [problem.n_columns for problem in problems]
-    coef = np.full((n_folds, sum(n_columns), width), np.nan)
-    intercept = np.full((n_folds, sum(n_columns)), np.nan)
-    reason = np.full((n_folds, sum(n_columns)), "", dtype=object)
-    first = 0
-    for problem, result, folds in zip(problems, ordered, outputs, strict=True):
-        for (fold, label), (weights, shifts) in result.coefficients.items():
-            own = slice(first + label, first + label + weights.shape[1])
-            coef[fold, own], intercept[fold, own] = weights.T, shifts
-        for fold, output in enumerate(folds):
-            for column, name in enumerate(problem.labels):
-                reason[fold, first + column] = output.reasons.get(name, "")
-        first += problem.n_columns
+    folds = list(zip(*(result.outputs for result in ordered), strict=True))
+    columns = [(result, label) for result in ordered for label in result.problem.labels]
+    coef = np.full((len(folds), len(columns), X.shape[1]), np.nan)
+    reason = np.full(coef.shape[:2], "", dtype=object)
+    intercept = np.full(coef.shape[:2], np.nan)
+    for column, (result, name) in enumerate(columns):
+        first = result.problem.labels.index(name)
+        for fold, output in enumerate(result.outputs):
+            reason[fold, column] = output.reasons.get(name, "")
+            if (fold, first) in result.coefficients:
+                weights, shifts = result.coefficients[fold, first]
+                own = slice(column, column + weights.shape[1])
+                coef[fold, own], intercept[fold, own] = weights.T, shifts
 
     def join(name: str) -> Array:
-        rows = [[getattr(folds[fold], name) for folds in outputs] for fold in range(n_folds)]
-        return np.stack([np.concatenate(row) for row in rows])
+        return np.stack([np.concatenate([getattr(part, name) for part in row]) for row in folds])
 
     return ColumnFits(
         coef,
         intercept,
         join("c"),
-        tuple(
-            np.concatenate([folds[fold].scores for folds in outputs], axis=1)
-            for fold in range(n_folds)
-        ),
-        tuple(output.rows for output in outputs[0]),
+        tuple(np.concatenate([part.scores for part in row], axis=1) for row in folds),
+        tuple(row[0].rows for row in folds),
         join("gradient_norm"),
         join("n_iterations"),
         join("fitted"),

@@ -8,9 +8,10 @@ matrix of its own. Word counts are the exception: nearly uncorrelated and mostly
 multiplied as a sparse matrix without rotation.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +19,15 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from genebench.probes.linear.low_precision import HessianPrecision, to_low_precision
-from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, row_blocks, sum_columns
-from genebench.probes.linear.segments import Parameters
+from genebench.probes.linear.batch import Parameters
+from genebench.probes.linear.operators import (
+    DenseMatrix,
+    DesignMatrix,
+    Precision,
+    row_blocks,
+    sum_columns,
+    to_low_precision,
+)
 from genebench.probes.linear.sparse_operator import SparseMatrix
 
 # Above this many axes an eigendecomposition costs more than it saves.
@@ -31,6 +38,10 @@ GRAM_COLUMNS = 512
 # correlations of its features add up to less than this a feature, itself included: then its
 # features are as good as principal axes.
 SPARSE_SHARE, UNCORRELATED = 0.05, 2.0
+# Up to this many features for each sample, the folds of a small standardised task share one
+# rotation of all features and differ in the penalty; beyond, each has its own rotation to fewer
+# axes than features.
+SQUARE = 2.0
 # A feature is constant if its variance is below this share of its squared mean, which is what
 # float32 vectors resolve; the second is for variances from float32 sums of squares. (A word in no
 # training row must count as constant: without a penalty its coefficient would be arbitrary.)
@@ -65,7 +76,7 @@ class Prepared:
         return coefficients, parameters[1].double() - self.center @ coefficients
 
 
-def to_tensor(matrix: npt.NDArray[Any], device: torch.device, dtype: torch.dtype) -> Tensor:
+def to_tensor(matrix: npt.NDArray[Any], device: torch.device, dtype: torch.dtype | None) -> Tensor:
     """A copy of a matrix on the device."""
     return torch.tensor(np.ascontiguousarray(matrix), dtype=dtype, device=device)
 
@@ -121,7 +132,7 @@ class FeatureTransform:
         *,
         standardise: bool,
         device: torch.device,
-        precision: HessianPrecision,
+        precision: Precision,
         center: bool = True,
     ) -> None:
         base = to_tensor(matrix, device, torch.float32)
@@ -147,22 +158,19 @@ class FeatureTransform:
 
     def prepare(self, rows: Tensor) -> Prepared:
         """The design of (n,) rows of the matrix."""
-
-        def variances(masks: Tensor) -> Tensor:
-            assert self.base is not None
-            return masked_variances(lambda block: self.base[rows[block]], masks)  # type: ignore[index]
-
         design: DesignMatrix
         if self.words is not None:
             table, center = self.words
             design = SparseMatrix(csr_array(table[rows.cpu().numpy()]), center)
         else:
             coordinates, low_precision = self.coordinates, self.low_precision
-            every = torch.arange(len(coordinates), device=rows.device)
-            if not torch.equal(rows, every):
+            if not torch.equal(rows, torch.arange(len(coordinates), device=rows.device)):
                 coordinates = coordinates[rows]
                 low_precision = low_precision and low_precision.take(rows)
             design = DenseMatrix(coordinates, self.basis, low_precision=low_precision)
+        variances = _no_variances
+        if (base := self.base) is not None:
+            variances = partial(masked_variances, lambda block: base[rows[block]])
         return Prepared(design, variances, self.center, self.scale)
 
 
@@ -172,38 +180,101 @@ def _sum_correlations(gram: Tensor) -> float:
     return float((gram / lengths / lengths[:, None]).square().sum() / len(gram))
 
 
-def prepare_standardised(vectors: Tensor) -> Prepared:
-    """One float64 design of (n, features) vectors for all folds, standardised over all rows."""
-    center = vectors.mean(dim=0)
-    base = vectors - center
-    scale = deviations(base.square().mean(dim=0), center)
-    base = base / scale
+class Shared(NamedTuple):
+    """A design and the subproblems that share it.
 
-    def variances(masks: Tensor) -> Tensor:
-        return masked_variances(lambda block: base[block], masks)
-
-    return Prepared(DenseMatrix(*rotate(base, thin=False)), variances, center, scale)
-
-
-def prepare_split(vectors: Tensor, mask: Tensor | None, *, is_centered: bool = True) -> Prepared:
-    """A float64 design of (n, features) vectors, standardised over the rows of a mask, if any.
-
-    The design of a mask keeps no basis, which would take the memory of all features for each mask:
-    in principal axes, basis = base' coordinates / spectrum.
+    Attributes:
+        prepared: The design.
+        penalty_weights: (features, subproblems); None for 1.
+        places: Positions of the subproblems among those asked for.
     """
-    rows = vectors if mask is None else vectors[mask]
-    center = rows.mean(dim=0) * is_centered
-    base = vectors - center
-    if mask is None:
-        design = DenseMatrix(*rotate(base, thin=True))
-        return Prepared(design, _no_variances, center, torch.ones_like(center))
-    scale = deviations(base[mask].square().mean(dim=0), center)
-    design = SplitMatrix(rotate(base / scale, thin=True)[0], vectors, center, scale)
-    return Prepared(design, _no_variances, center, scale)
+
+    prepared: Prepared
+    penalty_weights: Tensor | None
+    places: list[int]
+
+
+class Designs:
+    """The designs of subproblems: one for all, or one for each set of training rows.
+
+    Args:
+        prepared: The design of all subproblems; scaling on training rows goes into the weights of
+            the penalty. None if each set of rows has its own.
+        vectors: (n, features) float64 vectors of a small task whose designs are standardised each
+            for its own training rows.
+        standardise: Whether features are standardised.
+    """
+
+    def __init__(
+        self, prepared: Prepared | None, vectors: Tensor | None = None, *, standardise: bool
+    ) -> None:
+        self.prepared, self.vectors, self.standardise = prepared, vectors, standardise
+        self.solver, self.design_bytes = "newton-cg float64", 0
+        if prepared is None:
+            assert vectors is not None
+            self.dtype, self.width = vectors.dtype, min(vectors.shape)
+            self.design_bytes = 8 * len(vectors) * self.width
+            return
+        self.dtype, self.width = prepared.design.dtype, prepared.design.width
+        self.solver = f"newton-cg {str(self.dtype).removeprefix('torch.')}"
+        if prepared.design.low_precision is not None:
+            self.solver += f" {prepared.design.low_precision.precision}"
+
+    @classmethod
+    def in_float64(cls, vectors: Tensor, *, standardise: bool, center: bool) -> "Designs":
+        """Designs of (n, features) float64 vectors."""
+        if not standardise:
+            middle = vectors.mean(dim=0) * center
+            design = DenseMatrix(*rotate(vectors - middle, thin=True))
+            prepared = Prepared(design, _no_variances, middle, torch.ones_like(middle))
+        elif vectors.shape[1] > SQUARE * len(vectors):
+            return cls(None, vectors, standardise=True)
+        else:
+            middle = vectors.mean(dim=0)
+            base = vectors - middle
+            scale = deviations(base.square().mean(dim=0), middle)
+            base = base / scale
+            variances = partial(masked_variances, lambda block: base[block])
+            design = DenseMatrix(*rotate(base, thin=False))
+            prepared = Prepared(design, variances, middle, scale)
+        return cls(prepared, standardise=standardise)
+
+    def of(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Shared]:
+        """The designs of subproblems.
+
+        Args:
+            masks: (n, masks) bool.
+            ids: For each subproblem, the mask of its training rows.
+        """
+        if not ids:
+            return
+        if self.prepared is not None:
+            weights = None
+            if self.standardise:
+                used, index = np.unique(np.asarray(ids), return_inverse=True)
+                variances = self.prepared.variances(masks[:, torch.from_numpy(used)])
+                weights = variances[:, torch.from_numpy(index)]
+            yield Shared(self.prepared, weights, list(range(len(ids))))
+            return
+        places: dict[bytes, list[int]] = {}
+        for place, number in enumerate(ids):
+            places.setdefault(masks[:, number].cpu().numpy().tobytes(), []).append(place)
+        assert self.vectors is not None
+        for here in places.values():
+            mask = masks[:, ids[here[0]]]
+            center = self.vectors[mask].mean(dim=0)
+            base = self.vectors - center
+            scale = deviations(base[mask].square().mean(dim=0), center)
+            coordinates = rotate(base / scale, thin=True)[0]
+            design = SplitMatrix(coordinates, self.vectors, center, scale)
+            yield Shared(Prepared(design, _no_variances, center, scale), None, here)
 
 
 class SplitMatrix(DenseMatrix):
     """A design of one split, whose basis is computed when coefficients are asked for.
+
+    The basis would take the memory of all features for each split: in principal axes, basis = base'
+    coordinates / spectrum.
 
     Args:
         coordinates: (n, width) float64 principal axes of (vectors - center) / scale.
@@ -227,7 +298,7 @@ def _no_variances(masks: Tensor) -> Tensor:
 
 
 def masked_variances(form: Callable[[slice], Tensor], masks: Tensor) -> Tensor:
-    """(features, masks) variances over the rows of each (n, masks) bool mask."""
+    """(features, masks) variances over the rows of each (n, masks) bool mask; 1 where constant."""
     n_rows, first, second = masks.sum(dim=0, dtype=torch.float64), None, None
     for block in row_blocks(len(masks), 1024):
         features = form(block)
@@ -237,20 +308,9 @@ def masked_variances(form: Callable[[slice], Tensor], masks: Tensor) -> Tensor:
         second = two.double() if second is None else second + two
     assert first is not None
     assert second is not None
-    return _spread(first / n_rows, second / n_rows).to(features.dtype)
-
-
-def weighted_variances(table: Tensor, counts: Tensor) -> Tensor:
-    """(features, masks) variances where a mask has (entities, masks) counts of a table's rows."""
-    n_rows = counts.sum(dim=0, dtype=torch.float64)
-    first = (table.T @ counts).double() / n_rows
-    second = (table.square().T @ counts).double() / n_rows
-    return _spread(first, second).to(counts.dtype)
-
-
-def _spread(means: Tensor, squares: Tensor) -> Tensor:
-    """Variances from means and mean squares; 1 where a feature is constant."""
-    return deviations(squares - means.square(), means, ROUNDING_OF_SUMS).square()
+    means = first / n_rows
+    variances = second / n_rows - means.square()
+    return deviations(variances, means, ROUNDING_OF_SUMS).square().to(features.dtype)
 
 
 def deviations(variances: Tensor, means: Tensor, floor: float = ROUNDING) -> Tensor:

@@ -1,76 +1,64 @@
 """Fits all target columns of one group of problems in every fold."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal
+from dataclasses import replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.design_provider import DesignProvider, SharedBy
-from genebench.probes.linear.losses import LOSSES, WEIGHTED_LOSSES, Loss
-from genebench.probes.linear.newton_cg import Solution, polish
-from genebench.probes.linear.objective import Forward
-from genebench.probes.linear.problem_groups import Group, InnerFold, inner_folds
+from genebench.probes.linear.batch import (
+    Batch,
+    Parameters,
+    RowSegments,
+    class_weights,
+    initial_parameters,
+    take_columns,
+)
+from genebench.probes.linear.feature_transform import Designs, Shared
+from genebench.probes.linear.newton_cg import Solution, polish, solve_in_threads
+from genebench.probes.linear.objective import LOSSES, WEIGHTED_LOSSES
 from genebench.probes.linear.regularization_path import (
     PATH_TOLERANCE,
-    PathState,
-    RegularizationPath,
+    InnerFits,
+    InnerFold,
+    choose_c,
+    inner_folds,
 )
-from genebench.probes.linear.segments import Parameters, RowSegments, columns_of
-from genebench.probes.linear.solver_settings import SolverSettings
-from genebench.probes.linear.subproblems import Batch, class_weights, initial_parameters
-from genebench.probes.linear.targets import Floats, FoldFit, Subproblem, TargetColumn
-from genebench.probes.linear.threads import solve_in_threads
+from genebench.probes.linear.solver_settings import (
+    FitOptions,
+    FoldFit,
+    Group,
+    SolverSettings,
+    TargetColumn,
+)
 from genebench.probes.problem import TEST, TRAIN
 
+Floats = npt.NDArray[np.float64]
 # Below this size (rows x width x columns) row segments cost more than they save.
 MIN_SEGMENTED_SIZE = 1 << 30
+# Tensors of (rows, columns) that exist at once while a block of columns is solved: the linear
+# predictor, its change, weights, sums of pairs, and their copies for threads and subsets.
+ROW_TENSORS = 11
+# Tensors of (width, columns): coefficients, their change, gradients, those of the conjugate
+# gradients, penalty weights and the preconditioner.
+WIDTH_TENSORS = 22
 NO_C = "C cannot be chosen: in every inner fold a class is missing or a fit did not converge"
 
 
-@dataclass(frozen=True)
-class FitOptions:
-    """What is fitted, apart from how it is computed.
+class _Subproblem(NamedTuple):
+    """Numbers of a target, of the mask of its training rows, and of its outer fold.
 
-    Attributes:
-        c: Ascending values of C; of several, inner folds choose one.
-        inner: Number of inner folds for each outer one.
-        seed: Seed of inner folds that must be shuffled.
-        standardise: Scale features to mean 0 and standard deviation 1 on the training rows.
-        join: How the vectors of a sample are joined.
-        fit_intercept: Whether intercepts are fitted; else they are 0.
-        sample_weight: (samples,) float64 weights; None for 1.
-        class_weight: Weights of the targets 0, 1, … or `balanced`; not for the squared loss.
-        coefficients: Whether results have coefficients of the original features.
+    An inner one has `held` in place of the fold: for outer folds, the masks of the rows that are
+    held out here.
     """
 
-    c: tuple[float, ...] = (1.0,)
-    inner: int = 2
-    seed: int = 0
-    standardise: bool = False
-    join: str = "concat"
-    fit_intercept: bool = True
-    sample_weight: Floats | None = None
-    class_weight: Sequence[float] | Literal["balanced"] | None = None
-    coefficients: bool = False
-
-
-@dataclass(frozen=True)
-class Targets:
-    """Target columns of one shape.
-
-    Attributes:
-        loss: Their loss.
-        n_classes: Columns of one fit.
-        values: (n, target columns), class numbers if multinomial.
-    """
-
-    loss: Loss
-    n_classes: int
-    values: Tensor
+    target: int
+    mask: int
+    fold: int
+    held: dict[int, int]
 
 
 class FoldFitter:
@@ -78,187 +66,201 @@ class FoldFitter:
 
     Args:
         group: The problems.
-        provider: Their designs.
+        designs: Their designs.
         options: What is fitted.
         settings: Tolerances and precision.
+        fixed_bytes: Memory that matrices take.
     """
 
     def __init__(
-        self, group: Group, provider: DesignProvider, options: FitOptions, settings: SolverSettings
+        self,
+        group: Group,
+        designs: Designs,
+        options: FitOptions,
+        settings: SolverSettings,
+        fixed_bytes: int,
     ) -> None:
-        self.group, self.provider, self.settings = group, provider, settings
-        self.options, self.path = options, options.c
-        is_float64 = provider.dtype == torch.float64
+        self.group, self.designs, self.options, self.settings = group, designs, options, settings
+        self.device = torch.device(settings.device)
+        is_float64 = designs.dtype == torch.float64
         self.tolerance = settings.float64_tolerance if is_float64 else settings.tolerance
+        self.at_once = plan_columns(
+            len(group.rows),
+            designs.width,
+            designs.dtype.itemsize,
+            fixed_bytes,
+            settings.memory_bytes,
+            designs.design_bytes,
+        )
         masks: list[npt.NDArray[np.bool_]] = []
+
+        def add(samples: npt.NDArray[np.bool_]) -> int:
+            masks.append(samples[group.order])
+            return len(masks) - 1
+
+        self.place = np.empty_like(group.order)
+        self.place[group.order] = np.arange(len(group.order))
+        # For each problem, the masks of its folds, and those of its inner folds.
         self.outer: list[list[int]] = []
         self.tested: list[list[int]] = []
         self.inner: list[list[tuple[int, dict[int, int]]]] = []
-
-        def add(samples: npt.NDArray[np.bool_], at: npt.NDArray[np.int64]) -> int:
-            mask = np.zeros(len(group.rows), dtype=bool)
-            mask[at[samples]] = True
-            masks.append(mask)
-            return len(masks) - 1
-
-        for problem, at in zip(group.problems, group.at, strict=True):
-            self.outer.append([add(fold == TRAIN, at) for fold in problem.split.T])
-            self.tested.append([add(fold == TEST, at) for fold in problem.split.T])
+        for problem in group.problems:
+            self.outer.append([add(fold == TRAIN) for fold in problem.split.T])
+            self.tested.append([add(fold == TEST) for fold in problem.split.T])
             folds: list[InnerFold] = []
-            if len(self.path) > 1:
+            if len(options.c) > 1:
                 folds = inner_folds(problem.split, options.inner, options.seed)
             self.inner.append(
-                [
-                    (add(f.train, at), {k: add(rows, at) for k, rows in f.held.items()})
-                    for f in folds
-                ]
+                [(add(f.train), {k: add(rows) for k, rows in f.held.items()}) for f in folds]
             )
-        self.masks = torch.from_numpy(np.stack(masks)).to(provider.device).T.contiguous()
+        self.masks = torch.from_numpy(np.stack(masks, axis=1)).to(self.device)
         self.row_segments = RowSegments.of(group.row_segments, self.masks)
         self.one_segment = RowSegments.of((slice(0, len(group.rows)),), self.masks)
+        # Subproblems in this order train on the rows of a segment in few runs.
+        patterns = self.row_segments.some.T.tolist()
+        self.order = [(pattern, mask) for mask, pattern in enumerate(patterns)]
         self.sample_weight: Tensor | None = None
         if options.sample_weight is not None:
-            weights = torch.zeros(len(group.rows), 1, dtype=torch.float64)
-            weights[group.at[0], 0] = torch.from_numpy(options.sample_weight)
-            self.sample_weight = weights.to(provider.device)
+            weights = torch.from_numpy(options.sample_weight[group.order, None])
+            self.sample_weight = weights.to(self.device)
 
-    def blocks(
-        self, target_columns: Sequence[TargetColumn], n_columns: int
-    ) -> Iterator[list[TargetColumn]]:
-        """Blocks of at most this many columns, of one target at least."""
+    def fit_all(self, targets: Sequence[TargetColumn]) -> Iterator[FoldFit]:
+        """Fit targets of one shape in every fold, in blocks that fit the memory limit."""
         block: list[TargetColumn] = []
         columns = 0
-        for target in target_columns:
+        for target in targets:
             fits = max(len(self.outer[target.problem]), len(self.inner[target.problem]))
-            needed = fits * target.n_classes
-            if block and columns + needed > n_columns:
-                yield block
+            if block and columns + fits * target.n_classes > self.at_once:
+                yield from self.fit(block)
                 block, columns = [], 0
             block.append(target)
-            columns += needed
-        if block:
-            yield block
+            columns += fits * target.n_classes
+        yield from self.fit(block)
 
-    def fit(self, columns: Sequence[TargetColumn]) -> Iterator[FoldFit]:
-        """Fit target columns of one shape in every fold of their problems."""
-        values = torch.from_numpy(np.stack([column.targets for column in columns], axis=1))
-        targets = Targets(
-            LOSSES[columns[0].loss], columns[0].n_classes, values.to(self.provider.device)
-        )
-        outer: list[Subproblem] = []
-        folds: list[int] = []
-        for number, column in enumerate(columns):
-            for fold, mask in enumerate(self.outer[column.problem]):
-                if reason := self._find_obstacle(targets, number, mask):
-                    yield FoldFit(number, fold, None, reason, np.inf, np.nan, 0)
+    def fit(self, targets: Sequence[TargetColumn]) -> Iterator[FoldFit]:
+        """Fit targets of one shape in every fold of their problems."""
+        values = torch.from_numpy(np.stack([target.targets for target in targets], axis=1))
+        values = values.to(self.device)
+        outer: list[_Subproblem] = []
+        for number, target in enumerate(targets):
+            for fold, mask in enumerate(self.outer[target.problem]):
+                if reason := self._find_obstacle(values, target, number, mask):
+                    yield FoldFit(target, fold, None, reason)
                 else:
-                    outer.append(Subproblem(number, mask))
-                    folds.append(fold)
-        c = np.full(len(outer), self.path[0])
-        warm: Parameters | None = None
-        if outer and len(self.path) > 1:
-            path = self._follow_path(targets, columns, outer, folds)
-            is_known = path.best.isfinite()
-            for i in (~is_known).nonzero().flatten().tolist():
-                yield FoldFit(outer[i].target, folds[i], None, NO_C, np.inf, np.nan, 0)
-            kept = is_known.nonzero().flatten()
-            outer, folds = [outer[i] for i in kept.tolist()], [folds[i] for i in kept.tolist()]
-            c, warm = path.take(kept, targets.n_classes)
-        if not outer:
-            return
-        for shared in self.provider.designs_of(self.masks, [one.mask for one in outer]):
-            here = [outer[place] for place in shared.places]
-            batch = self._batch(shared, targets, here, c[shared.places], self.tolerance)
+                    outer.append(_Subproblem(number, mask, fold, {}))
+        outer.sort(key=lambda one: self.order[one.mask])
+        c, warm = np.full(len(outer), self.options.c[0]), None
+        if len(self.options.c) > 1:
+            c, warm = self._follow_path(values, targets, outer)
+            for i in np.flatnonzero(np.isnan(c)):
+                yield FoldFit(targets[outer[i].target], outer[i].fold, None, NO_C)
+        known = np.flatnonzero(~np.isnan(c))
+        for shared in self.designs.of(self.masks, [outer[i].mask for i in known]):
+            here = known[shared.places]
+            own = [outer[i] for i in here]
+            batch = self._batch(shared, values, targets, own, c[here], self.tolerance)
             if warm is None:
                 start = initial_parameters(batch)
             else:
-                at = torch.tensor(shared.places, device=warm[1].device)
-                own = columns_of(at, batch.n_classes)
-                start = warm[0][:, own], warm[1][own]
-            places = [(columns[outer[i].target].problem, folds[i]) for i in shared.places]
-            for fit, place in zip(
-                self._solve(shared, batch, start, places), shared.places, strict=True
-            ):
-                yield replace(fit, target=outer[place].target)
+                start = take_columns(warm, batch.columns_of(torch.from_numpy(here).to(self.device)))
+            places = [(targets[one.target], one.fold) for one in own]
+            yield from self._solve(shared, batch, start, places)
 
     def _solve(
         self,
-        shared: SharedBy,
+        shared: Shared,
         batch: Batch,
         start: Parameters,
-        places: Sequence[tuple[int, int]],
+        places: Sequence[tuple[TargetColumn, int]],
     ) -> Iterator[FoldFit]:
-        """Solve a batch; predict the test rows of each subproblem's (problem, fold)."""
+        """Solve a batch, whose subproblems are these targets and folds; predict the test rows."""
         solution = solve_in_threads(batch, start)
-        polished = polish(batch, solution, self.settings.memory_bytes)
-        tested = torch.tensor(
-            [self.tested[p][fold] for p, fold in places], device=self.masks.device
-        )
-        rows = [self._test_rows(*place) for place in places]
-        scores = _predict(batch, solution.parameters, tested, rows)
-        numbers: dict[int, tuple[Batch, Parameters, int]] = {
-            i: (batch, solution.parameters, i) for i in range(len(places))
-        }
+        every = torch.arange(batch.n_subproblems, device=self.device)
         # Subproblems that were finished in float64 are predicted in float64.
-        for part in polished:
-            own = part.subproblems.tolist()
-            exact = _predict(part.batch, part.parameters, tested[own], [rows[i] for i in own])
-            for at, number in enumerate(own):
-                scores[number] = exact[at]
-                numbers[number] = part.batch, part.parameters, at
-        for number, (_, fold) in enumerate(places):
-            fit = _read(solution, number, fold, scores[number], batch)
-            if self.options.coefficients and fit.values is not None:
-                of_batch, parameters, at = numbers[number]
-                own_columns = slice(at * batch.n_classes, (at + 1) * batch.n_classes)
-                coefficients, intercepts = shared.prepared.to_original(
-                    of_batch.design, (parameters[0][:, own_columns], parameters[1][own_columns])
+        parts = [(every, batch, solution.parameters), *self._polish(batch, solution)]
+        found: dict[int, tuple[Tensor, Batch, Parameters]] = {}
+        for own, part, parameters in parts:
+            scores = self._predict(part, parameters, [places[i] for i in own.tolist()])
+            for at, (number, values) in enumerate(zip(own.tolist(), scores, strict=True)):
+                columns = part.columns_of(own.new_tensor([at]))
+                found[number] = values, part, take_columns(parameters, columns)
+        for number, (target, fold) in enumerate(places):
+            values, part, parameters = found[number]
+            norm, n_steps = float(solution.gradient_norm[number]), int(solution.n_steps[number])
+            facts = norm, 1 / float(batch.penalty_strength[number]), n_steps
+            if not solution.converged[number]:
+                reason = (
+                    f"did not converge: gradient norm {norm:.1e}, tolerance {batch.tolerance:.0e}, "
+                    f"after {n_steps} Newton steps"
                 )
-                fit = replace(
-                    fit,
-                    coefficients=coefficients.cpu().numpy(),
-                    intercepts=intercepts.cpu().numpy(),
-                )
-            yield fit
+                yield FoldFit(target, fold, None, reason, *facts)
+                continue
+            original = None
+            if self.options.coefficients:
+                coefficients, intercepts = shared.prepared.to_original(part.design, parameters)
+                original = coefficients.cpu().numpy(), intercepts.cpu().numpy()
+            yield FoldFit(target, fold, values.cpu().numpy(), "", *facts, original)
 
-    def _test_rows(self, problem: int, fold: int) -> Tensor:
-        """Rows of the group that a problem holds out in a fold, in the order of its samples."""
-        test = self.group.problems[problem].split[:, fold] == TEST
-        return torch.from_numpy(self.group.at[problem][test]).to(self.provider.device)
+    def _polish(self, batch: Batch, solution: Solution) -> list[tuple[Tensor, Batch, Parameters]]:
+        design = batch.design
+        limit = self.settings.memory_bytes // 3
+        return polish(batch, solution, plan_columns(design.n_rows, design.width, 8, 0, limit))
 
-    def _find_obstacle(self, targets: Targets, target: int, mask: int) -> str:
+    def _solve_inner(self, batch: Batch, start: Parameters) -> Solution:
+        solution = solve_in_threads(batch, start)
+        self._polish(batch, solution)
+        return solution
+
+    def _predict(
+        self, batch: Batch, parameters: Parameters, places: Sequence[tuple[TargetColumn, int]]
+    ) -> Iterator[Tensor]:
+        """(test rows, classes) float64 scores of each subproblem's target and fold."""
+        coefficients, intercepts = parameters
+        tested = [self.tested[target.problem][fold] for target, fold in places]
+        values, size = batch.empty(), batch.n_classes
+        # Intercepts are added in float64: in float32 they would round small scores away.
+        projected = batch.design.project(coefficients, torch.zeros_like(intercepts))
+        for block in replace(batch, folds=torch.tensor(tested, device=self.device)).blocks():
+            rows = batch.design.rows(projected, block.rows, block.columns)
+            values[block.rows, block.columns] = rows
+        for number, (target, fold) in enumerate(places):
+            test = self.group.problems[target.problem].split[:, fold] == TEST
+            at = torch.from_numpy(self.place[test]).to(self.device)
+            own = slice(number * size, (number + 1) * size)
+            yield values[at, own].double() + intercepts[own].double()
+
+    def _find_obstacle(self, values: Tensor, target: TargetColumn, number: int, mask: int) -> str:
         """Why a target cannot be fitted on these rows; empty if it can."""
-        values = targets.values[self.masks[:, mask], target]
-        if len(values) == 0:
+        trained = values[self.masks[:, mask], number]
+        if len(trained) == 0:
             return "no training samples"
-        if targets.loss.name == "logistic":
-            found = int(values.sum())
-            if found in {0, len(values)}:
-                return f"{found} of {len(values)} training samples are positive"
-        if targets.loss.name == "multinomial" and len(torch.unique(values)) < targets.n_classes:
+        if target.loss == "logistic" and (found := int(trained.sum())) in {0, len(trained)}:
+            return f"{found} of {len(trained)} training samples are positive"
+        if target.loss == "multinomial" and len(torch.unique(trained)) < target.n_classes:
             return "a class has no training sample"
         return ""
 
     def _batch(
         self,
-        shared: SharedBy,
-        targets: Targets,
-        subproblems: Sequence[Subproblem],
-        c: npt.NDArray[np.float64],
+        shared: Shared,
+        values: Tensor,
+        targets: Sequence[TargetColumn],
+        subproblems: Sequence[_Subproblem],
+        c: Floats,
         tolerance: float,
     ) -> Batch:
-        device, design = self.provider.device, shared.prepared.design
-        n_columns = len(subproblems) * targets.n_classes
-        is_large = design.n_rows * design.width * n_columns >= MIN_SEGMENTED_SIZE
+        numbers, masks = ([one[part] for one in subproblems] for part in (0, 1))
+        design, loss, n_classes = shared.prepared.design, targets[0].loss, targets[0].n_classes
+        is_large = design.n_rows * design.width * len(numbers) * n_classes >= MIN_SEGMENTED_SIZE
         batch = Batch(
             design,
-            targets.loss,
-            n_classes=targets.n_classes,
-            all_targets=targets.values,
-            target_columns=torch.tensor([one.target for one in subproblems], device=device),
+            LOSSES[loss],
+            n_classes=n_classes,
+            all_targets=values,
+            target_columns=torch.tensor(numbers, device=self.device),
             masks=self.masks,
-            folds=torch.tensor([one.mask for one in subproblems], device=device),
-            penalty_strength=torch.from_numpy(1 / c).to(device),
+            folds=torch.tensor(masks, device=self.device),
+            penalty_strength=torch.from_numpy(1 / c).to(self.device),
             penalty_weights=shared.penalty_weights,
             tolerance=tolerance,
             row_segments=self.row_segments if is_large and design.is_dense else self.one_segment,
@@ -266,81 +268,62 @@ class FoldFitter:
             fit_intercept=self.options.fit_intercept,
         )
         weight = self.options.class_weight
-        if weight is not None and targets.loss.name != "squared":
+        if weight is not None and loss != "squared":
             batch = replace(batch, class_weight=class_weights(batch, weight))
         if batch.sample_weight is not None or batch.class_weight is not None:
-            batch = replace(batch, loss=WEIGHTED_LOSSES[targets.loss.name])
+            batch = replace(batch, loss=WEIGHTED_LOSSES[loss])
         return batch
 
     def _follow_path(
-        self,
-        targets: Targets,
-        columns: Sequence[TargetColumn],
-        outer: Sequence[Subproblem],
-        folds: Sequence[int],
-    ) -> RegularizationPath:
-        """Fit the inner subproblems of these outer ones along the path of C."""
-        place = {(s.target, fold): i for i, (s, fold) in enumerate(zip(outer, folds, strict=True))}
+        self, values: Tensor, targets: Sequence[TargetColumn], outer: Sequence[_Subproblem]
+    ) -> tuple[Floats, Parameters | None]:
+        """C of each outer subproblem, NaN if it cannot be chosen, and where to start."""
+        place = {(one.target, one.fold): i for i, one in enumerate(outer)}
         inner = [
-            Subproblem(number, mask, tuple((place[number, k], rows) for k, rows in held.items()))
-            for number, column in enumerate(columns)
-            for mask, held in self.inner[column.problem]
-            if not self._find_obstacle(targets, number, mask)
+            _Subproblem(number, mask, -1, {place[number, k]: rows for k, rows in held.items()})
+            for number, target in enumerate(targets)
+            for mask, held in self.inner[target.problem]
+            if not self._find_obstacle(values, target, number, mask)
             and all((number, k) in place for k in held)
         ]
-        warm = None
-        if self.provider.is_shared:
-            size = self.provider.width + 1, len(outer) * targets.n_classes
-            zeros = targets.values.new_zeros(size, dtype=self.provider.dtype)
-            warm = zeros[:-1], zeros[-1]
-        path = RegularizationPath(
-            len(outer), self.path, self.masks, warm, self.settings.memory_bytes
-        )
-        if inner:
-            states = []
-            for shared in self.provider.designs_of(self.masks, [one.mask for one in inner]):
-                here = [inner[p] for p in shared.places]
-                first = np.full(len(here), self.path[0])
-                batch = self._batch(shared, targets, here, first, PATH_TOLERANCE)
-                states.append(PathState(batch, initial_parameters(batch), here))
-            path.fit(states)
-        return path
+        inner.sort(key=lambda one: self.order[one.mask])
+        warm, fits = None, []
+        if self.designs.prepared is not None:
+            size = self.designs.width, len(outer) * targets[0].n_classes
+            zeros = values.new_zeros(size, dtype=self.designs.dtype)
+            warm = zeros, zeros.new_zeros(size[1])
+        for shared in self.designs.of(self.masks, [one.mask for one in inner]):
+            own = [inner[i] for i in shared.places]
+            first = np.full(len(own), self.options.c[0])
+            batch = self._batch(shared, values, targets, own, first, PATH_TOLERANCE)
+            held = [(i, *pair) for i, one in enumerate(own) for pair in one.held.items()]
+            held.sort(key=lambda one: self.order[one[2]])
+            numbers = torch.tensor(held, device=self.device)
+            fits.append(InnerFits(batch, initial_parameters(batch), numbers))
+        c = choose_c(fits, self.options.c, len(outer), warm, self._solve_inner)
+        return c.cpu().numpy(), warm
 
 
-def _predict(
-    batch: Batch, parameters: Parameters, tested: Tensor, rows: Sequence[Tensor]
-) -> list[Tensor]:
-    """(test rows, classes) float64 scores of each subproblem.
-
-    Intercepts are added in float64: in float32 they would round small scores away.
+def plan_columns(
+    n_rows: int,
+    width: int,
+    itemsize: int,
+    fixed_bytes: int,
+    memory_bytes: int,
+    column_bytes: int = 0,
+) -> int:
+    """How many columns may be solved together.
 
     Args:
-        batch: The subproblems.
-        parameters: Their solutions.
-        tested: (subproblems,) the mask of each one's test rows.
-        rows: The same rows of each subproblem, in the order of its problem.
+        n_rows: Rows of the design.
+        width: Its coefficients.
+        itemsize: Bytes of a number.
+        fixed_bytes: What matrices already take.
+        memory_bytes: The budget.
+        column_bytes: What each column takes besides.
+
+    Returns:
+        At least 1; a budget that the matrices alone exceed is met as nearly as can be.
     """
-    coefficients, intercepts = parameters
-    values = coefficients.new_empty(batch.design.n_rows, batch.n_columns)
-    forward = Forward((coefficients, torch.zeros_like(intercepts)), batch.design)
-    for block in replace(batch, folds=tested).blocks():
-        values[block.rows].index_copy_(1, block.segment.columns, forward.rows(block))
-    size = batch.n_classes
-    columns = [slice(i * size, (i + 1) * size) for i in range(batch.n_subproblems)]
-    return [
-        values[at, own].double() + intercepts[own].double()
-        for at, own in zip(rows, columns, strict=True)
-    ]
-
-
-def _read(solution: Solution, number: int, fold: int, scores: Tensor, batch: Batch) -> FoldFit:
-    """The result of one subproblem of a batch."""
-    norm, n_steps = float(solution.gradient_norm[number]), int(solution.n_steps[number])
-    c = 1 / float(batch.penalty_strength[number])
-    if bool(solution.converged[number]):
-        return FoldFit(0, fold, scores.cpu().numpy(), "", norm, c, n_steps)
-    reason = (
-        f"did not converge: gradient norm {norm:.1e}, tolerance {batch.tolerance:.0e}, "
-        f"after {n_steps} Newton steps"
-    )
-    return FoldFit(0, fold, None, reason, norm, c, n_steps)
+    each = itemsize * (ROW_TENSORS * n_rows + WIDTH_TENSORS * width) + column_bytes
+    return max((memory_bytes - fixed_bytes) // each, 1)

@@ -1,9 +1,9 @@
-"""Solves groups of problems: chooses the designs, plans the memory, contains failures."""
+"""Solves problems in groups: which share rows, which designs they have, what ends one alone."""
 
 import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import chain, groupby
+from itertools import groupby, pairwise
 from typing import Any
 
 import numpy as np
@@ -11,28 +11,31 @@ import numpy.typing as npt
 import torch
 
 from genebench.matmul import fastest_matmul
-from genebench.probes.linear.design_provider import (
-    DesignProvider,
-    SharedDesignProvider,
-    SplitDesignProvider,
+from genebench.probes.linear.batch import LossName
+from genebench.probes.linear.feature_transform import Designs, FeatureTransform
+from genebench.probes.linear.fold_fits import FoldFitter
+from genebench.probes.linear.pairs import join_rows, prepare_pairs, take_used
+from genebench.probes.linear.solver_settings import (
+    FitOptions,
+    FoldFit,
+    Group,
+    SolverSettings,
+    TargetColumn,
 )
-from genebench.probes.linear.feature_transform import FeatureTransform, prepare_standardised
-from genebench.probes.linear.fold_fits import FitOptions, FoldFitter
-from genebench.probes.linear.pair_features import join_float64
-from genebench.probes.linear.pair_transform import prepare_pairs
-from genebench.probes.linear.problem_groups import Group, group_problems
-from genebench.probes.linear.solver_settings import SolverSettings, plan_columns
-from genebench.probes.linear.targets import FoldFit, TargetColumn, scale_of, target_columns_of
-from genebench.probes.linear.threads import limit_threads
-from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
+from genebench.probes.problem import TEST, FoldOutput, HeldOut, Kind, Problem
+from genebench.threads import limit_threads
 
-# Up to this many features for each sample, the folds of a small standardised task share one
-# rotation of all features and differ in the penalty; beyond, each has its own rotation to fewer
-# axes than features.
-SQUARE = 2.0
+# Products of fewer rows than this are slow for their size.
+MIN_SEGMENT_ROWS = 512
 # Smaller designs are solved by one thread: their products are shorter than the wait of threads.
 SERIAL = 1 << 20
 LINALG_ERROR: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
+LOSS_OF: dict[Kind, LossName] = {
+    "binary": "logistic",
+    "multilabel": "logistic",
+    "multiclass": "multinomial",
+    "regression": "squared",
+}
 
 Progress = Callable[[int], None]
 Matrix = npt.NDArray[Any]
@@ -44,70 +47,104 @@ class ProblemResult:
     Args:
         problem: The problem.
         failure: Why the problem could not be solved; empty otherwise.
-        is_scaled: Whether the targets of a regression were scaled for the fit.
-        center: Whether they were centred.
+        center: Mean that was subtracted from the targets.
+        scale: By which they were then divided.
 
     Attributes:
-        failure: Why the problem could not be solved; empty otherwise.
         coefficients: By (fold, first column), (features, classes) and (classes,) arrays of the
             original features and targets, if asked for.
     """
 
     def __init__(
-        self, problem: Problem, failure: str = "", *, is_scaled: bool = True, center: bool = True
+        self, problem: Problem, failure: str = "", center: float = 0.0, scale: float = 1.0
     ) -> None:
-        self.problem, self.failure = problem, failure
+        self.problem, self.failure, self.center, self.scale = problem, failure, center, scale
         self.n_fits, self.seconds, self.solver = 0, 0.0, ""
         self.coefficients: dict[tuple[int, int], tuple[Matrix, Matrix]] = {}
-        self._center, self._scale = scale_of(problem, center=center) if is_scaled else (0.0, 1.0)
-        columns = problem.n_columns
-        self._rows = [np.flatnonzero(fold == TEST) for fold in problem.split.T]
-        self._scores = [np.full((len(rows), columns), np.nan) for rows in self._rows]
-        self._facts = np.zeros((problem.n_folds, 3, columns))
-        self._fitted = np.zeros((problem.n_folds, columns), dtype=bool)
-        self._reasons: list[dict[str, str]] = [{} for _ in self._rows]
+        n_columns = problem.n_columns
+        self.outputs: list[FoldOutput] = []
+        for fold in () if failure else problem.split.T:
+            rows, nothing = np.flatnonzero(fold == TEST), np.zeros(n_columns)
+            scores, is_fitted = np.full((len(rows), n_columns), np.nan), nothing.astype(bool)
+            steps = nothing.astype(np.int64)
+            self.outputs.append(
+                FoldOutput(rows, scores, is_fitted, {}, nothing.copy(), nothing, steps)
+            )
 
-    def add(self, target: TargetColumn, fit: FoldFit) -> None:
+    def add(self, fit: FoldFit) -> None:
         """Add one target in one fold."""
-        whole = self.problem.kind == "multiclass"
-        columns = slice(None) if whole else slice(target.label, target.label + 1)
-        facts = np.array([fit.gradient_norm, fit.c, fit.n_iterations])
-        self._facts[fit.fold, :, columns] = facts[:, None]
+        is_whole = self.problem.kind == "multiclass"
+        label, output = fit.target.label, self.outputs[fit.fold]
+        columns = slice(None) if is_whole else slice(label, label + 1)
+        output.gradient_norm[columns], output.c[columns] = fit.gradient_norm, fit.c
+        output.n_iterations[columns] = fit.n_iterations
         self.n_fits += 1
         if fit.values is None:
-            for label in self.problem.labels[columns]:
-                self._reasons[fit.fold][label] = fit.reason
+            reasons = dict.fromkeys(self.problem.labels[columns], fit.reason)
+            output.reasons.update(reasons)  # type: ignore[attr-defined]
             return
-        values = _both_classes(fit.values) if whole else fit.values
-        self._scores[fit.fold][:, columns] = values * self._scale + self._center
-        self._fitted[fit.fold, columns] = True
-        if fit.coefficients is not None and fit.intercepts is not None:
-            coefficients, intercepts = fit.coefficients * self._scale, fit.intercepts[None]
-            if whole:
-                coefficients, intercepts = _both_classes(coefficients), _both_classes(intercepts)
-            self.coefficients[fit.fold, target.label] = (
-                coefficients,
-                intercepts[0] * self._scale + self._center,
-            )
-
-    def outputs(self) -> tuple[FoldOutput, ...]:
-        """Held-out predictions, fold by fold."""
-        return tuple(
-            FoldOutput(rows, scores, fitted, reasons, facts[0], facts[1], facts[2].astype(np.int64))
-            for rows, scores, fitted, reasons, facts in zip(
-                self._rows, self._scores, self._fitted, self._reasons, self._facts, strict=True
-            )
-        )
+        values = _both_classes(fit.values) if is_whole else fit.values
+        output.scores[:, columns] = values * self.scale + self.center
+        output.fitted[columns] = True
+        if fit.coefficients is not None:
+            numbers = [part * self.scale for part in fit.coefficients]
+            coefficients, intercepts = map(_both_classes, numbers) if is_whole else numbers
+            self.coefficients[fit.fold, label] = coefficients, intercepts + self.center
 
     def held_out(self) -> HeldOut:
         """The result as `evaluate` takes it."""
-        outputs = () if self.failure else self.outputs()
+        outputs = tuple(self.outputs)
         return HeldOut(self.problem.id, outputs, self.failure, self.seconds, self.solver)
 
 
 def _both_classes(values: Matrix) -> Matrix:
-    """Logits of both classes, (n, 2), from the log odds of the second, (n, 1)."""
-    return np.concatenate([-values / 2, values / 2], axis=1) if values.shape[1] == 1 else values
+    """Logits of both classes, (..., 2), from the log odds of the second, (..., 1)."""
+    return np.concatenate([-values / 2, values / 2], axis=-1) if values.shape[-1] == 1 else values
+
+
+def group_problems(problems: Sequence[Problem], float64_rows: int) -> Iterator[Group]:
+    """Group problems by their rows, and sort the rows of each group.
+
+    Rows that the problem of most columns holds out together are neighbours, so that its subproblems
+    need no products there; small problems are left as they are.
+    """
+    equal: dict[bytes, list[Problem]] = {}
+    for problem in problems:
+        key = bytes([problem.rows.shape[1]]) + problem.rows.tobytes()
+        equal.setdefault(key, []).append(problem)
+    for same in equal.values():
+        order, segments = _sort_rows(same, float64_rows)
+        yield Group(tuple(same), same[0].rows[order], order, segments)
+
+
+def _sort_rows(
+    problems: Sequence[Problem], float64_rows: int
+) -> tuple[npt.NDArray[np.int64], tuple[slice, ...]]:
+    """(n,) the sample of each row, and slices of rows that folds hold out together."""
+    n = problems[0].n_samples
+    if n > float64_rows and problems[0].rows.shape[1] == 1:
+        widest = max(problems, key=lambda problem: problem.n_columns)
+        _, run, sizes = np.unique(widest.split, axis=0, return_inverse=True, return_counts=True)
+        if sizes.mean() >= MIN_SEGMENT_ROWS:
+            bounds = pairwise([0, *np.cumsum(sizes).tolist()])
+            return np.argsort(run.ravel(), kind="stable"), tuple(slice(*pair) for pair in bounds)
+    return np.arange(n), (slice(0, n),)
+
+
+def target_columns(group: Group, results: Sequence[ProblemResult]) -> Iterator[TargetColumn]:
+    """Target columns of a group's problems, scaled as their results say."""
+    for number, (problem, result) in enumerate(zip(group.problems, results, strict=True)):
+        loss, n_classes = LOSS_OF[problem.kind], 1
+        if problem.kind == "multiclass" and problem.n_columns == 2:
+            # A softmax of two classes would have half the penalty of scikit-learn's one column.
+            loss = "logistic"
+        elif problem.kind == "multiclass":
+            n_classes = problem.n_columns
+        columns = problem.targets.T if problem.kind == "multilabel" else [problem.targets]
+        for label, targets in enumerate(columns):
+            dtype = np.float64 if loss == "squared" else np.float32
+            numbers = ((targets - result.center) / result.scale).astype(dtype)
+            yield TargetColumn(number, label, loss, n_classes, numbers[group.order])
 
 
 def solve_groups(
@@ -129,38 +166,23 @@ def solve_groups(
     Yields:
         One result per problem, in the order in which groups are done.
     """
-    transform: FeatureTransform | None = None
-    float64_rows = settings.float64_limit(standardise=options.standardise)
-    for group in group_problems(problems, float64_rows):
-        if len(group.rows) > float64_rows and group.rows.shape[1] == 1 and transform is None:
-            with fastest_matmul():
-                transform = FeatureTransform(
-                    matrix,
-                    standardise=options.standardise,
-                    device=torch.device(settings.device),
-                    precision=settings.hessian_precision,
-                    center=options.fit_intercept or options.standardise,
-                )
-        attempt = partial(_attempt, matrix, transform, options, settings, progress)
-        results = attempt(group)
+    transforms: list[FeatureTransform] = []
+    limit = settings.float64_rows_standardised if options.standardise else settings.float64_rows
+    solve = partial(_solve_group, matrix, transforms, options, settings, limit)
+    for group in group_problems(problems, limit):
+        results = _attempt(solve, group, progress)
         if results is None:
-            alone = (group_problems([problem], float64_rows) for problem in group.problems)
-            for part in chain.from_iterable(alone):
-                yield from attempt(part) or ()
+            for problem in group.problems:
+                for part in group_problems([problem], limit):
+                    yield from _attempt(solve, part, progress) or ()
         else:
             yield from results
 
 
 def _attempt(
-    matrix: Matrix,
-    transform: FeatureTransform | None,
-    options: FitOptions,
-    settings: SolverSettings,
-    progress: Progress,
-    group: Group,
+    solve: Callable[[Group, Progress], list[ProblemResult]], group: Group, progress: Progress
 ) -> list[ProblemResult] | None:
     """Solve a group; if it cannot be computed, the reason of a single problem, or None."""
-    is_small = group.rows.size * matrix.shape[1] < SERIAL
     done = 0
 
     def advance(n_fits: int) -> None:
@@ -169,8 +191,8 @@ def _attempt(
         progress(n_fits)
 
     try:
-        with limit_threads(1 if is_small else None), fastest_matmul():
-            return _solve_group(matrix, group, transform, options, settings, advance)
+        with fastest_matmul():
+            return solve(group, advance)
     except (MemoryError, RuntimeError) as error:
         if not (reason := _explain_failure(error)):
             raise
@@ -196,72 +218,83 @@ def _explain_failure(error: Exception) -> str:
 
 def _solve_group(
     matrix: Matrix,
-    group: Group,
-    transform: FeatureTransform | None,
+    transforms: list[FeatureTransform],
     options: FitOptions,
     settings: SolverSettings,
+    float64_rows: int,
+    group: Group,
     progress: Progress,
 ) -> list[ProblemResult]:
     started = time.perf_counter()
-    provider, held_bytes = _choose_provider(matrix, group, transform, options, settings)
-    fitter = FoldFitter(group, provider, options, settings)
-    center = options.fit_intercept
-    results = [ProblemResult(problem, center=center) for problem in group.problems]
-    at_once = plan_columns(
-        len(group.rows),
-        provider.width,
-        4 if provider.dtype == torch.float32 else 8,
-        held_bytes,
-        settings.memory_bytes,
-        provider.design_bytes,
-    )
-    by_shape = sorted(target_columns_of(group, center=center), key=lambda target: target.shape)
-    for _, same in groupby(by_shape, key=lambda target: target.shape):
-        for columns in fitter.blocks(list(same), at_once):
-            for fit in fitter.fit(columns):
-                target = columns[fit.target]
-                results[target.problem].add(target, fit)
+    results = []
+    for problem in group.problems:
+        center, scale = 0.0, 1.0
+        if problem.kind == "regression":
+            center = float(problem.targets.mean()) * options.fit_intercept
+            scale = float(problem.targets.std()) or 1.0
+        results.append(ProblemResult(problem, "", center, scale))
+    with limit_threads(1 if group.rows.size * matrix.shape[1] < SERIAL else None):
+        designs, held_bytes = _make_designs(
+            matrix, group, transforms, options, settings, float64_rows
+        )
+        fitter = FoldFitter(group, designs, options, settings, held_bytes)
+
+        def shape(target: TargetColumn) -> tuple[str, int]:
+            return target.loss, target.n_classes
+
+        for _, same in groupby(sorted(target_columns(group, results), key=shape), key=shape):
+            for fit in fitter.fit_all(list(same)):
+                results[fit.target.problem].add(fit)
                 progress(1)
     each = (time.perf_counter() - started) / sum(result.n_fits for result in results)
     for result in results:
-        result.seconds, result.solver = each * result.n_fits, provider.solver
+        result.seconds, result.solver = each * result.n_fits, designs.solver
     return results
 
 
-def _choose_provider(
+def _make_designs(
     matrix: Matrix,
     group: Group,
-    transform: FeatureTransform | None,
+    transforms: list[FeatureTransform],
     options: FitOptions,
     settings: SolverSettings,
-) -> tuple[DesignProvider, int]:
+    float64_rows: int,
+) -> tuple[Designs, int]:
     """The designs of a group, and the bytes that matrices take while it is solved."""
     n, positions = group.rows.shape
     standardise, device = options.standardise, torch.device(settings.device)
     entity_bytes, row_bytes = 4 * matrix.size, 4 * n * matrix.shape[1]
-    if n <= settings.float64_limit(standardise=standardise):
-        vectors = join_float64(matrix, group.rows, options.join, device=device)
-        held = 2 * entity_bytes + 4 * 8 * vectors.numel()
-        if standardise and vectors.shape[1] <= SQUARE * n:
-            prepared = prepare_standardised(vectors)
-            return SharedDesignProvider(prepared, standardise=True, dtype=torch.float64), held
-        center = options.fit_intercept or standardise
-        return SplitDesignProvider(vectors, standardise=standardise, center=center), held
+    center = options.fit_intercept or standardise
+    if n <= float64_rows:
+        table, index = take_used(matrix, group.rows, device, torch.float64)
+        vectors = join_rows(table, index, options.join)
+        designs = Designs.in_float64(vectors, standardise=standardise, center=center)
+        return designs, 2 * entity_bytes + 4 * 8 * vectors.numel()
     if positions == 1:
-        assert transform is not None
-        prepared = transform.prepare(torch.from_numpy(group.rows[:, 0]).to(device))
+        if not transforms:
+            transforms.append(
+                FeatureTransform(
+                    matrix,
+                    standardise=standardise,
+                    device=device,
+                    precision=settings.precision,
+                    center=center,
+                )
+            )
+        prepared = transforms[0].prepare(torch.from_numpy(group.rows[:, 0]).to(device))
         # The matrix in low precision and its transpose take up to the size of the matrix.
         held = 3 * entity_bytes + 3 * row_bytes
     else:
+        dense_bytes = settings.memory_bytes // 2
         prepared = prepare_pairs(
             matrix,
             group.rows,
             options.join,
             standardise=standardise,
             device=device,
-            dense_bytes=settings.memory_bytes // 2,
+            dense_bytes=dense_bytes,
         )
         is_formed = options.join in ("product", "difference")
-        held = min(3 * row_bytes, settings.memory_bytes // 2) if is_formed else 0
+        held = min(3 * row_bytes, dense_bytes) if is_formed else 0
         held += (1 + 2 * positions) * entity_bytes
-    return SharedDesignProvider(prepared, standardise=standardise), held
+    return Designs(prepared, standardise=standardise), held

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genebench.probes.linear.operators import row_blocks
-from genebench.probes.linear.pair_features import join_rows
+from genebench.probes.linear.pairs import join_rows
 from genebench.probes.problem import TEST, TRAIN, Problem
 
 # LinearRegression drops singular values below this share of the greatest: its `tol`.

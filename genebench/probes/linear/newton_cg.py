@@ -7,28 +7,39 @@
 The subproblems of a batch share one design, so each product is one matrix product for all of them.
 Hessian products may be in low precision: gradients and objectives are exact, so rounding can make
 the path longer and cannot move the optimum (Dembo, Eisenstat and Steihaug 1982). Subproblems leave
-as they converge.
+as they converge. What float32 cannot bring to the tolerance is finished in float64.
+
+Threads that share a product wait for each other at its end, thousands of times a second. The
+subproblems are independent, so each thread solves some of them to the end.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
+from math import ceil
 
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.conjugate_gradient import LEAVE_SHARE, dot, newton_step
-from genebench.probes.linear.line_search import LineSearch
+from genebench.probes.linear.batch import (
+    Batch,
+    Parameters,
+    put_columns,
+    sum_classes,
+    take_columns,
+)
 from genebench.probes.linear.objective import (
+    Point,
     ValueAndGradient,
+    dot,
+    evaluate,
     gradient_norm,
     point_at,
-    value_and_gradient,
 )
 from genebench.probes.linear.operators import LinearOperator
 from genebench.probes.linear.preconditioner import Preconditioner, build_preconditioner
-from genebench.probes.linear.segments import Parameters
-from genebench.probes.linear.solver_settings import plan_columns
-from genebench.probes.linear.subproblems import Batch, Point, spread, sum_classes
-from genebench.probes.linear.warm_up import warm_up
+from genebench.probes.linear.steps import LEAVE_SHARE, advance, newton_step, warm_up
+from genebench.threads import limit_threads
 
 MAX_STEPS = 60
 # A subproblem is stalled after this many steps without progress.
@@ -43,6 +54,11 @@ DECREMENT_SCALE = 10.0
 FORCING, POWER = 0.3, 1 / 3
 # The last equations are solved to this share of what the tolerance asks for.
 ENOUGH = 0.3
+# A thread needs this many columns, or its products are slow for their size.
+LEAST_COLUMNS = 8
+# Subproblems with at least this many classes keep all threads busy with one product each; they are
+# not divided if more than this share of the threads' time would be spent waiting for the last.
+MANY_CLASSES, MUCH_WAITING = 64, 0.1
 
 
 @dataclass(frozen=True)
@@ -50,40 +66,31 @@ class Solution:
     """Where the subproblems of a batch ended.
 
     Attributes:
-        coefficients: (width, columns).
-        intercepts: (columns,).
+        parameters: (width, columns) coefficients and (columns,) intercepts.
         gradient_norm: (subproblems,) float64, see `objective.gradient_norm`.
         converged: (subproblems,) bool.
         n_steps: (subproblems,) int64 Newton steps.
         n_products: Number of Hessian products of the batch.
     """
 
-    coefficients: Tensor
-    intercepts: Tensor
+    parameters: Parameters
     gradient_norm: Tensor
     converged: Tensor
     n_steps: Tensor
-    n_products: int
+    n_products: int = 0
 
-    @property
-    def parameters(self) -> Parameters:
-        """Coefficients and intercepts."""
-        return self.coefficients, self.intercepts
+    @classmethod
+    def unsolved(cls, batch: Batch, start: Parameters) -> "Solution":
+        """The start of a batch, to be filled."""
+        norms = torch.full_like(batch.penalty_strength, torch.inf)
+        steps = torch.zeros_like(batch.folds)
+        return cls(start, norms, steps.bool(), steps)
 
-
-@dataclass(frozen=True)
-class Polished:
-    """Subproblems of a batch that were finished in float64.
-
-    Attributes:
-        subproblems: Their numbers in the batch.
-        batch: The subproblems alone, in float64.
-        parameters: Where they ended, float64.
-    """
-
-    subproblems: Tensor
-    batch: Batch
-    parameters: Parameters
+    def put(self, part: "Solution", own: Tensor, columns: Tensor) -> None:
+        """Write the solution of some subproblems and their columns, in place."""
+        put_columns(self.parameters, part.parameters, columns)
+        self.gradient_norm[own], self.converged[own] = part.gradient_norm, part.converged
+        self.n_steps[own] += part.n_steps
 
 
 def solve(batch: Batch, start: Parameters) -> Solution:
@@ -106,37 +113,61 @@ def solve(batch: Batch, start: Parameters) -> Solution:
     left = (~solution.converged).nonzero().flatten()
     if low_precision is None or not len(left):
         return solution
-    subset = batch.subset(left)
-    rest = _descend(batch.take(subset), subset.take(start), batch.design)
-    subset.put(start, rest.parameters)
-    solution.gradient_norm[left], solution.converged[left] = rest.gradient_norm, rest.converged
-    solution.n_steps[left] += rest.n_steps
+    columns = batch.columns_of(left)
+    rest = _descend(batch.take(left), take_columns(start, columns), batch.design)
+    solution.put(rest, left, columns)
     return replace(solution, n_products=solution.n_products + rest.n_products)
 
 
-def polish(batch: Batch, rough: Solution, memory_bytes: int) -> list[Polished]:
-    """Finish in float64, in place, the subproblems that did not converge in float32."""
+def solve_in_threads(batch: Batch, start: Parameters) -> Solution:
+    """Minimise all subproblems of a batch, a share of them on each thread; see `solve`."""
+    n_threads = min(torch.get_num_threads(), batch.n_subproblems, batch.n_columns // LEAST_COLUMNS)
+    if batch.folds.device.type != "cpu" or n_threads < 2:
+        return solve(batch, start)
+    waiting = 1 - batch.n_subproblems / (n_threads * ceil(batch.n_subproblems / n_threads))
+    if batch.n_classes >= MANY_CLASSES and waiting > MUCH_WAITING:
+        return solve(batch, start)
+    solution = Solution.unsolved(batch, start)
+    # Neighbours take equally long, so each thread takes every n-th.
+    shares = [torch.arange(first, batch.n_subproblems, n_threads) for first in range(n_threads)]
+    starts = [take_columns(start, batch.columns_of(share)) for share in shares]
+    # A new thread begins with the number of threads that the process has set last.
+    set_one = partial(torch.set_num_threads, 1)
+    with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=set_one) as pool:
+        parts = list(pool.map(solve, [batch.take(share) for share in shares], starts))
+    for share, part in zip(shares, parts, strict=True):
+        solution.put(part, share, batch.columns_of(share))
+    return replace(solution, n_products=sum(part.n_products for part in parts))
+
+
+def polish(batch: Batch, rough: Solution, at_once: int) -> list[tuple[Tensor, Batch, Parameters]]:
+    """Finish in float64, in place, the subproblems that did not converge in float32.
+
+    Args:
+        batch: The subproblems.
+        rough: Their solution.
+        at_once: How many columns may be solved together.
+
+    Returns:
+        Numbers of subproblems, these alone in float64, and their float64 parameters.
+    """
     left = (~rough.converged).nonzero().flatten()
-    if batch.dtype == torch.float64 or not len(left):
+    if batch.design.dtype == torch.float64 or not len(left):
         return []
-    design = batch.design.double()
-    columns_at_once = plan_columns(design.n_rows, design.width, 8, 0, memory_bytes // 3)
-    polished = []
-    for part in torch.split(left, max(columns_at_once // batch.n_classes, 1)):
-        subset = batch.subset(part)
-        exact = batch.take(subset)
+    design, polished = batch.design.double(), []
+    for own in torch.split(left, max(at_once // batch.n_classes, 1)):
+        exact, columns = batch.take(own), batch.columns_of(own)
         weights = exact.penalty_weights
-        exact = replace(
-            exact, design=design, penalty_weights=None if weights is None else weights.double()
-        )
-        coefficients, intercepts = subset.take(rough.parameters)
+        weights = None if weights is None else weights.double()
+        exact = replace(exact, design=design, penalty_weights=weights)
+        coefficients, intercepts = take_columns(rough.parameters, columns)
         solution = solve(exact, (coefficients.double(), intercepts.double()))
-        rough.gradient_norm[part] = solution.gradient_norm
-        rough.converged[part] = solution.converged
-        rough.n_steps[part] += solution.n_steps
-        coefficients, intercepts = (half.to(batch.dtype) for half in solution.parameters)
-        subset.put(rough.parameters, (coefficients, intercepts))
-        polished.append(Polished(part, exact, solution.parameters))
+        single = (
+            solution.parameters[0].to(batch.design.dtype),
+            solution.parameters[1].to(batch.design.dtype),
+        )
+        rough.put(replace(solution, parameters=single), own, columns)
+        polished.append((own, exact, solution.parameters))
     return polished
 
 
@@ -144,17 +175,15 @@ def _descend(
     batch: Batch, start: Parameters, operator: LinearOperator, first: Tensor | None = None
 ) -> Solution:
     """Newton-CG steps; `first` are the gradient norms at the start of a warm-up."""
-    device = batch.penalty_strength.device
-    own = torch.arange(batch.n_subproblems, device=device)
-    norms = torch.full((batch.n_subproblems,), torch.inf, dtype=torch.float64, device=device)
-    steps, converged = torch.zeros_like(own), torch.zeros_like(own, dtype=torch.bool)
+    solution, n_products = Solution.unsolved(batch, start), 0
+    own = torch.arange(batch.n_subproblems, device=batch.folds.device)
+    columns = batch.columns_of(own)
     whole, point = batch, point_at(batch, start)
-    at = value_and_gradient(batch, start[0], point.values.__getitem__, batch.empty(), batch.design)
+    at = evaluate(batch, point, batch.design)
     best = gradient_norm(batch, at)
     first = best if first is None else first
     lowest = known = at.objective
     idle = torch.zeros_like(own)
-    n_products = 0
     for step in range(MAX_STEPS + 1):
         norm = gradient_norm(batch, at)
         if step == 0 or bool((at.objective < (1 - REFRESH) * known).any()):
@@ -166,29 +195,30 @@ def _descend(
         best, lowest = torch.minimum(best, norm), torch.minimum(lowest, at.objective)
         left = torch.maximum(norm / batch.tolerance, _decrement(batch, point, at, preconditioner))
         done = (left <= 1) | (idle > MAX_IDLE_STEPS)
-        norms[own], steps[own], converged[own] = norm, step, left <= 1
+        solution.gradient_norm[own], solution.converged[own] = norm, left <= 1
+        solution.n_steps[own] = step
         if step == MAX_STEPS or bool(done.all()):
             break
         if done.double().mean() >= LEAVE_SHARE:
             if batch is not whole:
-                whole.subset(own).put(start, point.parameters)
+                put_columns(start, point.parameters, columns)
             keep = (~done).nonzero().flatten()
-            subset = batch.subset(keep)
-            batch, point, at = batch.take(subset), point.take(subset), at.take(subset)
-            preconditioner = preconditioner.take(subset)
+            kept = batch.columns_of(keep)
+            batch, point, at = batch.take(keep), point.take(kept), at.take(keep, kept)
+            preconditioner, columns = preconditioner.take(keep, kept), columns[kept]
             own, first, best, idle, lowest, left, known, norm, done = (
                 part[keep] for part in (own, first, best, idle, lowest, left, known, norm, done)
             )
         forcing = torch.clamp((norm / first) ** POWER, max=FORCING)
         forcing = torch.maximum(forcing, ENOUGH / left)
         change, n = newton_step(
-            batch, at.weights, at.parameters, preconditioner, forcing, ~done, operator
+            batch, at.weights, at.gradient, preconditioner, forcing, ~done, operator
         )
         n_products += n
-        at = _advance(batch, point, at, change)
+        at = advance(batch, point, at, point_at(batch, change), batch.design)
     if batch is not whole:
-        whole.subset(own).put(start, point.parameters)
-    return Solution(*start, norms, converged, steps, n_products)
+        put_columns(start, point.parameters, columns)
+    return replace(solution, n_products=n_products)
 
 
 def _decrement(
@@ -201,39 +231,10 @@ def _decrement(
     gradient it does not depend on the scale of a feature. Under a strong penalty the scores are
     small, and the decrement must be small beside them.
     """
-    step = preconditioner.solve(at.parameters)
-    square = (at.gradient * step[0]).sum(dim=0) + at.intercept_gradient * step[1]
-    signal = preconditioner.quadratic_form(point.coefficients)
+    square = dot(batch.n_classes, at.gradient, preconditioner.solve(at.gradient))
+    signal = preconditioner.quadratic_form(point.parameters[0])
     decrement, signal = (
-        (sum_classes(part, batch.n_classes).clamp_min(0.0) / batch.n_train).sqrt()
-        for part in (square, signal)
+        (part.clamp_min(0.0) / batch.n_train).sqrt()
+        for part in (square, sum_classes(signal, batch.n_classes))
     )
     return decrement / (DECREMENT_SCALE * batch.tolerance * (100 * signal).clamp(3e-3, 1.0))
-
-
-def _advance(
-    batch: Batch, point: Point, at: ValueAndGradient, change: Parameters
-) -> ValueAndGradient:
-    """Step along a change, in place, by the length that the line search finds.
-
-    Returns:
-        Objective and gradient at the end.
-    """
-    slope = dot(batch.n_classes, at.parameters, change)
-    # Rounded products can give an ascent direction or overflow; such a step is not taken.
-    is_down = slope.isfinite() & (slope < 0)
-    taken = spread(is_down, batch.n_classes, change[1]).bool()
-    change = torch.where(taken, change[0], 0.0), torch.where(taken, change[1], 0.0)
-    slope = torch.where(is_down, slope, 0.0)
-    line = LineSearch(batch, point, point_at(batch, change), at.objective, slope)
-    length = torch.ones_like(slope)
-    at = line.evaluate(length, at.weights)
-    slope_after = line.derivative(at)
-    is_good = line.satisfies_wolfe(length, at.objective, slope_after)
-    if not bool(is_good.all()):
-        bad = batch.subset((~is_good).nonzero().flatten())
-        part = line.take(bad)
-        length[bad.subproblems] = shorter = part.search(slope_after[bad.subproblems])
-        at.put(part.evaluate(shorter, part.batch.empty()), bad)
-    line.move(length)
-    return at

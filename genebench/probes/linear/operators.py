@@ -1,20 +1,33 @@
 """Design matrices as linear operators: products with all rows, without a copy for each fold.
 
-A design has n rows and `width` coordinates. A forward product is `rows(project(w, b), block)` for
-blocks of rows; an adjoint product is `collect(sums, block, u)` for blocks, then `finish(sums)`.
+A design has n rows and `width` coordinates. A forward product is `rows(project(w, b), rows,
+columns)` for blocks of rows and columns; an adjoint product is `collect(sums, rows, u, columns)`
+for blocks, then `finish(sums)`. Hessian products may be in bfloat16: gradients and objectives stay
+exact, so rounding cannot move the optimum (see `newton_cg`).
 """
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cache
 from math import ceil
+from typing import Literal
 
 import torch
 from torch import Tensor
 from typing_extensions import override
 
+from genebench.matmul import fastest_matmul, kernel_times
+
 # Bytes of a block's (rows, columns) temporaries on a CPU, where they should stay in cache.
 BLOCK_BYTES = 2 << 20
 FEW_COLUMNS, FEW_ROWS = 128, 256
+EVERY = slice(None)
+# Rounded products need more iterations, so they must be this much faster.
+MIN_SPEEDUP = 1.25
+# Rows that are transposed together: more leave the cache.
+TRANSPOSED_ROWS = 512
+
+Precision = Literal["auto", "float32", "bfloat16"]
 
 
 def row_blocks(
@@ -30,22 +43,12 @@ def row_blocks(
         yield slice(start, min(start + size, n_rows))
 
 
-def sum_columns(matrix: Tensor, *, squares: bool = False, weights: Tensor | None = None) -> Tensor:
-    """(columns,) float64 sums of each column, or of its squares.
-
-    Args:
-        matrix: (rows, columns).
-        squares: Sum the squares.
-        weights: (rows,) float64 weights; 1 if not given.
-    """
+def sum_columns(matrix: Tensor, *, squares: bool = False) -> Tensor:
+    """(columns,) float64 sums of each column of a matrix, or of its squares."""
     total = matrix.new_zeros(matrix.shape[1], dtype=torch.float64)
     for block in row_blocks(len(matrix), matrix.shape[1], matrix.itemsize):
-        rows = matrix[block]
-        rows = rows.square() if squares else rows
-        if weights is None:
-            total += rows.sum(dim=0, dtype=torch.float64)
-        else:
-            total += weights[block] @ rows.double()
+        rows = matrix[block].square() if squares else matrix[block]
+        total += rows.sum(dim=0, dtype=torch.float64)
     return total
 
 
@@ -63,14 +66,10 @@ class LinearOperator(ABC):
     Attributes:
         precision: Name of the low precision of its numbers; empty if exact.
         noise: Root mean square of the rounding of numbers between -1 and 1.
-        is_dense: Whether the product of a block of rows takes that block only.
-        column_axis: Axis of the columns in the sums of an adjoint product.
     """
 
     precision: str = ""
     noise: float = 0.0
-    is_dense: bool = False
-    column_axis: int = 1
 
     @property
     @abstractmethod
@@ -82,20 +81,18 @@ class LinearOperator(ABC):
         """Prepare a forward product with (width, columns), plus (columns,)."""
 
     @abstractmethod
-    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        """(block, columns) of the forward product, a new tensor."""
-
-    def subset(self, projected: tuple[Tensor, ...], columns: Tensor) -> tuple[Tensor, ...]:
-        """A prepared forward product with some of the columns."""
-        return tuple(tensor.index_select(-1, columns) for tensor in projected)
+    def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
+        """(rows, columns) of the forward product, a new tensor."""
 
     @abstractmethod
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
         """Empty sums of an adjoint product."""
 
     @abstractmethod
-    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        """Add the (block, columns) values, which may be overwritten, to an adjoint product."""
+    def collect(
+        self, sums: tuple[Tensor, ...], rows: slice, values: Tensor, columns: slice = EVERY
+    ) -> None:
+        """Add the (rows, columns) values, which may be overwritten, to an adjoint product."""
 
     @abstractmethod
     def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -111,6 +108,7 @@ class DesignMatrix(LinearOperator):
         spectrum: (width,) sum of squares of each coordinate over the rows.
         basis: (features, width) orthonormal rotation; None where coordinates are features.
         low_precision: The same matrix in low precision, for Hessian products; None without.
+        is_dense: Whether the product of a block of rows takes that block only.
     """
 
     n_rows: int
@@ -118,6 +116,7 @@ class DesignMatrix(LinearOperator):
     spectrum: Tensor
     basis: Tensor | None = None
     low_precision: LinearOperator | None = None
+    is_dense: bool = False
 
     @property
     @override
@@ -136,11 +135,11 @@ class DesignMatrix(LinearOperator):
         """(width, k) diagonals of rotated diagonal matrices (features, k)."""
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    def weighted_squares(self, weights: tuple[Tensor, ...], weight_sum: Tensor) -> Tensor:  # noqa: ARG002
+    def weighted_squares(self, weights: Tensor, weight_sum: Tensor) -> Tensor:  # noqa: ARG002
         """(width, columns) diagonal of X' D X; approximated by the mean weight.
 
         Args:
-            weights: D, for each row segment; (n, columns) if the operator is not dense.
+            weights: (n, columns) D.
             weight_sum: (columns,) sums of D over the rows.
         """
         return self.spectrum[:, None] * (weight_sum / self.n_rows)
@@ -161,7 +160,6 @@ class DenseMatrix(DesignMatrix):
     """
 
     is_dense = True
-    column_axis = 0
 
     def __init__(
         self,
@@ -171,30 +169,34 @@ class DenseMatrix(DesignMatrix):
         low_precision: LinearOperator | None = None,
         dtype: torch.dtype | None = None,
     ) -> None:
-        self.coordinates = coordinates
-        self.basis = basis
-        self.low_precision = low_precision
+        self.coordinates, self.basis, self.low_precision = coordinates, basis, low_precision
         self.n_rows, self.width = coordinates.shape
         self.spectrum = sum_columns(coordinates, squares=True).to(dtype or coordinates.dtype)
+
+    def form(self, rows: slice) -> Tensor:
+        """(rows, features of the products)."""
+        return self.coordinates[rows].to(self.dtype)
 
     @override
     def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
         return coefficients, intercepts
 
     @override
-    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
+    def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
         coefficients, intercepts = projected
-        return torch.addmm(intercepts, self.coordinates[block].to(self.dtype), coefficients)
+        return torch.addmm(intercepts[columns], self.form(rows), coefficients[:, columns])
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        sums = self.coordinates.new_zeros(n_columns, self.width, dtype=self.dtype)
+        sums = self.spectrum.new_zeros(n_columns, self.width)
         return sums, sums.new_zeros(n_columns, dtype=torch.float64)
 
     @override
-    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        sums[1].add_(values.sum(dim=0))
-        add_product(sums[0], values, self.coordinates[block].to(self.dtype))
+    def collect(
+        self, sums: tuple[Tensor, ...], rows: slice, values: Tensor, columns: slice = EVERY
+    ) -> None:
+        sums[1][columns] += values.sum(dim=0)
+        add_product(sums[0][columns], values, self.form(rows))
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
@@ -206,115 +208,78 @@ class DenseMatrix(DesignMatrix):
         return DenseMatrix(self.coordinates, basis, dtype=torch.float64)
 
 
-class PairMatrix(DesignMatrix):
-    """Pairs of entities joined by `concat` or `mean`, without a row for each pair.
-
-    The matrix is S E, a selection of entity vectors. Forward: multiply the entities, then gather.
-    Adjoint: sum over the pairs of each entity, from a list of its pairs (9× faster than adding each
-    pair to its entity), then multiply. It takes the memory of the entities, not of the pairs.
+class Bfloat16Matrix(LinearOperator):
+    """A dense matrix of 8 significant bits, kept with its transpose for adjoint products.
 
     Args:
-        tables: (entities, width) of each position, centred over the rows of the design; one for
-            all positions if they are averaged.
-        bases: The rotation of each table, or None.
-        index: (n, positions) int64, row of each position's table.
-        is_mean: All positions share one table and its coefficients, and are averaged.
-        spectrum: See `DesignMatrix`; of a mean it is not the sum over positions.
+        codes: (n, width) bfloat16.
     """
 
-    def __init__(
-        self,
-        tables: tuple[Tensor, ...],
-        bases: tuple[Tensor | None, ...],
-        index: Tensor,
-        *,
-        is_mean: bool,
-        spectrum: Tensor,
-    ) -> None:
-        self.tables = tables
-        self.bases = bases
-        self.index = [column.contiguous() for column in index.T]
-        self.is_mean = is_mean
-        self.spectrum = spectrum
-        self.n_rows, self.width = len(index), len(spectrum)
-        # Positions that share a table are summed as one.
-        each = [index] if is_mean else index.T[:, :, None]
-        sizes = [len(table) for table in tables]
-        self.pairs = [_list_pairs(part, size) for part, size in zip(each, sizes, strict=True)]
+    precision = "bfloat16"
+    noise = 0.001
+    dtype = torch.bfloat16
 
-    def _split(self, coefficients: Tensor) -> tuple[Tensor, ...]:
-        return torch.split(coefficients, [table.shape[1] for table in self.tables])
+    def __init__(self, codes: Tensor) -> None:
+        self.codes, (n_rows, width) = codes, codes.shape
+        # A row of ones gives the sums over the rows.
+        self.transposed = codes.new_ones(width + 1, n_rows)
+        targets = torch.split(self.transposed, TRANSPOSED_ROWS, dim=1)
+        for columns, rows in zip(targets, torch.split(codes, TRANSPOSED_ROWS), strict=True):
+            columns[:width] = rows.T
+
+    def take(self, rows: Tensor) -> "Bfloat16Matrix":
+        """The matrix of some of the rows."""
+        return Bfloat16Matrix(self.codes[rows])
 
     @override
     def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
-        share = 1 / len(self.index)
-        if self.is_mean:
-            return (torch.addmm(intercepts, self.tables[0], coefficients).mul_(share),)
-        parts = zip(self.tables, self._split(coefficients), strict=True)
-        return tuple(torch.addmm(intercepts * share, table, part) for table, part in parts)
+        return coefficients.bfloat16().T.contiguous(), intercepts.bfloat16()
 
     @override
-    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        result = projected[0].index_select(0, self.index[0][block])
-        for position in range(1, len(self.index)):
-            source = projected[0 if self.is_mean else position]
-            result += source.index_select(0, self.index[position][block])
-        return result
+    def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
+        coefficients, intercepts = projected
+        return torch.addmm(intercepts[columns], self.codes[rows], coefficients[columns].T)
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        rows = self.tables[0].new_zeros(self.n_rows, n_columns)
-        return rows, rows.new_zeros(n_columns, dtype=torch.float64)
+        shape = self.codes.shape[1] + 1, n_columns
+        return (self.codes.new_zeros(shape, dtype=torch.float32),)
 
     @override
-    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        sums[1].add_(values.sum(dim=0))
-        sums[0][block] += values
+    def collect(
+        self, sums: tuple[Tensor, ...], rows: slice, values: Tensor, columns: slice = EVERY
+    ) -> None:
+        sums[0][:, columns].add_(self.transposed[:, rows] @ values.bfloat16())
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        parts = []
-        for table, (rows, starts) in zip(self.tables, self.pairs, strict=True):
-            summed = torch.nn.functional.embedding_bag(rows, sums[0], starts, mode="sum")
-            # BLAS is up to 6× faster with the few columns first.
-            parts.append(summed.T @ table)
-        whole = torch.cat(parts, dim=1).T.contiguous()
-        whole = whole / len(self.index) if self.is_mean else whole
-        return whole, sums[1].to(self.dtype)
+        return sums[0][:-1], sums[0][-1]
 
-    @override
-    def to_features(self, coefficients: Tensor) -> Tensor:
-        parts = zip(self.bases, self._split(coefficients), strict=True)
-        return torch.cat([part if basis is None else basis @ part for basis, part in parts])
 
-    @override
-    def to_coordinates(self, coefficients: Tensor) -> Tensor:
-        parts = zip(self.bases, self._split(coefficients), strict=True)
-        return torch.cat([part if basis is None else basis.T @ part for basis, part in parts])
+def to_low_precision(coordinates: Tensor, precision: Precision) -> Bfloat16Matrix | None:
+    """Convert a (n, width) float32 matrix; None for float32, and for a single feature."""
+    if coordinates.shape[1] == 1 or precision == "float32":
+        return None
+    if precision == "auto" and not prefers_bfloat16(coordinates.device.type):
+        return None
+    return Bfloat16Matrix(coordinates.bfloat16())
 
-    @override
-    def diagonal(self, weights: Tensor) -> Tensor:
-        parts = zip(self.bases, self._split(weights), strict=True)
-        return torch.cat([w if basis is None else basis.square().T @ w for basis, w in parts])
 
-    @override
-    def double(self) -> "PairMatrix":
-        return PairMatrix(
-            tuple(table.double() for table in self.tables),
-            tuple(None if basis is None else basis.double() for basis in self.bases),
-            torch.stack(self.index, dim=1),
-            is_mean=self.is_mean,
-            spectrum=self.spectrum.double(),
+@cache
+def prefers_bfloat16(device: str) -> bool:
+    """Time a forward and an adjoint product in both precisions, once per process."""
+    rows, width = slice(0, 2048), 1024
+    left = torch.ones(rows.stop, width, device=device)
+    right = torch.ones(width, BLOCK_BYTES // (4 * rows.stop), device=device)
+
+    def multiply(operator: LinearOperator) -> Tensor:
+        projected, sums = operator.project(right, right[0]), operator.zeros(right.shape[1])
+        operator.collect(sums, rows, operator.rows(projected, rows))
+        return sums[0]
+
+    exact, rounded = DenseMatrix(left, None), Bfloat16Matrix(left.bfloat16())
+    with fastest_matmul():
+        exact_time, rounded_time = kernel_times(
+            [lambda: multiply(exact), lambda: multiply(rounded)], on_cpu=device == "cpu"
         )
-
-
-def _list_pairs(index: Tensor, n_entities: int) -> tuple[Tensor, Tensor]:
-    """Rows of each entity, one entity after another, and where each entity's rows begin.
-
-    Args:
-        index: (n, positions) of entities.
-        n_entities: Their number.
-    """
-    flat = index.flatten()
-    counts = torch.bincount(flat, minlength=n_entities)
-    return flat.argsort(stable=True) // index.shape[1], counts.cumsum(0) - counts
+    return exact_time > MIN_SPEEDUP * rounded_time

@@ -19,17 +19,13 @@ coefficients diagonal. Each class is given a share of the means, such that the s
 add up to that of their edge, exact for up to three classes.
 """
 
-from abc import ABC, abstractmethod
 from dataclasses import dataclass, fields
 
 import torch
 from torch import Tensor
-from typing_extensions import override
 
-from genebench.probes.linear.objective import Adjoint
+from genebench.probes.linear.batch import Batch, Parameters, take_columns
 from genebench.probes.linear.operators import LinearOperator
-from genebench.probes.linear.segments import Parameters, RaggedArray, Subset
-from genebench.probes.linear.subproblems import Batch
 
 # Least mean weight of a row: rows that are all decided determine no intercept.
 MIN_WEIGHT = 1e-8
@@ -39,25 +35,9 @@ EVEN = 1e-4
 TINY = 1e-30
 
 
-class Preconditioner(ABC):
-    """An approximation of the Hessian at a point that is easily inverted."""
-
-    @abstractmethod
-    def solve(self, gradient: Parameters) -> Parameters:
-        """Multiply by the inverse."""
-
-    @abstractmethod
-    def quadratic_form(self, coefficients: Tensor) -> Tensor:
-        """(columns,) w' S w; add up over the classes of a subproblem."""
-
-    @abstractmethod
-    def take(self, subset: Subset) -> "Preconditioner":
-        """The preconditioner of a subset."""
-
-
 @dataclass(frozen=True)
-class ColumnPreconditioner(Preconditioner):
-    """For subproblems of one column.
+class ColumnPreconditioner:
+    """An approximation of the Hessian for subproblems of one column.
 
     Attributes:
         second: (width, columns) S.
@@ -69,28 +49,27 @@ class ColumnPreconditioner(Preconditioner):
     weight_sum: Tensor
     weighted_mean: Tensor
 
-    @override
     def solve(self, gradient: Parameters) -> Parameters:
+        """Multiply by the inverse."""
         by_coefficients, by_intercept = gradient
         step = torch.addcmul(by_coefficients, self.weighted_mean, by_intercept, value=-1.0)
         step = step.div_(self.second)
         shift = torch.linalg.vecdot(self.weighted_mean, step, dim=0)
         return step, by_intercept / self.weight_sum - shift
 
-    @override
     def quadratic_form(self, coefficients: Tensor) -> Tensor:
+        """(columns,) w' S w."""
         return (coefficients.square() * self.second).sum(dim=0)
 
-    @override
-    def take(self, subset: Subset) -> "ColumnPreconditioner":
-        second, weight_sum = subset.take((self.second, self.weight_sum))
-        mean = self.weighted_mean.index_select(1, subset.columns)
-        return ColumnPreconditioner(second, weight_sum, mean)
+    def take(self, own: Tensor, columns: Tensor) -> "ColumnPreconditioner":  # noqa: ARG002
+        """The preconditioner of some subproblems and their columns."""
+        second, weight_sum = take_columns((self.second, self.weight_sum), columns)
+        return ColumnPreconditioner(second, weight_sum, self.weighted_mean[:, columns])
 
 
 @dataclass(frozen=True)
-class ClassPreconditioner(Preconditioner):
-    """For multinomial subproblems.
+class ClassPreconditioner:
+    """An approximation of the Hessian for multinomial subproblems.
 
     Attributes:
         second: (subproblems, width, classes) S along contrasts.
@@ -107,8 +86,8 @@ class ClassPreconditioner(Preconditioner):
     laplacian: Tensor
     class_means: Tensor
 
-    @override
     def solve(self, gradient: Parameters) -> Parameters:
+        """Multiply by the inverse."""
         size = self.contrasts.shape[:2]
         rest, rest_b = _by_subproblem(gradient[0], *size), _by_subproblem(gradient[1], *size)
         alone = self._solve_intercepts(rest_b)
@@ -118,14 +97,13 @@ class ClassPreconditioner(Preconditioner):
         step_b = alone - self._solve_intercepts(coupled)
         return step.transpose(0, 1).flatten(1), step_b.flatten()
 
-    @override
     def quadratic_form(self, coefficients: Tensor) -> Tensor:
+        """(columns,) w' S w; the sum over the classes of a subproblem."""
         turned = _by_subproblem(coefficients, *self.contrasts.shape[:2]) @ self.contrasts
         return (turned.square() * self.second).sum(dim=1).flatten()
 
-    @override
-    def take(self, subset: Subset) -> "ClassPreconditioner":
-        own = subset.subproblems
+    def take(self, own: Tensor, columns: Tensor) -> "ClassPreconditioner":  # noqa: ARG002
+        """The preconditioner of some subproblems and their columns."""
         return ClassPreconditioner(*(getattr(self, field.name)[own] for field in fields(self)))
 
     def _solve_intercepts(self, intercepts: Tensor) -> Tensor:
@@ -155,23 +133,25 @@ class ClassPreconditioner(Preconditioner):
         return own + weighed.sum(dim=2)[:, None, :] - weighed.sum(dim=1, keepdim=True)
 
 
-def build_preconditioner(
-    batch: Batch, weights: RaggedArray, operator: LinearOperator
-) -> Preconditioner:
+Preconditioner = ColumnPreconditioner | ClassPreconditioner
+
+
+def build_preconditioner(batch: Batch, weights: Tensor, operator: LinearOperator) -> Preconditioner:
     """The preconditioner of a batch at a point.
 
     Args:
         batch: The subproblems.
-        weights: Second derivatives of the losses at the point (see `Loss`).
+        weights: (n, columns) second derivatives of the losses at the point (see `Loss`).
         operator: The design matrix, exact or in low precision.
     """
     if batch.n_classes > 1:
         return _build_class_preconditioner(batch, weights, operator)
-    adjoint = Adjoint(batch, operator)
+    totals = operator.zeros(batch.n_columns)
     for block in batch.blocks():
-        adjoint.collect(block, weights[block].clone())
-    sums, weight_sum = adjoint.finish()
-    second = batch.design.weighted_squares(weights.tensors, weight_sum)
+        own = weights[block.rows, block.columns].clone()
+        operator.collect(totals, block.rows, own, block.columns)
+    sums, weight_sum = operator.finish(totals)
+    second = batch.design.weighted_squares(weights, weight_sum)
     weight_sum = weight_sum.clamp_min(MIN_WEIGHT * batch.design.n_rows)
     mean = sums / weight_sum
     if not batch.fit_intercept:
@@ -182,9 +162,9 @@ def build_preconditioner(
 
 
 def _build_class_preconditioner(
-    batch: Batch, weights: RaggedArray, operator: LinearOperator
+    batch: Batch, weights: Tensor, operator: LinearOperator
 ) -> ClassPreconditioner:
-    dtype, least = batch.dtype, MIN_WEIGHT * batch.design.n_rows
+    dtype, least = batch.design.dtype, MIN_WEIGHT * batch.design.n_rows
     laplacian, sums = _sum_rows(batch, weights, operator)
     own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
     # The means of a class's edges, weighted, are the weighted mean of the class.
@@ -205,9 +185,7 @@ def _build_class_preconditioner(
     return ClassPreconditioner(second, weight_sum, contrasts, laplacian, class_means)
 
 
-def _sum_rows(
-    batch: Batch, weights: RaggedArray, operator: LinearOperator
-) -> tuple[Tensor, Tensor]:
+def _sum_rows(batch: Batch, weights: Tensor, operator: LinearOperator) -> tuple[Tensor, Tensor]:
     """Laplacians and weighted sums of the features.
 
     Returns:
@@ -215,26 +193,26 @@ def _sum_rows(
     """
     n_subproblems, n_classes = batch.n_subproblems, batch.n_classes
     laplacian = batch.penalty_strength.new_zeros(n_subproblems, n_classes, n_classes)
-    adjoint = Adjoint(batch, operator)
+    totals = operator.zeros(batch.n_columns)
     is_weighted = batch.sample_weight is not None or batch.class_weight is not None
     for block in batch.blocks():
-        own, shares = block.segment.subproblems, weights[block]
+        numbers = shares = weights[block.rows, block.columns]
         squares = shares.square()
         if is_weighted:
             # The weights are m p: m p p' = (m p) (m p)' / m.
             total = shares.view(len(shares), -1, n_classes).sum(dim=2).clamp_min(TINY)
             total = total.repeat_interleave(n_classes, dim=1)
             shares, squares = shares / total.sqrt(), squares / total
-        probabilities = _by_subproblem(shares, len(own), n_classes).contiguous()
-        products = (probabilities.mT @ probabilities).double()
-        laplacian.index_add_(0, own, products, alpha=-1.0)
-        adjoint.collect(block, weights[block] - squares)
+        own = block.subproblems
+        probabilities = _by_subproblem(shares, own.stop - own.start, n_classes).contiguous()
+        laplacian[own] -= probabilities.mT @ probabilities
+        operator.collect(totals, block.rows, numbers - squares, block.columns)
     # A subproblem that has overflowed must not stop the others.
     laplacian = laplacian.nan_to_num(0.0, 0.0, 0.0)
     # Rows of a Laplacian sum to 0. Sums of p - p p would lose all digits where rows are decided.
     diagonal = laplacian.diagonal(dim1=1, dim2=2)
     diagonal -= laplacian.sum(dim=2)
-    sums = adjoint.finish()[0].nan_to_num(0.0, 0.0, 0.0)
+    sums = operator.finish(totals)[0].nan_to_num(0.0, 0.0, 0.0)
     return laplacian, _by_subproblem(sums, n_subproblems, n_classes)
 
 

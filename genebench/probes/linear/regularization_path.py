@@ -1,19 +1,17 @@
 """Regularisation path: chooses C by the loss on inner folds, from strong to weak penalties."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.newton_cg import polish
-from genebench.probes.linear.objective import Forward
-from genebench.probes.linear.segments import Parameters, columns_of
-from genebench.probes.linear.subproblems import Batch
-from genebench.probes.linear.targets import Subproblem
-from genebench.probes.linear.threads import solve_in_threads
+from genebench.probes.linear.batch import Batch, Parameters, put_columns, take_columns
+from genebench.probes.linear.newton_cg import Solution
+from genebench.probes.problem import TEST, TRAIN
 
 # Choosing a penalty needs less accuracy than scoring with it.
 PATH_TOLERANCE = 1e-4
@@ -24,141 +22,167 @@ RISE, RISE_NATS = 0.01, 5.0
 
 
 @dataclass(frozen=True)
-class PathState:
-    """Inner subproblems and where they are on the path.
+class InnerFold:
+    """An inner fold of one or two outer folds.
+
+    Attributes:
+        train: (samples,) bool.
+        held: For outer fold k, the (samples,) bool rows of its training part held out here.
+    """
+
+    train: npt.NDArray[np.bool_]
+    held: dict[int, npt.NDArray[np.bool_]]
+
+
+def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[InnerFold]:
+    """Inner folds of every outer fold, shared between outer folds where possible.
+
+    Inner cross-validation reuses models trained without two outer folds: training on neither fold k
+    nor fold j serves fold k, which tests it on fold j, and fold j, which tests it on fold k. What a
+    fold holds out together (entities of a pair, groups) is held out together inside too. The
+    training rows of a fold without such partners, as in a split by time, are divided by a seeded
+    shuffle. A fold that holds nothing out is tested on what each other fold holds out.
+
+    Args:
+        split: (samples, folds), as in `Problem`.
+        n_inner: Inner folds for each outer one; fewer where it has fewer partners.
+        seed: Seed of the shuffle.
+    """
+    test, train = split == TEST, split == TRAIN
+    n_folds = split.shape[1]
+    shared: dict[tuple[int, int], InnerFold] = {}
+    unshared: list[InnerFold] = []
+    # Where training rows were thinned, a partner's tested rows are not all among them.
+    whole, some = (_partners(test, train, whole=whole) for whole in (True, False))
+    for k in range(n_folds):
+        if n_folds > 1 and not test[:, k].any():
+            for j in (j for j in range(n_folds) if (test[:, j] & train[:, k]).any()):
+                own = InnerFold(train[:, k] & train[:, j], {k: test[:, j] & train[:, k]})
+                unshared.append(own)
+            continue
+        # Neighbours round the circle, so that a pair chosen by one fold is chosen by the other; of
+        # an odd number one is not.
+        partners = sorted(whole[k] or some[k], key=lambda j: (j - k) % n_folds)
+        if len(partners) >= min(n_inner, 2):
+            before = min(n_inner // 2, len(partners))
+            if len(partners) > n_inner:
+                partners = partners[: n_inner - before] + partners[len(partners) - before :]
+            for j in partners:
+                pair = min(k, j), max(k, j)
+                fold = shared.setdefault(pair, InnerFold(train[:, k] & train[:, j], {}))
+                fold.held[k] = test[:, j] & train[:, k]
+            continue
+        rows = np.random.default_rng([seed, k]).permutation(np.flatnonzero(train[:, k]))
+        for part in np.array_split(rows, max(n_inner, 2)):
+            held = np.isin(np.arange(len(split)), part)
+            unshared.append(InnerFold(train[:, k] & ~held, {k: held}))
+    return [*shared.values(), *unshared]
+
+
+def _partners(
+    test: npt.NDArray[np.bool_], train: npt.NDArray[np.bool_], *, whole: bool
+) -> list[list[int]]:
+    """For each fold, those whose tested rows it trains on, all or some, and the other way round."""
+    partners: list[list[int]] = [[] for _ in test.T]
+
+    def serves(j: int, k: int) -> bool:
+        held = test[:, j] & train[:, k]
+        is_whole = (held == test[:, j]).all() if whole else not (test[:, j] & test[:, k]).any()
+        return bool(held.any() and is_whole)
+
+    for k, j in combinations(range(test.shape[1]), 2):
+        if serves(j, k) and serves(k, j):
+            partners[k].append(j)
+            partners[j].append(k)
+    return partners
+
+
+@dataclass(frozen=True)
+class InnerFits:
+    """Inner subproblems that share a design.
 
     Attributes:
         batch: The subproblems.
-        parameters: Their current parameters.
-        subproblems: The outer subproblems and held-out rows of each.
+        parameters: Where they are on the path.
+        held: (k, 3) int64: number of an inner subproblem, of an outer one that it serves, and of
+            the mask of the outer one's training rows that are held out here.
     """
 
     batch: Batch
     parameters: Parameters
-    subproblems: list[Subproblem]
+    held: Tensor
 
-    def keep(self, wanted: list[int]) -> "PathState":
-        """Some of the subproblems."""
-        if len(wanted) == len(self.subproblems):
-            return self
-        subset = self.batch.subset(torch.tensor(wanted, device=self.batch.penalty_strength.device))
-        return PathState(
-            self.batch.take(subset),
-            subset.take(self.parameters),
-            [self.subproblems[i] for i in wanted],
-        )
+    def losses(self) -> Tensor:
+        """(k,) float64 losses on the rows held out."""
+        inner, _, rows = self.held.T
+        batch = replace(self.batch.take(inner), folds=rows)
+        losses = torch.zeros_like(batch.penalty_strength)
+        own = take_columns(self.parameters, self.batch.columns_of(inner))
+        projected = batch.design.project(*own)
+        for block in batch.blocks():
+            values = batch.design.rows(projected, block.rows, block.columns)
+            added, _ = batch.loss.loss_gradient(
+                values, batch.targets(block), batch.mask(block), torch.empty_like(values)
+            )
+            losses[block.subproblems] += added
+        return losses
+
+    def keep(self, is_open: Tensor) -> "InnerFits":
+        """Those that serve an open outer subproblem."""
+        held = self.held[is_open[self.held[:, 1]]]
+        inner, place = torch.unique(held[:, 0], return_inverse=True)
+        if len(inner) == self.batch.n_subproblems:
+            return replace(self, held=held)
+        parameters = take_columns(self.parameters, self.batch.columns_of(inner))
+        held = torch.column_stack([place, held[:, 1:]])
+        return InnerFits(self.batch.take(inner), parameters, held)
 
 
-class RegularizationPath:
-    """C of each outer subproblem, and where to start it.
+def choose_c(
+    fits: Sequence[InnerFits],
+    path: Sequence[float],
+    n_outer: int,
+    warm: Parameters | None,
+    solve: Callable[[Batch, Parameters], Solution],
+) -> Tensor:
+    """Follow the path of each outer subproblem until its inner loss has clearly risen.
+
+    Each inner subproblem starts at its solution for the last C. The C of the least loss is chosen;
+    never one at which an inner fit does not converge.
 
     Args:
-        n_outer: Number of outer subproblems.
+        fits: The inner subproblems, by design.
         path: Ascending values of C.
-        masks: (n, masks) bool.
-        warm: (width, outer columns) and (outer columns,) zeros, to be filled with the parameters of
-            an inner fit at the chosen C; None if designs are not shared.
-        memory_bytes: Memory limit of fits that are finished in float64.
+        n_outer: Number of outer subproblems.
+        warm: (width, outer columns) and (outer columns,), filled with the parameters of an inner
+            fit at the chosen C; None if designs are not shared.
+        solve: Solves a batch; overwrites the start with the solution.
+
+    Returns:
+        (outer subproblems,) float64 values of C; NaN where none of the inner folds can be fitted.
     """
-
-    def __init__(
-        self,
-        n_outer: int,
-        path: Sequence[float],
-        masks: Tensor,
-        warm: Parameters | None,
-        memory_bytes: int,
-    ) -> None:
-        self.path, self.masks, self.warm, self.memory_bytes = path, masks, warm, memory_bytes
-        self.best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=masks.device)
-        self.c = torch.full_like(self.best, path[0])
-
-    def take(
-        self, kept: Tensor, n_classes: int
-    ) -> tuple[npt.NDArray[np.float64], Parameters | None]:
-        """C of some of the outer subproblems, and where to start them."""
-        c, warm = self.c[kept].cpu().numpy(), self.warm
-        if warm is not None:
-            columns = columns_of(kept, n_classes)
-            warm = warm[0][:, columns], warm[1][columns]
-        return c, warm
-
-    def fit(self, states: list[PathState]) -> None:
-        """Follow the path until the inner loss has clearly risen.
-
-        Each inner subproblem starts at its solution for the last C. The C of the least loss is
-        chosen. A C at which an inner fit does not converge is not chosen; the best loss of an outer
-        subproblem stays infinite if none of its inner folds can be fitted.
-        """
-        is_open = torch.ones_like(self.best, dtype=torch.bool)
-        for value in self.path:
-            sums, counts = torch.zeros_like(self.best), torch.zeros_like(self.best)
-            for state in states:
-                strength = torch.full_like(state.batch.penalty_strength, 1 / value)
-                batch = replace(state.batch, penalty_strength=strength)
-                solution = solve_in_threads(batch, state.parameters)
-                polish(batch, solution, self.memory_bytes)
-                for inner, is_done in zip(
-                    state.subproblems, solution.converged.tolist(), strict=True
-                ):
-                    for outer, _ in () if is_done else inner.held:
-                        sums[outer] = torch.inf
-                for turn in range(max(len(inner.held) for inner in state.subproblems)):
-                    self._add_losses(state, turn, sums, counts)
-            loss = torch.where(counts > 0, sums, torch.inf)
-            is_better = is_open & (loss < self.best)
-            self.best = torch.where(is_better, loss, self.best)
-            self.c = torch.where(is_better, value, self.c)
-            is_open &= loss <= self.best + (RISE * self.best).clamp_min(RISE_NATS)
-            improved, continues = is_better.tolist(), is_open.tolist()
-            for state in states:
-                self._keep_parameters(state, improved)
-            wanted = [
-                [
-                    i
-                    for i, inner in enumerate(state.subproblems)
-                    if any(continues[outer] for outer, _ in inner.held)
-                ]
-                for state in states
-            ]
-            states = [state.keep(own) for state, own in zip(states, wanted, strict=True) if own]
-            if not states:
-                return
-
-    def _add_losses(self, state: PathState, turn: int, sums: Tensor, counts: Tensor) -> None:
-        """Add each inner subproblem's loss on the rows held out for its outer one of this turn."""
-        batch, device = state.batch, sums.device
-        using = [i for i, inner in enumerate(state.subproblems) if len(inner.held) > turn]
-        subset = batch.subset(torch.tensor(using, device=device))
-        held = [state.subproblems[i].held[turn] for i in using]
-        outer = torch.tensor([outer for outer, _ in held], device=device)
-        rows = torch.tensor([mask for _, mask in held], device=device)
-        losses = torch.zeros(len(using), dtype=torch.float64, device=device)
-        held_out = replace(batch.take(subset), folds=rows)
-        forward = Forward(subset.take(state.parameters), batch.design)
-        for block in held_out.blocks():
-            values = forward.rows(block)
-            added, _ = batch.loss.loss_gradient(
-                values, held_out.targets(block), held_out.mask(block), torch.empty_like(values)
-            )
-            losses.index_add_(0, block.segment.subproblems, added)
-        sums.index_add_(0, outer, losses)
-        counts.index_add_(0, outer, self.masks[:, rows].sum(dim=0).double())
-
-    def _keep_parameters(self, state: PathState, improved: list[bool]) -> None:
-        """Keep the parameters of an inner fit for each outer one whose loss improved."""
-        pairs = [
-            (i, outer)
-            for i, inner in enumerate(state.subproblems)
-            for outer, _ in inner.held
-            if improved[outer]
-        ]
-        if self.warm is None or not pairs:
-            return
-        coefficients, intercepts = self.warm
-        inner, outer = (
-            columns_of(numbers, state.batch.n_classes)
-            for numbers in torch.tensor(pairs, device=intercepts.device).T
-        )
-        coefficients[:, outer] = state.parameters[0][:, inner]
-        intercepts[outer] = state.parameters[1][inner]
+    device = fits[0].held.device if fits else None
+    best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=device)
+    chosen, is_open = torch.full_like(best, torch.nan), torch.ones_like(best, dtype=torch.bool)
+    for c in path if fits else ():
+        # An outer subproblem without inner fits has no loss.
+        loss = torch.full_like(best, torch.inf)
+        loss[torch.cat([part.held[:, 1] for part in fits])] = 0.0
+        for part in fits:
+            strength = torch.full_like(part.batch.penalty_strength, 1 / c)
+            batch = replace(part.batch, penalty_strength=strength)
+            converged = solve(batch, part.parameters).converged[part.held[:, 0]]
+            losses = torch.where(converged, part.losses(), torch.inf)
+            loss.index_add_(0, part.held[:, 1], losses)
+        is_better = is_open & (loss < best)
+        best = torch.where(is_better, loss, best)
+        chosen = torch.where(is_better, c, chosen)
+        is_open &= loss <= best + (RISE * best).clamp_min(RISE_NATS)
+        for part in fits if warm is not None else ():
+            inner, outer, _ = part.held[is_better[part.held[:, 1]]].T
+            own = take_columns(part.parameters, part.batch.columns_of(inner))
+            put_columns(warm, own, part.batch.columns_of(outer))  # type: ignore[arg-type]
+        fits = [kept for part in fits if len((kept := part.keep(is_open)).held)]
+        if not fits:
+            break
+    return chosen

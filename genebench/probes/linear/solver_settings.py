@@ -1,18 +1,17 @@
-"""Settings of the linear engine: device, precision, memory limit."""
+"""Settings of the linear engine, and the data that pass between its parts."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
-from genebench.probes.linear.low_precision import HessianPrecision, fastest_precision
+import numpy as np
+import numpy.typing as npt
 
-# Tensors of (rows, columns) that exist at once while a block of columns is solved: the linear
-# predictor, its change, weights, sums of pairs, and their copies for threads and subsets.
-ROW_TENSORS = 11
-# Tensors of (width, columns): coefficients, their change, gradients, those of the conjugate
-# gradients, penalty weights and the preconditioner.
-WIDTH_TENSORS = 22
+from genebench.probes.linear.batch import LossName
+from genebench.probes.linear.operators import Precision
+from genebench.probes.problem import Problem
 
-Precision = Literal["auto", "float32", "bfloat16"]
+Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -38,36 +37,92 @@ class SolverSettings:
     float64_rows: int = 3000
     float64_rows_standardised: int = 1000
 
-    def float64_limit(self, *, standardise: bool) -> int:
-        """Samples up to which a task is solved in float64."""
-        return self.float64_rows_standardised if standardise else self.float64_rows
 
-    @property
-    def hessian_precision(self) -> HessianPrecision:
-        """Precision of Hessian products."""
-        return fastest_precision(self.device) if self.precision == "auto" else self.precision
+@dataclass(frozen=True)
+class FitOptions:
+    """What is fitted, apart from how it is computed.
 
-
-def plan_columns(
-    n_rows: int,
-    width: int,
-    itemsize: int,
-    fixed_bytes: int,
-    memory_bytes: int,
-    column_bytes: int = 0,
-) -> int:
-    """How many columns may be solved together.
-
-    Args:
-        n_rows: Rows of the design.
-        width: Its coefficients.
-        itemsize: Bytes of a number.
-        fixed_bytes: What matrices already take.
-        memory_bytes: The budget.
-        column_bytes: What each column takes besides.
-
-    Returns:
-        At least 1; a budget that the matrices alone exceed is met as nearly as can be.
+    Attributes:
+        c: Ascending values of C; of several, inner folds choose one.
+        inner: Number of inner folds for each outer one.
+        seed: Seed of inner folds that must be shuffled.
+        standardise: Scale features to mean 0 and standard deviation 1 on the training rows.
+        join: How the vectors of a sample are joined.
+        fit_intercept: Whether intercepts are fitted; else they are 0.
+        sample_weight: (samples,) float64 weights; None for 1.
+        class_weight: Weights of the targets 0, 1, … or `balanced`; not for the squared loss.
+        coefficients: Whether results have coefficients of the original features.
     """
-    each = itemsize * (ROW_TENSORS * n_rows + WIDTH_TENSORS * width) + column_bytes
-    return max((memory_bytes - fixed_bytes) // each, 1)
+
+    c: tuple[float, ...] = (1.0,)
+    inner: int = 2
+    seed: int = 0
+    standardise: bool = False
+    join: str = "concat"
+    fit_intercept: bool = True
+    sample_weight: Floats | None = None
+    class_weight: Sequence[float] | Literal["balanced"] | None = None
+    coefficients: bool = False
+
+
+@dataclass(frozen=True)
+class Group:
+    """Problems on one set of rows.
+
+    Attributes:
+        problems: At least one; all have the same samples.
+        rows: (n, positions) rows of the embedding matrix.
+        order: (n,) the sample of each row.
+        row_segments: Slices of rows that the folds of the widest problem hold out together; all
+            rows in one slice if these would be short.
+    """
+
+    problems: tuple[Problem, ...]
+    rows: npt.NDArray[np.int64]
+    order: npt.NDArray[np.int64]
+    row_segments: tuple[slice, ...]
+
+
+@dataclass(frozen=True)
+class TargetColumn:
+    """What is fitted once for each fold: a problem, or one label of it.
+
+    Attributes:
+        problem: Number of the problem in the group.
+        label: Its column of a multi-label problem, 0 otherwise.
+        loss: Its loss.
+        n_classes: Columns of one fit.
+        targets: (n,) on the rows of the group, class numbers if multinomial.
+    """
+
+    problem: int
+    label: int
+    loss: LossName
+    n_classes: int
+    targets: npt.NDArray[np.floating[Any]]
+
+
+@dataclass(frozen=True)
+class FoldFit:
+    """Result of one target in one fold.
+
+    Attributes:
+        target: The target.
+        fold: Number of the fold.
+        values: (test rows, classes) float64; None if there is a reason.
+        reason: Why there is no result; empty otherwise.
+        gradient_norm: At the solution.
+        c: C that was used.
+        n_iterations: Newton steps.
+        coefficients: (features, classes) and (classes,) of the original features; None unless
+            asked for.
+    """
+
+    target: TargetColumn
+    fold: int
+    values: Floats | None
+    reason: str = ""
+    gradient_norm: float = np.inf
+    c: float = np.nan
+    n_iterations: int = 0
+    coefficients: tuple[Floats, Floats] | None = None

@@ -1,6 +1,7 @@
-"""Sparse design matrices, such as word counts: zeros are neither stored nor multiplied."""
+"""Sparse design matrices: word counts, and pairs as a selection of entities."""
 
 import warnings
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,68 +9,98 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.operators import DesignMatrix
+from genebench.probes.linear.operators import EVERY, DesignMatrix
 
 
 class SparseMatrix(DesignMatrix):
-    """A sparse matrix less a center for each column, x = table - 1 center'.
+    """A sparse matrix less a center for each column, S - 1 center', or its product S E.
 
-    Its coordinates are the features: a rotation would fill the zeros.
+    Word counts are S; their coordinates are the features, for a rotation would fill the zeros.
+    Pairs joined by `concat` or `mean` are S E with S the selection of entities and E their centred
+    vectors: a forward product multiplies the entities, then adds up those of each pair. It takes
+    the memory of the entities, not of the pairs.
 
     Args:
-        table: (n, features) sparse.
-        center: (features,) subtracted from every row, zeros included.
+        table: (n, entities or features) sparse.
+        center: (width,) subtracted from every row, zeros included.
+        tables: E: (entities, width) of each position, which S holds one after the other.
+        basis: See `DesignMatrix`.
+        spectrum: See `DesignMatrix`; needed for S E.
     """
 
-    def __init__(self, table: csr_array, center: Tensor) -> None:
-        self.source, self.center = table, center
-        self.table = _to_torch(table, center)
-        self.transposed = _to_torch(csr_array(table.T), center)
-        self.squared = _to_torch(csr_array(table.T).power(2), center)
-        self.n_rows, self.width = table.shape
-        ones = center.new_ones(self.n_rows, 1)
-        self.spectrum = self._squares(ones, ones.sum(dim=0))[:, 0]
-
-    def _squares(self, weights: Tensor, weight_sum: Tensor) -> Tensor:
-        """(features, columns) of the squared matrix, transposed, times (n, columns) weights."""
-        center = self.center[:, None]
-        crossed = 2 * center * (self.transposed @ weights)
-        squares: Tensor = self.squared @ weights - crossed + center.square() * weight_sum
-        return squares.clamp_min(0.0)
+    def __init__(
+        self,
+        table: csr_array,
+        center: Tensor,
+        tables: tuple[Tensor, ...] = (),
+        basis: Tensor | None = None,
+        spectrum: Tensor | None = None,
+    ) -> None:
+        self.source, self.center, self.tables, self.basis = table, center, tables, basis
+        self.table = to_torch(table, center)
+        self.transposed = to_torch(csr_array(table.T), center)
+        self.n_rows, self.width = table.shape[0], len(center)
+        if spectrum is None:
+            self.squared = to_torch(csr_array(table.T).power(2), center)
+            ones = center.new_ones(self.n_rows, 1)
+            spectrum = self.weighted_squares(ones, ones.sum(dim=0))[:, 0]
+        self.spectrum = spectrum
 
     @override
     def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
-        return self.table @ coefficients, intercepts - self.center @ coefficients
+        intercepts = intercepts - self.center @ coefficients
+        if self.tables:
+            parts = torch.split(coefficients, [table.shape[1] for table in self.tables])
+            products = (table @ part for table, part in zip(self.tables, parts, strict=True))
+            coefficients = torch.cat(list(products))
+        return self.table @ coefficients, intercepts
 
     @override
-    def rows(self, projected: tuple[Tensor, ...], block: slice) -> Tensor:
-        return projected[0][block] + projected[1]
+    def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
+        return projected[0][rows, columns] + projected[1][columns]
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
         return (self.center.new_zeros(self.n_rows, n_columns),)
 
     @override
-    def collect(self, sums: tuple[Tensor, ...], block: slice, values: Tensor) -> None:
-        sums[0][block] += values
+    def collect(
+        self, sums: tuple[Tensor, ...], rows: slice, values: Tensor, columns: slice = EVERY
+    ) -> None:
+        sums[0][rows, columns] += values
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        products: Tensor = self.transposed @ sums[0]
-        over_rows = sums[0].sum(dim=0)
+        products, over_rows = self.transposed @ sums[0], sums[0].sum(dim=0, dtype=torch.float64)
+        if self.tables:
+            parts = torch.split(products, [len(table) for table in self.tables])
+            # BLAS is up to 6× faster with the few columns first.
+            sides = (part.T @ table for table, part in zip(self.tables, parts, strict=True))
+            products = torch.cat(list(sides), dim=1).T.contiguous()
+        over_rows = over_rows.to(self.dtype)
         return products.sub_(self.center[:, None] * over_rows), over_rows
 
     @override
-    def weighted_squares(self, weights: tuple[Tensor, ...], weight_sum: Tensor) -> Tensor:
-        (whole,) = weights
-        return self._squares(whole, weight_sum)
+    def weighted_squares(self, weights: Tensor, weight_sum: Tensor) -> Tensor:
+        if self.tables:
+            return super().weighted_squares(weights, weight_sum)
+        center = self.center[:, None]
+        crossed = 2 * center * (self.transposed @ weights)
+        squares: Tensor = self.squared @ weights - crossed + center.square() * weight_sum
+        return squares.clamp_min(0.0)
 
     @override
     def double(self) -> "SparseMatrix":
-        return SparseMatrix(self.source.astype(np.float64), self.center.double())
+        basis = None if self.basis is None else self.basis.double()
+        tables = tuple(table.double() for table in self.tables)
+        spectrum = self.spectrum.double() if tables else None
+        return SparseMatrix(
+            self.source.astype(np.float64), self.center.double(), tables, basis, spectrum
+        )
 
 
-def _to_torch(table: csr_array, like: Tensor) -> Tensor:
+def to_torch(table: csr_array, like: Tensor) -> Any:
+    """A sparse tensor with the dtype and device of another."""
     with warnings.catch_warnings():
         # torch calls the format a beta; the products used here are tested.
         warnings.filterwarnings("ignore", message="Sparse")

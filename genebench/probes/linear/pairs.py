@@ -1,0 +1,191 @@
+"""Pair tasks: the vectors of the entities of a sample joined into one, and their designs."""
+
+import copy
+from functools import partial
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy.sparse import csr_array, hstack
+from torch import Tensor
+from typing_extensions import override
+
+from genebench.probes.linear.feature_transform import (
+    MAX_AXES,
+    Prepared,
+    deviations,
+    masked_variances,
+    rotate,
+    to_tensor,
+)
+from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, row_blocks
+from genebench.probes.linear.sparse_operator import SparseMatrix, to_torch
+
+
+def join_rows(table: Tensor, index: Tensor, join: str) -> Tensor:
+    """(n, features) of the vectors of (n, positions) entities joined into one; a new tensor.
+
+    Raises:
+        ValueError: The join is unknown, or does not take this number of positions.
+    """
+    positions = index.shape[1]
+    if positions == 1:
+        return table[index[:, 0]]
+    if join == "concat":
+        return table[index].flatten(1)
+    if join == "mean":
+        return table[index].mean(dim=1)
+    if positions == 2 and join == "product":
+        return table[index[:, 0]].mul_(table[index[:, 1]])
+    if positions == 2 and join == "difference":
+        return table[index[:, 0]].sub_(table[index[:, 1]]).abs_()
+    raise ValueError(f"cannot join {positions} vectors by {join!r}")
+
+
+def take_used(
+    matrix: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64],
+    device: torch.device,
+    dtype: torch.dtype | None = None,
+) -> tuple[Tensor, Tensor]:
+    """The rows of a matrix that (n, positions) row numbers name, and the numbers among them."""
+    counts = np.bincount(rows.ravel(), minlength=len(matrix))
+    index = torch.from_numpy((np.cumsum(counts > 0) - 1)[rows]).to(device)
+    return to_tensor(matrix[counts > 0], device, dtype), index
+
+
+class LazyPairs(DenseMatrix):
+    """Joined pairs, centred and scaled, which are formed again in every product.
+
+    Args:
+        table: (entities, features).
+        index: (n, positions) int64.
+        join: How the vectors of a pair become one.
+        center: (features,) subtracted from each joined vector.
+        scale: (features,) by which it is then divided.
+    """
+
+    def __init__(
+        self, table: Tensor, index: Tensor, join: str, center: Tensor, scale: Tensor
+    ) -> None:
+        self.table, self.index, self.join = table, index, join
+        self.n_rows, self.width = len(index), len(center)
+        self.center, self.scale, self.spectrum = center, scale, center.to(table.dtype)
+
+    def rotate(self) -> None:
+        """Use principal axes, which takes one product X' X, unless they are too many."""
+        has_axes = self.width <= MAX_AXES
+        gram = self.table.new_zeros(self.width, self.width if has_axes else 1)
+        for block in row_blocks(self.n_rows, self.width):
+            rows = self.form(block)
+            gram += rows.T @ rows if has_axes else rows.square().sum(dim=0)[:, None]
+        self.spectrum = gram[:, 0]
+        if has_axes:
+            squares, basis = torch.linalg.eigh(gram.double())
+            self.basis = basis.flip(1).to(self.table.dtype)
+            self.spectrum = squares.flip(0).clamp_min(0.0).to(self.table.dtype)
+
+    @override
+    def form(self, rows: slice) -> Tensor:
+        joined = join_rows(self.table, self.index[rows], self.join)
+        return joined.sub_(self.center.to(self.dtype)).div_(self.scale.to(self.dtype))
+
+    @override
+    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
+        return self.to_features(coefficients), intercepts
+
+    @override
+    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+        return self.to_coordinates(sums[0].T), sums[1].to(self.dtype)
+
+    @override
+    def double(self) -> "LazyPairs":
+        exact = copy.copy(self)
+        exact.table, exact.spectrum = self.table.double(), self.spectrum.double()
+        exact.basis = None if self.basis is None else self.basis.double()
+        return exact
+
+
+def prepare_pairs(
+    matrix: npt.NDArray[Any],
+    rows: npt.NDArray[np.int64],
+    join: str,
+    *,
+    standardise: bool,
+    device: torch.device,
+    dense_bytes: int,
+) -> Prepared:
+    """The design of a pair task.
+
+    Args:
+        matrix: (entities, features).
+        rows: (n, positions) of the matrix.
+        join: `concat`, `mean`, `product` or `difference`.
+        standardise: Scale features to standard deviation 1 over the pairs.
+        device: Device of the design.
+        dense_bytes: Products and differences are held in memory up to this size; larger ones are
+            formed again in every product, block by block.
+    """
+    design: DesignMatrix
+    table, index = take_used(matrix, rows, device, torch.float32)
+    if join in ("concat", "mean"):
+        design, center, scale = _select_entities(table, index, join, standardise=standardise)
+        lazy = LazyPairs(table, index, join, center, scale)
+    else:
+        center, scale = _find_moments(table, index, join)
+        scale = scale if standardise else torch.ones_like(scale)
+        design = lazy = LazyPairs(table, index, join, center, scale)
+        if lazy.n_rows * lazy.width * table.itemsize <= dense_bytes:
+            whole = torch.cat([lazy.form(block) for block in row_blocks(len(rows), lazy.width)])
+            design = DenseMatrix(*rotate(whole, thin=not standardise))
+        else:
+            lazy.rotate()
+    return Prepared(design, partial(masked_variances, lazy.form), center, scale)
+
+
+def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tensor]:
+    """(features,) float64 means and standard deviations of joined vectors."""
+    n, blocks = len(index), list(row_blocks(len(index), table.shape[1], 8))
+    center = table.new_zeros(table.shape[1], dtype=torch.float64)
+    for block in blocks:
+        center += join_rows(table, index[block], join).sum(dim=0, dtype=torch.float64) / n
+    squares = torch.zeros_like(center)
+    for block in blocks:
+        squares += (join_rows(table, index[block], join) - center).square().sum(dim=0) / n
+    return center, deviations(squares, center)
+
+
+def _select_entities(
+    table: Tensor, index: Tensor, join: str, *, standardise: bool
+) -> tuple[SparseMatrix, Tensor, Tensor]:
+    """Pairs joined by `concat` or `mean` as a selection of entities; their center and scale."""
+    n, columns = len(index), index.cpu().numpy()
+    parts = [columns] if join == "mean" else list(columns.T[:, :, None])
+    selections, tables, bases, spectra, centers, scales = [], [], [], [], [], []
+    for part in parts:
+        ends = np.arange(0, part.size + 1, part.shape[1])
+        share = np.full(part.size, 1 / part.shape[1], dtype=np.float32)
+        selection = csr_array((share, part.ravel(), ends), shape=(n, len(table)))
+        together = to_torch(csr_array(selection.T @ selection), table)
+        counts = torch.from_numpy(selection.sum(axis=0)).to(table.device, torch.float64)
+        center = counts @ table.double() / n
+        own = table - center.float()
+        gram = own.T @ (together @ own)
+        scale = deviations(gram.diagonal().double() / n, center)
+        scale = scale if standardise else torch.ones_like(scale)
+        own, gram = own / scale.float(), gram / (scale * scale[:, None]).float()
+        own, basis = rotate(own, gram, thin=False)
+        spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
+        selections.append(selection)
+        tables.append(own)
+        bases.append(basis)
+        spectra.append(spectrum.clamp_min(0.0))
+        centers.append(center)
+        scales.append(scale)
+    basis = None if bases[0] is None else torch.block_diag(*bases)  # type: ignore[no-untyped-call]
+    design = SparseMatrix(
+        csr_array(hstack(selections)), torch.zeros_like(torch.cat(spectra)), tuple(tables), basis,
+        torch.cat(spectra),
+    )  # fmt: skip
+    return design, torch.cat(centers), torch.cat(scales)
