@@ -1,4 +1,4 @@
-"""A run that is terminated, interrupted and killed, and the last one after it."""
+"""A run that is terminated, one that is killed, and the last one after them."""
 
 import json
 import os
@@ -93,7 +93,7 @@ class Runs:
 
 @pytest.fixture(scope="module")
 def stopped(tmp_path_factory, prefect):
-    """A lake whose runs were stopped in three ways, what they left, and the seed of the kill.
+    """A lake whose runs were stopped in two ways, what they left, and the seed of the kill.
 
     The first starts a server of its own; the others share that of the session.
     """
@@ -105,10 +105,6 @@ def stopped(tmp_path_factory, prefect):
     seen["terminated"] = run.wait(120)
     seen["server_is_alive"] = RecordedProcess(**recorded).is_alive
     runs.api = PREFECT_API_URL.value()
-    run = runs.start_until("silver/tasks")
-    run.send_signal(signal.SIGINT)
-    seen["interrupted"] = run.wait(120)
-    seen["log"] = runs.log
     seen["seed"] = random.randrange(10**6)
     moments = random.Random(seen["seed"])
     runs.kill(moments.choice(STAGES[-2:]), moments.uniform(0, 3))
@@ -122,10 +118,13 @@ def test_a_terminated_run_takes_its_server_along(stopped):
     assert not seen["server_is_alive"]
 
 
-def test_ctrl_c_ends_with_one_line(stopped):
-    _, seen = stopped
-    assert seen["interrupted"] == 130
-    assert "interrupted; the same command goes on where this one stopped" in seen["log"]
+@pytest.mark.soak
+def test_ctrl_c_ends_a_command_with_one_line(tmp_path, database):
+    runs = Runs(tmp_path)
+    run = runs.start_until("silver/tasks")
+    run.send_signal(signal.SIGINT)
+    assert run.wait(120) == 130
+    assert "interrupted; the same command goes on where this one stopped" in runs.log
 
 
 def test_the_last_of_several_stopped_runs_gives_the_tables_of_an_undisturbed_run(stopped, ordinary):

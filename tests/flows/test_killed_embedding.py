@@ -53,6 +53,7 @@ def embeddings(folder: Path) -> pl.DataFrame:
     return open_lake(folder).table("silver.embeddings").collect().sort("entity_id")
 
 
+@pytest.mark.soak
 @pytest.mark.usefixtures("prefect")
 def test_a_killed_embedding_goes_on_where_it_stopped_and_ends_with_the_same_table(
     tmp_path, place_of

@@ -242,6 +242,7 @@ def test_the_command_checks_bundles_and_fails_if_one_is_refused(folder, tmp_path
 
 
 @pytest.mark.soak
+@pytest.mark.soak
 def test_the_documented_script_checks_and_builds_in_an_empty_git_repository(
     folder, vectors, tmp_path
 ):
