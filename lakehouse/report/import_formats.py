@@ -224,7 +224,11 @@ def _to_known_metrics(scores: pl.DataFrame) -> pl.DataFrame:
 
     Skips unknown scorers and empty cells.
     """
-    known = {scorer: found for scorer in scores["scorer"].unique() if (found := metric_of(scorer))}
+    known = {
+        scorer: found
+        for scorer in scores["scorer"].drop_nulls().unique()
+        if (found := metric_of(scorer))
+    }
     if not known:
         return pl.DataFrame(schema=_SCHEMA)
     metric = {scorer: found[0] for scorer, found in known.items()}

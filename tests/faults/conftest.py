@@ -2,6 +2,7 @@
 
 import shutil
 import time
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -87,7 +88,6 @@ def copied(stages, tmp_path_factory) -> Callable[[str], Path]:
 
     def copy(verb: str) -> Path:
         before = stages(verb)
-        number = len(list(before.parent.iterdir()))
-        return Path(shutil.copytree(before, before.parent / f"copy_{number}"))
+        return Path(shutil.copytree(before, before.parent / f"copy_{uuid.uuid4().hex[:8]}"))
 
     return copy

@@ -7,6 +7,8 @@ import polars as pl
 from lakehouse.query.lake import Lake
 from lakehouse.score.evidence import EVIDENCE, read_evaluations, read_evidence
 from lakehouse.tables.catalogue import table
+from lakehouse.upkeep.doctor import examine_lake
+from lakehouse.upkeep.findings import Finding
 
 # Tables that record runs: a run that is repeated is recorded again.
 _RECORDS = ("bronze.readings", "silver.curations")
@@ -37,6 +39,15 @@ def lost_and_doubled(after: Path, undisturbed: Path) -> tuple[int, int]:
     for name, keys in wanted.items():
         rows = found.get(name, keys.clear())
         n_lost += keys.join(rows, on=keys.columns, how="anti", nulls_equal=True).height
-        # gold.folds may hold a split twice after two writers without a lock.
+        if name == "gold.folds":
+            # A split may be stored twice by two writers without the lock: a documented limit.
+            rows = rows.unique()
         n_doubled += rows.height - rows.n_unique()
     return n_lost, n_doubled
+
+
+def find_faults(folder: Path) -> list[Finding]:
+    """Examine the lake of a folder; each finding names what mends it."""
+    found = examine_lake(Lake(folder / "lake"))
+    assert all(one.mend for one in found)
+    return [one for one in found if one.is_fault]

@@ -91,7 +91,7 @@ def test_a_table_that_lost_append_only_is_mended_by_tidy(lake):
     assert faults(lake) == {}
 
 
-@pytest.mark.parametrize("change", ["missing", "truncated"])
+@pytest.mark.parametrize("change", ["missing", pytest.param("truncated", marks=pytest.mark.soak)])
 def test_a_data_file_that_a_log_names_is_missed_and_its_table_computed_again(
     folder, lake, stages, change
 ):

@@ -4,12 +4,15 @@ The process is forked from one that has imported everything, so a run of a verb 
 costs. Prefect's tasks are called directly: what is tested is what the verbs commit, and when.
 """
 
+import contextlib
 import functools
 import logging
 import multiprocessing
 import os
+import resource
 import signal
 import sys
+import time
 import uuid
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -52,11 +55,15 @@ class Ended:
         code: The exit code; negative for a signal.
         n_commits: The commits that it made, or began.
         error: The type and message of the error that ended it.
+        cpu_seconds: The processor time of the run.
+        megabytes: The largest memory of its process.
     """
 
     code: int | None
     n_commits: int
     error: str
+    cpu_seconds: float = 0.0
+    megabytes: float = 0.0
 
 
 class DirectTask:
@@ -97,17 +104,25 @@ def run(verb: str, folder: Path, kill: Kill = Kill(), **settings: str) -> Ended:
     receiver, sender = _context.Pipe(duplex=False)
     process = start(verb, folder, kill, sender, **settings)
     sender.close()
-    n_commits, error = 0, ""
+    told = (0, "", 0.0, 0.0)
     try:
         while True:
-            n_commits, error = receiver.recv()
+            told = receiver.recv()
     except EOFError:
         process.join()
-    return Ended(process.exitcode, n_commits, error)
+    return Ended(process.exitcode, *told)
 
 
-def start(verb: str, folder: Path, kill: Kill = Kill(), sender: Any = None, **settings: str) -> Any:
-    """Start a verb on the lake of a folder."""
+def start(
+    verb: str,
+    folder: Path,
+    kill: Kill = Kill(),
+    sender: Any = None,
+    *,
+    has_lock: bool = True,
+    **settings: str,
+) -> Any:
+    """Start a verb on the lake of a folder; without the writer lock if it has none."""
     environment = {
         "GENEBENCH_LAKE": str(folder / "lake"),
         "GENEBENCH_SOURCES": str(folder.parent / "sources"),
@@ -116,12 +131,12 @@ def start(verb: str, folder: Path, kill: Kill = Kill(), sender: Any = None, **se
         "PREFECT__RUNTIME__FLOW_RUN__ID": "",
         **{f"GENEBENCH_{name}": value for name, value in settings.items()},
     }
-    process = _context.Process(target=_run, args=(verb, environment, kill, sender))
+    process = _context.Process(target=_run, args=(verb, environment, kill, sender, has_lock))
     process.start()
     return process
 
 
-def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any) -> None:
+def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any, has_lock: bool) -> None:
     os.environ.update(environment, PREFECT__RUNTIME__FLOW_RUN__ID=str(uuid.uuid4()))
     logging.disable(logging.ERROR)
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process
@@ -129,7 +144,7 @@ def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any) -> Non
 
     get_settings.cache_clear()
     state = {"n": 0, "error": ""}
-    _call_directly()
+    _call_directly(has_lock)
     _count_commits(kill, state, sender)
     code = 0
     try:
@@ -138,10 +153,15 @@ def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any) -> Non
         code = getattr(error, "exit_code", 1) or 1
         state["error"] = f"{type(error).__module__}.{type(error).__name__}: {error}"
     if sender is not None:
-        sender.send((state["n"], state["error"]))
+        sender.send(_measure(state))
         sender.close()
     # Without the clean-up of libraries whose threads the fork left behind.
     os._exit(code)
+
+
+def _measure(state: dict[str, Any]) -> tuple[int, str, float, float]:
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return state["n"], state["error"], time.process_time(), memory
 
 
 def _call(verb: str) -> None:
@@ -168,13 +188,18 @@ def _call(verb: str) -> None:
     calls[verb]()
 
 
-def _call_directly() -> None:
-    """Replace the tasks of the flows by their functions."""
+def _call_directly(has_lock: bool) -> None:
+    """Replace the tasks of the flows by their functions, and what names states on a server."""
     import flows.curate
     import flows.embed
     import flows.refresh
+    import flows.run.writer_lock
     import flows.score
 
+    flows.run.writer_lock._name_state = lambda *_: None
+    if not has_lock:
+        flows.run.writer_lock.hold_writer_lock = contextlib.nullcontext
+        flows.refresh.hold_writer_lock = contextlib.nullcontext
     flows.refresh.refresh_file = DirectTask(flows.refresh.refresh_file)
     flows.refresh.get_run_logger = lambda: logging.getLogger("test")
     flows.curate.curate_silver = DirectTask(flows.curate.curate_silver)
@@ -194,7 +219,7 @@ def _count_commits(kill: Kill, state: dict[str, Any], sender: Any) -> None:
         def call(*args: Any, **kwargs: Any) -> Any:
             state["n"] += 1
             if sender is not None:
-                sender.send((state["n"], ""))
+                sender.send(_measure(state))
             is_here = state["n"] == kill.number
             if is_here and not kill.is_after:
                 os.kill(os.getpid(), kill.signal)

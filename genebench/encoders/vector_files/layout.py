@@ -65,7 +65,11 @@ def load_vectors(
     else:
         if path.is_file() and not path.stat().st_size:
             raise EncoderError(f"{path}: the file is empty")
-        arguments = _detect(path, id_column, vectors, has_header)
+        try:
+            arguments = _detect(path, id_column, vectors, has_header)
+        except (pl.exceptions.PolarsError, ValueError) as error:
+            line = str(error).splitlines()[0]
+            raise EncoderError(f"{path}: cannot be read as {format_of(path)}: {line}") from error
         found = read_vector_file(path, arguments)
     names, matrix = found
     if not len(names) or not matrix.shape[1]:

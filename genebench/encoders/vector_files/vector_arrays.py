@@ -37,7 +37,8 @@ def _only_key(
     fits: Callable[[npt.NDArray[np.generic]], bool],
     content: str,
 ) -> str:
-    found = [key for key in arrays if fits(arrays[key])]
+    # A member of a zip that is no array is read as bytes.
+    found = [key for key in arrays if isinstance(arrays[key], np.ndarray) and fits(arrays[key])]
     if len(found) != 1:
         raise EncoderError(
             f"{path}: cannot tell which array contains the {content} "

@@ -59,6 +59,7 @@ def read_vector_file(path: Path, arguments: PrecomputedArguments) -> NamedVector
         raise
     except (
         OSError,
+        EOFError,
         ValueError,
         TypeError,
         LookupError,

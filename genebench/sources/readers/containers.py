@@ -3,6 +3,7 @@
 import fnmatch
 import gzip
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -15,6 +16,15 @@ MAX_LAYERS = 3
 GZIP_MAGIC = b"\x1f\x8b"
 ZIP_MAGIC = b"PK\x03\x04"
 EMPTY_ZIP_MAGIC = b"PK\x05\x06"
+# What zipfile raises for offsets, sizes and names that are damaged.
+BROKEN_ZIP = (
+    zipfile.BadZipFile,
+    ValueError,
+    OSError,
+    OverflowError,
+    LookupError,
+    struct.error,
+)
 
 
 class FileError(Exception):
@@ -93,7 +103,7 @@ def _unzip(content: bytes, limit: int, member: str | None, parts: str | None) ->
                         _check_size(n_bytes, limit)
                         pieces.append(piece)
                 yield b"".join(pieces)
-    except zipfile.BadZipFile as fault:
+    except BROKEN_ZIP as fault:
         raise FileError(f"the zip file is truncated or corrupt ({fault})") from fault
     except (zlib.error, EOFError) as fault:
         raise FileError(f"the zip file is corrupt ({fault})") from fault
@@ -131,7 +141,7 @@ def _is_workbook(content: bytes) -> bool:
     try:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             return "xl/workbook.xml" in archive.namelist()
-    except zipfile.BadZipFile:
+    except BROKEN_ZIP:
         return False
 
 

@@ -147,13 +147,16 @@ def count_fields(
 
 
 def _header_names(line: bytes, separator: str, has_quotes: bool) -> list[str]:
-    fields = pl.read_csv(
-        line,
-        has_header=False,
-        separator=separator,
-        quote_char='"' if has_quotes else None,
-        infer_schema=False,
-    ).row(0)
+    try:
+        fields = pl.read_csv(
+            line,
+            has_header=False,
+            separator=separator,
+            quote_char='"' if has_quotes else None,
+            infer_schema=False,
+        ).row(0)
+    except pl.exceptions.PolarsError as fault:
+        raise FileError(f"its header cannot be parsed ({str(fault).splitlines()[0]})") from fault
     names = [(name or "").strip() for name in fields]
     if len(names) > 1:
         # R and pandas write row names into an unnamed first column.
