@@ -45,7 +45,8 @@ class Folds(_Model):
     )
     groups: str | None = Field(
         default=None,
-        description="grouping of entities whose groups are held out whole, such as `chromosome`",
+        description="grouping of entities whose groups are held out whole: a task, such as "
+        "`chromosome`, or `relatives` for gene families",
     )
 
     @model_validator(mode="after")

@@ -6,6 +6,7 @@ import polars as pl
 
 from genebench.errors import LakeError
 from genebench.protocols.declaration import Protocol
+from lakehouse.score.relatives import RELATIVES, read_relatives
 from lakehouse.tables.time_travel import Tables
 
 
@@ -17,7 +18,8 @@ def read_holdout_groups(
     Args:
         tables: The tables of the lake.
         universe: Entity ids, each once.
-        protocol: The protocol; `folds.groups` names the task whose labels are the groups.
+        protocol: The protocol; `folds.groups` names the task whose labels are the groups, or is
+            `relatives`.
 
     Returns:
         (entities,) int64 group numbers; None where the protocol does not group its folds.
@@ -27,6 +29,8 @@ def read_holdout_groups(
     """
     if protocol.folds.groups is None:
         return None
+    if protocol.folds.groups == RELATIVES:
+        return number_groups(universe, read_relatives(tables))
     samples, labels = (tables.table(f"silver.{name}").collect() for name in ("samples", "labels"))
     return group_entities(universe, samples, labels, protocol.folds.groups)
 
@@ -35,9 +39,6 @@ def group_entities(
     entity_ids: pl.Series, samples: pl.DataFrame, labels: pl.DataFrame, task_id: str
 ) -> npt.NDArray[np.int64]:
     """Group entities by their labels in a single-entity task.
-
-    An entity with several labels belongs to the group of its rarest label, which among gene
-    families is the most specific one. An entity without a label forms a group of its own.
 
     Args:
         entity_ids: The entities, each once.
@@ -60,10 +61,27 @@ def group_entities(
             f"{task_id!r}; name one of {', '.join(known)}, or add a task with "
             "`genebench curate --task-file`"
         )
+    own = labels.filter(pl.col("task_id") == task_id)
+    return number_groups(
+        entity_ids, own.join(task_samples.select("sample_id", "entity_id"), on="sample_id")
+    )
+
+
+def number_groups(entity_ids: pl.Series, labels: pl.DataFrame) -> npt.NDArray[np.int64]:
+    """Number the group of each entity.
+
+    An entity with several labels belongs to the group of its rarest label, which among gene
+    families is the most specific one. An entity without a label forms a group of its own.
+
+    Args:
+        entity_ids: The entities, each once.
+        labels: entity_id and label.
+
+    Returns:
+        (entities,) int64.
+    """
     rarest = (
-        labels.filter(pl.col("task_id") == task_id)
-        .join(task_samples.select("sample_id", "entity_id"), on="sample_id")
-        .with_columns(pl.len().over("label").alias("size"))
+        labels.with_columns(pl.len().over("label").alias("size"))
         .sort("size", "label")
         .unique("entity_id", keep="first", maintain_order=True)
     )

@@ -13,6 +13,7 @@ from genebench.protocols.declaration import Protocol
 from genebench.tasks.declaration import parent_task_id
 from lakehouse.curate.task_selection import superseded_tasks
 from lakehouse.embed.stored_vectors import keep_one_vector
+from lakehouse.score.relatives import RELATIVES, read_relatives
 from lakehouse.score.universes import (
     MIN_COVERAGE,
     Universe,
@@ -21,6 +22,7 @@ from lakehouse.score.universes import (
     select_entities,
 )
 from lakehouse.tables.delta import Delta
+from lakehouse.tables.time_travel import Tables
 
 
 @dataclass(frozen=True)
@@ -40,7 +42,10 @@ class PlanInputs:
     excluded: Mapping[str, str]
 
 
-_READ = ("silver.tasks", "silver.samples", "silver.labels", "silver.encoders", "silver.embeddings")
+_READ = (
+    *("silver.tasks", "silver.samples", "silver.labels"),
+    *("silver.encoders", "silver.embeddings", "silver.entities"),
+)
 # Holds the latest result only, by the table versions it was read at. Each Prefect task of a score
 # run plans the same release, and preparing all tasks can take longer than scoring an encoder.
 _CACHE: dict[tuple[object, ...], PlanInputs] = {}
@@ -117,8 +122,11 @@ def _prepare_all(delta: Delta, protocol: Protocol, universe: str) -> PlanInputs:
     covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")
     min_coverage = 0.0 if universe == "full" else MIN_COVERAGE
     covered = drop_low_coverage(encoders, covered, needed, min_coverage, excluded)
+    relatives = None
+    if protocol.folds.groups == RELATIVES:
+        relatives = read_relatives(Tables(delta.storage.root, delta.storage.options))
     universes = tuple(
-        prepare_universe(ids, entities, tasks, samples, labels, protocol, excluded)
+        prepare_universe(ids, entities, tasks, samples, labels, protocol, excluded, relatives)
         for ids, entities in select_entities(universe, covered)
     )
     modalities = dict(encoders.select("encoder_id", "modality").iter_rows())

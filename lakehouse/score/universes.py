@@ -10,7 +10,7 @@ from genebench.errors import DegenerateTask
 from genebench.evaluation.problems import PreparedTask, derive_subtasks, prepare_task, universe_ids
 from genebench.protocols.declaration import Protocol
 from lakehouse.embed.stored_vectors import describe_interrupted
-from lakehouse.score.holdout_groups import group_entities, read_holdout_groups
+from lakehouse.score.holdout_groups import group_entities, number_groups, read_holdout_groups
 from lakehouse.tables.time_travel import Tables
 
 MIN_COVERAGE = 0.5
@@ -142,6 +142,7 @@ def prepare_universe(
     labels: pl.DataFrame,
     protocol: Protocol,
     excluded: dict[str, str],
+    relatives: pl.DataFrame | None = None,
 ) -> Universe:
     """Restrict all tasks to the entities of a universe, and derive their sub-tasks.
 
@@ -153,13 +154,18 @@ def prepare_universe(
         labels: Rows of `silver.labels`.
         protocol: The protocol.
         excluded: Receives the id of each task that becomes degenerate, with the reason.
+        relatives: entity_id and label, where the protocol holds out relatives.
 
     Raises:
         LakeError: The lake does not have the protocol's hold-out groups.
     """
     ids = universe_ids(entities)
     grouping = protocol.folds.groups
-    groups = None if grouping is None else group_entities(ids, samples, labels, grouping)
+    groups = None
+    if relatives is not None:
+        groups = number_groups(ids, relatives)
+    elif grouping is not None:
+        groups = group_entities(ids, samples, labels, grouping)
     samples_of = samples.partition_by("task_id", as_dict=True)
     labels_of = labels.partition_by("task_id", as_dict=True)
     subtasks = set(tasks.filter(pl.col("parent_task_id").is_not_null())["task_id"])
