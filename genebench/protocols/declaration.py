@@ -46,7 +46,7 @@ class Folds(_Model):
     groups: str | None = Field(
         default=None,
         description="grouping of entities whose groups are held out whole: a task, such as "
-        "`chromosome`, or `relatives` for gene families",
+        "`chromosome`, or `relatives`",
     )
 
     @model_validator(mode="after")
