@@ -9,6 +9,8 @@ import shutil
 import polars as pl
 import pytest
 from places import Place
+from prefect.client.orchestration import get_client
+from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from typer.testing import CliRunner
 from world import Gene, build_world
 
@@ -20,7 +22,12 @@ from genebench.settings import get_settings
 from lakehouse import open_lake
 from lakehouse.report.diff.diff_summary import diff_markdown, summarise_diff
 from lakehouse.report.diff.lake_diff import diff_states
-from lakehouse.report.diff.lake_states import default_states, find_state, state_before
+from lakehouse.report.diff.lake_states import (
+    choose_states,
+    default_states,
+    find_state,
+    state_before,
+)
 from lakehouse.report.diff.score_causes import CAUSES
 from lakehouse.report.diff.score_changes import ADDED, KEPT, REMOVED, select_changed
 from lakehouse.report.lineage import read_lineage, verify_bytes
@@ -265,6 +272,12 @@ def test_an_unknown_name_is_refused_with_the_choices(lake):
         find_state(lake, "2001-01-01", RELEASE)
 
 
+def test_releases_in_the_wrong_order_are_refused_with_the_right_one(lake):
+    for first in ("2024", RELEASE):
+        with pytest.raises(LakeError, match=rf"{first} is later than 2022; .*diff 2022 {first}`"):
+            choose_states(lake, RELEASE, first, "2022")
+
+
 def test_the_summary_has_a_table_for_each_kind_of_change(diff):
     titles = [table.title for table in summarise_diff(diff)]
     assert [title.split()[0] for title in titles] == [
@@ -374,6 +387,17 @@ def test_the_lineage_of_a_score_that_does_not_exist_suggests_the_nearest(lake):
         read_lineage(lake, "chromosom", "random", "2022")
     with pytest.raises(LakeError, match="no encoder in release '2022' named 'minilm'"):
         read_lineage(lake, "chromosome", "minilm", "2022")
+
+
+def test_curate_and_benchmark_save_what_changed_as_an_artifact(lakes):
+    with get_client(sync_client=True) as client:
+        asked = ArtifactFilter(key=ArtifactFilterKey(any_=["changes"]))
+        texts = [one.data for one in client.read_artifacts(artifact_filter=asked)]
+    mine = [text for text in texts if "KYN5 → KYN5NEW (ncbigene:9000005)" in text]
+    assert len(mine) == 2
+    assert all("| bioconductor | 3.16.0 | 3.17.0 |" in text for text in mine)
+    (scored,) = [text for text in mine if "scores by cause" in text]
+    assert "0 of them unexplained" in scored
 
 
 def test_equal_states_differ_in_nothing(lake):

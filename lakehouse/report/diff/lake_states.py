@@ -86,12 +86,19 @@ def choose_states(
         after: The name of the later state; by default `release_id`.
 
     Raises:
-        LakeError: Nothing has the name, or the lake has one state only; lists the choices.
+        LakeError: Nothing has the name, the lake has one state only, or the first is the later one.
     """
     if before is None:
         return default_states(tables, release_id)
-    earlier = find_state(tables, before, release_id)
-    return earlier, find_state(tables, after or release_id, release_id)
+    names = (before, after or release_id)
+    first, second = (find_state(tables, name, release_id) for name in names)
+    now = dt.datetime.now(dt.UTC)
+    if (first.tables.as_of or now) > (second.tables.as_of or now):
+        raise LakeError(
+            f"{first.name} is later than {second.name}; the earlier one comes first: "
+            f"`genebench diff {second.name} {first.name}`"
+        )
+    return first, second
 
 
 def state_at(
@@ -119,10 +126,10 @@ def default_states(tables: Tables, release_id: str) -> tuple[LakeState, LakeStat
         LakeError: The lake has only one state; the message lists what can be compared.
     """
     newest = _release_state(tables, release_id)
-    frozen = [_release_state(tables, name) for name in _frozen_releases(tables, release_id)]
-    if frozen and is_same_state(frozen[-1], newest):
-        newest = frozen.pop()
-    before = frozen[-1] if frozen else _state_before(tables, newest)
+    for name in _frozen_releases(tables, release_id)[-1:]:
+        frozen = _release_state(tables, name)
+        newest = frozen if is_same_state(frozen, newest) else newest
+    before = state_before(tables, newest.name)
     if before is None:
         raise LakeError(
             f"release {newest.name!r} has no earlier state to compare with; refresh and score "
