@@ -35,10 +35,14 @@ IDLE_SERVICES = (
 )
 
 # Files of tests/flows that run in one worker. Those of `stack` share the running local stack of
-# tests/flows/conftest.py, those of `processes` start commands; the rest is run in this process.
+# tests/flows/conftest.py, those of `processes` start commands or follow releases; the others run
+# flows in this process. Each group is about as long as the others.
 GROUPS = {
     "stack": {"weekly", "crash", "refresh_during_score", "deployments", "server", "ui"},
-    "processes": {"kill", "interrupted", "killed_embedding", "dask_s3", "writer_lock"},
+    "processes": {
+        *("kill", "interrupted", "killed_embedding", "dask_s3", "writer_lock"),
+        *("diff", "stale_sources", "old_lake"),
+    },
     "curated": {"paper_profile", "refresh", "user_tasks_flow", "embedding"},
 }
 
