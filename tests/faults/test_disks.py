@@ -38,13 +38,6 @@ def mounted(tmp_path):
         subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
-@pytest.mark.parametrize("verb", ["curate"])
-def test_a_full_disk_is_one_typed_error_and_the_verb_goes_on_with_more_room(
-    copied, stages, ledger, mounted, verb
-):
-    fill_up(verb, "refresh", copied, stages, ledger, mounted, kilobytes=40)
-
-
 @pytest.mark.soak
 @pytest.mark.parametrize("kilobytes", [1, 20, 60, 150])
 @pytest.mark.parametrize(

@@ -20,6 +20,13 @@ from lakehouse.tables.commits import Commit
 from lakehouse.tables.lake_lock import open_lock
 from lakehouse.upkeep.doctor import examine_lake
 from lakehouse.upkeep.findings import FaultsFound
+from lakehouse.upkeep.row_checks import (
+    check_evidence,
+    check_releases,
+    check_source_files,
+    check_vectors,
+)
+from lakehouse.upkeep.table_checks import check_declarations, check_files, check_manifest
 
 COMMIT = Commit("test", "test")
 
@@ -35,14 +42,12 @@ def lake(folder):
     return Lake(folder / "lake")
 
 
-def faults(lake, **options):
-    return {
-        one.where: (one.what, one.mend) for one in examine_lake(lake, **options) if one.is_fault
-    }
+def faults(lake, check=examine_lake, **options):
+    return {one.where: (one.what, one.mend) for one in check(lake, **options) if one.is_fault}
 
 
-def notes(lake):
-    return {one.where: (one.what, one.mend) for one in examine_lake(lake) if not one.is_fault}
+def notes(lake, check=examine_lake):
+    return {one.where: (one.what, one.mend) for one in check(lake) if not one.is_fault}
 
 
 def a_file(lake, name):
@@ -76,7 +81,7 @@ def test_a_table_that_is_not_as_declared_is_named(lake):
     shutil.rmtree(lake.delta.storage.uri("gold", "leaderboard"))
     other = pl.DataFrame({"a": [1]}).to_arrow()
     write_deltalake(lake.delta.storage.uri("gold", "leaderboard"), other)
-    what, mend = faults(lake)["gold.leaderboard"]
+    what, mend = faults(lake, check_declarations)["gold.leaderboard"]
     assert "is not gold.leaderboard as declared" in what
     assert mend.endswith("then `genebench report`")
 
@@ -84,54 +89,58 @@ def test_a_table_that_is_not_as_declared_is_named(lake):
 def test_a_table_that_lost_append_only_is_mended_by_tidy(lake):
     found = DeltaTable(lake.delta.storage.uri("gold", "scores"))
     found.alter.set_table_properties({"delta.appendOnly": "false"})
-    assert "delta.appendOnly is off" in faults(lake)["gold.scores"][0]
-    assert "tidy --apply" in faults(lake)["gold.scores"][1]
+    assert "delta.appendOnly is off" in faults(lake, check_declarations)["gold.scores"][0]
+    assert "tidy --apply" in faults(lake, check_declarations)["gold.scores"][1]
     assert "delta.appendOnly was off" in tidy_lake(lake, COMMIT, is_dry=True)["gold.scores"]
     tidy_lake(lake, COMMIT, is_dry=False)
-    assert faults(lake) == {}
+    assert faults(lake, check_declarations) == {}
 
 
-@pytest.mark.parametrize("change", ["missing", pytest.param("truncated", marks=pytest.mark.soak)])
+@pytest.mark.parametrize("change", ["missing", "truncated"])
+@pytest.mark.parametrize("is_mended", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_a_data_file_that_a_log_names_is_missed_and_its_table_computed_again(
-    folder, lake, stages, change
+    folder, lake, stages, change, is_mended
 ):
     path = a_file(lake, "silver.embeddings")
     if change == "missing":
         Path(path).unlink()
     else:
         os.truncate(path, 100)
-    what, mend = faults(lake)["silver.embeddings"]
+    what, mend = faults(lake, check_files)["silver.embeddings"]
     assert "1 data files are missing or truncated" in what
     assert mend.endswith("then `genebench embed`")
+    if not is_mended:
+        return
     shutil.rmtree(lake.delta.storage.uri("silver", "embeddings"))
     assert run("embed", folder).code == 0
-    assert faults(lake) == {}
+    assert faults(lake, check_files) == {}
     assert lost_and_doubled(folder, stages("release")) == (0, 0)
 
 
 def test_a_lost_curated_table_is_named_with_the_version_on_record(lake):
     version = lake.delta.version("silver.tasks")
     shutil.rmtree(lake.delta.storage.uri("silver", "tasks"))
-    what, mend = faults(lake)["silver.tasks"]
+    what, mend = faults(lake, check_manifest)["silver.tasks"]
     assert f"the last curation wrote version {version}" in what
     assert mend == "`genebench curate`"
 
 
 def test_an_interrupted_curation_is_told_and_is_no_fault(lake):
     lake.delta.replace("silver.tasks", lake.table("silver.tasks").collect(), COMMIT)
-    assert faults(lake) == {}
-    assert "1 versions after version" in notes(lake)["silver.tasks"][0]
+    assert faults(lake, check_manifest) == {}
+    assert "1 versions after version" in notes(lake, check_manifest)["silver.tasks"][0]
 
 
 def test_a_run_that_is_not_on_record_is_told_with_what_it_wrote(lake):
     row = lake.table("gold.folds").head(1).collect()
     lake.delta.append("gold.folds", row.with_columns(pl.lit("x").alias("split_key")), COMMIT)
-    assert faults(lake) == {}
-    assert "wrote gold.folds" in notes(lake)["run test"][0]
+    assert faults(lake, check_manifest) == {}
+    assert "wrote gold.folds" in notes(lake, check_manifest)["run test"][0]
 
 
+@pytest.mark.parametrize("is_mended", [False, pytest.param(True, marks=pytest.mark.soak)])
 def test_rows_without_evaluations_are_counted_and_evaluations_without_scores_are_scored_again(
-    folder, lake, stages
+    folder, lake, stages, is_mended
 ):
     scores = lake.table("gold.scores").collect()
     keys = scores["evaluation_key"].unique().sort().head(2).to_list()
@@ -141,36 +150,43 @@ def test_rows_without_evaluations_are_counted_and_evaluations_without_scores_are
     found.alter.set_table_properties({"delta.appendOnly": "true"})
     left = scores.head(3).with_columns(pl.lit("dead").alias("run_id"))
     lake.delta.append("gold.scores", left, COMMIT)
-    assert "3 rows of 1 runs have no evaluation" in notes(lake)["gold.scores"][0]
-    what, mend = faults(lake)["gold.evaluations"]
+    assert "3 rows of 1 runs have no evaluation" in notes(lake, check_evidence)["gold.scores"][0]
+    what, mend = faults(lake, check_evidence)["gold.evaluations"]
     assert what == "2 evaluations on record have no scores"
     assert mend.startswith("`genebench tidy --apply`, then `genebench score`")
+    if not is_mended:
+        return
     tidy_lake(lake, COMMIT, is_dry=False)
     assert run("score", folder).code == 0
-    assert faults(lake) == {}
+    assert faults(lake, check_evidence) == {}
     assert lost_and_doubled(folder, stages("release")) == (0, 0)
 
 
 def test_rows_that_are_read_twice_are_a_fault(lake):
     lake.delta.append("gold.scores", lake.table("gold.scores").head(3).collect(), COMMIT)
-    assert faults(lake)["gold.scores"][0] == "3 rows are read twice"
+    assert faults(lake, check_evidence)["gold.scores"][0] == "3 rows are read twice"
 
 
-def test_a_lost_or_changed_source_file_is_fetched_again_by_refresh(folder, lake):
+@pytest.mark.parametrize("is_mended", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_a_lost_or_changed_source_file_is_fetched_again_by_refresh(folder, lake, is_mended):
     first, second = (
         lake.table("bronze.snapshots").collect().sort("snapshot_id").rows(named=True)[:2]
     )
     Path(lake.delta.storage.uri("snapshots", first["sha256"])).unlink()
     path = Path(lake.delta.storage.uri("snapshots", second["sha256"]))
     path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:])
-    assert set(faults(lake)) == {f"snapshot {first['snapshot_id']}"}
-    found = faults(lake, has_digests=True)
+    assert set(faults(lake, check_source_files, has_digests=False)) == {
+        f"snapshot {first['snapshot_id']}"
+    }
+    found = faults(lake, check_source_files, has_digests=True)
     for one, word in ((first, "is missing or truncated"), (second, "has changed")):
         what, mend = found[f"snapshot {one['snapshot_id']}"]
         assert word in what
         assert mend == f"`genebench refresh {one['source']}`"
+    if not is_mended:
+        return
     assert run("refresh", folder).code == 0
-    assert faults(lake, has_digests=True) == {}
+    assert faults(lake, check_source_files, has_digests=True) == {}
 
 
 def test_a_bronze_table_that_is_gone_is_parsed_again_by_refresh(folder, lake, stages):
@@ -180,27 +196,34 @@ def test_a_bronze_table_that_is_gone_is_parsed_again_by_refresh(folder, lake, st
         if one.startswith("bronze.") and one not in ("bronze.snapshots", "bronze.readings")
     ]
     shutil.rmtree(lake.delta.storage.uri(*name.split(".")))
-    (found,) = [text for where, text in faults(lake).items() if where.startswith("snapshot ")]
+    (found,) = [
+        text
+        for where, text in faults(lake, check_source_files, has_digests=False).items()
+        if where.startswith("snapshot ")
+    ]
     assert found[0] == "its rows are gone from the bronze tables"
     assert "`genebench refresh " in found[1]
     assert run("refresh", folder).code == 0
-    assert faults(lake) == {}
+    assert faults(lake, check_source_files, has_digests=False) == {}
     assert lost_and_doubled(folder, stages("release")) == (0, 0)
 
 
-def test_missing_and_double_vectors_are_told_by_encoder(folder, lake):
+@pytest.mark.parametrize("is_mended", [False, pytest.param(True, marks=pytest.mark.soak)])
+def test_missing_and_double_vectors_are_told_by_encoder(folder, lake, is_mended):
     found = DeltaTable(lake.delta.storage.uri("silver", "embeddings"))
     rows = lake.embeddings("random").collect()
     lake.delta.append("silver.embeddings", rows.head(2), COMMIT)
-    assert "2 vectors are stored twice" in notes(lake)["encoder random"][0]
+    assert "2 vectors are stored twice" in notes(lake, check_vectors)["encoder random"][0]
     found.update_incremental()
     entity = rows["entity_id"][0]
     found.delete(f"encoder_id = 'random' and entity_id = '{entity}'")
-    what, mend = faults(lake)["encoder random"]
+    what, mend = faults(lake, check_vectors)["encoder random"]
     assert what == f"{rows.height - 1:,} vectors are stored, {rows.height:,} are on record"
     assert mend == "`genebench embed random`"
+    if not is_mended:
+        return
     assert run("embed", folder).code == 0
-    assert faults(lake) == {}
+    assert faults(lake, check_vectors) == {}
 
 
 def test_vector_files_of_two_layouts_are_told(lake):
@@ -218,10 +241,10 @@ def test_vector_files_of_two_layouts_are_told(lake):
 def test_a_release_whose_rows_are_missing_is_named(lake):
     lake.delta.delete("gold.universes", {"release_id": RELEASE}, COMMIT)
     lake.delta.delete("gold.leaderboard", {"release_id": "current_paper"}, COMMIT)
-    what, mend = faults(lake)[f"release {RELEASE}"]
+    what, mend = faults(lake, check_releases)[f"release {RELEASE}"]
     assert what == "it has no rows in gold.universes"
     assert "`genebench restore" in mend
-    assert notes(lake)["release current_paper"][1] == "`genebench report`"
+    assert notes(lake, check_releases)["release current_paper"][1] == "`genebench report`"
 
 
 def test_temporary_files_of_interrupted_writers_are_counted(lake, folder):

@@ -20,6 +20,7 @@ def write_at_once(verb, n_writers, before, copied, stages, row, *, has_lock):
     shutil.rmtree(folder)
 
 
+@pytest.mark.soak
 def test_two_writers_without_the_lock_score_at_once(copied, stages, ledger):
     row = ledger("writers at once, without the lock")
     write_at_once("score", 2, "embed", copied, stages, row, has_lock=False)

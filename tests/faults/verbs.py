@@ -10,6 +10,7 @@ import logging
 import multiprocessing
 import os
 import resource
+import shutil
 import signal
 import sys
 import time
@@ -28,6 +29,8 @@ _PRELOADED = [
     *("torch", "great_expectations", "sklearn.linear_model", "sklearn.neural_network"),
     *("prefect", "prefect.artifacts", "prefect.deployments", "prefect.automations", "typer"),
 ]
+# All verbs one after the other; the lake after each is copied into a folder of its name.
+ALL = "all"
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 
@@ -185,7 +188,13 @@ def _call(verb: str) -> None:
         "release": functools.partial(release.fn, RELEASE),
         "tidy": lambda: tidy_lake(open_lake(), Commit("tidy", "test"), is_dry=False),
     }
-    calls[verb]()
+    if verb != ALL:
+        calls[verb]()
+        return
+    lake = Path(os.environ["GENEBENCH_LAKE"])
+    for name in VERBS:
+        calls[name]()
+        shutil.copytree(lake, lake.parent.parent / name / "lake")
 
 
 def _call_directly(has_lock: bool) -> None:
