@@ -200,6 +200,14 @@ def test_no_circle_of_imports_lazy_and_type_checking_ones_included():
     assert not find_circle(imports)
 
 
+def test_modules_that_go_around_prefect_say_first_what_it_lacks():
+    # These use Prefect as it is, or have nothing to do with it.
+    plain = {"__init__", "context", "gate", "summary"}
+    paths = [path for path in modules("flows/server", "flows/run") if path.stem not in plain]
+    firsts = {path.name: path.read_text().splitlines()[0] for path in paths}
+    assert not {name: line for name, line in firsts.items() if "Prefect 3.8.8" not in line}
+
+
 def test_no_module_is_too_long_to_read_in_one_sitting():
     lengths = {path: len(path.read_text().splitlines()) for path in modules(*PACKAGES)}
     assert not {str(path): n for path, n in lengths.items() if n > 350}

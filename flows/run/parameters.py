@@ -1,4 +1,4 @@
-"""The types of the flow parameters: the choices in the Prefect UI and what its API validates.
+"""Types of flow parameters: forms of Prefect 3.8.8 read choices from JSON schemas only.
 
 A choice is an `enum` of the parameter's JSON schema, so only the Prefect server enforces it. A
 direct call, such as the command line's, may pass globs and user files; there the registry refuses

@@ -1,4 +1,4 @@
-"""Progress of long-running work: a bar in a terminal, lines in a log, an artifact in the UI."""
+"""Progress in a terminal, a log and the UI: Prefect 3.8.8 shows it as an artifact only."""
 
 import sys
 import time

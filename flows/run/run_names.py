@@ -1,4 +1,4 @@
-"""The names of flow runs: the verb, then the parameters that were given."""
+"""Names of flow runs by their parameters: templates of Prefect 3.8.8 print lists as Python does."""
 
 from prefect.runtime import flow_run
 

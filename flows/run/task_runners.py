@@ -1,4 +1,4 @@
-"""The task runner of the settings: threads in the flow's process, or a Dask cluster."""
+"""Task runner by setting: Prefect 3.8.8 binds one at import, and stops no threads at Ctrl-C."""
 
 from contextlib import nullcontext
 from types import TracebackType

@@ -1,4 +1,4 @@
-"""The writer lock of a lake in a flow run: one run writes at a time, the others wait.
+"""Writer lock of a lake in a run: a limit of Prefect 3.8.8 ends at its server, a lake does not.
 
 The lock belongs to the lake (`lakehouse.tables.lake_lock`), so it works across commands, folders,
 workers and Prefect servers. A run that waits has the state `WaitingForLake`. It is held until the

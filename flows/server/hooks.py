@@ -1,4 +1,4 @@
-"""Hooks of every flow: they emit events and label flow runs, for the automations and recovery.
+"""Flow hooks for recovery: Prefect 3.8.8 records the process of runs that a worker started only.
 
 `flows.server.provision` defines the automations that use the events, and reads the labels.
 """

@@ -1,8 +1,7 @@
-"""The local Prefect server: started for one command, or kept running until `genebench down`.
+"""The local Prefect server: Prefect 3.8.8 shares none among commands, nor stops it after the last.
 
 A server belongs to a folder, `PREFECT_HOME`. Commands that run at the same time share the server of
-the folder. The last command stops the server, unless `make up`
-started it.
+the folder. The last command stops the server, unless `make up` started it.
 """
 
 import fcntl

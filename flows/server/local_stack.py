@@ -1,4 +1,4 @@
-"""The local stack: Prefect server, deployments and workers, started and stopped together."""
+"""Server, deployments and workers at once: Prefect 3.8.8 has a command for each of them alone."""
 
 import os
 import socket
@@ -23,6 +23,7 @@ DEPLOYMENTS = Path(deployments.__file__).with_name("prefect.yaml").resolve()
 STOP_SECONDS = 30.0
 # Seconds between two polls for work. Prefect's default of 10 makes five verbs a minute longer.
 QUERY_SECONDS = "2"
+DATABASE = "PREFECT_SERVER_DATABASE_CONNECTION_URL"
 
 
 def start_stack(gpus: int = 1, *, has_workers: bool = True) -> str:
@@ -57,7 +58,21 @@ def start_stack(gpus: int = 1, *, has_workers: bool = True) -> str:
         _start_workers(home)
     return (
         f"Prefect is at {server.ui} (log in with the text of {home / 'auth'}); "
-        "`genebench down` stops it"
+        f"`genebench down` stops it\n{describe_database()}"
+    )
+
+
+def describe_database() -> str:
+    """Say which database a server of this environment uses, and for how many people it is."""
+    from prefect.settings import get_current_settings
+
+    # Prefect's own setting, also from a profile or prefect.toml.
+    url = get_current_settings().server.database.connection_url
+    if url is not None and url.get_secret_value().startswith("postgresql"):
+        return f"its database is PostgreSQL, by the setting {DATABASE}"
+    return (
+        "its database is SQLite, which is for one person; for more, name a PostgreSQL database by "
+        f"the setting {DATABASE}=postgresql+asyncpg://user:password@host/name"
     )
 
 

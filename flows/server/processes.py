@@ -1,4 +1,4 @@
-"""Background processes: start them, record them in a file, stop exactly those."""
+"""Background processes by pid and start time: Prefect 3.8.8 keeps a pid, which may be reused."""
 
 import contextlib
 import json

@@ -1,4 +1,4 @@
-"""Set up a Prefect server for the deployments: work pools, concurrency limits and automations.
+"""Work pools, limits and automations by one call: a prefect.yaml of Prefect 3.8.8 declares none.
 
     python -m flows.server.provision            for the server of PREFECT_API_URL
 

@@ -32,9 +32,13 @@ def visible_keys(lake: Lake) -> dict[str, pl.DataFrame]:
     return keys
 
 
-def lost_and_doubled(after: Path, undisturbed: Path) -> tuple[int, int]:
-    """Count the rows that a lake lacks beside an undisturbed one, and those that it has twice."""
-    found, wanted = (visible_keys(Lake(folder / "lake")) for folder in (after, undisturbed))
+def lost_and_doubled(after: Path | Lake, undisturbed: Path) -> tuple[int, int]:
+    """Count the rows that a lake lacks beside an undisturbed one, and those that it has twice.
+
+    Lakes are given opened, or by the folder that they are in.
+    """
+    lake = Lake(after / "lake") if isinstance(after, Path) else after
+    found, wanted = visible_keys(lake), visible_keys(Lake(undisturbed / "lake"))
     n_lost = n_doubled = 0
     for name, keys in wanted.items():
         rows = found.get(name, keys.clear())
