@@ -91,7 +91,8 @@ def _print_summary(found: "LakeDiff") -> None:
         print_rows(table.title, table.columns, table.rows)
     scores = _part(found, DiffPart.scores).drop_nulls("change").head(N_SCORES)
     if scores.height:
-        shown = scores.select("task_id", "encoder_id", "mean_before", "mean_after", "change", "why")
+        names = ("task_id", "encoder_id", "mean_before", "mean_after", "change", "noise", "why")
+        shown = scores.select(names)
         print_rows("largest changes of a score", shown.columns, shown.rows())
     print_line(describe_counts(found.counts))
 

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import math
 import re
 import shutil
 
@@ -34,6 +35,7 @@ from lakehouse.report.lineage import read_lineage, verify_bytes
 from lakehouse.report.page.contents import read_contents
 from lakehouse.report.page.payload import to_payload
 from lakehouse.report.page.write import write_report
+from lakehouse.score.evidence import read_evidence
 from lakehouse.score.scores import read_scores
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.maintenance import remove_rows
@@ -175,6 +177,15 @@ def times(lake):
     return [find_state(lake, name, RELEASE).tables.as_of for name in ("2022", "2024")]
 
 
+def test_the_universe_gains_the_new_gene_and_the_named_one_and_loses_the_withdrawn(diff, lake):
+    sizes = [
+        lake.table("gold.universes").filter(release_id=name).collect().height
+        for name in ("2022", "2024")
+    ]
+    assert diff.universes.rows() == [("gene", *sizes, 2, 1)]
+    assert sizes[1] - sizes[0] == 1
+
+
 def test_every_moved_score_is_explained_and_the_counts_add_up(diff, lake):
     scores, counts = diff.scores, diff.counts
     assert counts["unexplained"] == 0
@@ -209,10 +220,16 @@ def test_the_causes_of_a_score_are_those_that_were_planted(diff):
 
 def test_the_means_are_those_of_both_releases(diff, lake):
     row = one(diff.scores, task_id="chromosome", encoder_id="random")
+    errors = []
     for name, column in (("2022", "mean_before"), ("2024", "mean_after")):
         scores = read_scores(lake, "chromosome", "random", metric=row["metric"], release=name)
         assert task_means(scores.collect())["mean"].item() == pytest.approx(row[column])
+        item = lake.release(name).filter(task_id="chromosome", encoder_id="random")
+        metric = {"metric": row["metric"]}
+        errors.append(read_evidence(lake, "gold.intervals", item).filter(**metric).collect())
     assert row["change"] == pytest.approx(row["mean_after"] - row["mean_before"])
+    both = [one["standard_error"].item() for one in errors if one.height]
+    assert row["noise"] == (pytest.approx(1.96 * math.hypot(*both), rel=1e-4) if both else None)
 
 
 def test_what_was_computed_is_what_the_second_run_recorded(diff, lake):
@@ -281,7 +298,7 @@ def test_releases_in_the_wrong_order_are_refused_with_the_right_one(lake):
 def test_the_summary_has_a_table_for_each_kind_of_change(diff):
     titles = [table.title for table in summarise_diff(diff)]
     assert [title.split()[0] for title in titles] == [
-        "sources", "entities", "terms", "samples", "scores",
+        "sources", "entities", "terms", "samples", "universe:", "scores",
     ]  # fmt: skip
     text = diff_markdown(diff)
     assert "0 of them unexplained" in text

@@ -48,8 +48,13 @@ def summarise_diff(diff: LakeDiff) -> list[SummaryTable]:
             ).rows(),
         ),
         SummaryTable(
+            "universe: entities in common",
+            ["type", "before", "now", "added", "removed"],
+            diff.universes.rows(),
+        ),
+        SummaryTable(
             "scores by cause",
-            ["why", "evaluations", "moved", "mean change", "largest change", "of"],
+            ["why", "evaluations", "moved", "beyond noise", "mean change", "largest", "of"],
             score_rows_by_cause(diff.scores),
         ),
     ]  # fmt: skip
@@ -108,6 +113,7 @@ def score_rows_by_cause(scores: pl.DataFrame) -> list[tuple[Any, ...]]:
         .agg(
             pl.len().alias("n"),
             (change != 0).sum().alias("n_moved"),
+            (change.abs() > pl.col("noise")).sum().alias("n_beyond"),
             change.mean().alias("mean_change"),
             change.get(largest).alias("largest"),
             pl.concat_str("task_id", pl.lit(" by "), "encoder_id").get(largest).alias("of"),

@@ -25,6 +25,11 @@ from lakehouse.report.diff.score_changes import (
 )
 from lakehouse.tables.time_travel import Tables
 
+_UNIVERSES_SCHEMA = pl.Schema(
+    {"entity_type": pl.String}
+    | dict.fromkeys(("n_before", "n_now", "n_added", "n_gone"), pl.UInt32())
+)
+
 
 @dataclass(frozen=True)
 class LakeDiff:
@@ -37,6 +42,7 @@ class LakeDiff:
         entities: `entity_changes.ENTITY_CHANGES_SCHEMA`.
         terms: `entity_changes.TERM_CHANGES_SCHEMA`.
         samples: `changes.CHANGES_SCHEMA`.
+        universes: See `compare_universes`.
         scores: See `score_changes.compare_scores`.
     """
 
@@ -46,6 +52,7 @@ class LakeDiff:
     entities: pl.DataFrame
     terms: pl.DataFrame
     samples: pl.DataFrame
+    universes: pl.DataFrame
     scores: pl.DataFrame
 
     @property
@@ -60,6 +67,7 @@ class LakeDiff:
             "entities": self.entities,
             "terms": self.terms,
             "samples": self.samples,
+            "universes": self.universes,
             "scores": select_changed(self.scores),
         }
         names = {"before": self.before, "after": self.after, "counts": self.counts}
@@ -69,7 +77,7 @@ class LakeDiff:
     def is_empty(self) -> bool:
         """Whether nothing differs."""
         counts = self.counts
-        frames = (self.versions, self.entities, self.terms, self.samples)
+        frames = (self.versions, self.entities, self.terms, self.samples, self.universes)
         differs = counts["computed"] + counts["removed"] + counts["unexplained"]
         return not differs and all(frame.is_empty() for frame in frames)
 
@@ -91,8 +99,13 @@ def diff_states(
     """
     try:
         curations = diff_curations(before.tables, after.tables, tasks)
-        scores = compare_scores(before, after, metric)
-        return replace(curations, before=before.name, after=after.name, scores=scores)
+        return replace(
+            curations,
+            before=before.name,
+            after=after.name,
+            universes=compare_universes(before, after),
+            scores=compare_scores(before, after, metric),
+        )
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
             f"{before.name} and {after.name} cannot be compared, for files of their tables are "
@@ -126,8 +139,35 @@ def diff_curations(before: Tables, after: Tables, tasks: Iterable[Task]) -> Lake
         entity_changes_between(before, after),
         term_changes_between(before, after, term_files(tasks)),
         changed_samples_between(before, after),
+        pl.DataFrame(schema=_UNIVERSES_SCHEMA),
         pl.DataFrame(schema=SCORE_CHANGES_SCHEMA),
     )
+
+
+def compare_universes(before: LakeState, after: LakeState) -> pl.DataFrame:
+    """Count the entities of two universes, those of one of them and those of both.
+
+    Returns:
+        entity_type, n_before, n_now, n_added and n_gone of each type whose entities differ.
+    """
+    key = ["entity_type", "entity_id"]
+    old, new = (
+        state.tables.table("gold.universes")
+        .filter(pl.col("release_id") == state.release_id)
+        .select(*key, pl.lit(True).alias("is_in"))
+        .unique()
+        .collect()
+        for state in (before, after)
+    )
+    both = old.join(new, on=key, how="full", suffix="_now", coalesce=True)
+    was_in, is_in = pl.col("is_in").is_not_null(), pl.col("is_in_now").is_not_null()
+    counts = both.group_by("entity_type").agg(
+        was_in.sum().alias("n_before"),
+        is_in.sum().alias("n_now"),
+        (is_in & ~was_in).sum().alias("n_added"),
+        (was_in & ~is_in).sum().alias("n_gone"),
+    )
+    return counts.filter((pl.col("n_added") > 0) | (pl.col("n_gone") > 0)).sort("entity_type")
 
 
 def compare_versions(before: Tables, after: Tables) -> pl.DataFrame:

@@ -7,6 +7,7 @@ from genebench.evaluation.statistics.means import task_means
 from lakehouse.report.diff.lake_states import LakeState
 from lakehouse.report.diff.score_causes import find_causes
 from lakehouse.report.encoder_pairs import is_main_metric
+from lakehouse.score.evidence import read_evidence
 from lakehouse.score.scores import read_scores
 
 ITEM = ["family", "task_id", "kind", "encoder_id", "probe_id"]
@@ -14,9 +15,11 @@ KEPT, ADDED, REMOVED, UNEXPLAINED = "kept", "added", "removed", "unexplained"
 SCORED = "scored since"
 SCORE_CHANGES_SCHEMA = pl.Schema(
     dict.fromkeys([*ITEM, "metric"], pl.String())
-    | dict.fromkeys(["mean_before", "mean_after", "change"], pl.Float64())
+    | dict.fromkeys(["mean_before", "mean_after", "change", "noise"], pl.Float64())
     | dict.fromkeys(["keys", "why"], pl.String())
 )
+# The 97.5 % quantile of the normal distribution.
+Z_95 = 1.959964
 _DIGESTS = ["label_digest", "feature_digest", "probe_digest", "evaluation_key"]
 _CHANGED_DIGESTS = {"label_digest": "labels", "feature_digest": "vectors"}
 
@@ -32,7 +35,9 @@ def compare_scores(before: LakeState, after: LakeState, metric: str | None = Non
     Returns:
         `SCORE_CHANGES_SCHEMA`, one row for each evaluation of either state: mean_before and
         mean_after are over folds, null where it is not scored; change (after
-        minus before, in the metric's unit), `keys` (the digests that differ: labels, vectors,
+        minus before, in the metric's unit), `noise` (half-width of the 95 % interval of the
+        change, from the standard errors of both as if they were independent; null where one has
+        none), `keys` (the digests that differ: labels, vectors,
         probe, protocol, joined by " and ") and `why`: kept (the evaluation of both), scored since
         (it was pending), added, removed, or the causes of another key (`score_causes.CAUSES`,
         joined by " and "). A score that moved under an equal key is unexplained.
@@ -67,6 +72,7 @@ def compare_scores(before: LakeState, after: LakeState, metric: str | None = Non
             pl.col("mean").alias("mean_before"),
             "mean_after",
             change.alias("change"),
+            (Z_95 * (pl.col("error").pow(2) + pl.col("error_after").pow(2)).sqrt()).alias("noise"),
             pl.when(is_changed).then(_changed_keys()).otherwise(pl.lit("")).alias("keys"),
             why.alias("why"),
         )
@@ -108,7 +114,14 @@ def _read_means(state: LakeState, metric: str | None) -> pl.DataFrame:
         means = task_means(chosen.collect()).select(empty.columns)
     main = pl.col("kind").replace_strict(MAIN_METRICS, return_dtype=pl.String)
     default = main if metric is None else pl.lit(metric)
-    return named.join(means, on=key, how="left").with_columns(pl.coalesce("metric", default))
+    errors = read_evidence(state.tables, "gold.intervals", items).select(
+        "evaluation_key", "metric", pl.col("standard_error").alias("error")
+    )
+    return (
+        named.join(means, on=key, how="left")
+        .with_columns(pl.coalesce("metric", default))
+        .join(errors.collect(), on=["evaluation_key", "metric"], how="left")
+    )
 
 
 def select_changed(scores: pl.DataFrame) -> pl.DataFrame:

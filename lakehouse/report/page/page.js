@@ -279,7 +279,7 @@ document.addEventListener("DOMContentLoaded", () => {
     $("changes-counts").textContent = `${changes.before} → ${changes.after}: ${changes.counts}. A score moves with the labels of its samples, with the samples themselves, with the universe (the entities in common), or with what its encoder reads.`;
     const cell = (value) => escapeHtml(typeof value !== "number" ? value : Number.isInteger(value) ? formatCount(value) : formatValue(value));
     const parts = changes.tables.map((one) => `<h3>${escapeHtml(one.title.charAt(0).toUpperCase() + one.title.slice(1))}</h3>${plainTable(one.columns, one.rows.map((row) => row.map(cell))).replace('class="scroll"', 'class="scroll prose"')}`);
-    if (changes.scores.length) parts.push(`<h3>Largest changes of a score</h3>${plainTable(["Task", "Encoder", "Metric", "Before", "Now", "Change", "Why"], changes.scores.map((one) => [`<code>${escapeHtml(one.task_id)}</code>`, escapeHtml(one.encoder_id), escapeHtml(one.metric), formatValue(one.mean_before), formatValue(one.mean_after), formatValue(one.change), escapeHtml(one.why)])).replace('class="scroll"', 'class="scroll tall"')}`);
+    if (changes.scores.length) parts.push(`<h3>Largest changes of a score</h3>${plainTable(["Task", "Encoder", "Metric", "Before", "Now", "Change", "Noise", "Why"], changes.scores.map((one) => [`<code>${escapeHtml(one.task_id)}</code>`, escapeHtml(one.encoder_id), escapeHtml(one.metric), formatValue(one.mean_before), formatValue(one.mean_after), formatValue(one.change), formatValue(one.noise), escapeHtml(one.why)])).replace('class="scroll"', 'class="scroll tall"')}`);
     $("changes-body").innerHTML = parts.join("");
   }
 
