@@ -177,14 +177,7 @@ class SourceFile(BaseModel):
 
 
 class Source(BaseModel):
-    """Declaration of a database or publication: licence, citation, version and files.
-
-    Attributes:
-        fresh_within: How old the source may become, such as `120 days`; by default there is no
-            limit, as for the tables of a publication.
-        released: Version to the day of its release, where neither the version nor the server tells.
-        past_of: The source of which this one is an earlier release.
-    """
+    """Declaration of a database or publication: licence, citation, version and files."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -194,11 +187,17 @@ class Source(BaseModel):
     cite: Slug
     homepage: str
     version: str
-    past_of: Slug | None = None
+    past_of: Slug | None = Field(
+        default=None, description="the source of which this one is an earlier release"
+    )
     discover: Discovery | None = None
-    fresh_within: dt.timedelta | None = None
-    released: dict[str, dt.date] = {}
     files: dict[Slug, SourceFile]
+    fresh_within: dt.timedelta | None = Field(
+        default=None, description="how old the source may become, as `120 days`; None: no limit"
+    )
+    version_days: dict[str, dt.date] = Field(
+        default={}, description="version to its day, where neither it nor the server tells the day"
+    )
 
     @field_validator("fresh_within", mode="before")
     @classmethod
@@ -215,8 +214,8 @@ class Source(BaseModel):
 
         A version of a year and a month, such as 2024-10, counts from the first of the month.
         """
-        if version in self.released:
-            return self.released[version]
+        if version in self.version_days:
+            return self.version_days[version]
         found = re.fullmatch(r"(\d{4})-(\d\d)(?:-(\d\d))?", version)
         if found is None:
             return None

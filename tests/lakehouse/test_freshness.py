@@ -49,7 +49,7 @@ def lake(tmp_path):
 SOURCES = {
     one.id: one
     for one in (
-        source("a", fresh_within="120 days", released={"7": "2025-12-31", "8": "2026-05-01"}),
+        source("a", fresh_within="120 days", version_days={"7": "2025-12-31", "8": "2026-05-01"}),
         source("b", fresh_within="120 days"),
         source("c", fresh_within="30 days"),
         source("d"),
@@ -121,7 +121,7 @@ def test_sources_that_go_on_declare_how_old_they_may_become():
 
 
 def test_a_version_that_is_a_month_counts_from_its_first_day():
-    one = source("a", released={"3.1": "2026-02-03"})
+    one = source("a", version_days={"3.1": "2026-02-03"})
     assert one.release_day("2024-10") == dt.date(2024, 10, 1)
     assert one.release_day("3.1") == dt.date(2026, 2, 3)
     assert [one.release_day(name) for name in ("2024-13", "110", "2023_04")] == [None] * 3

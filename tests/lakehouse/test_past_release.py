@@ -67,8 +67,8 @@ def place(tmp_path):
          "with": {"id": "gene", "namespace": "entrez", "label": "role"}}
     )  # fmt: skip
     sources = {
-        "demo": source("demo", "3.0", released={"3.0": "2026-01-15"}),
-        "demo_old": source("demo_old", "1.0", released={"1.0": "2022-09-12"}, past_of="demo"),
+        "demo": source("demo", "3.0", version_days={"3.0": "2026-01-15"}),
+        "demo_old": source("demo_old", "1.0", version_days={"1.0": "2022-09-12"}, past_of="demo"),
     }
     registry = replace(load_registry("embedded"), tasks={"role": task}, sources=sources)
     return open_lake(tmp_path / "lake"), registry
