@@ -16,8 +16,8 @@ from flows.curate import curate
 from flows.embed import embed
 from flows.refresh import refresh
 from flows.report import output_path, report
-from flows.run.context import Context, open_context
-from flows.run.gate import save_artifact
+from flows.run.change_artifact import save_changes
+from flows.run.context import open_context
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,
@@ -35,9 +35,7 @@ from flows.run.run_names import run_name
 from flows.run.summary import RunSummary, Unfinished
 from flows.score import score
 from flows.server.hooks import HOOKS
-from genebench.errors import GenebenchError
 from lakehouse.curate.task_selection import select_tasks
-from lakehouse.report.diff.diff_summary import describe_counts, diff_markdown
 from lakehouse.report.diff.lake_diff import diff_since
 from lakehouse.score.plan import current_release
 
@@ -105,23 +103,11 @@ def benchmark(
         summary.seconds = time.monotonic() - started
         get_run_logger().info(summary.stage_line)
         summaries.append(summary)
-    _save_changes(context, begun, release)
+    tasks = context.registry.tasks.values()
+    save_changes(lambda: diff_since(context.lake, begun, release, tasks))
     if failures:
         raise Unfinished(RunSummary("benchmark"), failures)
     return summaries
-
-
-def _save_changes(context: Context, started: dt.datetime, release: str) -> None:
-    """Save what this run changed as an artifact; the first run of a lake has none."""
-    try:
-        found = diff_since(context.lake, started, release, context.registry.tasks.values())
-    except GenebenchError as error:
-        # What the run did is done, whether it can be compared or not.
-        get_run_logger().warning("changes of this run: %s", error)
-        return
-    if found is not None and not found.is_empty:
-        save_artifact("changes", diff_markdown(found))
-        get_run_logger().info("changes: %s", describe_counts(found.counts))
 
 
 def _embed_elsewhere(deployment: str, parameters: dict[str, Any]) -> RunSummary:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
+from flows.run.change_artifact import save_changes
 from flows.run.context import Context, open_context
 from flows.run.gate import finish_run, replace_together, save_artifact
 from flows.run.parameters import (
@@ -36,7 +37,6 @@ from lakehouse.curate.state import (
     record_earlier_curation,
     user_task_paths,
 )
-from lakehouse.report.diff.diff_summary import diff_markdown
 from lakehouse.report.diff.lake_diff import diff_curations
 from lakehouse.report.task_cards import curated_markdown
 
@@ -114,10 +114,8 @@ def curate_silver(
     record_curation(context.lake.delta, curation, snapshots, versions, commit)
     save_artifact("tasks", curated_markdown(context.lake, context.registry, curated.not_applicable))
     if earlier := context.lake.at(started).curation():
-        found = diff_curations(
-            context.lake.at(earlier.finished_at), context.lake, context.registry.tasks.values()
-        )
-        save_artifact("changes", diff_markdown(found))
+        then, tasks = context.lake.at(earlier.finished_at), context.registry.tasks.values()
+        save_changes(lambda: diff_curations(then, context.lake, tasks))
     changes = describe_changes(
         changed_samples(before, curated.tables), context.lake.table("bronze.snapshots").collect()
     )

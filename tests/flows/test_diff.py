@@ -10,12 +10,14 @@ import shutil
 import polars as pl
 import pytest
 from places import Place
+from prefect import flow
 from prefect.client.orchestration import get_client
 from prefect.client.schemas.filters import ArtifactFilter, ArtifactFilterKey
 from typer.testing import CliRunner
 from world import Gene, build_world
 
 from flows.cli.app import app
+from flows.run.change_artifact import save_changes
 from genebench.errors import LakeError
 from genebench.evaluation.statistics.means import task_means
 from genebench.registry.loading import load_registry
@@ -415,6 +417,22 @@ def test_curate_and_benchmark_save_what_changed_as_an_artifact(lakes):
     assert all("| bioconductor | 3.16.0 | 3.17.0 |" in text for text in mine)
     (scored,) = [text for text in mine if "scores by cause" in text]
     assert "0 of them unexplained" in scored
+
+
+def test_rows_that_are_gone_are_one_error_and_no_end_of_a_run(lakes, tmp_path):
+    shutil.copytree(lakes[0], tmp_path / "lake")
+    shutil.rmtree(tmp_path / "lake" / "bronze" / "bioconductor_go_terms")
+    lake = open_lake(tmp_path / "lake")
+    states = [find_state(lake, name, RELEASE) for name in ("2022", "2024")]
+    tasks = load_registry("embedded").tasks.values()
+
+    @flow
+    def compare_in_a_flow():
+        save_changes(lambda: diff_states(*states, tasks))
+
+    with pytest.raises(LakeError, match="rows of an earlier table are gone"):
+        diff_states(*states, tasks)
+    compare_in_a_flow()
 
 
 def test_equal_states_differ_in_nothing(lake):

@@ -1,7 +1,8 @@
 """All differences of two states of a lake, as frames."""
 
 import datetime as dt
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -94,11 +95,10 @@ def diff_states(
         metric: One metric; the main one of each kind of task by default.
 
     Raises:
-        LakeError: The files of one of the two are gone; `genebench tidy` keeps a version of each
-            day and of each run.
+        LakeError: Rows of one of the two are gone.
     """
-    try:
-        curations = diff_curations(before.tables, after.tables, tasks)
+    curations = diff_curations(before.tables, after.tables, tasks)
+    with _missing_files():
         return replace(
             curations,
             before=before.name,
@@ -106,10 +106,17 @@ def diff_states(
             universes=compare_universes(before, after),
             scores=compare_scores(before, after, metric),
         )
+
+
+@contextmanager
+def _missing_files() -> Iterator[None]:
+    """Raise one error for earlier tables that cannot be read any more."""
+    try:
+        yield
     except (OSError, pl.exceptions.PolarsError) as error:
         raise LakeError(
-            f"{before.name} and {after.name} cannot be compared, for files of their tables are "
-            f"missing: {error}; choose a release, a run or the end of a day"
+            f"the two cannot be compared, for rows of an earlier table are gone: {error}; choose a "
+            "release, a run, or a day: `genebench tidy` keeps their versions"
         ) from error
 
 
@@ -131,17 +138,22 @@ def diff_since(
 
 
 def diff_curations(before: Tables, after: Tables, tasks: Iterable[Task]) -> LakeDiff:
-    """Compare the curations of two states of a lake, without scores."""
-    return LakeDiff(
-        "before",
-        "now",
-        compare_versions(before, after),
-        entity_changes_between(before, after),
-        term_changes_between(before, after, term_files(tasks)),
-        changed_samples_between(before, after),
-        pl.DataFrame(schema=_UNIVERSES_SCHEMA),
-        pl.DataFrame(schema=SCORE_CHANGES_SCHEMA),
-    )
+    """Compare the curations of two states of a lake, without scores.
+
+    Raises:
+        LakeError: Rows of one of the two are gone.
+    """
+    with _missing_files():
+        return LakeDiff(
+            "before",
+            "now",
+            compare_versions(before, after),
+            entity_changes_between(before, after),
+            term_changes_between(before, after, term_files(tasks)),
+            changed_samples_between(before, after),
+            pl.DataFrame(schema=_UNIVERSES_SCHEMA),
+            pl.DataFrame(schema=SCORE_CHANGES_SCHEMA),
+        )
 
 
 def compare_universes(before: LakeState, after: LakeState) -> pl.DataFrame:
