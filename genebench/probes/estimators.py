@@ -35,16 +35,16 @@ def make_cv_split(
         stratified: Whether a number of folds means stratified folds.
 
     Raises:
-        ValueError: There are fewer rows than folds.
+        ValueError: There are fewer rows, or fewer of every class, than folds.
     """
     if isinstance(cv, int | np.integer):
         if groups is not None:
             splitter: Any = GroupKFold(cv)
         elif stratified:
-            n_folds = min(int(cv), int(np.unique(targets, return_counts=True)[1].min()))
-            splitter = StratifiedKFold(max(n_folds, 2), shuffle=True, random_state=0)
+            # Warns of a class with fewer rows than folds, as scikit-learn does.
+            splitter = StratifiedKFold(int(cv), shuffle=True, random_state=0)
         else:
-            splitter = KFold(min(int(cv), len(features)), shuffle=True, random_state=0)
+            splitter = KFold(int(cv), shuffle=True, random_state=0)
     else:
         splitter = check_cv(cv)
     split = np.full((len(features), splitter.get_n_splits(features, targets, groups) + 1), TRAIN)

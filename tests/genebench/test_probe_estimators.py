@@ -71,3 +71,15 @@ def test_one_class_is_refused():
     X, _ = draw()
     with pytest.raises(ValueError, match="one class"):
         LinearProbeCV().fit(X, np.ones(300))
+
+
+def test_a_class_with_fewer_rows_than_folds_is_warned_of_and_too_few_rows_are_refused():
+    X, signal = draw()
+    y = np.repeat(["a", "b"], [297, 3])
+    with pytest.warns(UserWarning, match="only 3 members"):
+        probe = LinearProbeCV((1.0,), cv=5).fit(X, y)
+    assert np.isfinite(probe.oof_decision_function_).all()
+    with pytest.raises(ValueError, match="n_splits=5"):
+        LinearProbeCV((1.0,), cv=5).fit(X[-6:], y[-6:])
+    with pytest.raises(ValueError, match="n_splits=5"):
+        RidgeProbeCV((1.0,), cv=5).fit(X[:4], signal[:4, 0])

@@ -8,15 +8,18 @@ uses, with the same cut-off. Everything is float64.
 """
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.sparse import csr_array
 from torch import Tensor
 
 from genebench.probes.linear.operators import row_blocks
-from genebench.probes.linear.pairs import join_rows
+from genebench.probes.linear.pairs import join_rows, make_selections, take_used
+from genebench.probes.linear.sparse_operator import to_torch
 from genebench.probes.problem import TEST, TRAIN, Problem
 
 # LinearRegression drops singular values below this share of the greatest: its `tol`.
@@ -24,6 +27,35 @@ CUT = 1e-6
 # Normal equations are trusted while no singular value comes near the cut.
 TRUSTED = 1e-5
 POWER_STEPS = 30
+
+
+@dataclass(frozen=True)
+class Moments:
+    """Sums over samples.
+
+    Attributes:
+        squares: (features, features) products of the features.
+        products: (features,) products with the targets.
+        first: (features,) the features.
+        target: The targets.
+        n: The number of samples.
+    """
+
+    squares: Tensor
+    products: Tensor
+    first: Tensor
+    target: float
+    n: int
+
+    def less(self, other: "Moments") -> "Moments":
+        """Sums over the samples that are not among the other's."""
+        return Moments(
+            self.squares - other.squares,
+            self.products - other.products,
+            self.first - other.first,
+            self.target - other.target,
+            self.n - other.n,
+        )
 
 
 class Rows:
@@ -43,104 +75,57 @@ class Rows:
         join: str,
         device: torch.device,
     ) -> None:
-        used, index = np.unique(rows, return_inverse=True)
-        self.table = torch.from_numpy(np.ascontiguousarray(matrix[used])).to(device)
-        self.index = torch.from_numpy(index.reshape(rows.shape)).to(device)
-        self.join = join
-        self.n = len(rows)
-        self.features = self.form(torch.arange(0)).shape[1]
-        objective = torch.zeros(self.features, dtype=torch.float64, device=device)
-        for block in self.blocks(torch.arange(self.n)):
-            objective += self.form(block).sum(dim=0)
-        self.center = objective / self.n
+        self.table, self.index = take_used(matrix, rows, device)
+        self.join, self.n = join, len(rows)
+        self.features = join_rows(self.table, self.index[:0], join).shape[1]
+        self.center = torch.zeros(self.features, dtype=torch.float64, device=device)
+        total = torch.zeros_like(self.center)
+        for part in self.blocks(torch.arange(self.n)):
+            total += self.form(part).sum(dim=0)
+        self.center = total / self.n
 
     def form(self, samples: Tensor) -> Tensor:
-        """(samples, features) float64."""
-        return join_rows(self.table, self.index[samples], self.join).double()
-
-    def centred(self, samples: Tensor) -> Tensor:
-        """The same, less the mean of all samples."""
-        return self.form(samples).sub_(self.center)
+        """(samples, features) float64, less the mean of all samples."""
+        return join_rows(self.table, self.index[samples], self.join).double().sub_(self.center)
 
     def blocks(self, samples: Tensor) -> Iterator[Tensor]:
         """Parts of the samples whose vectors stay in cache."""
         for block in row_blocks(len(samples), self.features, 8):
             yield samples[block]
 
-    def moments(self, samples: Tensor, targets: Tensor) -> "Moments":
+    def moments(self, samples: Tensor, targets: Tensor) -> Moments:
         """Sums over samples."""
+        target, n = float(targets[samples].sum()), len(samples)
         if self.index.shape[1] > 1 and self.join in {"concat", "mean"}:
-            return self._pair_moments(samples, targets)
-        result = Moments.zeros(self.features, self.table.device)
+            return Moments(*self._sum_pairs(samples, targets), target, n)
+        squares = self.center.new_zeros(self.features, self.features)
+        products, first = torch.zeros_like(self.center), torch.zeros_like(self.center)
         for part in self.blocks(samples):
-            vectors, numbers = self.centred(part), targets[part]
-            result.squares.addmm_(vectors.T, vectors)
-            result.products.add_(vectors.T @ numbers)
-            result.first.add_(vectors.sum(dim=0))
-            result.target += float(numbers.sum())
-            result.n += len(part)
-        return result
+            vectors = self.form(part)
+            squares.addmm_(vectors.T, vectors)
+            products += vectors.T @ targets[part]
+            first += vectors.sum(dim=0)
+        return Moments(squares, products, first, target, n)
 
-    def _pair_moments(self, samples: Tensor, targets: Tensor) -> "Moments":
-        """The same from how often entities meet, without forming a pair.
+    def _sum_pairs(self, samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The sums from how often entities meet, without forming a pair.
 
-        With S_p selecting the entities E of position p, S_p E' S_q E = E' (S_p' S_q) E, and
-        S_p' S_q counts how often two entities meet.
+        With S_p selecting the entities E of position p, (S_p E)' S_q E = E' (S_p' S_q) E.
         """
-        n, positions = len(samples), self.index.shape[1]
-        d = self.table.shape[1]
-        is_mean = self.join == "mean"
-        width = d if is_mean else d * positions
-        result = Moments.zeros(width, self.table.device)
-        result.n, result.target = n, float(targets[samples].sum())
-        used, places, tables = [], [], []
-        for position in range(positions):
-            entities, place = torch.unique(self.index[samples, position], return_inverse=True)
-            used.append(len(entities))
-            places.append(place)
-            own = slice(None) if is_mean else slice(position * d, (position + 1) * d)
-            tables.append(self.table[entities].double() - self.center[own])
-        share = 1 / positions if is_mean else 1.0
-        ones = torch.ones(n, dtype=torch.float64, device=self.table.device)
-        for left in range(positions):
-            rows = slice(None) if is_mean else slice(left * d, (left + 1) * d)
-            for goal, values in ((result.products, targets[samples]), (result.first, ones)):
-                sums = torch.bincount(places[left], values, used[left])
-                goal[rows] += share * (tables[left].T @ sums)
-            for right in range(positions):
-                columns = slice(None) if is_mean else slice(right * d, (right + 1) * d)
-                meet = torch.sparse_coo_tensor(
-                    torch.stack([places[left], places[right]]),
-                    ones,
-                    (used[left], used[right]),
-                    check_invariants=False,
-                ).coalesce()
-                result.squares[rows, columns] += share**2 * (
-                    tables[left].T @ torch.sparse.mm(meet, tables[right])
-                )
-        return result
-
-
-class Moments:
-    """Sums over samples: of squares, of products with the targets, of each."""
-
-    def __init__(self, squares: Tensor, products: Tensor, first: Tensor) -> None:
-        self.squares, self.products, self.first = squares, products, first
-        self.target, self.n = 0.0, 0
-
-    @classmethod
-    def zeros(cls, features: int, device: torch.device) -> "Moments":
-        """Sums over nothing."""
-        square = torch.zeros(features, features, dtype=torch.float64, device=device)
-        return cls(square, torch.zeros_like(square[0]), torch.zeros_like(square[0]))
-
-    def less(self, other: "Moments") -> "Moments":
-        """Sums over the samples that are not among the other's."""
-        result = Moments(
-            self.squares - other.squares, self.products - other.products, self.first - other.first
-        )
-        result.target, result.n = self.target - other.target, self.n - other.n
-        return result
+        index = self.index[samples].cpu().numpy()
+        selections = make_selections(index, self.join, len(self.table))
+        tables = [self.table.double() - center for center in self.center.chunk(len(selections))]
+        sides = np.stack([targets[samples].cpu().numpy(), np.ones(len(index))], axis=1)
+        rows, sums = [], []
+        for left, selection in zip(tables, selections, strict=True):
+            sums.append(left.T @ torch.from_numpy(selection.T @ sides).to(left.device))
+            blocks = [
+                left.T @ (to_torch(csr_array(selection.T @ other), left) @ right)
+                for right, other in zip(tables, selections, strict=True)
+            ]
+            rows.append(torch.cat(blocks, dim=1))
+        products, first = torch.cat(sums).T
+        return torch.cat(rows), products, first
 
 
 def fit_least_squares(
@@ -161,26 +146,23 @@ def fit_least_squares(
     targets = torch.from_numpy(np.asarray(problem.targets, dtype=np.float64)).to(device)
     whole: Moments | None = None
     for fold in problem.split.T:
-        train, test = (torch.from_numpy(np.flatnonzero(fold == part)) for part in (TRAIN, TEST))
+        train, test, rest = (
+            torch.from_numpy(np.flatnonzero(part))
+            for part in (fold == TRAIN, fold == TEST, fold != TRAIN)
+        )
         solution = None
         if len(train) > rows.features:
-            if whole is None:
-                whole = rows.moments(torch.arange(rows.n), targets)
-            left = np.ones(rows.n, dtype=bool)
-            left[train.numpy()] = False
-            # Taking away what is not trained on costs less than adding up what is, if it is less.
-            rest = torch.from_numpy(np.flatnonzero(left))
-            if len(rest) <= len(train):
-                moments = whole.less(rows.moments(rest, targets))
-            else:
+            if len(rest) > len(train):
                 moments = rows.moments(train, targets)
+            else:
+                # Taking away what is not trained on costs less than adding up what is.
+                whole = whole or rows.moments(torch.arange(rows.n), targets)
+                moments = whole.less(rows.moments(rest, targets))
             solution = _solve_normal(rows, moments, train, targets)
         elif len(train) > 1:
             solution = _solve_dual(rows, train, targets)
-        if solution is None:
-            solution = _solve_singular(rows, train, targets)
-        coefficients, intercept = solution
-        predicted = [rows.centred(part) @ coefficients + intercept for part in rows.blocks(test)]
+        coefficients, intercept = solution or _solve_singular(rows, train, targets)
+        predicted = [rows.form(part) @ coefficients + intercept for part in rows.blocks(test)]
         yield torch.cat(predicted).cpu().numpy()
 
 
@@ -199,7 +181,7 @@ def _solve_normal(
     # One step of refinement on the rows brings back what squaring the condition number lost.
     left = torch.zeros_like(products)
     for part in rows.blocks(train):
-        vectors = rows.centred(part).sub_(mean)
+        vectors = rows.form(part).sub_(mean)
         left += vectors.T @ (targets[part] - target - vectors @ coefficients)
     coefficients += torch.cholesky_solve(left[:, None], factor)[:, 0]
     return coefficients, target - mean @ coefficients
@@ -211,7 +193,7 @@ def _solve_dual(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Ten
     Centred rows add up to nothing. Adding a multiple of 11' makes their products regular without
     touching the solution, because centred targets add up to nothing too.
     """
-    vectors, numbers = rows.centred(train), targets[train]
+    vectors, numbers = rows.form(train), targets[train]
     mean, target = vectors.mean(dim=0), numbers.mean()
     vectors -= mean
     products = vectors @ vectors.T
@@ -246,7 +228,7 @@ def _factor(squares: Tensor) -> Tensor | None:
 
 def _solve_singular(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     """Minimum norm by singular values, cut off where scikit-learn does; of any rank."""
-    vectors, numbers = rows.centred(train), targets[train]
+    vectors, numbers = rows.form(train), targets[train]
     mean, target = vectors.mean(dim=0), numbers.mean()
     left, lengths, right = torch.linalg.svd(vectors - mean, full_matrices=False)
     kept = lengths > CUT * lengths.max()

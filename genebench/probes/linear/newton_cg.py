@@ -38,10 +38,12 @@ from genebench.probes.linear.objective import (
 )
 from genebench.probes.linear.operators import LinearOperator
 from genebench.probes.linear.preconditioner import Preconditioner, build_preconditioner
-from genebench.probes.linear.steps import LEAVE_SHARE, advance, newton_step, warm_up
+from genebench.probes.linear.steps import advance, newton_step, warm_up
 from genebench.threads import limit_threads
 
 MAX_STEPS = 60
+# Finished subproblems leave when they are this share: leaving copies the others.
+LEAVE_SHARE = 0.1
 # A subproblem is stalled after this many steps without progress.
 MAX_IDLE_STEPS = 5
 # The preconditioner is rebuilt when an objective has fallen by this share.

@@ -20,7 +20,6 @@ from genebench.matmul import fastest_matmul, kernel_times
 
 # Bytes of a block's (rows, columns) temporaries on a CPU, where they should stay in cache.
 BLOCK_BYTES = 2 << 20
-FEW_COLUMNS, FEW_ROWS = 128, 256
 EVERY = slice(None)
 # Rounded products need more iterations, so they must be this much faster.
 MIN_SPEEDUP = 1.25
@@ -50,14 +49,6 @@ def sum_columns(matrix: Tensor, *, squares: bool = False) -> Tensor:
         rows = matrix[block].square() if squares else matrix[block]
         total += rows.sum(dim=0, dtype=torch.float64)
     return total
-
-
-def add_product(sums: Tensor, values: Tensor, rows: Tensor) -> None:
-    """Add values' rows, (columns, width), to `sums`, in blocks whose shape BLAS multiplies fast."""
-    n_rows = FEW_ROWS if values.shape[1] <= FEW_COLUMNS else len(values)
-    parts = zip(torch.split(values, n_rows), torch.split(rows, n_rows), strict=True)
-    for some, of_them in parts:
-        sums.addmm_(some.T, of_them)
 
 
 class LinearOperator(ABC):
@@ -196,7 +187,7 @@ class DenseMatrix(DesignMatrix):
         self, sums: tuple[Tensor, ...], rows: slice, values: Tensor, columns: slice = EVERY
     ) -> None:
         sums[1][columns] += values.sum(dim=0)
-        add_product(sums[0][columns], values, self.form(rows))
+        sums[0][columns].addmm_(values.T, self.form(rows))
 
     @override
     def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:

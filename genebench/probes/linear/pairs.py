@@ -130,7 +130,7 @@ def prepare_pairs(
     design: DesignMatrix
     table, index = take_used(matrix, rows, device, torch.float32)
     if join in ("concat", "mean"):
-        design, center, scale = _select_entities(table, index, join, standardise=standardise)
+        design, center, scale = _prepare_selection(table, index, join, standardise=standardise)
         lazy = LazyPairs(table, index, join, center, scale)
     else:
         center, scale = _find_moments(table, index, join)
@@ -156,36 +156,47 @@ def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tens
     return center, deviations(squares, center)
 
 
-def _select_entities(
+def make_selections(index: npt.NDArray[np.int64], join: str, n_entities: int) -> list[csr_array]:
+    """Joins `concat` and `mean` as products of a sparse matrix and the entities' vectors.
+
+    Returns:
+        (n, entities) matrices, one for each position, or one for all if they are averaged.
+    """
+    parts = [index] if join == "mean" else list(index.T[:, :, None])
+    share = np.full(parts[0].size, 1 / parts[0].shape[1])
+    ends = np.arange(0, parts[0].size + 1, parts[0].shape[1])
+    shape = len(index), n_entities
+    return [csr_array((share, part.ravel(), ends), shape=shape) for part in parts]
+
+
+def _prepare_selection(
     table: Tensor, index: Tensor, join: str, *, standardise: bool
 ) -> tuple[SparseMatrix, Tensor, Tensor]:
-    """Pairs joined by `concat` or `mean` as a selection of entities; their center and scale."""
-    n, columns = len(index), index.cpu().numpy()
-    parts = [columns] if join == "mean" else list(columns.T[:, :, None])
-    selections, tables, bases, spectra, centers, scales = [], [], [], [], [], []
-    for part in parts:
-        ends = np.arange(0, part.size + 1, part.shape[1])
-        share = np.full(part.size, 1 / part.shape[1], dtype=np.float32)
-        selection = csr_array((share, part.ravel(), ends), shape=(n, len(table)))
+    """Pairs joined by `concat` or `mean`; their center and scale."""
+    selections = make_selections(index.cpu().numpy(), join, len(table))
+    tables, bases, spectra, centers, scales = [], [], [], [], []
+    for selection in selections:
         together = to_torch(csr_array(selection.T @ selection), table)
         counts = torch.from_numpy(selection.sum(axis=0)).to(table.device, torch.float64)
-        center = counts @ table.double() / n
+        center = counts @ table.double() / len(index)
         own = table - center.float()
         gram = own.T @ (together @ own)
-        scale = deviations(gram.diagonal().double() / n, center)
+        scale = deviations(gram.diagonal().double() / len(index), center)
         scale = scale if standardise else torch.ones_like(scale)
-        own, gram = own / scale.float(), gram / (scale * scale[:, None]).float()
-        own, basis = rotate(own, gram, thin=False)
-        spectrum = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
-        selections.append(selection)
+        own, basis = rotate(
+            own / scale.float(), gram / (scale * scale[:, None]).float(), thin=False
+        )
+        squares = gram.diagonal() / scale.square().float()
+        if basis is not None:
+            turned = basis / scale[:, None].float()
+            squares = (turned * (gram @ turned)).sum(dim=0)
         tables.append(own)
         bases.append(basis)
-        spectra.append(spectrum.clamp_min(0.0))
+        spectra.append(squares.clamp_min(0.0))
         centers.append(center)
         scales.append(scale)
-    basis = None if bases[0] is None else torch.block_diag(*bases)  # type: ignore[no-untyped-call]
-    design = SparseMatrix(
-        csr_array(hstack(selections)), torch.zeros_like(torch.cat(spectra)), tuple(tables), basis,
-        torch.cat(spectra),
-    )  # fmt: skip
+    whole = None if bases[0] is None else torch.block_diag(*bases)  # type: ignore[no-untyped-call]
+    spectrum = torch.cat(spectra)
+    stacked, nothing = csr_array(hstack(selections)), torch.zeros_like(spectrum)
+    design = SparseMatrix(stacked, nothing, tuple(tables), whole, spectrum)
     return design, torch.cat(centers), torch.cat(scales)

@@ -1,7 +1,7 @@
 """Steps of many subproblems at once: conjugate gradients for directions, and a line search.
 
 Newton equations H change = -gradient: Nocedal and Wright 2006, algorithm 5.3, preconditioned. Each
-subproblem has its own step lengths and its own goal, and leaves when it has reached the goal.
+subproblem has its own step lengths and its own goal.
 
 Far from the optimum of multinomial subproblems, second derivatives change before the Newton
 equations are solved: steps end far beyond the minimum where many classes compete. There each step
@@ -19,10 +19,8 @@ from genebench.probes.linear.batch import (
     Batch,
     Block,
     Parameters,
-    put_columns,
     spread,
     sum_classes,
-    take_columns,
 )
 from genebench.probes.linear.objective import (
     Point,
@@ -38,8 +36,6 @@ from genebench.probes.linear.operators import LinearOperator
 from genebench.probes.linear.preconditioner import Preconditioner, build_preconditioner
 
 MAX_ITERATIONS = 1000
-# Finished subproblems leave when they are this share: leaving copies the others.
-LEAVE_SHARE = 0.1
 MAX_WARM_UP = 60
 # In the warm-up the preconditioner is rebuilt when an objective has fallen by this share.
 REFRESH = 0.2
@@ -77,17 +73,17 @@ def newton_step(
     Returns:
         The change, and the number of Hessian products.
     """
-    n_classes = batch.n_classes
+    n_classes, weights = batch.n_classes, weights.to(operator.dtype)
     change = (torch.zeros_like(gradient[0]), torch.zeros_like(gradient[1]))
-    whole, weights = change, weights.to(operator.dtype)
-    columns = torch.arange(batch.n_columns, device=forcing.device)
     residual = (-gradient[0], -gradient[1])
     direction = preconditioner.solve(residual)
     eps = torch.finfo(residual[0].dtype).eps
     size = dot(n_classes, residual, direction)
     goal = forcing.square() * size
-    for iteration in range(1, MAX_ITERATIONS + 1):
+    n_products = 0
+    while n_products < MAX_ITERATIONS:
         raise_if_cancelled()
+        n_products += 1
         product = hessian_product(batch, weights, direction, operator)
         curvature = dot(n_classes, direction, product)
         # Rounding can leave a direction without curvature, which then ends the subproblem.
@@ -98,31 +94,17 @@ def newton_step(
             change[part].addcmul_(direction[part], length)
             residual[part].addcmul_(product[part], length, value=-1.0)
         scaled = preconditioner.solve(residual)
-        new_size = dot(n_classes, residual, scaled)
-        is_open = is_open & (new_size > goal)
-        if iteration == MAX_ITERATIONS or not bool(is_open.any()):
+        size = dot(n_classes, residual, scaled)
+        is_open = is_open & (size > goal)
+        if not bool(is_open.any()):
             break
         # The next direction is conjugate to this one even if products are rounded; with exact
-        # products the ratio is new_size / size.
+        # products the ratio is that of the sizes.
         ratio = -dot(n_classes, scaled, product) / curvature.clamp_min(1e-300)
         ratio = spread(torch.where(is_open, ratio, 0.0), n_classes, residual[0])
         for part in range(2):
             direction[part].mul_(ratio).add_(scaled[part])
-        size = new_size
-        if is_open.double().mean() <= 1 - LEAVE_SHARE:
-            if change is not whole:
-                put_columns(whole, change, columns)
-            keep = is_open.nonzero().flatten()
-            own = batch.columns_of(keep)
-            batch, weights = batch.take(keep), weights.index_select(1, own)
-            preconditioner = preconditioner.take(keep, own)
-            columns, size, goal, is_open = columns[own], size[keep], goal[keep], is_open[keep]
-            change, residual, direction = (
-                take_columns(part, own) for part in (change, residual, direction)
-            )
-    if change is not whole:
-        put_columns(whole, change, columns)
-    return whole, iteration
+    return change, n_products
 
 
 def warm_up(batch: Batch, start: Parameters, operator: LinearOperator) -> Tensor:
