@@ -89,6 +89,16 @@ def _prefer_onednn() -> bool:
     return mkl_time > MIN_SPEEDUP * onednn_time and float(error) < MAX_RELATIVE_ERROR
 
 
+def name_library(device: str) -> str:
+    """Name of the library that `fastest_matmul` uses for float32 products on a torch device."""
+    if torch.device(device).type != "cpu":
+        return torch.device(device).type
+    with fastest_matmul():
+        if ONEDNN.fp32_precision == ALLOW_BFLOAT16:
+            return "oneDNN"
+    return "MKL" if torch.backends.mkl.is_available() else "BLAS"  # type: ignore[no-untyped-call]
+
+
 def kernel_times(products: Sequence[Callable[[], Tensor]], *, on_cpu: bool = True) -> list[float]:
     """Return the shortest time in seconds of each product over repeated, interleaved runs.
 

@@ -196,3 +196,15 @@ def test_scores_stay_within_tolerance_with_other_threads_precision_and_columns(p
     found = fit_columns(X, signal > 0, split, hessian_precision=precision, threads=threads)
     for one, other in zip(reference.decision, found.decision, strict=True):
         assert np.abs(one[:, 0] - other[:, 0]).max() <= 1e-3 * one[:, 0].std()
+
+
+@pytest.mark.parametrize("n", [60, 900])
+def test_dropped_axes_library_and_threads_are_reported(n):
+    """A copied row has no axis of its own, and centred rows have one axis less."""
+    X = np.random.default_rng(3).normal(size=(n, n + 40)).astype(np.float32)
+    X[1] = X[0]
+    split = np.where(np.arange(n)[:, None] % 2 == np.arange(1), 2, 1)
+    fits = fit_columns(X, X[:, 0] > 0, split, threads=1)
+    assert fits.dropped_axes == 2
+    assert fits.library.endswith(", 1 threads")
+    assert fit_columns(X[:, :10], X[:, 0] > 0, split).dropped_axes == 0

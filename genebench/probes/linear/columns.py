@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
+from genebench.matmul import name_library
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
 from genebench.probes.linear.operators import Precision
@@ -35,6 +37,9 @@ class ColumnFits:
         converged: (folds, columns) bool.
         reason: (folds, columns) strings, why a column has not converged; empty otherwise.
         solver: Method and precision.
+        library: Library and number of threads of the matrix products.
+        dropped_axes: Number of principal axes of X that are left out, for their squared length is
+            below n · eps (float64) of the longest.
     """
 
     coef: Floats
@@ -47,6 +52,8 @@ class ColumnFits:
     converged: npt.NDArray[np.bool_]
     reason: npt.NDArray[np.object_]
     solver: str
+    library: str
+    dropped_axes: int
 
 
 def fit_columns(
@@ -131,6 +138,7 @@ def fit_columns(
         float64_tolerance=min(tol, 1e-10),
     )
     with limit_threads(threads):
+        library = f"{name_library(device)}, {torch.get_num_threads()} threads"
         results = {
             result.problem.id: result
             for result in solve_groups(X, problems, options, settings, lambda _: None)
@@ -166,6 +174,8 @@ def fit_columns(
         join("fitted"),
         reason,
         ordered[0].solver,
+        library,
+        max(result.dropped_axes for result in ordered),
     )
 
 

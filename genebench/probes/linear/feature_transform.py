@@ -58,12 +58,16 @@ class Prepared:
             over the rows of each mask, 1 where it is constant.
         center: (features,) float64.
         scale: (features,) float64.
+        dropped_axes: Number of principal axes left out, whose squared length is below n · eps
+            (float64) of the longest; centred rows have one such axis if they are no more than the
+            features.
     """
 
     design: DesignMatrix
     variances: Callable[[Tensor], Tensor]
     center: Tensor
     scale: Tensor
+    dropped_axes: int = 0
 
     def to_original(self, design: DesignMatrix, parameters: Parameters) -> Parameters:
         """(features, columns) coefficients and (columns,) intercepts of the original features.
@@ -145,6 +149,7 @@ class FeatureTransform:
             base /= self.scale.float()
         self.base = base if standardise else None
         self.words: tuple[csr_array, Tensor] | None = None
+        self.dropped_axes = 0
         is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
         if is_sparse and (
             base.shape[1] > MAX_AXES or _sum_correlations(base.T @ base) < UNCORRELATED
@@ -154,6 +159,7 @@ class FeatureTransform:
             self.words = table, (self.center / self.scale).float()
         else:
             self.coordinates, self.basis = rotate(base, thin=not standardise)
+            self.dropped_axes = min(base.shape) - self.coordinates.shape[1]
             self.low_precision = to_low_precision(self.coordinates, precision)
 
     def prepare(self, rows: Tensor) -> Prepared:
@@ -171,7 +177,7 @@ class FeatureTransform:
         variances = _no_variances
         if (base := self.base) is not None:
             variances = partial(masked_variances, lambda block: base[rows[block]])
-        return Prepared(design, variances, self.center, self.scale)
+        return Prepared(design, variances, self.center, self.scale, self.dropped_axes)
 
 
 def _sum_correlations(gram: Tensor) -> float:
@@ -209,13 +215,14 @@ class Designs:
         self, prepared: Prepared | None, vectors: Tensor | None = None, *, standardise: bool
     ) -> None:
         self.prepared, self.vectors, self.standardise = prepared, vectors, standardise
-        self.solver, self.design_bytes = "newton-cg float64", 0
+        self.solver, self.design_bytes, self.dropped_axes = "newton-cg float64", 0, 0
         if prepared is None:
             assert vectors is not None
             self.dtype, self.width = vectors.dtype, min(vectors.shape)
             self.design_bytes = 8 * len(vectors) * self.width
             return
         self.dtype, self.width = prepared.design.dtype, prepared.design.width
+        self.dropped_axes = prepared.dropped_axes
         self.solver = f"newton-cg {str(self.dtype).removeprefix('torch.')}"
         if prepared.design.low_precision is not None:
             self.solver += f" {prepared.design.low_precision.precision}"
@@ -226,7 +233,8 @@ class Designs:
         if not standardise:
             middle = vectors.mean(dim=0) * center
             design = DenseMatrix(*rotate(vectors - middle, thin=True))
-            prepared = Prepared(design, _no_variances, middle, torch.ones_like(middle))
+            dropped = min(vectors.shape) - design.width
+            prepared = Prepared(design, _no_variances, middle, torch.ones_like(middle), dropped)
         elif vectors.shape[1] > SQUARE * len(vectors):
             return cls(None, vectors, standardise=True)
         else:
@@ -267,6 +275,7 @@ class Designs:
             scale = deviations(base[mask].square().mean(dim=0), center)
             coordinates = rotate(base / scale, thin=True)[0]
             design = SplitMatrix(coordinates, self.vectors, center, scale)
+            self.dropped_axes = max(self.dropped_axes, self.width - design.width)
             yield Shared(Prepared(design, _no_variances, center, scale), None, here)
 
 

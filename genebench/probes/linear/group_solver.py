@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from functools import partial
+from dataclasses import replace
+from functools import cache, partial
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -53,13 +54,14 @@ class ProblemResult:
     Attributes:
         coefficients: By (fold, first column), (features, classes) and (classes,) arrays of the
             original features and targets, if asked for.
+        dropped_axes: See `Prepared`.
     """
 
     def __init__(
         self, problem: Problem, failure: str = "", center: float = 0.0, scale: float = 1.0
     ) -> None:
         self.problem, self.failure, self.center, self.scale = problem, failure, center, scale
-        self.n_fits, self.seconds, self.solver = 0, 0.0, ""
+        self.n_fits, self.seconds, self.solver, self.dropped_axes = 0, 0.0, "", 0
         self.coefficients: dict[tuple[int, int], tuple[Matrix, Matrix]] = {}
         n_columns = problem.n_columns
         self.outputs: list[FoldOutput] = []
@@ -166,23 +168,29 @@ def solve_groups(
     Yields:
         One result per problem, in the order in which groups are done.
     """
-    transforms: list[FeatureTransform] = []
-    limit = settings.float64_rows_standardised if options.standardise else settings.float64_rows
-    solve = partial(_solve_group, matrix, transforms, options, settings, limit)
+    device, limit = torch.device(settings.device), settings.float64_rows
+    if options.standardise:
+        limit = settings.float64_rows_standardised
+
+    @cache
+    def transform() -> FeatureTransform:
+        return FeatureTransform(
+            matrix,
+            standardise=options.standardise,
+            device=device,
+            precision=settings.precision,
+            center=options.fit_intercept or options.standardise,
+        )
+
+    solve = partial(_solve_group, matrix, transform, options, settings, limit)
     for group in group_problems(problems, limit):
-        results = _attempt(solve, group, progress)
-        if results is None:
-            for problem in group.problems:
-                for part in group_problems([problem], limit):
-                    yield from _attempt(solve, part, progress) or ()
-        else:
-            yield from results
+        yield from _attempt(solve, group, progress)
 
 
 def _attempt(
     solve: Callable[[Group, Progress], list[ProblemResult]], group: Group, progress: Progress
-) -> list[ProblemResult] | None:
-    """Solve a group; if it cannot be computed, the reason of a single problem, or None."""
+) -> Iterator[ProblemResult]:
+    """Solve a group; if it cannot be computed, each problem alone, or give the reason."""
     done = 0
 
     def advance(n_fits: int) -> None:
@@ -192,18 +200,21 @@ def _attempt(
 
     try:
         with fastest_matmul():
-            return solve(group, advance)
+            results = solve(group, advance)
     except (MemoryError, RuntimeError) as error:
         if not (reason := _explain_failure(error)):
             raise
-    if len(group.problems) > 1:
-        # The fits are done again, each problem alone.
-        progress(-done)
-        return None
-    (problem,) = group.problems
-    n_fits = problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1)
-    progress(n_fits - done)
-    return [ProblemResult(problem, reason)]
+        if len(group.problems) > 1:
+            # The fits are done again, each problem alone.
+            progress(-done)
+            for problem in group.problems:
+                yield from _attempt(solve, replace(group, problems=(problem,)), progress)
+            return
+        (problem,) = group.problems
+        n_fits = problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1)
+        progress(n_fits - done)
+        results = [ProblemResult(problem, reason)]
+    yield from results
 
 
 def _explain_failure(error: Exception) -> str:
@@ -218,7 +229,7 @@ def _explain_failure(error: Exception) -> str:
 
 def _solve_group(
     matrix: Matrix,
-    transforms: list[FeatureTransform],
+    transform: Callable[[], FeatureTransform],
     options: FitOptions,
     settings: SolverSettings,
     float64_rows: int,
@@ -235,7 +246,7 @@ def _solve_group(
         results.append(ProblemResult(problem, "", center, scale))
     with limit_threads(1 if group.rows.size * matrix.shape[1] < SERIAL else None):
         designs, held_bytes = _make_designs(
-            matrix, group, transforms, options, settings, float64_rows
+            matrix, group, transform, options, settings, float64_rows
         )
         fitter = FoldFitter(group, designs, options, settings, held_bytes)
 
@@ -249,13 +260,14 @@ def _solve_group(
     each = (time.perf_counter() - started) / sum(result.n_fits for result in results)
     for result in results:
         result.seconds, result.solver = each * result.n_fits, designs.solver
+        result.dropped_axes = designs.dropped_axes
     return results
 
 
 def _make_designs(
     matrix: Matrix,
     group: Group,
-    transforms: list[FeatureTransform],
+    transform: Callable[[], FeatureTransform],
     options: FitOptions,
     settings: SolverSettings,
     float64_rows: int,
@@ -271,17 +283,7 @@ def _make_designs(
         designs = Designs.in_float64(vectors, standardise=standardise, center=center)
         return designs, 2 * entity_bytes + 4 * 8 * vectors.numel()
     if positions == 1:
-        if not transforms:
-            transforms.append(
-                FeatureTransform(
-                    matrix,
-                    standardise=standardise,
-                    device=device,
-                    precision=settings.precision,
-                    center=center,
-                )
-            )
-        prepared = transforms[0].prepare(torch.from_numpy(group.rows[:, 0]).to(device))
+        prepared = transform().prepare(torch.from_numpy(group.rows[:, 0]).to(device))
         # The matrix in low precision and its transpose take up to the size of the matrix.
         held = 3 * entity_bytes + 3 * row_bytes
     else:

@@ -126,15 +126,6 @@ class DesignMatrix(LinearOperator):
         """(width, k) diagonals of rotated diagonal matrices (features, k)."""
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    def weighted_squares(self, weights: Tensor, weight_sum: Tensor) -> Tensor:  # noqa: ARG002
-        """(width, columns) diagonal of X' D X; approximated by the mean weight.
-
-        Args:
-            weights: (n, columns) D.
-            weight_sum: (columns,) sums of D over the rows.
-        """
-        return self.spectrum[:, None] * (weight_sum / self.n_rows)
-
     @abstractmethod
     def double(self) -> "DesignMatrix":
         """The same design with products in float64."""

@@ -128,6 +128,7 @@ def prepare_pairs(
             formed again in every product, block by block.
     """
     design: DesignMatrix
+    dropped = 0
     table, index = take_used(matrix, rows, device, torch.float32)
     if join in ("concat", "mean"):
         design, center, scale = _prepare_selection(table, index, join, standardise=standardise)
@@ -139,9 +140,10 @@ def prepare_pairs(
         if lazy.n_rows * lazy.width * table.itemsize <= dense_bytes:
             whole = torch.cat([lazy.form(block) for block in row_blocks(len(rows), lazy.width)])
             design = DenseMatrix(*rotate(whole, thin=not standardise))
+            dropped = min(whole.shape) - design.width
         else:
             lazy.rotate()
-    return Prepared(design, partial(masked_variances, lazy.form), center, scale)
+    return Prepared(design, partial(masked_variances, lazy.form), center, scale, dropped)
 
 
 def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tensor]:

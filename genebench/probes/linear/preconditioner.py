@@ -151,7 +151,7 @@ def build_preconditioner(batch: Batch, weights: Tensor, operator: LinearOperator
         own = weights[block.rows, block.columns].clone()
         operator.collect(totals, block.rows, own, block.columns)
     sums, weight_sum = operator.finish(totals)
-    second = batch.design.weighted_squares(weights, weight_sum)
+    second = batch.design.spectrum[:, None] * (weight_sum / batch.design.n_rows)
     weight_sum = weight_sum.clamp_min(MIN_WEIGHT * batch.design.n_rows)
     mean = sums / weight_sum
     if not batch.fit_intercept:

@@ -41,9 +41,12 @@ class SparseMatrix(DesignMatrix):
         self.transposed = to_torch(csr_array(table.T), center)
         self.n_rows, self.width = table.shape[0], len(center)
         if spectrum is None:
-            self.squared = to_torch(csr_array(table.T).power(2), center)
-            ones = center.new_ones(self.n_rows, 1)
-            spectrum = self.weighted_squares(ones, ones.sum(dim=0))[:, 0]
+            sums, squares = (
+                torch.from_numpy(part.sum(axis=0)).to(center) for part in (table, table.power(2))
+            )
+            # Of (x - center)².
+            spectrum = squares + center * (self.n_rows * center - 2 * sums)
+            spectrum = spectrum.clamp_min(0.0)
         self.spectrum = spectrum
 
     @override
@@ -79,15 +82,6 @@ class SparseMatrix(DesignMatrix):
             products = torch.cat(list(sides), dim=1).T.contiguous()
         over_rows = over_rows.to(self.dtype)
         return products.sub_(self.center[:, None] * over_rows), over_rows
-
-    @override
-    def weighted_squares(self, weights: Tensor, weight_sum: Tensor) -> Tensor:
-        if self.tables:
-            return super().weighted_squares(weights, weight_sum)
-        center = self.center[:, None]
-        crossed = 2 * center * (self.transposed @ weights)
-        squares: Tensor = self.squared @ weights - crossed + center.square() * weight_sum
-        return squares.clamp_min(0.0)
 
     @override
     def double(self) -> "SparseMatrix":
