@@ -56,7 +56,7 @@ def vectors(packaged):
     matrix = rng.normal(size=(len(packaged.entity_ids), 12)).astype(np.float32)
     task = packaged.tasks["shared_complex"]
     for first, second in task.rows[task.targets == 1]:
-        matrix[second] = matrix[first] + rng.normal(scale=0.5, size=12)
+        matrix[second] = matrix[first] + rng.normal(scale=0.2, size=12)
     return [symbols[one] for one in packaged.entity_ids], matrix
 
 
