@@ -16,6 +16,7 @@ from genebench.digest import digest_bytes, digest_json
 from genebench.errors import GenebenchError
 from genebench.evaluation.evaluate import REVISION
 from genebench.evaluation.metrics import METRICS
+from genebench.parquet_files import load_parquet
 from genebench.probes.declaration import TEST, FoldOutput, Probe, Problem
 from genebench.reference.score_levels import decode_fold, encode_fold, encoded_size
 
@@ -136,7 +137,7 @@ def read_bundle(path: Path) -> pl.DataFrame:
         GenebenchError: The file is no bundle, is of a newer format, or has impossible values.
     """
     try:
-        bundle = pl.read_parquet(path)
+        bundle = load_parquet(path)
     except (OSError, pl.exceptions.PolarsError) as error:
         reason = str(error).partition("\n")[0]
         raise GenebenchError(f"{path}: cannot be read as a bundle: {reason}") from error

@@ -238,6 +238,66 @@ def test_many_mutations_of_every_input_give_a_result_or_a_typed_error(corpus, tm
     read_mutated(corpus, tmp_path, N_LONG, ledger("mutated input"))
 
 
+def test_a_parquet_file_at_which_polars_panics_is_a_typed_error(corpus, tmp_path):
+    content = io.BytesIO()
+    vectors = [[float(number)] * 16 for number in range(8)]
+    names = [f"G{number}" for number in range(8)]
+    pl.DataFrame({"id": names, "vector": vectors}).write_parquet(content)
+    path = tmp_path / "damaged.parquet"
+    edits = [("zero", 0.09121808344389948, bytes(8))]
+    path.write_bytes(mutate(content.getvalue(), edits))
+    with pytest.raises(pl.exceptions.PanicException):
+        pl.read_parquet(path)
+    for name in ("vectors parquet", "layout parquet", "bundle"):
+        with pytest.raises(GenebenchError, match="is damaged"):
+            corpus[name][1](path)
+
+
+def packed(**members: bytes) -> bytes:
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w") as file:
+        for name, one in members.items():
+            file.writestr(name, one)
+    return content.getvalue()
+
+
+# Found by mutation; each raised an error of polars, numpy or zipfile.
+FOUND = [
+    ("layout csv", b"id,a,b\nx,1,2\ny,1,2,3\n"),
+    ("vectors npz", packed(**{"id.npy": b""})),
+    ("vectors npz", packed(readme=b"words")),
+    ("source hgnc.complete_set", b'a\tb"c\n"d\te\tf\n'),
+]
+
+
+@pytest.mark.parametrize(("name", "content"), FOUND)
+def test_damaged_files_that_were_found_are_typed_errors(corpus, tmp_path, name, content):
+    _, read, suffix = corpus[name]
+    path = tmp_path / f"damaged{suffix}"
+    path.write_bytes(content)
+    with pytest.raises(GenebenchError):
+        read(path)
+
+
+def test_a_damaged_zip_is_a_typed_error_wherever_zipfile_stumbles(corpus, tmp_path):
+    content, read, suffix = corpus["source reactome.pathways_gmt"]
+    path = tmp_path / f"damaged{suffix}"
+    edits = [
+        [("zero", 0.3445259140106927, bytes(3)), ("flip", 0.9932249173740832, b"B\x1b\x88|")],
+        [("repeat", 0.05, bytes(2)), ("zero", 0.921335133227996, bytes(7))],
+    ]
+    for one in edits:
+        path.write_bytes(mutate(content, one))
+        with pytest.raises(GenebenchError):
+            read(path)
+
+
+def test_a_result_without_a_metric_is_skipped(corpus, tmp_path):
+    path = tmp_path / "results.csv"
+    path.write_bytes(b"task,model,metric,value\na,b,roc_auc,0.5\na,c,,0.75\n")
+    assert corpus["results csv"][1](path)[1].height == 1
+
+
 class Hostile:
     """Touches a file when it is unpickled."""
 

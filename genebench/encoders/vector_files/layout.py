@@ -20,6 +20,7 @@ from genebench.encoders.vector_files.vector_format import (
 )
 from genebench.encoders.vector_files.vector_reader import read_vector_file
 from genebench.errors import EncoderError
+from genebench.parquet_files import load_parquet
 
 # Formats that hold a matrix and no identifiers.
 _MATRICES = (".npy", ".safetensors")
@@ -89,7 +90,7 @@ def _detect(
     if name in _SEPARATORS:
         given |= _detect_table(path, name, id_column, vectors, has_header)
     elif name in ("parquet", "dataset") and path.is_file():
-        given |= _detect_columns(path, pl.read_parquet(path, n_rows=_N_SNIFFED), id_column, vectors)
+        given |= _detect_columns(path, load_parquet(path, _N_SNIFFED), id_column, vectors)
     elif name == "h5ad" and vectors is None:
         given |= {"vectors": _detect_h5ad_array(path)}
     return PrecomputedArguments(**given)

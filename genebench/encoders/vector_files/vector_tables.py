@@ -17,6 +17,7 @@ from genebench.encoders.vector_files.vector_format import (
     format_of,
 )
 from genebench.errors import EncoderError
+from genebench.parquet_files import load_parquet
 
 
 def read_delimited(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
@@ -37,7 +38,7 @@ def read_delimited(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
 
 def read_parquet(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
     """Read a parquet file."""
-    return _from_frame(path, pl.read_parquet(path), arguments)
+    return _from_frame(path, load_parquet(path), arguments)
 
 
 def read_dataset_folder(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
@@ -45,7 +46,7 @@ def read_dataset_folder(path: Path, arguments: PrecomputedArguments) -> NamedVec
     shards = sorted(path.rglob("*.parquet"))
     arrows = sorted(path.rglob("*.arrow"))
     if shards:
-        frame = pl.concat([pl.read_parquet(shard) for shard in shards])
+        frame = pl.concat([load_parquet(shard) for shard in shards])
     elif arrows:
         frame = pl.concat([_read_arrow(arrow) for arrow in arrows])
     else:

@@ -4,6 +4,7 @@ import json
 
 import polars as pl
 
+from genebench.parquet_files import load_parquet
 from genebench.sources.readers.containers import FileError
 from genebench.sources.readers.json_records import LIST_SEPARATOR
 
@@ -25,7 +26,7 @@ def parse_parquet(contents: list[bytes]) -> pl.DataFrame:
     frames: list[pl.DataFrame] = []
     for number, content in enumerate(contents, start=1):
         try:
-            frame = pl.read_parquet(content)
+            frame = load_parquet(content)
         except (pl.exceptions.PolarsError, OSError) as fault:
             where = f"part {number} of {len(contents)}" if len(contents) > 1 else "it"
             reason = str(fault).splitlines()[0]
