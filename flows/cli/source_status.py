@@ -4,32 +4,24 @@ from flows.cli.inspect import open_registry
 from flows.cli.render import print_line, print_rows
 from genebench.errors import LakeError
 from lakehouse import open_lake
+from lakehouse.query.lake import Lake
 from lakehouse.refresh.freshness import freshness_cells, read_freshness
 
 
-def print_freshness(profile: str | None, at: str | None = None) -> None:
-    """Print the version and age of each source.
-
-    Args:
-        profile: The profile; default is the setting GENEBENCH_PROFILE.
-        at: A time, such as 2026-11-20; default is now.
-
-    Raises:
-        LakeError: The time is not a time.
-    """
-    lake = open_lake() if at is None else open_lake().at(at)
-    if lake.table("bronze.snapshots").limit(1).collect().is_empty():
-        return
-    registry = open_registry(profile)
-    rows = read_freshness(lake, registry.sources, registry.source_files, registry.wanted_versions)
-    print_rows("sources", *freshness_cells(rows))
+def print_freshness(profile: str | None) -> None:
+    """Print the version and age of each source; the error where they cannot be read."""
+    try:
+        _print_ages(open_lake(), profile)
+    except LakeError as error:
+        # A table that cannot be read is what a reader of the status has to know.
+        print_rows("sources", ["source", "state"], [["–", f"cannot be told: {error}"]])
 
 
 def print_status_at(profile: str | None, at: str) -> None:
     """Print the rows of each table and the age of each source as they were at a time.
 
     Raises:
-        LakeError: The lake had no tables then.
+        LakeError: The time is not a time, or the lake had no rows then.
     """
     lake = open_lake().at(at)
     counts = {name: n for name, n in lake.counts().items() if n}
@@ -39,5 +31,13 @@ def print_status_at(profile: str | None, at: str) -> None:
         )
     rows = [[name, f"{n:,}"] for name, n in counts.items()]
     print_rows(f"lake {lake.delta.storage.root} at {at}", ["table", "rows"], rows)
-    print_freshness(profile, at)
-    print_line("what is pending is told of now only: `genebench status`")
+    _print_ages(lake, profile)
+    print_line("pending work is listed for now only: `genebench status`")
+
+
+def _print_ages(lake: Lake, profile: str | None) -> None:
+    if lake.table("bronze.snapshots").limit(1).collect().is_empty():
+        return
+    registry = open_registry(profile)
+    rows = read_freshness(lake, registry.sources, registry.source_files, registry.wanted_versions)
+    print_rows("sources", *freshness_cells(rows))
