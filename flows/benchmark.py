@@ -16,8 +16,8 @@ from flows.curate import curate
 from flows.embed import embed
 from flows.refresh import refresh
 from flows.report import output_path, report
-from flows.run.change_artifact import save_changes
 from flows.run.context import open_context
+from flows.run.gate import save_changes
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,

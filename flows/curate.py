@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 from prefect import flow, task
 from prefect.cache_policies import NO_CACHE
 
-from flows.run.change_artifact import save_changes
 from flows.run.context import Context, open_context
-from flows.run.gate import finish_run, replace_together, save_artifact
+from flows.run.gate import finish_run, replace_together, save_artifact, save_changes
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,

@@ -1,20 +1,24 @@
 """The gate: rows are checked against their expectations before they are committed to a table.
 
 Flows write every bronze, silver and gold table through `append`, `replace` or `replace_together`.
-`finish_run` records the run and saves its summary, and raises if part of the work failed.
+`finish_run` records the run and saves its summary, and raises if part of the work failed;
+`save_changes` saves what a run changed.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
 from prefect.artifacts import create_markdown_artifact
 from prefect.context import FlowRunContext
-from prefect.logging import get_logger
+from prefect.logging import get_logger, get_run_logger
 
 from expectations import Outcome, check_frame, related_tables
 from expectations.declared import expectations_of
 from flows.run.context import Context
 from flows.run.summary import RunSummary, Unfinished
+from genebench.errors import GenebenchError
+from lakehouse.report.diff.diff_summary import describe_counts, diff_markdown
+from lakehouse.report.diff.lake_diff import LakeDiff
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.catalogue import table as declared
 from lakehouse.tables.manifest import CURATE, RUNS, run_rows
@@ -155,6 +159,25 @@ def save_artifact(key: str, markdown: str) -> None:
     # The client raises errors of several libraries; none may end a run whose rows are committed.
     except Exception as error:  # noqa: BLE001
         get_logger("genebench").warning("the artifact %s was not saved: %s", key, error)
+
+
+def save_changes(compare: Callable[[], LakeDiff | None]) -> None:
+    """Compare the lake with its state before the run, and save the differences.
+
+    Args:
+        compare: Returns the differences, or None where there was no state before.
+    """
+    try:
+        found = compare()
+    except GenebenchError as error:
+        # What the run did is done, whether it can be compared with earlier tables or not.
+        get_run_logger().warning("changes of this run: %s", error)
+        return
+    if found is None or found.is_empty:
+        return
+    save_artifact("changes", diff_markdown(found))
+    if found.scores.height:
+        get_run_logger().info("changes: %s", describe_counts(found.counts))
 
 
 def finish_run(

@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from world import Gene, build_world
 
 from flows.cli.app import app
-from flows.run.change_artifact import save_changes
+from flows.run.gate import save_changes
 from genebench.errors import LakeError
 from genebench.evaluation.statistics.means import task_means
 from genebench.registry.loading import load_registry
