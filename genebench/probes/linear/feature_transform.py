@@ -159,7 +159,7 @@ class FeatureTransform:
             self.words = table, (self.center / self.scale).float()
         else:
             self.coordinates, self.basis = rotate(base, thin=not standardise)
-            self.dropped_axes = min(base.shape) - self.coordinates.shape[1]
+            self.dropped_axes = max(min(base.shape) - self.coordinates.shape[1], 0)
             self.low_precision = to_low_precision(self.coordinates, precision)
 
     def prepare(self, rows: Tensor) -> Prepared:
@@ -233,7 +233,7 @@ class Designs:
         if not standardise:
             middle = vectors.mean(dim=0) * center
             design = DenseMatrix(*rotate(vectors - middle, thin=True))
-            dropped = min(vectors.shape) - design.width
+            dropped = max(min(vectors.shape) - design.width, 0)
             prepared = Prepared(design, _no_variances, middle, torch.ones_like(middle), dropped)
         elif vectors.shape[1] > SQUARE * len(vectors):
             return cls(None, vectors, standardise=True)

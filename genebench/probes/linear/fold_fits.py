@@ -40,8 +40,8 @@ Floats = npt.NDArray[np.float64]
 # Below this size (rows x width x columns) row segments cost more than they save.
 MIN_SEGMENTED_SIZE = 1 << 30
 # Tensors of (rows, columns) that exist at once while a block of columns is solved: the linear
-# predictor, its change, weights, sums of pairs, and their copies for threads and subsets.
-ROW_TENSORS = 11
+# predictor, its change, weights, products and sums of pairs, and copies for threads and subsets.
+ROW_TENSORS = 12
 # Tensors of (width, columns): coefficients, their change, gradients, those of the conjugate
 # gradients, penalty weights and the preconditioner.
 WIDTH_TENSORS = 22

@@ -140,7 +140,7 @@ def prepare_pairs(
         if lazy.n_rows * lazy.width * table.itemsize <= dense_bytes:
             whole = torch.cat([lazy.form(block) for block in row_blocks(len(rows), lazy.width)])
             design = DenseMatrix(*rotate(whole, thin=not standardise))
-            dropped = min(whole.shape) - design.width
+            dropped = max(min(whole.shape) - design.width, 0)
         else:
             lazy.rotate()
     return Prepared(design, partial(masked_variances, lazy.form), center, scale, dropped)
