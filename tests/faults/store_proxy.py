@@ -1,47 +1,27 @@
-"""A proxy before an object store that drops headers, answers with errors, or hangs up.
+"""A proxy before an object store that keeps some headers of requests from it.
 
 It is a process of its own: some calls of deltalake keep the interpreter's lock while they wait.
 """
 
 import http.client
 import json
-import random
-import socket
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import urlsplit
 
-import httpx
-
-COUNT = "/failures"
-
-
-@dataclass(frozen=True)
-class StoreFaults:
-    """What the proxy does to requests.
-
-    Attributes:
-        dropped_headers: Headers, in lower case, that do not reach the store.
-        share: The share of requests that fail.
-        kinds: How they fail: a status code, or 0 for a connection that ends without an answer.
-        seed: The seed of the draw.
-    """
-
-    dropped_headers: tuple[str, ...] = ()
-    share: float = 0.0
-    kinds: tuple[int, ...] = (500, 503, 0)
-    seed: int = 0
-
 
 @contextmanager
-def proxy(options: dict[str, str], faults: StoreFaults) -> Iterator[dict[str, str]]:
-    """Start a proxy before a store; yields the storage options that lead through it."""
-    given = json.dumps([options["AWS_ENDPOINT_URL"], asdict(faults)])
+def proxy(options: dict[str, str], dropped: Collection[str]) -> Iterator[dict[str, str]]:
+    """Start a proxy before a store; yields the storage options that lead through it.
+
+    Args:
+        options: The storage options of the store.
+        dropped: Headers, in lower case, that do not reach the store.
+    """
+    given = json.dumps([options["AWS_ENDPOINT_URL"], list(dropped)])
     command = [sys.executable, __file__, given]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         try:
@@ -51,62 +31,32 @@ def proxy(options: dict[str, str], faults: StoreFaults) -> Iterator[dict[str, st
             process.kill()
 
 
-def count_failures(options: dict[str, str]) -> int:
-    """The number of requests that a proxy has let fail."""
-    return int(httpx.get(options["AWS_ENDPOINT_URL"] + COUNT).text)
-
-
-def serve(endpoint: str, faults: StoreFaults) -> None:  # noqa: C901 - one handler
+def serve(endpoint: str, dropped: Collection[str]) -> None:
     """Print the address of the proxy, and serve until the process is ended."""
     host, port = urlsplit(endpoint).netloc.split(":")
-    draw, lock, failed = random.Random(faults.seed), threading.Lock(), []
-
-    def next_failure() -> int | None:
-        with lock:
-            if draw.random() >= faults.share:
-                return None
-            failed.append(draw.choice(faults.kinds))
-            return failed[-1]
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
 
         def answer(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-            if self.path == COUNT:
-                self.give(200, str(len(failed)).encode(), [])
-                return
-            failure = next_failure()
-            if failure == 0:
-                self.close_connection = True
-                self.connection.shutdown(socket.SHUT_RDWR)
-                return
-            if failure is not None:
-                self.give(failure, b"", [])
-                return
-            kept = {
-                name: value
-                for name, value in self.headers.items()
-                if name.lower() not in (*faults.dropped_headers, "connection")
-            }
+            left_out = (*dropped, "connection")
+            kept = {n: value for n, value in self.headers.items() if n.lower() not in left_out}
             store = http.client.HTTPConnection(host, int(port), timeout=60)
             store.request(self.command, self.path, body, kept)
             found = store.getresponse()
             content = found.read()
-            self.give(found.status, content, found.getheaders())
-            store.close()
-
-        def give(self, status: int, content: bytes, headers: list[tuple[str, str]]) -> None:
-            self.send_response_only(status)
-            for name, value in headers:
+            self.send_response_only(found.status)
+            for name, value in found.getheaders():
                 if name.lower() not in ("transfer-encoding", "connection", "content-length"):
                     self.send_header(name, value)
             is_head = self.command == "HEAD"
-            given = dict(headers).get("Content-Length", "0")
-            self.send_header("Content-Length", given if is_head else str(len(content)))
+            length = found.getheader("Content-Length", "0") if is_head else str(len(content))
+            self.send_header("Content-Length", length)
             self.end_headers()
             if not is_head:
                 self.wfile.write(content)
+            store.close()
 
         do_GET = do_PUT = do_POST = do_DELETE = do_HEAD = answer  # noqa: N815 - names of http.server
 
@@ -119,6 +69,4 @@ def serve(endpoint: str, faults: StoreFaults) -> None:  # noqa: C901 - one handl
 
 
 if __name__ == "__main__":
-    address, entries = json.loads(sys.argv[1])
-    entries["dropped_headers"] = tuple(entries["dropped_headers"])
-    serve(address, StoreFaults(**entries))
+    serve(*json.loads(sys.argv[1]))

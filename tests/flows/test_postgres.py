@@ -75,8 +75,10 @@ def test_up_on_postgresql_completes_many_runs_in_a_row_while_it_is_polled(tmp_pa
         said = stack.up()
         assert "PostgreSQL" in said
         poller.start()
-        runs = [stack.submit("refresh", sources=["bioconductor"]) for _ in range(N_RUNS)]
-        states = [stack.wait(run, 600)["type"] for run in runs]
+        states = []
+        for _ in range(N_RUNS):
+            run = stack.submit("refresh", sources=["bioconductor"])
+            states.append(stack.wait(run)["type"])
     finally:
         is_over.set()
         if poller.is_alive():
