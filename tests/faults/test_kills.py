@@ -12,7 +12,7 @@ from faults.verbs import VERBS, Kill, run, start
 
 # Every how manyth commit is killed at.
 STEP = int(os.environ.get("FAULT_STEP", "1"))
-N_RANDOM = int(os.environ.get("FAULT_RANDOM", "60"))
+N_RANDOM = int(os.environ.get("FAULT_RANDOM", "15"))
 BEFORE = dict(zip(VERBS, ("start", *VERBS), strict=False))
 
 
