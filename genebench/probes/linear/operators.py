@@ -73,7 +73,7 @@ class LinearOperator(ABC):
 
     @abstractmethod
     def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
-        """(rows, columns) of the forward product, a new tensor."""
+        """(rows, columns) of the forward product, asked for once; it may be overwritten."""
 
     @abstractmethod
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:

@@ -56,11 +56,11 @@ class SparseMatrix(DesignMatrix):
             parts = torch.split(coefficients, [table.shape[1] for table in self.tables])
             products = (table @ part for table, part in zip(self.tables, parts, strict=True))
             coefficients = torch.cat(list(products))
-        return self.table @ coefficients, intercepts
+        return (torch.mm(self.table, coefficients).add_(intercepts),)
 
     @override
     def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
-        return projected[0][rows, columns] + projected[1][columns]
+        return projected[0][rows, columns]
 
     @override
     def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
