@@ -8,11 +8,11 @@ function keyOf(row, column) {
   return Number.isNaN(number) ? cell.textContent : number;
 }
 
-function compareRows(first, second, column) {
+// A cell without a number comes after the numbers, in either direction.
+function compareRows(first, second, column, sign) {
   const [left, right] = [keyOf(first, column), keyOf(second, column)];
-  if (typeof left === "number" && typeof right === "number") return left - right;
-  if (typeof left !== typeof right) return typeof left === "number" ? 1 : -1;
-  return left.localeCompare(right);
+  if (typeof left !== typeof right) return typeof left === "number" ? -1 : 1;
+  return sign * (typeof left === "number" ? left - right : left.localeCompare(right));
 }
 
 [...table.tHead.rows[0].cells].forEach((head, column) => {
@@ -23,8 +23,8 @@ function compareRows(first, second, column) {
     const descending = head.getAttribute("aria-sort") !== "descending";
     for (const other of table.tHead.rows[0].cells) other.removeAttribute("aria-sort");
     head.setAttribute("aria-sort", descending ? "descending" : "ascending");
-    const rows = [...body.rows].sort((a, b) => compareRows(a, b, column));
-    body.append(...(descending ? rows.reverse() : rows));
+    const sign = descending ? -1 : 1;
+    body.append(...[...body.rows].sort((a, b) => compareRows(a, b, column, sign)));
   });
 });
 

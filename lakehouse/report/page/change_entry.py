@@ -2,7 +2,6 @@
 
 from typing import Any
 
-from genebench.registry.loading import load_registry
 from lakehouse.report.diff.diff_summary import describe_counts, summarise_diff
 from lakehouse.report.diff.lake_diff import diff_states
 from lakehouse.report.diff.lake_states import find_state, state_before
@@ -28,9 +27,9 @@ def change_entry(tables: Tables, contents: Contents) -> dict[str, Any] | None:
     before = state_before(tables, release)
     if before is None:
         return None
-    profiles = contents.tasks["profile_id"].drop_nulls().unique().sort()
-    tasks = load_registry(profiles[0]).tasks if len(profiles) else {}
-    found = diff_states(before, find_state(tables, release, release), tasks.values())
+    registry = contents.registry
+    tasks = registry.tasks.values() if registry else ()
+    found = diff_states(before, find_state(tables, release, release), tasks)
     if found.is_empty:
         return None
     moved = select_changed(found.scores).drop_nulls("change").head(N_SCORES)

@@ -6,6 +6,8 @@ import polars as pl
 
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.statistics.means import OVERALL
+from genebench.registry.loading import load_registry, profile_ids
+from genebench.registry.registry import Registry
 from genebench.tasks.declaration import FAMILY_TITLES, is_subtask, parent_task_expr
 from lakehouse.embed.encoder_records import list_encoders
 from lakehouse.report.imports import imported_means
@@ -50,6 +52,12 @@ class Contents:
     def leaves(self) -> pl.DataFrame:
         """The whole tasks, without sub-tasks."""
         return self.tasks.filter(pl.col("parent_task_id").is_null())
+
+    @property
+    def registry(self) -> Registry | None:
+        """The declarations of the profile of the tasks; None if it is not declared now."""
+        profiles = self.tasks["profile_id"].drop_nulls().unique().sort().to_list()
+        return load_registry(profiles[0]) if set(profiles[:1]) & set(profile_ids()) else None
 
     @property
     def series(self) -> list[tuple[str, str]]:

@@ -5,7 +5,6 @@ from typing import Any
 
 import polars as pl
 
-from genebench.registry.loading import load_registry
 from lakehouse.refresh.freshness import read_freshness
 from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.values import plain_rows
@@ -62,10 +61,9 @@ def unscored_rows(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
 
 def freshness_rows(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
     """Return the version and age of each source; see `read_freshness`."""
-    profiles = contents.tasks["profile_id"].drop_nulls().unique().sort()
-    if not len(profiles):
+    registry = contents.registry
+    if registry is None:
         return []
-    registry = load_registry(profiles[0])
     rows = read_freshness(tables, registry.sources, registry.source_files, registry.wanted_versions)
     days = pl.col("dated_on", "retrieved_on").dt.to_string()
     return rows.with_columns(days).to_dicts()
