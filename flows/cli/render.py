@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 # Width of tables in a file or a pipe; a terminal has a width of its own.
-PIPE_WIDTH = 120
+PIPE_WIDTH = 145
 MAX_ROWS = 50
 MAX_REFUSED = 5
 # Smaller numbers are printed in scientific notation: with three decimals they would read 0.000.

@@ -89,4 +89,7 @@ def read_leaderboard(
     if OVERALL not in wide.columns:
         # A release of temporal tasks alone has no mean over families.
         wide = wide.with_columns(pl.lit(None, pl.Float64).alias(OVERALL))
-    return wide.sort(OVERALL, descending=METRICS[metric].is_greater_better)
+    # An encoder that lacks a family has no overall mean and comes last.
+    return wide.sort(
+        OVERALL, "encoder_id", descending=[METRICS[metric].is_greater_better, False], nulls_last=True
+    )
