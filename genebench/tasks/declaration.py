@@ -26,7 +26,7 @@ FAMILY_TITLES: dict[str, str] = {
     "localization": "Localization",
     "biological": "Biological processes",
     "protein": "Protein properties",
-    TEMPORAL: "Temporal (gained later, not in the overall mean)",
+    TEMPORAL: "Temporal (gained later)",
     "own": "User tasks",
 }
 

@@ -69,7 +69,7 @@ document.addEventListener("DOMContentLoaded", () => {
       { title: "Encoder", name: true, sort: (row) => row.title, cell: encoderLabel },
       { title: "Modality", name: true, sort: (row) => row.modality, cell: (row) => escapeHtml(row.modality) },
       ...scopes.map((scope) => ({
-        title: scope === "overall" ? "Overall" : familyTitle(scope), note: significance.countSolved(scope), down: metric.is_greater_better,
+        title: scope === "overall" ? "Overall" : familyTitle(scope).split(" ")[0], note: significance.countSolved(scope), down: metric.is_greater_better,
         sort: (row) => tables[scope].mean[row.e],
         cell: (row) => {
           const mean = tables[scope].mean[row.e];
@@ -85,10 +85,10 @@ document.addEventListener("DOMContentLoaded", () => {
       { title: "Dimension", down: true, sort: (row) => row.dimension, cell: (row) => formatCount(row.dimension) },
     ];
     const wanted = $("encoder-search").value.trim().toLowerCase();
-    const rows = encoderRows.filter((row) => !state.hidden.has(row.modality) && (row.title + " " + row.id).toLowerCase().includes(wanted) && (!tables.overall || tables.overall.mean[row.e] != null));
+    const rows = encoderRows.filter((row) => !state.hidden.has(row.modality) && (row.title + " " + row.id).toLowerCase().includes(wanted) && scopes.some((scope) => tables[scope].mean[row.e] != null));
     board.show(rows, columns);
     const hasRanges = scopes.some((scope) => tables[scope].low.some((low) => low != null));
-    $("board-count").textContent = `${plural(rows.length, "encoder")} of ${encoderRows.length}. Means over tasks ± population deviation; bold is the best encoder, controls excluded.${hasRanges ? " Brackets give the interval of the mean, computed as if the errors of all tasks were fully correlated." : ""}`;
+    $("board-count").textContent = `${plural(rows.length, "encoder")} of ${encoderRows.length}. Means over tasks ± population deviation; bold is the best encoder, controls excluded.${data.families.temporal ? " Temporal tasks are in no mean over families." : ""}${hasRanges ? " Brackets give the interval of the mean, computed as if the errors of all tasks were fully correlated." : ""}`;
     const chance = metric.chance == null ? "" : ` Chance is ${metric.chance}.`;
     $("metric-note").textContent = `${metric.title}: ${metric.is_greater_better ? "higher" : "lower"} is better.${chance}${metric.note ? ` For ${metric.note.startsWith("one") ? "several classes: " : ""}${metric.note}.` : ""}`;
   }
