@@ -90,6 +90,5 @@ def read_leaderboard(
         # A release of temporal tasks alone has no mean over families.
         wide = wide.with_columns(pl.lit(None, pl.Float64).alias(OVERALL))
     # An encoder that lacks a family has no overall mean and comes last.
-    return wide.sort(
-        OVERALL, "encoder_id", descending=[METRICS[metric].is_greater_better, False], nulls_last=True
-    )
+    descending = [METRICS[metric].is_greater_better, False, False]
+    return wide.sort(OVERALL, "encoder_id", "probe_id", descending=descending, nulls_last=True)
