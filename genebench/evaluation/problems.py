@@ -99,7 +99,8 @@ def prepare_task(
         groups: (entities,) number of each entity's group, if the protocol holds out groups.
 
     Raises:
-        DegenerateTask: No sample, no label, or fewer than two classes are left.
+        DegenerateTask: No sample, no label, or fewer than two classes are left, or all samples
+            are in one group.
     """
     task_id, kind = str(task["task_id"]), task["kind"]
     universe_rows = pl.DataFrame(
@@ -135,6 +136,10 @@ def prepare_task(
     if slot_groups is not None:
         # Renumbered, so that the digest depends on the grouping and not on the group numbers.
         renumbered = np.unique(slot_groups, return_inverse=True)[1].astype(np.int64)
+        if not renumbered.any():
+            raise DegenerateTask(
+                f"{task_id}: all samples are in one hold-out group, which cannot be held out whole"
+            )
         sample_digest = digest_json([sample_digest, digest_bytes(renumbered.tobytes())])
     label_digest = digest_json(
         [

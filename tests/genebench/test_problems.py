@@ -200,3 +200,12 @@ def test_standard_predicts_ranks_so_that_no_scale_of_the_numbers_matters(values)
     if stretched["value"].n_unique() == labels["value"].n_unique():
         again = prepare_task(task_of("regression"), samples, stretched, ids, STANDARD).targets
         assert np.array_equal(scores, again)
+
+
+def test_a_task_whose_samples_are_all_in_one_group_says_that_no_fold_can_hold_it_out():
+    samples, labels = singles({f"g{n}": "yes" if n % 2 else "no" for n in range(8)})
+    ids = universe(samples["entity_id"].to_list())
+    task = task_of("binary", "yes")
+    with pytest.raises(DegenerateTask, match="t: all samples are in one hold-out group"):
+        prepare_task(task, samples, labels, ids, STANDARD, np.full(8, 3))
+    assert prepare_task(task, samples, labels, ids, STANDARD, np.arange(8) // 4).n_samples == 8
