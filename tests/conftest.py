@@ -36,7 +36,7 @@ IDLE_SERVICES = (
 
 # Files of tests/flows that run in one worker. Those of `stack` share the running local stack of
 # tests/flows/conftest.py, those of `processes` start commands or follow releases; the others run
-# flows in this process. Each group is about as long as the others.
+# flows in this process.
 GROUPS = {
     "stack": {"weekly", "crash", "refresh_during_score", "deployments", "server", "ui"},
     "processes": {

@@ -23,7 +23,7 @@ from genebench.reference.packaged_reference import (
     packaged_reference,
     prepare_reference_tasks,
 )
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.python_input import to_names_and_matrix
 from genebench.reference.refitted_rivals import refit_rivals
 from genebench.reference.rivals import score_rivals
@@ -267,7 +267,7 @@ def _too_few_samples(coverage: pl.DataFrame) -> dict[str, str]:
 
 
 def _coverage(
-    packaged: PackagedTasks, task_ids: Sequence[str], has_vector: npt.NDArray[np.bool_]
+    packaged: UniverseTasks, task_ids: Sequence[str], has_vector: npt.NDArray[np.bool_]
 ) -> pl.DataFrame:
     rows = [
         {

@@ -13,7 +13,7 @@ from genebench.encoders.loader import LoaderContext, LoaderInput, Vectors, load_
 from genebench.entities.entity_catalogue import GENE
 from genebench.entities.inputs import catalogue_inputs, render_contents
 from genebench.errors import EncoderError
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.registry.registry import Registry
 from genebench.settings import get_settings
 
@@ -30,7 +30,7 @@ class LocalEmbedder:
     The texts are symbol and full name, the fields that the included data have.
     """
 
-    def __init__(self, registry: Registry, packaged: PackagedTasks) -> None:
+    def __init__(self, registry: Registry, packaged: UniverseTasks) -> None:
         self.registry = registry
         self.packaged = packaged
         self._vectors: dict[str, Vectors] = {}
@@ -116,7 +116,7 @@ def find_model_encoder(model: str, registry: Registry) -> Encoder | None:
 
 
 def embed_genes(
-    encoder: Encoder, registry: Registry, packaged: PackagedTasks, progress: Callable[[str], None]
+    encoder: Encoder, registry: Registry, packaged: UniverseTasks, progress: Callable[[str], None]
 ) -> tuple[list[str], npt.NDArray[np.float32]]:
     """Embed the genes of the reference release: (genes,) Entrez ids and (genes, d) float32."""
     progress(f"{encoder.title}: embedding {len(packaged.entity_ids):,} genes")

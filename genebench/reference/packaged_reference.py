@@ -12,7 +12,7 @@ from genebench.errors import GenebenchError
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import bundle_probe_digest, read_bundle, universe_digest
-from genebench.reference.packaged_tasks import PackagedTasks, prepare_packaged_tasks
+from genebench.reference.packaged_tasks import UniverseTasks, prepare_packaged_tasks
 from genebench.registry.loading import load_registry
 
 PROFILE, PROTOCOL, PROBE = "embedded", "standard", "linear"
@@ -54,7 +54,7 @@ class Reference:
 
     profile: str
     protocol: Protocol
-    tasks: PackagedTasks
+    tasks: UniverseTasks
     bundle: pl.DataFrame
     published: pl.DataFrame | None = None
     notes: tuple[str, ...] = ()
@@ -71,7 +71,7 @@ def packaged_reference() -> Reference:
 
 
 @functools.cache
-def prepare_reference_tasks() -> PackagedTasks:
+def prepare_reference_tasks() -> UniverseTasks:
     """Prepare the tasks of the reference release, once per process."""
     registry = load_registry(PROFILE)
     return prepare_packaged_tasks(registry, registry.protocols[PROTOCOL], read_reference_entities())

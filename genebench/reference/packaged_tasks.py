@@ -19,7 +19,7 @@ from genebench.tasks.recipes.recipe import build
 
 
 @dataclass(frozen=True)
-class PackagedTasks:
+class UniverseTasks:
     """The whole tasks of a profile over one universe; sub-tasks are left out.
 
     Attributes:
@@ -42,7 +42,7 @@ class PackagedTasks:
 
 def prepare_packaged_tasks(
     registry: Registry, protocol: Protocol, entity_ids: pl.Series
-) -> PackagedTasks:
+) -> UniverseTasks:
     """Build all tasks whose sources are included in the package.
 
     The samples, labels and folds equal those of a lake that was made from the same files.
@@ -79,7 +79,7 @@ def prepare_packaged_tasks(
         except DegenerateTask as reason:
             left_out[task.id] = str(reason)
     known = catalogue.entities["entity_id"]
-    return PackagedTasks(
+    return UniverseTasks(
         catalogue.entities.filter(pl.col("entity_id").is_in(entity_ids.to_list())),
         LoaderInput(GENE, entity_ids.to_list(), xrefs=catalogue.xrefs, known_ids=known.to_list()),
         entity_ids,

@@ -10,7 +10,7 @@ from genebench.errors import EncoderError
 from genebench.probes.declaration import Probe
 from genebench.protocols.declaration import Protocol
 from genebench.reference.local_embedding import LocalEmbedder
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import ScoredTask, place_vectors, score_tasks
 from genebench.registry.registry import Registry
@@ -22,7 +22,7 @@ def refit_rivals(
     rivals: pl.DataFrame,
     has_vector: npt.NDArray[np.bool_],
     registry: Registry,
-    packaged: PackagedTasks,
+    packaged: UniverseTasks,
     probe: Probe,
     protocol: Protocol,
     progress: Callable[[str], None],

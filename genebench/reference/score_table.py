@@ -7,7 +7,7 @@ import polars as pl
 
 from genebench.evaluation.statistics.bootstrap import LEVEL, confidence_interval
 from genebench.evaluation.statistics.means import OVERALL
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.stored_scores import StoredScore
 from genebench.reference.vectors_evaluation import ScoredTask
 from genebench.tasks.declaration import is_in_overall
@@ -18,7 +18,7 @@ def score_table(
     scored: Sequence[ScoredTask],
     found: Sequence[StoredScore],
     rivals: pl.DataFrame,
-    packaged: PackagedTasks,
+    packaged: UniverseTasks,
 ) -> pl.DataFrame:
     """Build `ComparisonTables.scores`: one row for each task and encoder, the new vectors included.
 

@@ -25,7 +25,7 @@ from genebench.reference.bundle import (
     split_digest,
     universe_digest,
 )
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.stored_scores import StoredScore, restrict, usable_labels
 from genebench.settings import Settings
 
@@ -93,7 +93,7 @@ def place_vectors(vectors: Vectors, entity_ids: pl.Series) -> tuple[npt.NDArray[
 def score_tasks(
     matrix: npt.NDArray[np.float32],
     has_vector: npt.NDArray[np.bool_],
-    packaged: PackagedTasks,
+    packaged: UniverseTasks,
     task_ids: Collection[str],
     probe: Probe,
     protocol: Protocol,
@@ -231,7 +231,7 @@ def vectors_digest(matrix: npt.NDArray[np.float32], has_vector: npt.NDArray[np.b
     return digest_bytes(matrix.tobytes(), np.packbits(has_vector).tobytes())
 
 
-def require_tasks(packaged: PackagedTasks, task_ids: Collection[str]) -> list[str]:
+def require_tasks(packaged: UniverseTasks, task_ids: Collection[str]) -> list[str]:
     """Return the requested tasks, or all tasks if none is requested.
 
     Raises:

@@ -8,7 +8,7 @@ from genebench.errors import LakeError
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import BUNDLE_SCHEMA
 from genebench.reference.packaged_reference import Reference
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.published_scores import UNPAIRED, published_scores
 from genebench.registry.registry import Registry
 from lakehouse.curate.task_selection import superseded_tasks
@@ -48,7 +48,7 @@ def read_lake_reference(tables: Tables, registry: Registry, protocol: Protocol) 
     entities = tables.table("silver.entities").filter(of_genes).collect()
     xrefs = tables.table("silver.xrefs").filter(of_genes).collect()
     known = entities["entity_id"].to_list()
-    packaged = PackagedTasks(
+    packaged = UniverseTasks(
         entities.filter(pl.col("entity_id").is_in(entity_ids.implode())),
         LoaderInput(GENE, entity_ids.to_list(), xrefs=xrefs, known_ids=known),
         entity_ids,

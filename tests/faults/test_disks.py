@@ -28,7 +28,7 @@ def mounted(tmp_path):
         command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            pytest.skip(f"this machine mounts no disk for us: {done.stderr.strip()}")
+            pytest.skip(f"a small disk cannot be mounted here: {done.stderr.strip()}")
         folders.append(folder)
 
     if shutil.which("mount") is None or os.getuid():

@@ -27,7 +27,7 @@ from genebench.reference.bundle import (
     universe_digest,
     unpack_outputs,
 )
-from genebench.reference.packaged_tasks import PackagedTasks
+from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.stored_scores import as_columns, covered_samples, score_restricted
 from genebench.reference.vectors_evaluation import place_vectors, score_tasks, vectors_digest
 from genebench.settings import get_settings
@@ -69,7 +69,7 @@ class BoardTasks:
         protocol: The protocol.
     """
 
-    packaged: PackagedTasks
+    packaged: UniverseTasks
     problems: Mapping[str, Problem]
     probe: Probe
     protocol: Protocol
