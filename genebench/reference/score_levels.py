@@ -8,9 +8,9 @@ numbers.
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import rankdata
 
 from genebench.errors import GenebenchError
+from genebench.evaluation.ranks import mean_ranks
 from genebench.probes.declaration import Kind
 
 # Bits of a level: more in a small fold, where they cost little and few rows share a level.
@@ -34,7 +34,7 @@ def encode_fold(kind: Kind, scores: Floats) -> bytes:
         scores = shifted - np.log(np.exp(shifted).sum(axis=1, keepdims=True))
     # Predictions from one number order all columns alike or reversed; then they compress well.
     is_reversed = scores[0] > np.median(scores, axis=0)
-    ranks = rankdata(np.where(is_reversed, -scores, scores), axis=0)
+    ranks = np.apply_along_axis(mean_ranks, 0, np.where(is_reversed, -scores, scores))
     n_bits = level_bits(len(scores))
     levels = ((ranks - 0.5) / len(scores) * (1 << n_bits)).astype(np.uint8)
     planes = [np.packbits((levels >> bit) & 1, axis=0).T.tobytes() for bit in range(n_bits)]
