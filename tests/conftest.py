@@ -64,7 +64,10 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         if path.parent.name == "expectations" or name.startswith("encoders"):
             # Importing Great Expectations or transformers takes seconds in each worker.
             return name.partition("_")[0] if name.startswith("encoders") else path.parent.name
-        is_shared = name.startswith("report") or name in ("bootstrap", "evaluate_vectors", "board")
+        if name in ("evaluate_vectors", "board", "local_models"):
+            # Preparing the tasks of the reference release takes seconds in each worker.
+            return "reference"
+        is_shared = name.startswith("report") or name == "bootstrap"
         return name if is_shared else nodeid
 
 

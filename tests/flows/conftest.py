@@ -1,9 +1,10 @@
 """One local stack for all tests of deployments, because starting one takes longer than a test."""
 
+import fcntl
 import random
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 from local_stacks import ENCODERS, FAMILIES, LocalStack, keys, until
 from places import Place
-from world import build_world
+from world import World, build_world
 
 from genebench.settings import get_settings
 
@@ -88,22 +89,53 @@ def weekly(stack) -> WeeklyRun:
 
 
 @pytest.fixture(scope="session")
-def ordinary(tmp_path_factory, prefect) -> Path:
-    """The lake of an undisturbed run of two encoders on the miniature world, in this process.
+def curated_folder(tmp_path_factory, worker_id, prefect) -> Path:
+    """A folder with a miniature world and its curated lake, made once for all workers.
 
-    Beside it, in `curated`, is the lake as it was before its encoders ran.
+    Tests copy it (`copy_of`) and change nothing in it.
     """
-    from flows.benchmark import benchmark
     from flows.curate import curate
     from flows.refresh import refresh
 
+    base = tmp_path_factory.getbasetemp()
+    folder = (base if worker_id == "master" else base.parent) / "curated"
+    folder.mkdir(exist_ok=True)
+    with (folder / "lock").open("ab") as lock, pytest.MonkeyPatch.context() as patch:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "done").exists():
+            # What a worker that was stopped has left.
+            shutil.rmtree(folder / "lake", ignore_errors=True)
+            build_world(folder / "sources")
+            Place(folder / "lake", folder / "sources", patch).enter()
+            refresh()
+            curate()
+            (folder / "done").touch()
+    get_settings.cache_clear()
+    return folder
+
+
+@pytest.fixture
+def copy_of(tmp_path, place_of) -> Callable[[Path], tuple[Place, World]]:
+    """Copy a folder with a world and its lake, and enter the copy."""
+
+    def copy(folder: Path) -> tuple[Place, World]:
+        for name in ("sources", "lake"):
+            shutil.copytree(folder / name, tmp_path / name)
+        world = build_world(tmp_path / "sources")
+        return place_of(tmp_path / "lake", tmp_path / "sources"), world
+
+    return copy
+
+
+@pytest.fixture(scope="session")
+def ordinary(tmp_path_factory, curated_folder) -> Path:
+    """The lake of an undisturbed run of two encoders on the miniature world, in this process."""
+    from flows.benchmark import benchmark
+
     folder = tmp_path_factory.mktemp("ordinary")
-    build_world(folder / "sources")
+    shutil.copytree(curated_folder / "lake", folder / "lake")
     with pytest.MonkeyPatch.context() as patch:
-        Place(folder / "lake", folder / "sources", patch).enter()
-        refresh()
-        curate()
-        shutil.copytree(folder / "lake", folder / "curated")
+        Place(folder / "lake", curated_folder / "sources", patch).enter()
         benchmark(encoders=ENCODERS, families=["genomic"])
     get_settings.cache_clear()
     return folder / "lake"

@@ -20,15 +20,22 @@ BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)),
 
 @pytest.fixture
 def cluster_of():
-    """Start clusters of two worker processes with the settings of a stack."""
+    """Start clusters of two workers: processes with the settings of a stack, or threads."""
     from distributed import LocalCluster
 
     clusters = []
 
-    def start(stack):
+    def start(stack, processes):
         kept = {k: v for k, v in stack.environment.items() if k.startswith(("GENEBENCH_", "OMP_"))}
+        own = {"env": kept} if processes else {}
         clusters.append(
-            LocalCluster(n_workers=2, threads_per_worker=1, dashboard_address=None, env=kept)
+            LocalCluster(
+                n_workers=2,
+                threads_per_worker=1,
+                dashboard_address=None,
+                processes=processes,
+                **own,
+            )
         )
         return clusters[-1]
 
@@ -37,11 +44,11 @@ def cluster_of():
         cluster.close()
 
 
-def on_dask(stack, cluster_of, **settings):
+def on_dask(stack, cluster_of, processes=True, **settings):
     """The stack with other settings, its encoders on a cluster of their own; and the cluster."""
     names = {f"GENEBENCH_{name}": value for name, value in settings.items()}
     elsewhere = replace(stack, more={**names, "GENEBENCH_RUNNER": "dask"})
-    cluster = cluster_of(elsewhere)
+    cluster = cluster_of(elsewhere, processes)
     elsewhere.more["GENEBENCH_DASK_ADDRESS"] = cluster.scheduler_address
     return elsewhere, cluster
 
@@ -61,21 +68,26 @@ def copy_lake(folder, address, options):
     pyarrow.fs.copy_files(str(folder), root, destination_filesystem=store, use_threads=False)
 
 
+@pytest.mark.parametrize(
+    "processes", [False, pytest.param(True, marks=pytest.mark.soak)], ids=["threads", "processes"]
+)
 def test_dask_workers_and_an_object_store_give_the_same_numbers(
-    small, ordinary, bucket, cluster_of, place_of
+    small, ordinary, curated_folder, bucket, cluster_of, place_of, processes
 ):
     from flows.embed import embed
     from flows.score import score
 
     address = "s3://lakes/stack"
-    remote, _ = on_dask(small, cluster_of, LAKE=address, STORAGE_OPTIONS=json.dumps(bucket))
+    remote, _ = on_dask(
+        small, cluster_of, processes, LAKE=address, STORAGE_OPTIONS=json.dumps(bucket)
+    )
     names = ("LAKE", "STORAGE_OPTIONS", "RUNNER", "DASK_ADDRESS")
     place_of(
         small.folder / "unused",
         small.sources,
         extra={name: remote.more[f"GENEBENCH_{name}"] for name in names},
     )
-    copy_lake(ordinary.parent / "curated", address, bucket)
+    copy_lake(curated_folder / "lake", address, bucket)
     embed(ENCODERS)
     score(ENCODERS, families=["genomic"])
     assert len(keys(ordinary)) > 0

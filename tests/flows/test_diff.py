@@ -104,12 +104,12 @@ def lakes(tmp_path_factory, prefect):
     return folder / "lake", moved
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def lake(lakes):
     return open_lake(lakes[0])
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def diff(lake):
     states = [find_state(lake, name, RELEASE) for name in ("2022", "2024")]
     return diff_states(*states, load_registry("embedded").tasks.values())

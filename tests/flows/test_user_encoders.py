@@ -2,7 +2,6 @@
 
 import pytest
 from typer.testing import CliRunner
-from world import build_world
 
 from flows.cli import verbs
 from flows.cli.app import app
@@ -15,10 +14,9 @@ pytestmark = pytest.mark.usefixtures("prefect")
 
 
 @pytest.fixture
-def placed(tmp_path, place_of, monkeypatch):
-    """A place, and a file that declares an encoder with a probe; the file's folder is entered."""
-    world = build_world(tmp_path / "sources")
-    place = place_of(tmp_path / "lake", tmp_path / "sources")
+def placed(tmp_path, curated_folder, copy_of, monkeypatch):
+    """A curated lake, and a file that declares an encoder; the file's folder is entered."""
+    place, world = copy_of(curated_folder)
     (tmp_path / "mine.yaml").write_text(
         "id: mine\ntitle: Mine\nmodality: control\nloader: random\ndimension: 8\nprobe: knn\n"
     )
@@ -42,8 +40,6 @@ def test_a_user_encoder_is_scored_again_without_its_file_and_by_its_own_probe(
     from flows.score import score
 
     place, world = placed
-    refresh()
-    curate()
     embed(["random"], encoder_files=["mine.yaml"])
     score(encoder_files=["mine.yaml"], tasks=["chromosome"])
     before = read_by(place)
@@ -65,13 +61,9 @@ def test_a_user_encoder_is_scored_again_without_its_file_and_by_its_own_probe(
 
 
 def test_another_probe_of_a_user_encoder_is_remembered_though_nothing_is_encoded(placed, tmp_path):
-    from flows.curate import curate
     from flows.embed import embed
-    from flows.refresh import refresh
 
     place, _ = placed
-    refresh()
-    curate()
     embed(encoder_files=["mine.yaml"])
     embedded = place.rows("silver.embeddings")
     mine = tmp_path / "mine.yaml"
@@ -102,6 +94,7 @@ def test_a_benchmark_of_an_unknown_encoder_is_refused_before_anything_is_fetched
     from flows.benchmark import benchmark
 
     place, _ = placed
+    before = place.lake.counts()
     with pytest.raises(RegistryError, match=r"absent\.yaml|did you mean 'random'"):
         benchmark(**wrong)
-    assert place.lake.counts() == {}
+    assert place.lake.counts() == before

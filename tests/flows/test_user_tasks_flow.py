@@ -4,7 +4,6 @@ import shutil
 
 import polars as pl
 import pytest
-from world import build_world
 
 from flows.cli.inspect import print_card, print_status
 from flows.run.summary import Unfinished
@@ -14,12 +13,9 @@ pytestmark = pytest.mark.usefixtures("prefect")
 
 
 @pytest.fixture
-def placed(tmp_path, place_of, monkeypatch):
-    """A refreshed place, a folder with a task, and a file with another; the folder is entered."""
-    from flows.refresh import refresh
-
-    world = build_world(tmp_path / "sources")
-    place = place_of(tmp_path / "lake", tmp_path / "sources")
+def placed(tmp_path, curated_folder, copy_of, monkeypatch):
+    """A curated lake, a folder with a task, and a file with another; the folder is entered."""
+    place, world = copy_of(curated_folder)
     genes = [g for g in world.genes if g.is_approved][:60]
     folder = tmp_path / "own" / "parity"
     folder.mkdir(parents=True)
@@ -34,7 +30,6 @@ def placed(tmp_path, place_of, monkeypatch):
         "  with: {id: gene, namespace: symbol, column: n}\n"
     )
     monkeypatch.chdir(tmp_path)
-    refresh()
     return place, world
 
 
