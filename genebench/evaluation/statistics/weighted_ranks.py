@@ -36,29 +36,39 @@ def weighted_rank_metrics(
     Returns:
         (draws,) values by metric.
     """
-    positives = weights[truth]
-    order = np.argsort(-scores[truth], kind="stable")
-    positives, keys = positives[order], scores[truth][order]
-    distinct, place = np.unique(keys, return_inverse=True)
-    # Negatives in groups: equal to a distinct positive (odd numbers), or between two (even). Sums
-    # over groups by one matrix product are faster than sums along a sorted column.
-    group = np.searchsorted(distinct, scores, "left") + np.searchsorted(distinct, scores, "right")
-    present = np.unique(group[~truth])
-    sums = np.zeros((2 * len(distinct) + 2, weights.shape[1]))
-    sums[present] = weighted_sums(((group == present[:, None]) & ~truth).T, weights)
-    from_group = np.cumsum(sums[::-1], axis=0)[::-1]
-    before, until = from_group[2 * place + 2], from_group[2 * place + 1]
-    total, rest = positives.sum(axis=0, dtype=float), from_group[0]
+    levels = np.unique(scores[truth])
+    # Groups of rows by their score: equal to a level (odd numbers), or between two (even).
+    group = np.searchsorted(levels, scores, "left") + np.searchsorted(levels, scores, "right")
+    positives = _group_sums(weights, np.flatnonzero(truth), group, 2 * len(levels) + 1)[1::2]
+    negatives = _group_sums(weights, np.flatnonzero(~truth), group, 2 * len(levels) + 1)
+    at_least = np.cumsum(negatives[::-1], axis=0)[::-1]
+    until, before, rest = at_least[1::2], at_least[2::2], at_least[0]
+    total = positives.sum(axis=0)
     found = {}
     if "roc_auc" in names:
-        wins = np.einsum("nd,nd->d", positives, rest - (before + until) / 2)
+        wins = np.einsum("ld,ld->d", positives, rest - (before + until) / 2)
         found["roc_auc"] = safe_divide(wins, total * rest)
     if "average_precision" in names:
-        cumulative = np.cumsum(positives, axis=0, dtype=float)
-        hits = cumulative[np.searchsorted(-keys, -keys, "right") - 1]
-        precision_at = np.einsum("nd,nd->d", positives, safe_divide(hits, hits + until))
+        hits = np.cumsum(positives[::-1], axis=0)[::-1]
+        precision_at = np.einsum("ld,ld->d", positives, safe_divide(hits, hits + until))
         found["average_precision"] = safe_divide(precision_at, total)
     return found
+
+
+def _group_sums(
+    weights: Weights, rows: npt.NDArray[np.intp], group: npt.NDArray[np.intp], n_groups: int
+) -> Floats:
+    """(groups, draws) sums of the weights of some rows by their group; 0 for an empty group."""
+    # Imported here: a command that scores nothing needs no SciPy.
+    from scipy.sparse import csr_array
+
+    rows = rows[np.argsort(group[rows], kind="stable")]
+    starts = np.searchsorted(group[rows], np.arange(n_groups + 1))
+    ones = np.ones(len(rows), weights.dtype)
+    sums: Floats = (csr_array((ones, rows, starts), shape=(n_groups, len(group))) @ weights).astype(
+        np.float64
+    )
+    return sums
 
 
 def weighted_column_rank_metrics(
