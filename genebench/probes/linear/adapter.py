@@ -12,6 +12,7 @@ from genebench.probes.declaration import Probe
 from genebench.probes.linear.group_solver import solve_groups
 from genebench.probes.linear.least_squares import fit_least_squares
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
+from genebench.probes.linear.ties import find_first, number_rows, number_joined_rows
 from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
 from genebench.protocols.declaration import Protocol
 
@@ -39,10 +40,11 @@ def solve_problems(
     """
     is_direct = probe.estimator("regression").name == "least_squares"
     is_direct &= protocol.regression == "as_probe"
-    iterative = []
+    iterative, row_numbers = [], number_rows(matrix)
     for problem in problems:
         if problem.kind == "regression" and is_direct:
-            yield _solve_directly(matrix, problem, protocol.pair_join, settings.device)
+            samples = number_joined_rows(row_numbers, problem.rows, protocol.pair_join)
+            yield _solve_directly(matrix, problem, samples, protocol.pair_join, settings.device)
             progress(problem.n_folds)
         else:
             iterative.append(problem)
@@ -53,11 +55,17 @@ def solve_problems(
         standardise=protocol.standardise,
         join=protocol.pair_join,
     )
-    for result in solve_groups(matrix, iterative, options, settings, progress):
+    for result in solve_groups(matrix, row_numbers, iterative, options, settings, progress):
         yield result.held_out()
 
 
-def _solve_directly(matrix: npt.NDArray[Any], problem: Problem, join: str, device: str) -> HeldOut:
+def _solve_directly(
+    matrix: npt.NDArray[Any],
+    problem: Problem,
+    samples: npt.NDArray[np.int64],
+    join: str,
+    device: str,
+) -> HeldOut:
     started, outputs = time.perf_counter(), []
     folds = zip(
         problem.split.T,
@@ -66,10 +74,7 @@ def _solve_directly(matrix: npt.NDArray[Any], problem: Problem, join: str, devic
     )
     for fold, predicted in folds:
         rows, one = np.flatnonzero(fold == TEST), np.ones(1)
-        outputs.append(
-            FoldOutput(
-                rows, predicted[:, None], one > 0, {}, 0 * one, np.inf * one, np.zeros(1, np.int64)
-            )
-        )
+        values, steps = predicted[find_first(samples[rows]), None], np.zeros(1, np.int64)
+        outputs.append(FoldOutput(rows, values, one > 0, {}, 0 * one, np.inf * one, steps))
     seconds = time.perf_counter() - started
     return HeldOut(problem.id, tuple(outputs), "", seconds, "least squares float64")

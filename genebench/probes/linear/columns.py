@@ -13,6 +13,7 @@ from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
 from genebench.probes.linear.operators import Precision
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
+from genebench.probes.linear.ties import number_rows
 from genebench.probes.problem import TEST, TRAIN, Problem
 from genebench.threads import limit_threads
 
@@ -141,7 +142,9 @@ def fit_columns(
         library = f"{name_library(device)}, {torch.get_num_threads()} threads"
         results = {
             result.problem.id: result
-            for result in solve_groups(X, problems, options, settings, lambda _: None)
+            for result in solve_groups(
+                X, number_rows(X), problems, options, settings, lambda _: None
+            )
         }
     if failures := [result.failure for result in results.values() if result.failure]:
         raise ArithmeticError(failures[0])

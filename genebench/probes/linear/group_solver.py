@@ -23,6 +23,7 @@ from genebench.probes.linear.solver_settings import (
     SolverSettings,
     TargetColumn,
 )
+from genebench.probes.linear.ties import find_first, number_joined_rows
 from genebench.probes.problem import TEST, FoldOutput, HeldOut, Kind, Problem
 from genebench.threads import limit_threads
 
@@ -47,6 +48,7 @@ class ProblemResult:
 
     Args:
         problem: The problem.
+        samples: (n,) numbers that are equal where the vectors of samples are; None on a failure.
         failure: Why the problem could not be solved; empty otherwise.
         center: Mean that was subtracted from the targets.
         scale: By which they were then divided.
@@ -58,17 +60,26 @@ class ProblemResult:
     """
 
     def __init__(
-        self, problem: Problem, failure: str = "", center: float = 0.0, scale: float = 1.0
+        self,
+        problem: Problem,
+        samples: npt.NDArray[np.int64] | None,
+        failure: str = "",
+        center: float = 0.0,
+        scale: float = 1.0,
     ) -> None:
         self.problem, self.failure, self.center, self.scale = problem, failure, center, scale
         self.n_fits, self.seconds, self.solver, self.dropped_axes = 0, 0.0, "", 0
         self.coefficients: dict[tuple[int, int], tuple[Matrix, Matrix]] = {}
         n_columns = problem.n_columns
         self.outputs: list[FoldOutput] = []
-        for fold in () if failure else problem.split.T:
+        self.first_equal: list[npt.NDArray[np.int64]] = []
+        if samples is None:
+            return
+        for fold in problem.split.T:
             rows, nothing = np.flatnonzero(fold == TEST), np.zeros(n_columns)
             scores, is_fitted = np.full((len(rows), n_columns), np.nan), nothing.astype(bool)
             steps = nothing.astype(np.int64)
+            self.first_equal.append(find_first(samples[rows]))
             self.outputs.append(
                 FoldOutput(rows, scores, is_fitted, {}, nothing.copy(), nothing, steps)
             )
@@ -85,7 +96,8 @@ class ProblemResult:
             reasons = dict.fromkeys(self.problem.labels[columns], fit.reason)
             output.reasons.update(reasons)  # type: ignore[attr-defined]
             return
-        values = _both_classes(fit.values) if is_whole else fit.values
+        values = fit.values[self.first_equal[fit.fold]]
+        values = _both_classes(values) if is_whole else values
         output.scores[:, columns] = values * self.scale + self.center
         output.fitted[columns] = True
         if fit.coefficients is not None:
@@ -151,6 +163,7 @@ def target_columns(group: Group, results: Sequence[ProblemResult]) -> Iterator[T
 
 def solve_groups(
     matrix: Matrix,
+    row_numbers: npt.NDArray[np.int64],
     problems: Sequence[Problem],
     options: FitOptions,
     settings: SolverSettings,
@@ -160,6 +173,7 @@ def solve_groups(
 
     Args:
         matrix: (entities, features) float32 or float64, finite.
+        row_numbers: (entities,) equal where rows of the matrix are, by `number_rows`.
         problems: Problems of any kind.
         options: What is fitted.
         settings: How it is computed.
@@ -182,7 +196,7 @@ def solve_groups(
             center=options.fit_intercept or options.standardise,
         )
 
-    solve = partial(_solve_group, matrix, transform, options, settings, limit)
+    solve = partial(_solve_group, matrix, row_numbers, transform, options, settings, limit)
     for group in group_problems(problems, limit):
         yield from _attempt(solve, group, progress)
 
@@ -213,7 +227,7 @@ def _attempt(
         (problem,) = group.problems
         n_fits = problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1)
         progress(n_fits - done)
-        results = [ProblemResult(problem, reason)]
+        results = [ProblemResult(problem, None, reason)]
     yield from results
 
 
@@ -229,6 +243,7 @@ def _explain_failure(error: Exception) -> str:
 
 def _solve_group(
     matrix: Matrix,
+    row_numbers: npt.NDArray[np.int64],
     transform: Callable[[], FeatureTransform],
     options: FitOptions,
     settings: SolverSettings,
@@ -243,7 +258,8 @@ def _solve_group(
         if problem.kind == "regression":
             center = float(problem.targets.mean()) * options.fit_intercept
             scale = float(problem.targets.std()) or 1.0
-        results.append(ProblemResult(problem, "", center, scale))
+        samples = number_joined_rows(row_numbers, problem.rows, options.join)
+        results.append(ProblemResult(problem, samples, "", center, scale))
     with limit_threads(1 if group.rows.size * matrix.shape[1] < SERIAL else None):
         designs, held_bytes = _make_designs(
             matrix, group, transform, options, settings, float64_rows
