@@ -41,7 +41,7 @@ def past() -> dict[str, pl.DataFrame]:
 
 def test_the_embedded_files_stay_small_and_each_is_declared() -> None:
     carried = set(EMBEDDED_FOLDER.glob("**/*.gz"))
-    assert sum(path.stat().st_size for path in carried) < 7_000_000
+    assert sum(path.stat().st_size for path in carried) < 7_300_000
     assert carried == {embedded_path(f) for s in (SOURCE, PAST) for f in s.files.values()}
     assert {path.parent.name for path in carried} == {SOURCE.version, PAST.version}
 
@@ -156,6 +156,8 @@ create table cytogenetic_locations (_id integer, cytogenetic_location text);
 create table ensembl (_id integer, ensembl_id text);
 create table uniprot (_id integer, uniprot_id text);
 create table alias (_id integer, alias_symbol text);
+create table pfam (_id integer, ipi_id text, pfam_id text);
+create table omim (_id integer, omim_id text);
 create table pubmed (_id integer, pubmed_id text);
 create table go_bp (_id integer, go_id text, evidence text);
 create table go_cc (_id integer, go_id text, evidence text);
@@ -166,6 +168,8 @@ insert into genetype values (1, 'protein-coding'), (2, 'pseudo'), (3, 'biologica
 insert into chromosomes values (1, 'Y'), (1, 'X'), (2, '1');
 insert into alias values (1, 'TWY'), (1, 'B'), (1, 'A'), (1, 'A');
 insert into uniprot values (1, 'P2'), (1, 'P1');
+insert into pfam values (1, 'I1', 'PF2'), (1, 'I2', 'PF2'), (1, 'I2', 'PF1'), (2, 'I3', null);
+insert into omim values (1, '100'), (1, '200'), (1, '200');
 insert into pubmed values (1, '7'), (1, '7'), (1, '8'), (3, '9');
 insert into go_bp values (1, 'GO:2', 'IDA');
 insert into go_mf values (1, 'GO:3', 'IEA'), (3, 'GO:3', 'IEA');
@@ -222,20 +226,24 @@ def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(
         for name, file in SOURCE.files.items()
     }
     assert read_back["genes"] == [
-        ("3", "NA", "three", "pseudo", "1", None, None, None, None),
-        ("20", "TWY", "twenty", "protein-coding", "X|Y", None, None, "P1|P2", "A|B"),
+        ("3", "NA", "three", "pseudo", "1", *[None] * 6),
+        (
+            *("20", "TWY", "twenty", "protein-coding", "X|Y", None, None, "P1|P2", "A|B"),
+            *("PF1|PF2", "2"),
+        ),
     ]
     assert read_back["publications"] == [("20", "2")]
     assert read_back["go_relations"] == [("GO:2", "GO:1", "is_a"), ("GO:2", "GO:1", "part_of")]
 
 
-def test_the_script_reads_databases_without_types_of_genes(databases: Path) -> None:
-    change(databases / "org.sqlite", "drop table genetype")
+def test_the_script_reads_databases_without_types_of_genes_and_families(databases: Path) -> None:
+    change(databases / "org.sqlite", "drop table genetype; drop table pfam; drop table omim")
     counts = dict(script()["extract"](databases / "org.sqlite", databases / "go.sqlite", databases))
     assert counts["genes.tsv.gz"] == 3
     path = databases / "genes.tsv.gz"
     genes = read_source_file(path, SOURCE.files["genes"], SOURCE, "test")
     assert set(genes["gene_type"]) == {"unknown"}
+    assert genes.select("pfam_ids", "n_mim_entries").null_count().row(0) == (3, 3)
     assert genes.filter(pl.col("entrez_id") == "4")["symbol"].to_list() == ["ENH"]
 
 

@@ -107,6 +107,18 @@ def test_split_takes_the_separators_of_every_release_and_joins_repeated_rows():
     }
 
 
+def test_split_keeps_entities_without_a_renamed_value_as_samples_without_a_label():
+    rename = {"PF1": "kinase", "PF2": "finger", "PF3": "finger", "PF9": "nobody's"}
+    task = declare("split", "multilabel", by_symbol(column="has", by=["|"], rename=rename))
+    genes = ["ONE", "TWO", "FOUR", "FIVE", "SIX"]
+    built = run(task, {"gene": genes, "has": ["PF1|PF8", "PF2|PF3", "PF8", None, "PF1|PF2"]})
+    labels = {"hgnc:1": "kinase", "hgnc:2": "finger", "hgnc:6": ["finger", "kinase"]}
+    assert outcomes(built) == labels
+    assert built.samples["sample_id"].to_list() == ["hgnc:1", "hgnc:2", "hgnc:4", "hgnc:6"]
+    assert built.label_names == ["finger", "kinase"]
+    assert built.counts["without a value"] == 1
+
+
 def test_rows_without_a_label_are_counted_wherever_labels_are_read():
     rows = {"gene": ["ONE", "TWO", "SIX", "GONE", "FIVE"], "word": ["a", None, " ", "b", ","]}
     task = declare("split", "multilabel", by_symbol(column="word", by=[","]))

@@ -10,9 +10,10 @@ hold one release each: bookworm 3.16.0, trixie 3.20.0, sid 3.23.1.
         unpacked/usr/lib/R/site-library/GO.db/extdata/GO.sqlite 3.23.1
 
 The output is deterministic: the same two databases give the same bytes. Releases before 3.13 have
-no types of genes; every gene of theirs is of the type `unknown`, and none is left out. What was
-written is read back: the script ends with an error if a key repeats or is empty, if an annotated
-gene is not in the table of genes, or if more than 0.1 % of the annotated terms have no name.
+no types of genes; every gene of theirs is of the type `unknown`, and none is left out. Without the
+tables of Pfam or OMIM the columns `pfam_ids` and `n_mim_entries` are empty. What was written is
+read back: the script ends with an error if a key repeats or is empty, if an annotated gene is not
+in the table of genes, or if more than 0.1 % of the annotated terms have no name.
 """
 
 import argparse
@@ -25,8 +26,12 @@ from pathlib import Path
 # annotation in these databases, and would be an eighth of the table.
 EXCLUDED_TYPE = "biological-region"
 
-# Databases without types of genes get this view in place of the table.
-UNTYPED = "create temp view genetype as select _id, 'unknown' as gene_type from genes"
+# Databases without one of these tables get the view in its place.
+ABSENT = {
+    "genetype": "create temp view genetype as select _id, 'unknown' as gene_type from genes",
+    "pfam": "create temp view pfam as select null as _id, null as pfam_id where false",
+    "omim": "create temp view omim as select null as _id, null as omim_id where false",
+}
 
 # Columns that identify a row of each table.
 KEYS = {
@@ -51,7 +56,11 @@ select g.gene_id, i.symbol, i.gene_name, t.gene_type,
           (select distinct uniprot_id from uniprot where _id = g._id order by uniprot_id)),
        (select group_concat(alias_symbol, '|') from
           (select distinct alias_symbol from alias
-           where _id = g._id and alias_symbol <> i.symbol order by alias_symbol))
+           where _id = g._id and alias_symbol <> i.symbol order by alias_symbol)),
+       (select group_concat(pfam_id, '|') from
+          (select distinct pfam_id from pfam
+           where _id = g._id and pfam_id is not null order by pfam_id)),
+       (select nullif(count(distinct omim_id), 0) from omim where _id = g._id)
 from genes g join gene_info i using (_id) join genetype t using (_id)
 where t.gene_type <> ?
 order by cast(g.gene_id as integer)
@@ -100,6 +109,8 @@ GENE_COLUMNS = [
     "ensembl_gene_ids",
     "uniprot_ids",
     "alias_symbols",
+    "pfam_ids",
+    "n_mim_entries",
 ]
 
 
@@ -125,8 +136,9 @@ def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
     """Write the five tables; yield the name and number of rows of each."""
     genes = sqlite3.connect(f"file:{org}?mode=ro", uri=True)
     terms = sqlite3.connect(f"file:{go}?mode=ro", uri=True)
-    if not genes.execute("select 1 from sqlite_master where name = 'genetype'").fetchone():
-        genes.execute(UNTYPED)
+    for name, view in ABSENT.items():
+        if not genes.execute("select 1 from sqlite_master where name = ?", (name,)).fetchone():
+            genes.execute(view)
     excluded = (EXCLUDED_TYPE,)
     tables = {
         "genes": (GENE_COLUMNS, genes.execute(GENES, excluded)),

@@ -99,17 +99,20 @@ class SplitArguments(EntityArguments):
         column: Column with several labels in one value.
         by: Separators. Several may be given, because releases of a source use different ones.
         remove: Regular expression; its matches are removed from each value.
+        rename: Value in the source to label. Other values are no labels then, but their entities
+            stay in the task; without `rename` every value is a label.
     """
 
     column: str
     by: list[str] = Field(min_length=1)
     remove: Pattern | None = None
+    rename: dict[str, str] = Field(default_factory=dict)
 
 
 def split(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     """Read a delimited column as labels; the labels of an entity's rows are merged.
 
-    Entities without a label are left out: the source may simply not have annotated them.
+    Entities without a value are left out: the source may simply not have annotated them.
     """
     arguments = SplitArguments.model_validate(task.arguments)
     rows, counts = pick_entities(tables, task, arguments, resolvers, [arguments.column])
@@ -124,7 +127,13 @@ def split(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     rows = rows.select("entity_id", "resolution_status", labels.alias("label"))
     has_label = (pl.col("label").list.len() > 0).fill_null(False)
     rows = drop_unresolved(keep_rows(rows, has_label, "without a value", counts), counts)
-    return label_set_samples(task, rows.explode("label"), counts)
+    rows = rows.explode("label")
+    if not arguments.rename:
+        return label_set_samples(task, rows, counts)
+    found = rows.filter(pl.col("label").is_in(list(arguments.rename)))
+    found = found.with_columns(pl.col("label").replace(arguments.rename)).unique()
+    names = sorted(set(arguments.rename.values()))
+    return flag_samples(task, rows["entity_id"], found, names, counts)
 
 
 class KeywordsArguments(EntityArguments):
