@@ -1,4 +1,4 @@
-"""Folds that hold out relatives: HGNC groups where the lake has them, else stems of symbols."""
+"""Folds that hold out relatives: HGNC groups, Pfam families, or stems of symbols."""
 
 import numpy as np
 import polars as pl
@@ -63,6 +63,33 @@ def test_groups_of_hgnc_go_before_stems(lake):
     groups = read_holdout_groups(open_lake(lake.delta.storage.root), ids, PROTOCOL)
     assert [len(set(groups[start : start + 5])) for start in (0, 5, 10, 15)] == [1, 1, 1, 5]
     assert len(set(groups)) == 8
+
+
+def test_families_go_before_stems_and_a_gene_is_in_its_largest_one(tmp_path):
+    lake = open_lake(tmp_path / "lake")
+    symbols = ["AAA1", "AAA2", "BBB1", "BBB2", "BBB3", "CCC1", "CCC2", "SOLO"]
+    families = ["PF1", "PF2", "PF1|PF2", "PF1|PF3", "PF3", None, None, None]
+    genes = [
+        {"entity_type": "gene", "entity_id": f"ncbigene:{n}", "symbol": symbol,
+         "snapshot_id": "genes_1"}
+        for n, symbol in enumerate(symbols)
+    ]  # fmt: skip
+    where = {"entity_type": "gene"}
+    lake.delta.replace("silver.entities", filled("silver.entities", genes), COMMIT, where)
+    row = {"snapshot_id": "genes_1", "source": "bioconductor", "file": "genes"}
+    lake.delta.append("bronze.snapshots", filled("bronze.snapshots", [row]), COMMIT)
+    raw = pl.DataFrame(
+        {"row_number": range(8), "snapshot_id": "genes_1",
+         "entrez_id": [str(n) for n in range(8)], "pfam_ids": families},
+        schema_overrides={"row_number": pl.Int64},
+    )  # fmt: skip
+    lake.delta.replace("bronze.bioconductor_genes", raw, COMMIT, {"snapshot_id": "genes_1"})
+    ids = pl.Series("entity_id", [f"ncbigene:{n}" for n in range(8)])
+    groups = read_holdout_groups(lake, ids, PROTOCOL).tolist()
+    of_symbol = dict(zip(symbols, groups, strict=True))
+    assert of_symbol["AAA1"] == of_symbol["BBB1"] == of_symbol["BBB2"], "PF1 is the largest"
+    assert of_symbol["CCC1"] == of_symbol["CCC2"], "without a family, the stem counts"
+    assert len(set(groups)) == 5
 
 
 def test_the_protocol_differs_from_standard_in_the_groups_alone():
