@@ -15,7 +15,9 @@ from rich.table import Table
 
 from flows.run.summary import RunSummary
 from genebench.evaluation.metrics import METRICS
+from genebench.tasks.declaration import TEMPORAL
 from lakehouse.query.lake import Lake
+from lakehouse.report.future_marks import append_mark, describe_marks, read_marks
 from lakehouse.report.intervals import task_scores
 from lakehouse.report.leaderboard_table import (
     SHOWN_METRICS,
@@ -100,7 +102,10 @@ def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> No
 
 
 def print_task_table(lake: Lake, release: str, metric: str) -> None:
-    """Print the mean scores of a release: one row a task, one column an encoder."""
+    """Print the mean scores of a release: one row a task, one column an encoder.
+
+    Scores of temporal tasks carry the mark of their encoder (`lakehouse.report.future_marks`).
+    """
     wide = lake.leaderboard(release, by="task", metric=metric).drop("modality")
     several = wide["probe_id"].n_unique() > 1
     names = [
@@ -109,12 +114,26 @@ def print_task_table(lake: Lake, release: str, metric: str) -> None:
     ]
     tasks = wide.drop("encoder_id", "probe_id")
     verdicts = describe_verdicts(lake, release)
-    rows = [[task.name, *task.to_list()] for task in tasks.iter_columns()]
+    family_of = dict(lake.release(release).select("task_id", "family").iter_rows())
+    marks = read_marks(lake) if TEMPORAL in family_of.values() else {}
+    marks_of = [marks.get(encoder_id, "") for encoder_id in wide["encoder_id"]]
+    rows: list[list[Any]] = [
+        [
+            task.name,
+            *(
+                append_mark(mean, mark if family_of[task.name] == TEMPORAL else "")
+                for mean, mark in zip(task, marks_of, strict=True)
+            ),
+        ]
+        for task in tasks.iter_columns()
+    ]
     head = ["task", *names]
     if verdicts:
         head.append("verdict")
         rows = [[*row, verdicts.get(row[0])] for row in rows]
     print_rows(_title(metric, "folds"), head, rows)
+    if any(marks_of):
+        print_line(describe_marks(marks_of))
 
 
 def print_task_scores(lake: Lake, release: str, task_id: str) -> None:
@@ -126,6 +145,8 @@ def print_task_scores(lake: Lake, release: str, task_id: str) -> None:
     title = f"release {release}, {METRICS[scores['metric'][0]].title}"
     shown = scores.drop("metric")
     print_rows(f"{title}: {verdict}" if verdict else title, shown.columns, shown.iter_rows())
+    if "mark" in scores.columns:
+        print_line(describe_marks(scores["mark"]))
 
 
 def print_frame(rows: "pl.DataFrame") -> None:

@@ -94,7 +94,7 @@ class Encoder(_FrozenModel):
         families: Families of tasks that the encoder is scored on; all if empty. For controls that
             say nothing of other tasks.
         trained: Month after which no text or data entered the weights, as `2020-08`, or the best
-            date known for it, such as that of the publication; `cite` names its source.
+            date known for it, such as that of the publication; a comment names its source.
         runtime: Device and batch size.
     """
 

@@ -8,6 +8,7 @@ from genebench.errors import LakeError
 from genebench.evaluation.metrics import METRICS
 from genebench.tasks.declaration import is_subtask
 from lakehouse.embed.encoder_records import list_encoders
+from lakehouse.report.future_marks import mark_of, read_marks
 from lakehouse.report.leaderboard import stored_leaderboard
 from lakehouse.score.evidence import read_evaluations
 from lakehouse.score.scores import read_release, read_scores
@@ -17,7 +18,7 @@ from lakehouse.tables.time_travel import Tables
 
 LONG_COLUMNS = [
     "release_id", "family", "task_id", "kind", "encoder_id", "modality", "probe_id", "protocol_id",
-    "label", "metric", "fold", "value", "n_train", "n_test", "evaluation_key",
+    "label", "metric", "fold", "value", "n_train", "n_test", "evaluation_key", "mark",
 ]  # fmt: skip
 
 # The published package names its scorers after scikit-learn, by kind of task.
@@ -40,6 +41,8 @@ _COLUMN_NOTES = {
     "n_train": "number of training samples",
     "n_test": "number of held-out samples",
     "label": "one label or class; empty for the whole task",
+    "mark": "of temporal tasks: † the encoder reads texts, which may have been written after the "
+    "label; ‡ its model was trained on newer data than the known labels; else empty",
     "evaluation_key": "digest of labels, vectors, probe and protocol: equal keys are equal "
     "evaluations",
 }
@@ -71,7 +74,11 @@ def long_rows(tables: Tables, release: str) -> pl.DataFrame:
     Raises:
         LakeError: The release does not exist.
     """
-    rows = read_scores(tables, release=release).with_columns(pl.lit(release).alias("release_id"))
+    marks = read_marks(tables)
+    rows = read_scores(tables, release=release).with_columns(
+        pl.lit(release).alias("release_id"),
+        (mark_of(marks) if marks else pl.lit("")).alias("mark"),
+    )
     return (
         rows.select(LONG_COLUMNS)
         .sort("family", "task_id", "encoder_id", "probe_id", "label", "metric", "fold")

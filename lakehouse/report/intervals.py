@@ -4,7 +4,8 @@ import polars as pl
 
 from genebench.evaluation.metrics import MAIN_METRICS, METRICS
 from genebench.evaluation.statistics.means import OVERALL, task_means, task_weights
-from genebench.tasks.declaration import is_in_overall
+from genebench.tasks.declaration import TEMPORAL, is_in_overall
+from lakehouse.report.future_marks import mark_of, read_marks
 from lakehouse.score.evidence import read_evidence
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.time_travel import Tables
@@ -97,7 +98,8 @@ def task_scores(tables: Tables, release: str, task_id: str) -> pl.DataFrame:
 
     Returns:
         encoder, modality, probe, mean and sd (over folds), low and high (null without an
-        interval) and metric; no rows if the release has no score of the task.
+        interval) and metric; no rows if the release has no score of the task. Of a temporal task
+        with encoders that have a mark (`future_marks`) also mark.
     """
     items = tables.table("gold.releases").filter(
         (pl.col("release_id") == release) & (pl.col("task_id") == task_id)
@@ -111,12 +113,14 @@ def task_scores(tables: Tables, release: str, task_id: str) -> pl.DataFrame:
     )
     bounds = read_intervals(tables, named).filter(metric=metric)
     keys = named.select("encoder_id", "probe_id", "protocol_id", "evaluation_key")
+    marks = read_marks(tables) if named["family"][0] == TEMPORAL else {}
+    shown = [mark_of(marks).alias("mark")] if marks else []
     return (
         means.join(keys, on=["encoder_id", "probe_id", "protocol_id"])
         .join(bounds.drop("metric"), on="evaluation_key", how="left")
         .sort("probe_id", "mean", descending=[False, METRICS[metric].is_greater_better])
         .select(
             pl.col("encoder_id").alias("encoder"), "modality", pl.col("probe_id").alias("probe"),
-            "mean", "sd", "low", "high", "metric",
+            "mean", "sd", "low", "high", "metric", *shown,
         )
     )  # fmt: skip

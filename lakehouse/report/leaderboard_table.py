@@ -4,8 +4,9 @@ from typing import Any
 
 from genebench.evaluation.metrics import METRICS
 from genebench.evaluation.statistics.means import OVERALL
-from genebench.tasks.declaration import FAMILY_TITLES
+from genebench.tasks.declaration import FAMILY_TITLES, TEMPORAL
 from lakehouse.embed.encoder_records import list_encoders, read_coverage
+from lakehouse.report.future_marks import append_mark, read_marks
 from lakehouse.report.intervals import leaderboard_intervals
 from lakehouse.report.leaderboard import read_leaderboard, stored_leaderboard
 from lakehouse.report.significance import describe_verdicts
@@ -56,8 +57,9 @@ def leaderboard_cells(
 ) -> tuple[list[str], list[list[Any]]]:
     """Return header and rows of a leaderboard: encoder, modality, coverage, overall, families.
 
-    The interval of the overall mean follows it if the scores have intervals. Both are empty if
-    the release has no score by the metric.
+    The interval of the overall mean follows it if the scores have intervals. Means of temporal
+    tasks are texts with the encoder's mark (`future_marks`). Both are empty if the release has no
+    score by the metric.
     """
     everything = stored_leaderboard(tables, release)
     if metric not in everything["metric"]:
@@ -73,6 +75,7 @@ def leaderboard_cells(
     head = ["encoder", "kind", *(["probe"] if several else []), "coverage", "overall"]
     head += ["interval"] if ranges else []
     head += [FAMILY_TITLES[name].split()[0] for name in families]
+    marks = read_marks(tables) if TEMPORAL in families else {}
     rows = []
     for row in wide.iter_rows(named=True):
         known = titles.get(row["encoder_id"], {})
@@ -84,7 +87,12 @@ def leaderboard_cells(
                 f"{shares.get(row['encoder_id'], 0.0):.0%}",
                 row["overall"],
                 *([ranges.get((row["encoder_id"], row["probe_id"]))] if ranges else []),
-                *(row[name] for name in families),
+                *(
+                    append_mark(
+                        row[name], marks.get(row["encoder_id"], "") if name == TEMPORAL else ""
+                    )
+                    for name in families
+                ),
             ]
         )
     return head, rows

@@ -1,29 +1,25 @@
 """Says which encoders predict what was learned later better than attention does."""
 
-import json
-from typing import Any
-
 import polars as pl
 
-from genebench.encoders.loader_catalogue import LOADERS
 from genebench.tasks.declaration import TEMPORAL
 from lakehouse.embed.encoder_records import list_encoders
+from lakehouse.report.future_marks import describe_marks, read_marks
 from lakehouse.tables.time_travel import Tables
 
 # The control that knows how well each gene was studied when the labels were unknown.
 ATTENTION = "publication_count_2022"
-MARK = "†"
 
 
 def describe_gains(tables: Tables, release: str) -> str:
-    """Describe the temporal tasks of a release in one sentence, and mark texts of today.
+    """Describe the temporal tasks of a release in one sentence, with the marks of encoders.
 
     An encoder beats attention on a task where their paired difference is established
-    (`gold.comparisons`), by the linear probe if it was used. Encoders that read texts of the
-    current release have a mark: a text may have been written after the label.
+    (`gold.comparisons`), by the linear probe if it was used.
 
     Returns:
-        An empty text if the release has no comparison of an encoder with `ATTENTION`.
+        What the marks mean alone if the release has no comparison of an encoder with `ATTENTION`;
+        an empty text without temporal tasks.
     """
     encoders = {row["encoder_id"]: row for row in list_encoders(tables).iter_rows(named=True)}
     rows = (
@@ -43,40 +39,28 @@ def describe_gains(tables: Tables, release: str) -> str:
         .agg(pl.len().alias("n_tasks"), pl.col("is_better").sum().alias("n_better"))
         .sort("n_better", "encoder_id", descending=[True, False])
     )
+    scored = tables.table("gold.releases").filter(
+        (pl.col("release_id") == release) & (pl.col("family") == TEMPORAL)
+    )
+    marks = read_marks(tables)
+    shown = [marks.get(name, "") for name in scored.collect()["encoder_id"].unique()]
     parts: dict[bool, list[str]] = {True: [], False: []}
-    has_mark = False
     for row in found.iter_rows(named=True):
         known = encoders.get(row["encoder_id"], {})
         if known.get("is_control"):
             continue
-        mark = MARK if reads_text(row["encoder_id"], encoders) else ""
-        has_mark |= bool(mark)
+        mark = marks.get(row["encoder_id"], "")
+        shown.append(mark)
         name = f"{known.get('title', row['encoder_id'])}{mark}"
         share = f" on {row['n_better']} of {row['n_tasks']} tasks" if row["n_better"] else ""
         parts[bool(row["n_better"])].append(name + share)
     if not any(parts.values()):
-        return ""
+        return describe_marks(shown)
     attention = encoders.get(ATTENTION, {}).get("title", ATTENTION)
     sentence = "; ".join(
         f"{verdict} {', '.join(names)}"
         for verdict, names in (("better:", parts[True]), ("not better:", parts[False]))
         if names
     )
-    note = f" {MARK} The text may have been written after the label." if has_mark else ""
-    return f"Gained labels, predicted better than by attention ({attention})? {sentence}.{note}"
-
-
-def reads_text(encoder_id: str, encoders: dict[str, dict[str, Any]]) -> bool:
-    """Whether an encoder, or one of those whose vectors it reads, reads texts.
-
-    Args:
-        encoder_id: The encoder.
-        encoders: Encoder id to its row of `silver.encoders`.
-    """
-    declared = json.loads(encoders.get(encoder_id, {}).get("declaration") or "{}")
-    entry = LOADERS.get(declared.get("loader", ""))
-    if entry is not None and entry.reads == "text":
-        return True
-    base = declared.get("base") or []
-    bases = [base] if isinstance(base, str) else base.values() if isinstance(base, dict) else base
-    return any(reads_text(name, encoders) for name in bases)
+    found_better = f"Gained labels, predicted better than by attention ({attention})? {sentence}."
+    return f"{found_better} {describe_marks(shown)}".rstrip()

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 import pytest
+from temporal_lake import TASK, make_temporal
 
 from genebench.registry.loading import load_registry
 from lakehouse import open_lake
@@ -46,6 +47,16 @@ def page_path(synthetic_root, tmp_path_factory) -> Path:
     )
     commit = Commit("test", "test")
     lake.delta.replace("gold.foreign_scores", rows, commit, {"release_id": "june"})
+    return write_report(lake, "current", folder / "report", code="0.1.0", with_files=False)
+
+
+@pytest.fixture(scope="session")
+def temporal_path(synthetic_root, tmp_path_factory) -> Path:
+    """The page of a lake with a temporal task."""
+    folder = tmp_path_factory.mktemp("temporal")
+    shutil.copytree(synthetic_root, folder / "lake")
+    make_temporal(open_lake(folder / "lake"))
+    lake = open_lake(folder / "lake")
     return write_report(lake, "current", folder / "report", code="0.1.0", with_files=False)
 
 
@@ -324,3 +335,24 @@ def test_filtering_draws_no_more_rows_than_it_shows(desktop):
     )
     for n_drawn, n_shown in drawn:
         assert 0 < n_drawn <= n_shown + 2, "the rows shown, a head and a foot"
+
+
+def test_scores_of_temporal_tasks_alone_carry_the_marks_of_their_encoders(browser, temporal_path):
+    visit = Visit(browser, temporal_path, "desktop", "light")
+    marks = visit.page.locator("#board sup").all_inner_texts()
+    assert sorted(marks) == ["†", "‡"], "in the column of temporal tasks"
+    assert "may have been written after the label" in visit.page.inner_text("#gains-note")
+    visit.page.select_option("#family", "temporal")
+    rows = visit.page.locator("#task-table tbody tr")
+    assert rows.count() == 1
+    assert sorted(rows.locator("sup").all_inner_texts()) == ["†", "‡"]
+    visit.open_task(TASK)
+    marked = visit.page.locator("#task th:has(sup)").all_inner_texts()
+    marked = [name.strip("†‡\n").removesuffix("control") for name in marked]
+    assert sorted(marked) == ["Encoder 0", "Random"]
+    assert "trained on data that are newer" in visit.page.inner_text("#mark-note")
+    visit.open_task("task_2")
+    assert visit.page.locator("#task sup").count() == 0
+    assert visit.page.locator("#mark-note").count() == 0
+    assert visit.complaints == []
+    visit.context.close()

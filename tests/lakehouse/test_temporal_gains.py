@@ -6,8 +6,9 @@ import pytest
 from blanks import filled
 
 from lakehouse import open_lake
+from lakehouse.report.future_marks import reads_text
 from lakehouse.report.leaderboard_table import leaderboard_markdown
-from lakehouse.report.temporal_gains import describe_gains, reads_text
+from lakehouse.report.temporal_gains import describe_gains
 from lakehouse.tables.commits import Commit
 
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})

@@ -24,6 +24,9 @@ document.addEventListener("DOMContentLoaded", () => {
     `<span class="who"><span class="dot ${encoder.is_control ? "control" : ""}" style="background:${modalityColour(encoder.modality)}" aria-hidden="true"></span>` +
     `<span>${escapeHtml(encoder.title)}${encoder.is_control ? '<span class="tag">control</span>' : ""}</span></span>`;
 
+  // Scores of temporal tasks carry the mark of an encoder that may have known the later labels.
+  const markHtml = (encoder, family) => (family === "temporal" && encoder.mark ? `<sup title="${escapeHtml(data.mark_note)}">${escapeHtml(encoder.mark)}</sup>` : "");
+
   const fillTemplate = (template, rows, height) => ({ ...structuredClone(data.templates[template]), datasets: { rows }, ...(height ? { height } : {}) });
 
   // Header
@@ -75,7 +78,7 @@ document.addEventListener("DOMContentLoaded", () => {
           const mean = tables[scope].mean[row.e];
           if (mean == null) return "–";
           const missing = tables[scope].n_missing[row.e];
-          const cellHtml = `<span>${formatValue(mean)}${tables[scope].n_tasks > 1 ? `<small>±${formatValue(tables[scope].sd[row.e])}</small>` : ""}${missing ? `<small title="${plural(missing, "task")} without a score">−${missing}</small>` : ""}${significance.formatInterval(tables[scope].low[row.e], tables[scope].high[row.e])}</span>`;
+          const cellHtml = `<span>${formatValue(mean)}${markHtml(row, scope)}${tables[scope].n_tasks > 1 ? `<small>±${formatValue(tables[scope].sd[row.e])}</small>` : ""}${missing ? `<small title="${plural(missing, "task")} without a score">−${missing}</small>` : ""}${significance.formatInterval(tables[scope].low[row.e], tables[scope].high[row.e])}</span>`;
           const isBest = mean === best[scope] && !row.is_control;
           const width = bounded ? Math.max(0, Math.min(1, mean)) : 0;
           return scope === "overall" ? `<td class="meter${isBest ? " best" : ""}" style="--w:${width}">${cellHtml}</td>` : `<td class="${isBest ? "best" : ""}">${cellHtml}</td>`;
@@ -139,9 +142,9 @@ document.addEventListener("DOMContentLoaded", () => {
       { title: "Kind", name: true, sort: (row) => row.kind, cell: (row) => escapeHtml(kinds[row.kind]) },
       { title: "Samples", down: true, sort: (row) => row.n_evaluated ?? row.n_samples, cell: (row) => formatCount(row.n_evaluated ?? row.n_samples) },
       { title: "Best encoder", name: true, sort: (row) => row.best?.encoder.title, cell: (row) => (row.best ? escapeHtml(row.best.encoder.title) : "–") },
-      { title: "Best score", down: true, sort: (row) => row.best?.mean, cell: (row) => (row.best ? `<td class="best">${formatValue(row.best.mean)}<small>±${formatValue(row.best.sd)}</small>${significance.scoreInterval(mainMetric(row), row.best.place)}</td>` : "–") },
+      { title: "Best score", down: true, sort: (row) => row.best?.mean, cell: (row) => (row.best ? `<td class="best">${formatValue(row.best.mean)}${markHtml(row.best.encoder, row.family)}<small>±${formatValue(row.best.sd)}</small>${significance.scoreInterval(mainMetric(row), row.best.place)}</td>` : "–") },
       { title: "Verdict", name: true, sort: (row) => significance.verdictText(row.t), cell: (row) => significance.verdictBadge(row.t) },
-      ...controls.map((control) => ({ title: `${control.title} (control)`, down: true, sort: (row) => scoreOf(mainMetric(row), "mean", cellIndex(row.t, control.e)), cell: (row) => formatValue(scoreOf(mainMetric(row), "mean", cellIndex(row.t, control.e))) })),
+      ...controls.map((control) => ({ title: `${control.title} (control)`, down: true, sort: (row) => scoreOf(mainMetric(row), "mean", cellIndex(row.t, control.e)), cell: (row) => { const mean = scoreOf(mainMetric(row), "mean", cellIndex(row.t, control.e)); return formatValue(mean) + (mean == null ? "" : markHtml(control, row.family)); } })),
     ];
     const wanted = $("task-search").value.trim().toLowerCase();
     const rows = taskRows.filter((row) => ($("subtasks").checked || row.parent == null) && (!$("family").value || row.family === $("family").value) && (!$("kind").value || row.kind === $("kind").value) && `${row.searchText} ${significance.verdictText(row.t).toLowerCase()}`.includes(wanted));
@@ -174,6 +177,7 @@ document.addEventListener("DOMContentLoaded", () => {
     article.hidden = false;
     article.innerHTML = `<header><div><p class="eyebrow">${escapeHtml(familyTitle(row.family))} · ${escapeHtml(kinds[row.kind])}</p><h3 id="task-title" tabindex="-1">${escapeHtml(row.title)}</h3></div><button type="button" id="task-close">Close</button></header>
       <p>${escapeHtml(whole.description)}</p>
+      ${row.family === "temporal" && data.mark_note ? `<p class="hint" id="mark-note">${escapeHtml(data.mark_note)}</p>` : ""}
       ${significance.verdictSummary(row.t)}
       <div class="columns"><div>
         <h4>${escapeHtml(data.metrics[metric]?.title || metric)} of every fold</h4>
@@ -215,7 +219,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function metricTable(row, whole) {
     const used = Object.keys(data.metrics).filter((metric) => encoderRows.some((encoder) => scoreOf(metric, "mean", cellIndex(row.t, encoder.e)) != null));
     const ranked = encoderRows.filter((encoder) => used.some((metric) => scoreOf(metric, "mean", cellIndex(row.t, encoder.e)) != null));
-    return `<table class="grid"><caption class="hidden">Every metric by encoder</caption><thead><tr>${["Encoder", "Coverage", ...used.map((metric) => data.metrics[metric].title)].map((title, n) => `<th scope="col" class="${n ? "" : "name"}" style="padding:10px 12px">${escapeHtml(title)}</th>`).join("")}</tr></thead><tbody>${ranked.map((encoder) => `<tr class="${encoder.is_control ? "is-control" : ""}"><th scope="row">${encoderLabel(encoder)}</th><td>${formatShare(whole.coverage?.[encoder.e])}</td>${used.map((metric) => `<td>${formatValue(scoreOf(metric, "mean", cellIndex(row.t, encoder.e)))}<small>±${formatValue(scoreOf(metric, "sd", cellIndex(row.t, encoder.e)))}</small>${significance.scoreInterval(metric, cellIndex(row.t, encoder.e))}</td>`).join("")}</tr>`).join("")}</tbody></table>`;
+    return `<table class="grid"><caption class="hidden">Every metric by encoder</caption><thead><tr>${["Encoder", "Coverage", ...used.map((metric) => data.metrics[metric].title)].map((title, n) => `<th scope="col" class="${n ? "" : "name"}" style="padding:10px 12px">${escapeHtml(title)}</th>`).join("")}</tr></thead><tbody>${ranked.map((encoder) => `<tr class="${encoder.is_control ? "is-control" : ""}"><th scope="row">${encoderLabel(encoder)}${markHtml(encoder, row.family)}</th><td>${formatShare(whole.coverage?.[encoder.e])}</td>${used.map((metric) => `<td>${formatValue(scoreOf(metric, "mean", cellIndex(row.t, encoder.e)))}<small>±${formatValue(scoreOf(metric, "sd", cellIndex(row.t, encoder.e)))}</small>${significance.scoreInterval(metric, cellIndex(row.t, encoder.e))}</td>`).join("")}</tr>`).join("")}</tbody></table>`;
   }
   function lineageTables(row, whole) {
     const keys = data.keys[state.series];

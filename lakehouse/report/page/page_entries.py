@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from lakehouse.embed.encoder_records import list_encoders, read_coverage
+from lakehouse.report.future_marks import read_marks
 from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.values import plain_rows, round_value
 from lakehouse.score.evidence import read_evaluations
@@ -20,6 +21,7 @@ def encoder_entries(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
     """Return one entry per encoder, best first: its declaration, digest and coverage."""
     rows = {row["encoder_id"]: row for row in list_encoders(tables).iter_rows(named=True)}
     coverage = read_coverage(tables)
+    marks = read_marks(tables)
     entries = []
     for encoder_id, title, modality, is_control in contents.encoders.iter_rows():
         row = rows.get(encoder_id, {})
@@ -46,6 +48,7 @@ def encoder_entries(tables: Tables, contents: Contents) -> list[dict[str, Any]]:
                     for key in ("homepage", "description", "template", "trained")
                 },
                 "base": declared.get("base"),
+                "mark": marks.get(encoder_id, ""),
             }
         )
     return entries

@@ -10,6 +10,7 @@ from genebench.registry.loading import load_registry
 from genebench.registry.published_names import probe_of
 from genebench.tasks.declaration import FAMILY_TITLES
 from lakehouse.report.exports import used_snapshots
+from lakehouse.report.future_marks import describe_marks
 from lakehouse.report.page.change_entry import change_entry
 from lakehouse.report.page.contents import Contents
 from lakehouse.report.page.page_entries import encoder_entries, task_entries
@@ -47,6 +48,7 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
     encoder_ids = contents.encoders["encoder_id"].to_list()
     task_ids = contents.tasks["task_id"].to_list()
     used = [name for name in METRICS if name in contents.means["metric"]]
+    encoders = encoder_entries(tables, contents)
     return {
         "release": describe_release(tables, contents, code),
         "metrics": {name: describe_metric(name) for name in used},
@@ -57,7 +59,8 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
         },
         "series": [{"probe": probe, "protocol": protocol} for probe, protocol in contents.series],
         "rules": _rules(contents),
-        "encoders": encoder_entries(tables, contents),
+        "encoders": encoders,
+        "mark_note": describe_marks(one["mark"] for one in encoders),
         "tasks": task_entries(tables, contents),
         "board": _board(contents, encoder_ids),
         "scores": _scores(contents, task_ids, encoder_ids, used),
