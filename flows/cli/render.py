@@ -25,6 +25,7 @@ from lakehouse.report.leaderboard_table import (
     leaderboard_cells,
 )
 from lakehouse.report.lineage import Lineage
+from lakehouse.report.relatives_drop import drop_tables
 from lakehouse.report.significance import describe_verdicts
 from lakehouse.report.temporal_gains import describe_gains
 
@@ -83,7 +84,7 @@ def print_refused(summary: RunSummary) -> None:
 
 
 def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> None:
-    """Print the leaderboard of a release: one table for each metric.
+    """Print the leaderboard of a release, one table for each metric, and what relatives add to it.
 
     Raises:
         LakeError: The release has no scores by the requested metric.
@@ -99,6 +100,8 @@ def print_leaderboard(lake: Lake, release: str, metric: str | None = None) -> No
         _console().print(solved, markup=False, highlight=False)
     if gains := describe_gains(lake, release):
         _console().print(gains, markup=False, highlight=False)
+    for title, head, rows in drop_tables(lake, release):
+        print_rows(title, head, rows)
 
 
 def print_task_table(lake: Lake, release: str, metric: str) -> None:

@@ -9,6 +9,7 @@ from lakehouse.embed.encoder_records import list_encoders, read_coverage
 from lakehouse.report.future_marks import append_mark, read_marks
 from lakehouse.report.intervals import leaderboard_intervals
 from lakehouse.report.leaderboard import read_leaderboard, stored_leaderboard
+from lakehouse.report.relatives_drop import drop_tables
 from lakehouse.report.significance import describe_verdicts
 from lakehouse.report.temporal_gains import describe_gains
 from lakehouse.tables.time_travel import Tables
@@ -41,15 +42,19 @@ def leaderboard_markdown(tables: Tables, release: str) -> str:
         head, rows = leaderboard_cells(tables, release, metric)
         if not rows:
             continue
-        parts.append(f"\n## {METRICS[metric].title}\n")
-        parts.append("| " + " | ".join(head) + " |")
-        parts.append("|" + "---|" * len(head))
-        parts += ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows]
+        parts += [f"\n## {METRICS[metric].title}\n", *_markdown_table(head, rows)]
     if solved := describe_solved_tasks(tables, release):
         parts.append(f"\n{solved}")
     if gains := describe_gains(tables, release):
         parts.append(f"\n{gains}")
+    for title, head, rows in drop_tables(tables, release):
+        parts += [f"\n## {title}\n", *_markdown_table(head, rows)]
     return "\n".join(parts)
+
+
+def _markdown_table(head: list[str], rows: list[list[Any]]) -> list[str]:
+    lines = ["| " + " | ".join(head) + " |", "|" + "---|" * len(head)]
+    return lines + ["| " + " | ".join(_text(cell) for cell in row) + " |" for row in rows]
 
 
 def leaderboard_cells(

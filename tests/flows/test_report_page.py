@@ -6,16 +6,13 @@ from pathlib import Path
 
 import polars as pl
 import pytest
-from temporal_lake import TASK, make_temporal
+from page_visit import OUTPUT, SIZES, Visit, number
 
 from genebench.registry.loading import load_registry
 from lakehouse import open_lake
 from lakehouse.report.imports import read_imported
 from lakehouse.report.page.write import write_report
 from lakehouse.tables.commits import Commit
-
-OUTPUT = Path("test-output")
-SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 
 
 @pytest.fixture(scope="session")
@@ -50,60 +47,6 @@ def page_path(synthetic_root, tmp_path_factory) -> Path:
     return write_report(lake, "current", folder / "report", code="0.1.0", with_files=False)
 
 
-@pytest.fixture(scope="session")
-def temporal_path(synthetic_root, tmp_path_factory) -> Path:
-    """The page of a lake with a temporal task."""
-    folder = tmp_path_factory.mktemp("temporal")
-    shutil.copytree(synthetic_root, folder / "lake")
-    make_temporal(open_lake(folder / "lake"))
-    lake = open_lake(folder / "lake")
-    return write_report(lake, "current", folder / "report", code="0.1.0", with_files=False)
-
-
-class Visit:
-    """One opened page, with everything that went wrong and everything it asked for."""
-
-    def __init__(self, browser, path: Path, size: str, scheme: str) -> None:
-        width, height = SIZES[size]
-        self.context = browser.new_context(
-            viewport={"width": width, "height": height}, color_scheme=scheme
-        )
-        self.page = self.context.new_page()
-        self.complaints: list[str] = []
-        self.requests: list[str] = []
-        self.page.on(
-            "console",
-            lambda said: (
-                self.complaints.append(said.text) if said.type in ("error", "warning") else None
-            ),
-        )
-        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
-        self.page.on("request", lambda asked: self.requests.append(asked.url))
-        self.page.goto(path.resolve().as_uri())
-        self.page.wait_for_selector("html[data-ready=yes]")
-        self.settle()
-
-    def settle(self) -> None:
-        self.page.wait_for_function(
-            "document.querySelector('#figure-plot svg.marks')"
-            " && !document.querySelector('[aria-busy=true]')"
-        )
-
-    def open_task(self, task_id: str) -> None:
-        self.page.evaluate("id => { location.hash = '#task=' + id; }", task_id)
-        self.page.wait_for_selector("#task:not([hidden]) #task-folds svg.marks")
-        self.settle()
-
-    def column(self, table: str, number: int) -> list[str]:
-        cells = self.page.locator(f"#{table} tbody tr > :nth-child({number})")
-        return cells.all_inner_texts()
-
-    def shoot(self, name: str) -> None:
-        folder = OUTPUT / "screens"
-        folder.mkdir(parents=True, exist_ok=True)
-        self.page.screenshot(path=str(folder / f"{name}.png"), full_page=True)
-
-
 @pytest.fixture(params=["desktop", "phone"])
 def visit(request, browser, page_path):
     opened = Visit(browser, page_path, request.param, "light")
@@ -117,10 +60,6 @@ def desktop(browser, page_path):
     opened = Visit(browser, page_path, "desktop", "light")
     yield opened
     opened.context.close()
-
-
-def number(cell: str) -> float:
-    return float(cell.replace("−", "-").split("±")[0].split()[0])
 
 
 def test_the_page_opens_without_a_complaint_and_asks_nobody(visit):
@@ -337,22 +276,6 @@ def test_filtering_draws_no_more_rows_than_it_shows(desktop):
         assert 0 < n_drawn <= n_shown + 2, "the rows shown, a head and a foot"
 
 
-def test_scores_of_temporal_tasks_alone_carry_the_marks_of_their_encoders(browser, temporal_path):
-    visit = Visit(browser, temporal_path, "desktop", "light")
-    marks = visit.page.locator("#board sup").all_inner_texts()
-    assert sorted(marks) == ["†", "‡"], "in the column of temporal tasks"
-    assert "may have been written after the label" in visit.page.inner_text("#gains-note")
-    visit.page.select_option("#family", "temporal")
-    rows = visit.page.locator("#task-table tbody tr")
-    assert rows.count() == 1
-    assert sorted(rows.locator("sup").all_inner_texts()) == ["†", "‡"]
-    visit.open_task(TASK)
-    marked = visit.page.locator("#task th:has(sup)").all_inner_texts()
-    marked = [name.strip("†‡\n").removesuffix("control") for name in marked]
-    assert sorted(marked) == ["Encoder 0", "Random"]
-    assert "trained on data that are newer" in visit.page.inner_text("#mark-note")
-    visit.open_task("task_2")
-    assert visit.page.locator("#task sup").count() == 0
-    assert visit.page.locator("#mark-note").count() == 0
-    assert visit.complaints == []
-    visit.context.close()
+def test_without_a_release_that_holds_out_relatives_the_section_is_hidden(desktop):
+    assert not desktop.page.is_visible("#relatives")
+    assert not desktop.page.is_visible("#nav-relatives")

@@ -52,6 +52,8 @@ document.addEventListener("DOMContentLoaded", () => {
   const encoderRows = data.encoders.map((encoder, e) => ({ ...encoder, e }));
   const significance = makeSignificance({ data, state, $, scoreOf, cellIndex, encoderLabel, mainMetric, encoderRows, betterThan });
 
+  const relatives = makeRelatives({ data, state, $, encoderLabel, encoderRows, familyTitle });
+
   // The leaderboard
   const leaderboardEntry = (scope, metric) => data.board.find((one) => one.series === state.series && one.metric === metric && one.scope === scope);
   const board = sortableTable($("board"), [], { column: 2, down: true });
@@ -59,6 +61,7 @@ document.addEventListener("DOMContentLoaded", () => {
   function resetLeaderboard() {
     board.order(2, betterThan(state.metric)(1, 0));
     drawLeaderboard();
+    relatives.draw();
   }
   function drawLeaderboard() {
     const metric = data.metrics[state.metric];

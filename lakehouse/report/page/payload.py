@@ -30,6 +30,7 @@ from lakehouse.report.page.values import (
     scale_value,
     scatter_values,
 )
+from lakehouse.report.relatives_drop import read_relatives_drops
 from lakehouse.report.temporal_gains import describe_gains
 from lakehouse.tables.time_travel import Tables
 
@@ -72,6 +73,7 @@ def to_payload(tables: Tables, contents: Contents, code: str) -> dict[str, Any]:
         "tables": table_rows(tables),
         "packages": package_rows(tables, contents),
         "changes": change_entry(tables, contents),
+        "relatives": _relatives(tables, contents, encoder_ids),
         "published": _published(contents, encoder_ids, task_ids),
         **significance_payload(contents),
     }
@@ -120,6 +122,24 @@ def _board(contents: Contents, encoder_ids: list[str]) -> list[dict[str, Any]]:
                 if encoder_id in position and value is not None:
                     is_real = isinstance(value, float)
                     cells[position[encoder_id]] = round_value(value) if is_real else value
+            entry[name] = cells
+        entries.append(entry)
+    return entries
+
+
+def _relatives(tables: Tables, contents: Contents, encoder_ids: list[str]) -> list[dict[str, Any]]:
+    """Return one entry per probe, metric and scope: both means of each encoder, or null."""
+    position = index_by_name(encoder_ids)
+    entries = []
+    drops = read_relatives_drops(tables, contents.release_id)
+    by = ["probe_id", "metric", "scope"]
+    for (probe, metric, scope), rows in drops.group_by(by, maintain_order=True):
+        entry: dict[str, Any] = {"probe": probe, "metric": metric, "scope": scope}
+        for name in ("mean", "mean_held_out", "n_tasks"):
+            cells: list[Any] = [None] * len(encoder_ids)
+            for encoder_id, value in rows.select("encoder_id", name).iter_rows():
+                if encoder_id in position:
+                    cells[position[encoder_id]] = round_value(value)
             entry[name] = cells
         entries.append(entry)
     return entries

@@ -22,7 +22,7 @@ from lakehouse.tables.time_travel import Tables
 
 HERE = Path(__file__).parent
 PAGE = "index.html"
-SCRIPTS = ("widgets.js", "significance.js", "page.js")
+SCRIPTS = ("widgets.js", "significance.js", "relatives.js", "page.js")
 FIGURES = "figures"
 PNG_SCALE = 2.0
 # The report digest is within this many characters from the start of the page.
