@@ -155,11 +155,7 @@ def _detect_columns(
 ) -> dict[str, Any]:
     """Find the column of identifiers, a column of whole vectors, and other columns of text."""
     nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
-    text = [
-        name
-        for name in frame.columns
-        if name not in nested and not _is_numeric(frame[name]) and name != vectors
-    ]
+    text = [name for name in _text_columns(frame.drop(nested)) if name != vectors]
     if vectors is None and nested:
         if len(nested) > 1:
             raise EncoderError(
@@ -184,13 +180,18 @@ def _detect_columns(
     }
 
 
-def _is_numeric(column: pl.Series) -> bool:
-    """Whether most cells are numbers; a single cell of text is reported when the file is read."""
-    if column.dtype.is_numeric():
-        return True
-    cells = column.cast(pl.String).drop_nulls()
-    numbers = cells.str.strip_chars().cast(pl.Float64, strict=False)
-    return len(cells) == 0 or numbers.null_count() <= len(cells) / 2
+def _text_columns(frame: pl.DataFrame) -> list[str]:
+    """The columns most of whose cells are no numbers.
+
+    A single cell of text in a column of numbers is reported when the file is read.
+    """
+    if not frame.width:
+        return []
+    cells = frame.cast(pl.String).select(pl.all().str.strip_chars())
+    n_filled = cells.select(pl.all().count()).row(0)
+    n_numbers = cells.select(pl.all().cast(pl.Float64, strict=False).count()).row(0)
+    counts = zip(cells.columns, n_filled, n_numbers, strict=True)
+    return [name for name, filled, numbers in counts if numbers < filled / 2]
 
 
 def _counts_rows(column: pl.Series) -> bool:
