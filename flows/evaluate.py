@@ -64,7 +64,7 @@ def evaluate(
     from genebench.reference.result_cache import evaluate_with_cache
 
     target = output_path(folder) if folder else None
-    names, matrix, namespace = _read_vectors(vectors, ids)
+    names, matrix, namespace = _read_vectors(vectors, ids, tasks or [])
     found = evaluate_with_cache(
         names,
         matrix,
@@ -87,7 +87,7 @@ def evaluate(
     return summary
 
 
-def _read_vectors(address: str, ids: str) -> "tuple[*NamedVectors, str]":
+def _read_vectors(address: str, ids: str, tasks: list[str]) -> "tuple[*NamedVectors, str]":
     """Return identifiers, vectors and the namespace of the identifiers."""
     from genebench.encoders.vector_files.layout import load_vectors
     from genebench.reference.evaluate_vectors import embed_reference_genes
@@ -95,7 +95,7 @@ def _read_vectors(address: str, ids: str) -> "tuple[*NamedVectors, str]":
     if address.startswith(WEB):
         return *_fetch_vectors(address), ids
     _require_readable(address)
-    embedded = embed_reference_genes(address, get_run_logger().info)
+    embedded = embed_reference_genes(address, get_run_logger().info, tasks)
     if embedded is not None:
         return *embedded, "entrez"
     return *load_vectors(Path(address).expanduser()), ids

@@ -84,7 +84,7 @@ def evaluate(
     from genebench.reference.evaluate_vectors import embed_reference_genes, evaluate_vectors
     from genebench.reference.result_cache import evaluate_with_cache
 
-    embedded = embed_reference_genes(str(vectors), _print_progress)
+    embedded = embed_reference_genes(str(vectors), _print_progress, task or ())
     if embedded is None:
         names, matrix = load_vectors(vectors, id_column, array, id_file, has_header=header)
     else:

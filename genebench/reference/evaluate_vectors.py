@@ -48,13 +48,14 @@ Progress = Callable[[str], None]
 
 
 def embed_reference_genes(
-    model: str, progress: Progress
+    model: str, progress: Progress, tasks: Collection[str] = ()
 ) -> tuple[list[str], npt.NDArray[np.float32]] | None:
     """Embed the genes of the reference release with a model.
 
     Args:
         model: See `local_embedding.find_model_encoder`.
         progress: Called with one line of text for each tenth of the genes.
+        tasks: The tasks on which the vectors will be scored. Default: all.
 
     Returns:
         (genes,) Entrez ids and (genes, d) float32; None if the word names a file of vectors.
@@ -63,7 +64,7 @@ def embed_reference_genes(
     encoder = find_model_encoder(model, registry)
     if encoder is None:
         return None
-    return embed_genes(encoder, registry, prepare_reference_tasks(), progress)
+    return embed_genes(encoder, registry, prepare_reference_tasks(tuple(tasks)), progress)
 
 
 def evaluate_vectors(
@@ -107,7 +108,7 @@ def evaluate_vectors(
     report_progress = progress or _ignore_progress
     numbers = _checked_matrix(names, matrix)
     settings = get_settings()
-    reference = reference or packaged_reference()
+    reference = reference or packaged_reference(tasks)
     registry = load_registry(reference.profile)
     protocol, probe = reference.protocol, registry.probes[PROBE]
     packaged = reference.tasks

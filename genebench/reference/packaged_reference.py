@@ -60,21 +60,27 @@ class Reference:
     notes: tuple[str, ...] = ()
 
 
-def packaged_reference() -> Reference:
-    """The reference release that ships with the package."""
+def packaged_reference(task_ids: Collection[str] = ()) -> Reference:
+    """The reference release that ships with the package, of some tasks or of all."""
     return Reference(
         PROFILE,
         load_registry(PROFILE).protocols[PROTOCOL],
-        prepare_reference_tasks(),
+        prepare_reference_tasks(tuple(task_ids)),
         read_bundle(reference_folder() / BUNDLE_FILE),
     )
 
 
 @functools.cache
-def prepare_reference_tasks() -> UniverseTasks:
-    """Prepare the tasks of the reference release, once per process."""
+def prepare_reference_tasks(task_ids: tuple[str, ...] = ()) -> UniverseTasks:
+    """Prepare some tasks of the reference release, or all, once per process.
+
+    Raises:
+        GenebenchError: There is no such task.
+    """
     registry = load_registry(PROFILE)
-    return prepare_packaged_tasks(registry, registry.protocols[PROTOCOL], read_reference_entities())
+    return prepare_packaged_tasks(
+        registry, registry.protocols[PROTOCOL], read_reference_entities(), task_ids
+    )
 
 
 def collect_rivals(

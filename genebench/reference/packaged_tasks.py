@@ -1,6 +1,6 @@
 """Prepares the tasks of the included data in memory, without a lake or a Prefect server."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -41,9 +41,12 @@ class UniverseTasks:
 
 
 def prepare_packaged_tasks(
-    registry: Registry, protocol: Protocol, entity_ids: pl.Series
+    registry: Registry,
+    protocol: Protocol,
+    entity_ids: pl.Series,
+    task_ids: Collection[str] = (),
 ) -> UniverseTasks:
-    """Build all tasks whose sources are included in the package.
+    """Build tasks whose sources are included in the package.
 
     The samples, labels and folds equal those of a lake that was made from the same files.
 
@@ -51,10 +54,16 @@ def prepare_packaged_tasks(
         registry: The declarations of a profile whose catalogue is included in the package.
         protocol: Minimum shares, and the rule for the positive class.
         entity_ids: Sorted ids of the universe.
+        task_ids: The tasks to build. Default: all of the profile.
 
     Raises:
-        GenebenchError: A source of the profile is not included in the package, or damaged.
+        GenebenchError: There is no such task; or a source is not included in the package, or is
+            damaged.
     """
+    known_tasks = [task.id for task in registry.tasks.values() if not task.superseded_by]
+    for task_id in task_ids:
+        if task_id not in known_tasks:
+            raise GenebenchError(f"no task {task_id!r}: the tasks are {', '.join(known_tasks)}")
     raw: dict[str, pl.DataFrame] = {}
 
     def rows_of(file_id: str) -> pl.DataFrame:
@@ -67,9 +76,7 @@ def prepare_packaged_tasks(
     resolvers = {GENE: Resolver(catalogue.xrefs, GENE)}
     tasks: dict[str, PreparedTask] = {}
     left_out: dict[str, str] = {}
-    for task in registry.tasks.values():
-        if task.superseded_by:
-            continue
+    for task in (registry.tasks[task_id] for task_id in task_ids or known_tasks):
         try:
             tables = {name: rows_of(name) for name in task.source}
             built = build(tables, task, resolvers)
