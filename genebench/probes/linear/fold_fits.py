@@ -1,6 +1,6 @@
 """Fits all target columns of one group of problems in every fold."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -29,7 +29,6 @@ from genebench.probes.linear.regularization_path import (
 )
 from genebench.probes.linear.solver_settings import (
     FitOptions,
-    FoldFit,
     Group,
     SolverSettings,
     TargetColumn,
@@ -70,6 +69,7 @@ class FoldFitter:
         options: What is fitted.
         settings: Tolerances and precision.
         fixed_bytes: Memory that matrices take.
+        progress: Called with the number of fits done since the last call.
     """
 
     def __init__(
@@ -79,8 +79,10 @@ class FoldFitter:
         options: FitOptions,
         settings: SolverSettings,
         fixed_bytes: int,
+        progress: Callable[[int], None],
     ) -> None:
         self.group, self.designs, self.options, self.settings = group, designs, options, settings
+        self.progress = progress
         self.device = torch.device(settings.device)
         is_float64 = designs.dtype == torch.float64
         self.tolerance = settings.float64_tolerance if is_float64 else settings.tolerance
@@ -124,20 +126,20 @@ class FoldFitter:
             weights = torch.from_numpy(options.sample_weight[group.order, None])
             self.sample_weight = weights.to(self.device)
 
-    def fit_all(self, targets: Sequence[TargetColumn]) -> Iterator[FoldFit]:
+    def fit_all(self, targets: Sequence[TargetColumn]) -> None:
         """Fit targets of one shape in every fold, in blocks that fit the memory limit."""
         block: list[TargetColumn] = []
         columns = 0
         for target in targets:
             fits = max(len(self.outer[target.problem]), len(self.inner[target.problem]))
             if block and columns + fits * target.n_classes > self.at_once:
-                yield from self.fit(block)
+                self.fit(block)
                 block, columns = [], 0
             block.append(target)
             columns += fits * target.n_classes
-        yield from self.fit(block)
+        self.fit(block)
 
-    def fit(self, targets: Sequence[TargetColumn]) -> Iterator[FoldFit]:
+    def fit(self, targets: Sequence[TargetColumn]) -> None:
         """Fit targets of one shape in every fold of their problems."""
         values = torch.from_numpy(np.stack([target.targets for target in targets], axis=1))
         values = values.to(self.device)
@@ -145,7 +147,7 @@ class FoldFitter:
         for number, target in enumerate(targets):
             for fold, mask in enumerate(self.outer[target.problem]):
                 if reason := self._find_obstacle(values, target, number, mask):
-                    yield FoldFit(target, fold, None, reason)
+                    self._refuse(target, fold, reason)
                 else:
                     outer.append(_Subproblem(number, mask, fold, {}))
         outer.sort(key=lambda one: self.order[one.mask])
@@ -153,7 +155,7 @@ class FoldFitter:
         if len(self.options.c) > 1:
             c, warm = self._follow_path(values, targets, outer)
             for i in np.flatnonzero(np.isnan(c)):
-                yield FoldFit(targets[outer[i].target], outer[i].fold, None, NO_C)
+                self._refuse(targets[outer[i].target], outer[i].fold, NO_C)
         known = np.flatnonzero(~np.isnan(c))
         for shared in self.designs.of(self.masks, [outer[i].mask for i in known]):
             here = known[shared.places]
@@ -163,8 +165,11 @@ class FoldFitter:
                 start = initial_parameters(batch)
             else:
                 start = take_columns(warm, batch.columns_of(torch.from_numpy(here).to(self.device)))
-            places = [(targets[one.target], one.fold) for one in own]
-            yield from self._solve(shared, batch, start, places)
+            self._solve(shared, batch, start, [(targets[one.target], one.fold) for one in own])
+
+    def _refuse(self, target: TargetColumn, fold: int, reason: str) -> None:
+        target.result.refuse(fold, target.label, reason)
+        self.progress(1)
 
     def _solve(
         self,
@@ -172,34 +177,34 @@ class FoldFitter:
         batch: Batch,
         start: Parameters,
         places: Sequence[tuple[TargetColumn, int]],
-    ) -> Iterator[FoldFit]:
+    ) -> None:
         """Solve a batch, whose subproblems are these targets and folds; predict the test rows."""
         solution = solve_in_threads(batch, start)
-        every = torch.arange(batch.n_subproblems, device=self.device)
-        # Subproblems that were finished in float64 are predicted in float64.
-        parts = [(every, batch, solution.parameters), *self._polish(batch, solution)]
-        found: dict[int, tuple[Tensor, Batch, Parameters]] = {}
-        for own, part, parameters in parts:
-            scores = self._predict(part, parameters, [places[i] for i in own.tolist()])
-            for at, (number, values) in enumerate(zip(own.tolist(), scores, strict=True)):
-                columns = part.columns_of(own.new_tensor([at]))
-                found[number] = values, part, take_columns(parameters, columns)
+        polished = self._polish(batch, solution)
         for number, (target, fold) in enumerate(places):
-            values, part, parameters = found[number]
             norm, n_steps = float(solution.gradient_norm[number]), int(solution.n_steps[number])
-            facts = norm, 1 / float(batch.penalty_strength[number]), n_steps
+            c = 1 / float(batch.penalty_strength[number])
+            target.result.put_steps(fold, target.label, norm, c, n_steps)
             if not solution.converged[number]:
                 reason = (
                     f"did not converge: gradient norm {norm:.1e}, tolerance {batch.tolerance:.0e}, "
                     f"after {n_steps} Newton steps"
                 )
-                yield FoldFit(target, fold, None, reason, *facts)
-                continue
-            original = None
-            if self.options.coefficients:
-                coefficients, intercepts = shared.prepared.to_original(part.design, parameters)
-                original = coefficients.cpu().numpy(), intercepts.cpu().numpy()
-            yield FoldFit(target, fold, values.cpu().numpy(), "", *facts, original)
+                target.result.refuse(fold, target.label, reason)
+        # Results of float64 take the place of those of float32.
+        every = torch.arange(batch.n_subproblems, device=self.device)
+        for own, part, parameters in [(every, batch, solution.parameters), *polished]:
+            scores = self._predict(part, parameters, [places[i] for i in own.tolist()])
+            for at, (number, values) in enumerate(zip(own.tolist(), scores, strict=True)):
+                if not solution.converged[number]:
+                    continue
+                (target, fold), coefficients = places[number], []
+                if self.options.coefficients:
+                    alone = take_columns(parameters, part.columns_of(own.new_tensor([at])))
+                    original = shared.prepared.to_original(part.design, alone)
+                    coefficients = [numbers.cpu().numpy() for numbers in original]
+                target.result.put(fold, target.label, values.cpu().numpy(), coefficients)
+        self.progress(len(places))
 
     def _polish(self, batch: Batch, solution: Solution) -> list[tuple[Tensor, Batch, Parameters]]:
         design = batch.design

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import cached_property
 from itertools import groupby, pairwise
 from typing import Any
 
@@ -18,13 +18,13 @@ from genebench.probes.linear.fold_fits import FoldFitter
 from genebench.probes.linear.pairs import join_rows, prepare_pairs, take_used
 from genebench.probes.linear.solver_settings import (
     FitOptions,
-    FoldFit,
     Group,
+    ProblemResult,
     SolverSettings,
     TargetColumn,
 )
-from genebench.probes.linear.ties import find_first, number_joined_rows
-from genebench.probes.problem import TEST, FoldOutput, HeldOut, Kind, Problem
+from genebench.probes.linear.ties import Numbers, number_joined_rows
+from genebench.probes.problem import Kind, Problem
 from genebench.threads import limit_threads
 
 # Products of fewer rows than this are slow for their size.
@@ -41,79 +41,6 @@ LOSS_OF: dict[Kind, LossName] = {
 
 Progress = Callable[[int], None]
 Matrix = npt.NDArray[Any]
-
-
-class ProblemResult:
-    """Results of all folds and columns of one problem.
-
-    Args:
-        problem: The problem.
-        samples: (n,) numbers that are equal where the vectors of samples are; None on a failure.
-        failure: Why the problem could not be solved; empty otherwise.
-        center: Mean that was subtracted from the targets.
-        scale: By which they were then divided.
-
-    Attributes:
-        coefficients: By (fold, first column), (features, classes) and (classes,) arrays of the
-            original features and targets, if asked for.
-        dropped_axes: See `Prepared`.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        samples: npt.NDArray[np.int64] | None,
-        failure: str = "",
-        center: float = 0.0,
-        scale: float = 1.0,
-    ) -> None:
-        self.problem, self.failure, self.center, self.scale = problem, failure, center, scale
-        self.n_fits, self.seconds, self.solver, self.dropped_axes = 0, 0.0, "", 0
-        self.coefficients: dict[tuple[int, int], tuple[Matrix, Matrix]] = {}
-        n_columns = problem.n_columns
-        self.outputs: list[FoldOutput] = []
-        self.first_equal: list[npt.NDArray[np.int64]] = []
-        if samples is None:
-            return
-        for fold in problem.split.T:
-            rows, nothing = np.flatnonzero(fold == TEST), np.zeros(n_columns)
-            scores, is_fitted = np.full((len(rows), n_columns), np.nan), nothing.astype(bool)
-            steps = nothing.astype(np.int64)
-            self.first_equal.append(find_first(samples[rows]))
-            self.outputs.append(
-                FoldOutput(rows, scores, is_fitted, {}, nothing.copy(), nothing, steps)
-            )
-
-    def add(self, fit: FoldFit) -> None:
-        """Add one target in one fold."""
-        is_whole = self.problem.kind == "multiclass"
-        label, output = fit.target.label, self.outputs[fit.fold]
-        columns = slice(None) if is_whole else slice(label, label + 1)
-        output.gradient_norm[columns], output.c[columns] = fit.gradient_norm, fit.c
-        output.n_iterations[columns] = fit.n_iterations
-        self.n_fits += 1
-        if fit.values is None:
-            reasons = dict.fromkeys(self.problem.labels[columns], fit.reason)
-            output.reasons.update(reasons)  # type: ignore[attr-defined]
-            return
-        values = fit.values[self.first_equal[fit.fold]]
-        values = _both_classes(values) if is_whole else values
-        output.scores[:, columns] = values * self.scale + self.center
-        output.fitted[columns] = True
-        if fit.coefficients is not None:
-            numbers = [part * self.scale for part in fit.coefficients]
-            coefficients, intercepts = map(_both_classes, numbers) if is_whole else numbers
-            self.coefficients[fit.fold, label] = coefficients, intercepts + self.center
-
-    def held_out(self) -> HeldOut:
-        """The result as `evaluate` takes it."""
-        outputs = tuple(self.outputs)
-        return HeldOut(self.problem.id, outputs, self.failure, self.seconds, self.solver)
-
-
-def _both_classes(values: Matrix) -> Matrix:
-    """Logits of both classes, (..., 2), from the log odds of the second, (..., 1)."""
-    return np.concatenate([-values / 2, values / 2], axis=-1) if values.shape[-1] == 1 else values
 
 
 def group_problems(problems: Sequence[Problem], float64_rows: int) -> Iterator[Group]:
@@ -146,7 +73,7 @@ def _sort_rows(
 
 
 def target_columns(group: Group, results: Sequence[ProblemResult]) -> Iterator[TargetColumn]:
-    """Target columns of a group's problems, scaled as their results say."""
+    """Target columns of a group's problems."""
     for number, (problem, result) in enumerate(zip(group.problems, results, strict=True)):
         loss, n_classes = LOSS_OF[problem.kind], 1
         if problem.kind == "multiclass" and problem.n_columns == 2:
@@ -154,16 +81,14 @@ def target_columns(group: Group, results: Sequence[ProblemResult]) -> Iterator[T
             loss = "logistic"
         elif problem.kind == "multiclass":
             n_classes = problem.n_columns
-        columns = problem.targets.T if problem.kind == "multilabel" else [problem.targets]
-        for label, targets in enumerate(columns):
-            dtype = np.float64 if loss == "squared" else np.float32
-            numbers = ((targets - result.center) / result.scale).astype(dtype)
-            yield TargetColumn(number, label, loss, n_classes, numbers[group.order])
+        for label, targets in enumerate(result.scaled_targets()):
+            numbers = targets.astype(np.float64 if loss == "squared" else np.float32)
+            yield TargetColumn(number, result, label, loss, n_classes, numbers[group.order])
 
 
 def solve_groups(
     matrix: Matrix,
-    row_numbers: npt.NDArray[np.int64],
+    row_numbers: Numbers,
     problems: Sequence[Problem],
     options: FitOptions,
     settings: SolverSettings,
@@ -182,28 +107,12 @@ def solve_groups(
     Yields:
         One result per problem, in the order in which groups are done.
     """
-    device, limit = torch.device(settings.device), settings.float64_rows
-    if options.standardise:
-        limit = settings.float64_rows_standardised
-
-    @cache
-    def transform() -> FeatureTransform:
-        return FeatureTransform(
-            matrix,
-            standardise=options.standardise,
-            device=device,
-            precision=settings.precision,
-            center=options.fit_intercept or options.standardise,
-        )
-
-    solve = partial(_solve_group, matrix, row_numbers, transform, options, settings, limit)
-    for group in group_problems(problems, limit):
-        yield from _attempt(solve, group, progress)
+    solver = _GroupSolver(matrix, row_numbers, options, settings)
+    for group in group_problems(problems, solver.float64_rows):
+        yield from _attempt(solver, group, progress)
 
 
-def _attempt(
-    solve: Callable[[Group, Progress], list[ProblemResult]], group: Group, progress: Progress
-) -> Iterator[ProblemResult]:
+def _attempt(solver: "_GroupSolver", group: Group, progress: Progress) -> Iterator[ProblemResult]:
     """Solve a group; if it cannot be computed, each problem alone, or give the reason."""
     done = 0
 
@@ -214,7 +123,7 @@ def _attempt(
 
     try:
         with fastest_matmul():
-            results = solve(group, advance)
+            results = solver.solve(group, advance)
     except (MemoryError, RuntimeError) as error:
         if not (reason := _explain_failure(error)):
             raise
@@ -222,12 +131,11 @@ def _attempt(
             # The fits are done again, each problem alone.
             progress(-done)
             for problem in group.problems:
-                yield from _attempt(solve, replace(group, problems=(problem,)), progress)
+                yield from _attempt(solver, replace(group, problems=(problem,)), progress)
             return
-        (problem,) = group.problems
-        n_fits = problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1)
-        progress(n_fits - done)
-        results = [ProblemResult(problem, None, reason)]
+        results = [ProblemResult(group.problems[0], None)]
+        results[0].failure = reason
+        progress(results[0].n_fits - done)
     yield from results
 
 
@@ -241,78 +149,78 @@ def _explain_failure(error: Exception) -> str:
     return ""
 
 
-def _solve_group(
-    matrix: Matrix,
-    row_numbers: npt.NDArray[np.int64],
-    transform: Callable[[], FeatureTransform],
-    options: FitOptions,
-    settings: SolverSettings,
-    float64_rows: int,
-    group: Group,
-    progress: Progress,
-) -> list[ProblemResult]:
-    started = time.perf_counter()
-    results = []
-    for problem in group.problems:
-        center, scale = 0.0, 1.0
-        if problem.kind == "regression":
-            center = float(problem.targets.mean()) * options.fit_intercept
-            scale = float(problem.targets.std()) or 1.0
-        samples = number_joined_rows(row_numbers, problem.rows, options.join)
-        results.append(ProblemResult(problem, samples, "", center, scale))
-    with limit_threads(1 if group.rows.size * matrix.shape[1] < SERIAL else None):
-        designs, held_bytes = _make_designs(
-            matrix, group, transform, options, settings, float64_rows
+class _GroupSolver:
+    """Solves groups of problems on one matrix; see `solve_groups` for the arguments."""
+
+    def __init__(
+        self, matrix: Matrix, row_numbers: Numbers, options: FitOptions, settings: SolverSettings
+    ) -> None:
+        self.matrix, self.row_numbers = matrix, row_numbers
+        self.options, self.settings = options, settings
+        self.device = torch.device(settings.device)
+        self.is_centred = options.fit_intercept or options.standardise
+        self.float64_rows = settings.float64_rows
+        if options.standardise:
+            self.float64_rows = settings.float64_rows_standardised
+
+    @cached_property
+    def transform(self) -> FeatureTransform:
+        """The matrix, prepared for all groups."""
+        return FeatureTransform(
+            self.matrix,
+            standardise=self.options.standardise,
+            device=self.device,
+            precision=self.settings.precision,
+            center=self.is_centred,
         )
-        fitter = FoldFitter(group, designs, options, settings, held_bytes)
 
-        def shape(target: TargetColumn) -> tuple[str, int]:
-            return target.loss, target.n_classes
+    def solve(self, group: Group, progress: Progress) -> list[ProblemResult]:
+        """Solve the problems of a group."""
+        started, options = time.perf_counter(), self.options
+        results = []
+        for problem in group.problems:
+            samples = number_joined_rows(self.row_numbers, problem.rows, options.join)
+            results.append(ProblemResult(problem, samples, is_centred=options.fit_intercept))
+        with limit_threads(1 if group.rows.size * self.matrix.shape[1] < SERIAL else None):
+            designs, held_bytes = self._make_designs(group)
+            fitter = FoldFitter(group, designs, options, self.settings, held_bytes, progress)
 
-        for _, same in groupby(sorted(target_columns(group, results), key=shape), key=shape):
-            for fit in fitter.fit_all(list(same)):
-                results[fit.target.problem].add(fit)
-                progress(1)
-    each = (time.perf_counter() - started) / sum(result.n_fits for result in results)
-    for result in results:
-        result.seconds, result.solver = each * result.n_fits, designs.solver
-        result.dropped_axes = designs.dropped_axes
-    return results
+            def shape(target: TargetColumn) -> tuple[str, int]:
+                return target.loss, target.n_classes
 
+            for _, same in groupby(sorted(target_columns(group, results), key=shape), key=shape):
+                fitter.fit_all(list(same))
+        each = (time.perf_counter() - started) / sum(result.n_fits for result in results)
+        for result in results:
+            result.seconds, result.solver = each * result.n_fits, designs.solver
+            result.dropped_axes = designs.dropped_axes
+        return results
 
-def _make_designs(
-    matrix: Matrix,
-    group: Group,
-    transform: Callable[[], FeatureTransform],
-    options: FitOptions,
-    settings: SolverSettings,
-    float64_rows: int,
-) -> tuple[Designs, int]:
-    """The designs of a group, and the bytes that matrices take while it is solved."""
-    n, positions = group.rows.shape
-    standardise, device = options.standardise, torch.device(settings.device)
-    entity_bytes, row_bytes = 4 * matrix.size, 4 * n * matrix.shape[1]
-    center = options.fit_intercept or standardise
-    if n <= float64_rows:
-        table, index = take_used(matrix, group.rows, device, torch.float64)
-        vectors = join_rows(table, index, options.join)
-        designs = Designs.in_float64(vectors, standardise=standardise, center=center)
-        return designs, 2 * entity_bytes + 4 * 8 * vectors.numel()
-    if positions == 1:
-        prepared = transform().prepare(torch.from_numpy(group.rows[:, 0]).to(device))
-        # The matrix in low precision and its transpose take up to the size of the matrix.
-        held = 3 * entity_bytes + 3 * row_bytes
-    else:
-        dense_bytes = settings.memory_bytes // 2
-        prepared = prepare_pairs(
-            matrix,
-            group.rows,
-            options.join,
-            standardise=standardise,
-            device=device,
-            dense_bytes=dense_bytes,
-        )
-        is_formed = options.join in ("product", "difference")
-        held = min(3 * row_bytes, dense_bytes) if is_formed else 0
-        held += (1 + 2 * positions) * entity_bytes
-    return Designs(prepared, standardise=standardise), held
+    def _make_designs(self, group: Group) -> tuple[Designs, int]:
+        """The designs of a group, and the bytes that matrices take while it is solved."""
+        matrix, rows, join = self.matrix, group.rows, self.options.join
+        standardise, (n, positions) = self.options.standardise, rows.shape
+        entity_bytes, row_bytes = 4 * matrix.size, 4 * n * matrix.shape[1]
+        if n <= self.float64_rows:
+            table, index = take_used(matrix, rows, self.device, torch.float64)
+            vectors = join_rows(table, index, join)
+            designs = Designs.in_float64(vectors, standardise=standardise, center=self.is_centred)
+            return designs, 2 * entity_bytes + 4 * 8 * vectors.numel()
+        if positions == 1:
+            prepared = self.transform.prepare(torch.from_numpy(rows[:, 0]).to(self.device))
+            # The matrix in low precision and its transpose take up to the size of the matrix.
+            held = 3 * entity_bytes + 3 * row_bytes
+        else:
+            dense_bytes = self.settings.memory_bytes // 2
+            prepared = prepare_pairs(
+                matrix,
+                rows,
+                join,
+                standardise=standardise,
+                device=self.device,
+                dense_bytes=dense_bytes,
+            )
+            is_formed = join in ("product", "difference")
+            held = min(3 * row_bytes, dense_bytes) if is_formed else 0
+            held += (1 + 2 * positions) * entity_bytes
+        return Designs(prepared, standardise=standardise), held
