@@ -10,6 +10,7 @@ from unittest import mock
 
 import hypothesis
 import pytest
+from fault_ledger import LEDGER, Ledger
 from migrated_database import copy_database, prepare_database
 from places import Place
 from xdist.scheduler import LoadScopeScheduling
@@ -86,6 +87,17 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.browser)
     if "prefect" in fixtures or item.path.parent.name == "flows":
         item.add_marker(pytest.mark.prefect)
+
+
+def pytest_terminal_summary(terminalreporter) -> None:
+    """Print the table of the faults that were planted."""
+    LEDGER.write(terminalreporter.write_line)
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """The table of the faults that are planted; called with a kind of fault, it gives its row."""
+    return LEDGER
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,7 @@ import numpy as np
 import polars as pl
 import pytest
 from faults.mutations import EDITS, mutate
+from faults.watch import watch
 from hypothesis import HealthCheck, given, settings
 from world import build_world
 
@@ -216,16 +217,20 @@ def mutated_reader(mutated):
 def read_one(name, content, read, path, failures, row, edits) -> None:
     path.write_bytes(mutate(content, edits))
     n_untyped = 0
-    try:
-        read(path)
-    except (GenebenchError, FetchError):
-        pass
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is no Exception
-        failures.setdefault(name, (type(error).__name__, str(error)[:300], edits))
-        n_untyped = 1
-    row.add(n_untyped=n_untyped)
+    with watch(path.parent) as seen:
+        try:
+            read(path)
+        except (GenebenchError, FetchError):
+            pass
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:  # noqa: BLE001 - a panic of a Rust library is no Exception
+            failures.setdefault(name, (type(error).__name__, str(error)[:300], edits))
+            n_untyped = 1
+    if seen.programs or seen.written:
+        failures.setdefault(name, (seen.programs, seen.written, edits))
+    n_outside = len(seen.written)
+    row.add(n_untyped=n_untyped, n_executed=len(seen.programs), n_outside=n_outside)
 
 
 def test_a_few_mutations_of_every_input_give_a_result_or_a_typed_error(corpus, tmp_path, ledger):
@@ -328,9 +333,11 @@ def test_hostile_pickles_and_archives_run_nothing_and_write_nothing_outside(
         for content in contents:
             path = inside / f"hostile{suffix}"
             path.write_bytes(content)
-            with contextlib.suppress(GenebenchError, FetchError):
+            with watch(inside) as seen, contextlib.suppress(GenebenchError, FetchError):
                 read(path)
-            row.add()
+            n_executed = len(seen.programs) + trace.exists()
+            row.add(n_executed=n_executed, n_outside=len(seen.written))
+            assert (seen.programs, seen.written) == ([], [])
             assert not trace.exists()
             assert [one.name for one in tmp_path.iterdir()] == ["inside"]
             path.unlink()

@@ -23,8 +23,15 @@ def run_again(verb, folder, stages, row):
     assert again.code == 0, again.error
     assert find_faults(folder) == []
     n_lost, n_doubled = lost_and_doubled(folder, stages(verb))
-    row.add(n_lost, n_doubled)
+    row.add(
+        n_lost,
+        n_doubled,
+        n_executed=len(again.programs),
+        n_outside=len(again.outside),
+        megabytes=again.megabytes,
+    )
     assert (n_lost, n_doubled) == (0, 0)
+    assert (again.programs, again.outside) == ((), ())
     shutil.rmtree(folder)
 
 

@@ -20,6 +20,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faults.watch import WATCH, begin_watch
+
 ENCODERS = ["bag_of_words", "random"]
 RELEASE = "r1"
 # The verbs in the order in which they fill a lake.
@@ -60,6 +62,8 @@ class Ended:
         error: The type and message of the error that ended it.
         cpu_seconds: The processor time of the run.
         megabytes: The largest memory of its process.
+        programs: The programs that it started.
+        outside: The files that it wrote outside of its folder.
     """
 
     code: int | None
@@ -67,6 +71,8 @@ class Ended:
     error: str
     cpu_seconds: float = 0.0
     megabytes: float = 0.0
+    programs: tuple[str, ...] = ()
+    outside: tuple[str, ...] = ()
 
 
 class DirectTask:
@@ -107,7 +113,7 @@ def run(verb: str, folder: Path, kill: Kill = Kill(), **settings: str) -> Ended:
     receiver, sender = _context.Pipe(duplex=False)
     process = start(verb, folder, kill, sender, **settings)
     sender.close()
-    told = (0, "", 0.0, 0.0)
+    told = (0, "", 0.0, 0.0, (), ())
     try:
         while True:
             told = receiver.recv()
@@ -150,6 +156,8 @@ def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any, has_lo
     _call_directly(has_lock)
     _count_commits(kill, state, sender)
     code = 0
+    if verb != ALL:
+        begin_watch(Path(environment["GENEBENCH_LAKE"]).parent)
     try:
         _call(verb)
     except BaseException as error:  # noqa: BLE001 - reported to the parent
@@ -162,9 +170,10 @@ def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any, has_lo
     os._exit(code)
 
 
-def _measure(state: dict[str, Any]) -> tuple[int, str, float, float]:
+def _measure(state: dict[str, Any]) -> tuple[Any, ...]:
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    return state["n"], state["error"], time.process_time(), memory
+    seen = (tuple(WATCH.programs), tuple(WATCH.written))
+    return state["n"], state["error"], time.process_time(), memory, *seen
 
 
 def _call(verb: str) -> None:
@@ -210,6 +219,8 @@ def _call_directly(has_lock: bool) -> None:
         flows.run.writer_lock.hold_writer_lock = contextlib.nullcontext
         flows.refresh.hold_writer_lock = contextlib.nullcontext
     flows.refresh.refresh_file = DirectTask(flows.refresh.refresh_file)
+    # Without a server, the client of events starts one.
+    flows.refresh.emit_stale = lambda *_: None
     flows.refresh.get_run_logger = lambda: logging.getLogger("test")
     flows.curate.curate_silver = DirectTask(flows.curate.curate_silver)
     flows.embed.embed_encoder = DirectTask(flows.embed.embed_encoder)
