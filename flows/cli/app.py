@@ -4,6 +4,7 @@ import io
 import sys
 import traceback
 from enum import StrEnum
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,6 @@ from flows.cli.verbs import add_verb_commands
 from genebench.errors import GenebenchError
 
 app = typer.Typer(
-    help="Benchmark gene embeddings: refresh → curate → embed → score → report.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -52,6 +52,24 @@ class ListKind(StrEnum):
     probes = "probes"
     protocols = "protocols"
     releases = "releases"
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"genebench {version('genebench-lakehouse')}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version."
+        ),
+    ] = False,
+) -> None:
+    """Benchmark gene embeddings: refresh → curate → embed → score → report."""
 
 
 def main() -> None:
