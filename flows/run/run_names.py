@@ -32,6 +32,9 @@ def describe_run(verb: str, parameters: dict[str, object]) -> str:
         value = parameters.get(parameter)
         if not value or value == SETTING:
             continue
+        if parameter == "vectors":
+            # The file of a path or address.
+            value = str(value).partition("?")[0].rpartition("/")[2]
         values = [str(one) for one in value] if isinstance(value, list | tuple) else [str(value)]
         shown = ", ".join(values[:MAX_VALUES])
         more = f" and {len(values) - MAX_VALUES} more" if len(values) > MAX_VALUES else ""

@@ -164,6 +164,7 @@ def test_what_a_run_could_not_do_survives_the_way_from_a_worker():
             "score minilm, esm2 on genomic",
         ),
         ({"encoders": list("abcdef"), "dry_run": True}, "score a, b, c, d and 2 more (dry run)"),
+        ({"vectors": "https://example.org/a/mine.csv?v=2"}, "score mine.csv"),
     ],
 )
 def test_a_run_is_named_by_what_it_does(parameters, expected):
