@@ -97,16 +97,17 @@ def without_line_search() -> None:
     """Steps are halved until the objective falls."""
 
     def search(
-        batch: Any, point: Any, change: Any, start: Tensor, start_slope: Tensor, _: Tensor
-    ) -> Tensor:
+        batch: Any, point: Any, change: Any, start: Tensor, start_slope: Tensor, _: Tensor, by: Any
+    ) -> Any:
         length, is_open = torch.ones_like(start), torch.ones_like(start, dtype=torch.bool)
         noise = 8 * torch.finfo(batch.design.dtype).eps * start.abs()
         for _ in range(30):
             length = torch.where(is_open, length / 2, length)
-            objective, _ = steps._phi(batch, point, change, length)
+            at = steps._evaluate(batch, point, change, length, batch.empty(), by)
             most = start + steps.SUFFICIENT_DECREASE * length * start_slope + noise
-            is_open = is_open & ~(objective <= most)
-        return torch.where(is_open, 0.0, length)
+            is_open = is_open & ~(at.objective <= most)
+        length = torch.where(is_open, 0.0, length)
+        return length, steps._evaluate(batch, point, change, length, batch.empty(), by)
 
     steps.search = search
 

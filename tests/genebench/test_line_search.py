@@ -86,7 +86,8 @@ def test_an_end_beyond_the_numbers_is_only_an_end():
     batch, point, change, look = make_line(1, np.full(3, 1e3))
     beyond = torch.tensor([torch.nan, torch.inf, torch.nan], dtype=torch.float64)
     begin = [torch.from_numpy(part) for part in look(0.0)]
-    length = search(batch, point, change, *begin, beyond)
+    length, ended = search(batch, point, change, *begin, beyond, batch.design)
+    np.testing.assert_allclose(ended.objective.numpy(), look(length.numpy())[0], rtol=1e-9)
     assert ((length > 0) & (length < 1)).all()
     assert (look(length.numpy())[0] < look(0.0)[0]).all()
 

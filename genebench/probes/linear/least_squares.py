@@ -1,14 +1,11 @@
-"""Ordinary least squares of all folds from one factorisation; minimum norm if rank-deficient.
+"""Ordinary least squares in float64; of minimum norm if rank-deficient.
 
-The sums of squares of a fold's training rows are those of all rows less those of its held-out rows,
-so five folds cost one product. A well-conditioned fold is then a Cholesky factorisation, of sums
-over rows or, with more features than rows, over features, and one step of refinement on the rows
-themselves. Any other goes to the singular value decomposition that scikit-learn's LinearRegression
-uses, with the same cut-off. Everything is float64.
+A well-conditioned fold is a Cholesky factorisation, of sums over rows or, with more features than
+rows, over features, and one step of refinement on the rows. Any other goes to the singular value
+decomposition that scikit-learn's LinearRegression uses, with the same cut-off.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,35 +24,6 @@ CUT = 1e-6
 # Normal equations are trusted while no singular value comes near the cut.
 TRUSTED = 1e-5
 POWER_STEPS = 30
-
-
-@dataclass(frozen=True)
-class Moments:
-    """Sums over samples.
-
-    Attributes:
-        squares: (features, features) products of the features.
-        products: (features,) products with the targets.
-        first: (features,) the features.
-        target: The targets.
-        n: The number of samples.
-    """
-
-    squares: Tensor
-    products: Tensor
-    first: Tensor
-    target: float
-    n: int
-
-    def less(self, other: "Moments") -> "Moments":
-        """Sums over the samples that are not among the other's."""
-        return Moments(
-            self.squares - other.squares,
-            self.products - other.products,
-            self.first - other.first,
-            self.target - other.target,
-            self.n - other.n,
-        )
 
 
 class Rows:
@@ -93,11 +61,10 @@ class Rows:
         for block in row_blocks(len(samples), self.features, 8):
             yield samples[block]
 
-    def moments(self, samples: Tensor, targets: Tensor) -> Moments:
-        """Sums over samples."""
-        target, n = float(targets[samples].sum()), len(samples)
+    def moments(self, samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Sums over samples: X' X, X' targets and X' 1."""
         if self.index.shape[1] > 1 and self.join in {"concat", "mean"}:
-            return Moments(*self._sum_pairs(samples, targets), target, n)
+            return self._sum_pairs(samples, targets)
         squares = self.center.new_zeros(self.features, self.features)
         products, first = torch.zeros_like(self.center), torch.zeros_like(self.center)
         for part in self.blocks(samples):
@@ -105,7 +72,7 @@ class Rows:
             squares.addmm_(vectors.T, vectors)
             products += vectors.T @ targets[part]
             first += vectors.sum(dim=0)
-        return Moments(squares, products, first, target, n)
+        return squares, products, first
 
     def _sum_pairs(self, samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The sums from how often entities meet, without forming a pair.
@@ -144,21 +111,11 @@ def fit_least_squares(
     """
     rows = Rows(matrix, problem.rows, join, device)
     targets = torch.from_numpy(np.asarray(problem.targets, dtype=np.float64)).to(device)
-    whole: Moments | None = None
     for fold in problem.split.T:
-        train, test, rest = (
-            torch.from_numpy(np.flatnonzero(part))
-            for part in (fold == TRAIN, fold == TEST, fold != TRAIN)
-        )
+        train, test = (torch.from_numpy(np.flatnonzero(fold == part)) for part in (TRAIN, TEST))
         solution = None
         if len(train) > rows.features:
-            if len(rest) > len(train):
-                moments = rows.moments(train, targets)
-            else:
-                # Taking away what is not trained on costs less than adding up what is.
-                whole = whole or rows.moments(torch.arange(rows.n), targets)
-                moments = whole.less(rows.moments(rest, targets))
-            solution = _solve_normal(rows, moments, train, targets)
+            solution = _solve_normal(rows, train, targets)
         elif len(train) > 1:
             solution = _solve_dual(rows, train, targets)
         coefficients, intercept = solution or _solve_singular(rows, train, targets)
@@ -166,14 +123,12 @@ def fit_least_squares(
         yield torch.cat(predicted).cpu().numpy()
 
 
-def _solve_normal(
-    rows: Rows, moments: Moments, train: Tensor, targets: Tensor
-) -> tuple[Tensor, Tensor] | None:
+def _solve_normal(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
     """Normal equations; None where they are too badly conditioned to be trusted."""
-    n = moments.n
-    mean, target = moments.first / n, moments.target / n
-    squares = moments.squares.addr_(moments.first, mean, alpha=-1.0)
-    products = moments.products - moments.first * target
+    squares, products, first = rows.moments(train, targets)
+    mean, target = first / len(train), targets[train].mean()
+    squares.addr_(first, mean, alpha=-1.0)
+    products -= first * target
     factor = _factor(squares)
     if factor is None:
         return None

@@ -8,7 +8,7 @@ equations are solved: steps end far beyond the minimum where many classes compet
 uses the gradient of the current point (Polak-Ribière with restarts, section 5.2).
 
 Along a direction the linear predictor is linear in the step length, so phi(length), the objective,
-and its derivative cost no matrix product (sections 3.1, strong Wolfe conditions, and 3.5).
+costs no forward product (sections 3.1, strong Wolfe conditions, and 3.5).
 """
 
 import torch
@@ -193,9 +193,9 @@ def advance(
         own = (~is_good).nonzero().flatten()
         columns, part = batch.columns_of(own), batch.take(own)
         here, line = point.take(columns), change.take(columns)
-        found = search(part, here, line, at.objective[own], slope[own], end_slope[own])
-        end.put(_evaluate(part, here, line, found, part.empty(), operator), own, columns)
-        length[own] = found
+        slopes = slope[own], end_slope[own]
+        length[own], found = search(part, here, line, at.objective[own], *slopes, operator)
+        end.put(found, own, columns)
     along = spread(length, batch.n_classes, point.values)
     for start, step in zip(point.parameters, change.parameters, strict=True):
         start.addcmul_(step, along)
@@ -206,9 +206,15 @@ def advance(
 
 
 def search(
-    batch: Batch, point: Point, change: Point, start: Tensor, start_slope: Tensor, slope: Tensor
-) -> Tensor:
-    """Lengths below 1 that satisfy the Wolfe conditions, by secant steps of phi'.
+    batch: Batch,
+    point: Point,
+    change: Point,
+    start: Tensor,
+    start_slope: Tensor,
+    slope: Tensor,
+    operator: LinearOperator,
+) -> tuple[Tensor, ValueAndGradient]:
+    """Find lengths below 1 that satisfy the Wolfe conditions, by secant steps of phi'.
 
     Args:
         batch: The subproblems.
@@ -217,9 +223,10 @@ def search(
         start: (subproblems,) float64, phi(0).
         start_slope: (subproblems,) float64, phi'(0); negative, or 0 where the change is 0.
         slope: (subproblems,) float64, phi'(1).
+        operator: The design matrix, exact or in low precision.
 
     Returns:
-        (subproblems,) float64 lengths; 0 where none was found.
+        (subproblems,) float64 lengths, 0 where none was found; objective and gradient there.
     """
     length, is_open = torch.ones_like(start), torch.ones_like(start, dtype=torch.bool)
     ends, slopes = [torch.zeros_like(length), length.clone()], [start_slope, slope]
@@ -228,14 +235,16 @@ def search(
         share = slopes[0] / (slopes[0] - slopes[1])
         share = torch.where(share.isfinite(), share.clamp(INSIDE, 1 - INSIDE), INSIDE)
         length = torch.where(is_open, ends[0] + (ends[1] - ends[0]) * share, length)
-        objective, slope = _phi(batch, point, change, length)
-        is_open &= ~satisfies_wolfe(batch, start, start_slope, length, objective, slope)
+        at = _evaluate(batch, point, change, length, batch.empty(), operator)
+        slope = dot(batch.n_classes, at.gradient, change.parameters)
+        is_open &= ~satisfies_wolfe(batch, start, start_slope, length, at.objective, slope)
         if not bool(is_open.any()):
-            break
+            return length, at
         for side, is_here in enumerate((slope < 0, ~(slope < 0))):
             ends[side] = torch.where(is_here, length, ends[side])
             slopes[side] = torch.where(is_here, slope, slopes[side])
-    return torch.where(is_open, 0.0, length)
+    length = torch.where(is_open, 0.0, length)
+    return length, _evaluate(batch, point, change, length, batch.empty(), operator)
 
 
 def satisfies_wolfe(
@@ -270,27 +279,3 @@ def _evaluate(
         return torch.addcmul(point.values[at], change.values[at], along[block.columns])
 
     return value_and_gradient(batch, coefficients, values, weights, operator)
-
-
-def _phi(batch: Batch, point: Point, change: Point, length: Tensor) -> tuple[Tensor, Tensor]:
-    """(subproblems,) float64 phi and phi' at these lengths."""
-    along = spread(length, batch.n_classes, point.values)
-    objective, slope = torch.zeros_like(length), torch.zeros_like(length)
-    for block in batch.blocks():
-        at = block.rows, block.columns
-        values = torch.addcmul(point.values[at], change.values[at], along[block.columns])
-        losses, residuals = batch.loss.loss_gradient(
-            values, batch.targets(block), batch.mask(block), torch.empty_like(values)
-        )
-        objective[block.subproblems] += losses
-        moved = torch.linalg.vecdot(residuals, change.values[at], dim=0)
-        slope[block.subproblems] += sum_classes(moved, batch.n_classes)
-    direction = change.parameters[0]
-    coefficients = torch.addcmul(point.parameters[0], direction, along)
-    penalty = batch.penalise(coefficients)
-    halves = torch.linalg.vecdot(penalty, coefficients, dim=0) / 2
-    slopes = torch.linalg.vecdot(penalty, direction, dim=0)
-    return (
-        objective + sum_classes(halves, batch.n_classes),
-        slope + sum_classes(slopes, batch.n_classes),
-    )
