@@ -1,16 +1,13 @@
 """Feature transform: centres, scales and rotates embeddings to principal axes.
 
-An L2 penalty does not change under a rotation, and in principal axes the Hessian of every loss is
-nearly diagonal, which makes the preconditioner good. One rotation of a matrix serves all tasks on
-its rows. Standardising a feature on the training rows of a fold is the same as weighting the
-penalty of its squared coefficient by its variance there (`Prepared.variances`), so no fold needs a
-matrix of its own. Word counts are the exception: nearly uncorrelated and mostly zero, they are
-multiplied as a sparse matrix without rotation.
+One rotation of a matrix serves all tasks on its rows; `docs/solver.md` says why. Standardising a
+feature on the training rows of a fold is the same as weighting the penalty of its squared
+coefficient by its variance there (`Prepared.variances`), so no fold needs a matrix of its own. Word
+counts, nearly uncorrelated and mostly zero, are multiplied as a sparse matrix without rotation.
 """
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,19 +51,19 @@ class Prepared:
 
     Attributes:
         design: Rows (x - center) / scale, rotated.
-        variances: (n, masks) bool to (features, masks) variances of each feature of the design
-            over the rows of each mask, 1 where it is constant.
         center: (features,) float64.
         scale: (features,) float64.
+        features: A slice of rows to the (rows, features) of the design before its rotation, where
+            features are standardised by weights of the penalty; None elsewhere.
         dropped_axes: Number of principal axes left out, whose squared length is below n · eps
             (float64) of the longest; centred rows have one such axis if they are no more than the
             features.
     """
 
     design: DesignMatrix
-    variances: Callable[[Tensor], Tensor]
     center: Tensor
     scale: Tensor
+    features: Callable[[slice], Tensor] | None = None
     dropped_axes: int = 0
 
     def to_original(self, design: DesignMatrix, parameters: Parameters) -> Parameters:
@@ -78,6 +75,21 @@ class Prepared:
         """
         coefficients = design.to_features(parameters[0]).double() / self.scale[:, None]
         return coefficients, parameters[1].double() - self.center @ coefficients
+
+    def variances(self, masks: Tensor) -> Tensor:
+        """(features, masks) over the rows of each (n, masks) bool mask; 1 where constant."""
+        assert self.features is not None
+        n_rows, shape = masks.sum(dim=0, dtype=torch.float64), (len(self.center), masks.shape[1])
+        first, second = n_rows.new_zeros(shape), n_rows.new_zeros(shape)
+        for block in row_blocks(len(masks), 1024):
+            rows = self.features(block)
+            mask = masks[block].to(rows.dtype)
+            first += rows.T @ mask
+            second += rows.square().T @ mask
+        means = first / n_rows
+        variances = second / n_rows - means.square()
+        deviation = deviations(variances, means, ROUNDING_OF_SUMS)
+        return deviation.square().to(self.design.dtype)
 
 
 def to_tensor(matrix: npt.NDArray[Any], device: torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -174,10 +186,9 @@ class FeatureTransform:
                 coordinates = coordinates[rows]
                 low_precision = low_precision and low_precision.take(rows)
             design = DenseMatrix(coordinates, self.basis, low_precision=low_precision)
-        variances = _no_variances
-        if (base := self.base) is not None:
-            variances = partial(masked_variances, lambda block: base[rows[block]])
-        return Prepared(design, variances, self.center, self.scale, self.dropped_axes)
+        base = self.base
+        features = None if base is None else lambda block: base[rows[block]]
+        return Prepared(design, self.center, self.scale, features, self.dropped_axes)
 
 
 def _sum_correlations(gram: Tensor) -> float:
@@ -204,17 +215,13 @@ class Designs:
     """The designs of subproblems: one for all, or one for each set of training rows.
 
     Args:
-        prepared: The design of all subproblems; scaling on training rows goes into the weights of
-            the penalty. None if each set of rows has its own.
+        prepared: The design of all subproblems. None if each set of rows has its own.
         vectors: (n, features) float64 vectors of a small task whose designs are standardised each
             for its own training rows.
-        standardise: Whether features are standardised.
     """
 
-    def __init__(
-        self, prepared: Prepared | None, vectors: Tensor | None = None, *, standardise: bool
-    ) -> None:
-        self.prepared, self.vectors, self.standardise = prepared, vectors, standardise
+    def __init__(self, prepared: Prepared | None, vectors: Tensor | None = None) -> None:
+        self.prepared, self.vectors = prepared, vectors
         self.solver, self.design_bytes, self.dropped_axes = "newton-cg float64", 0, 0
         if prepared is None:
             assert vectors is not None
@@ -230,22 +237,16 @@ class Designs:
     @classmethod
     def in_float64(cls, vectors: Tensor, *, standardise: bool, center: bool) -> "Designs":
         """Designs of (n, features) float64 vectors."""
-        if not standardise:
-            middle = vectors.mean(dim=0) * center
-            design = DenseMatrix(*rotate(vectors - middle, thin=True))
-            dropped = max(min(vectors.shape) - design.width, 0)
-            prepared = Prepared(design, _no_variances, middle, torch.ones_like(middle), dropped)
-        elif vectors.shape[1] > SQUARE * len(vectors):
-            return cls(None, vectors, standardise=True)
-        else:
-            middle = vectors.mean(dim=0)
-            base = vectors - middle
+        if standardise and vectors.shape[1] > SQUARE * len(vectors):
+            return cls(None, vectors)
+        middle = vectors.mean(dim=0) * center
+        base, scale = vectors - middle, torch.ones_like(middle)
+        if standardise:
             scale = deviations(base.square().mean(dim=0), middle)
-            base = base / scale
-            variances = partial(masked_variances, lambda block: base[block])
-            design = DenseMatrix(*rotate(base, thin=False))
-            prepared = Prepared(design, variances, middle, scale)
-        return cls(prepared, standardise=standardise)
+            base /= scale
+        design = DenseMatrix(*rotate(base, thin=not standardise))
+        features = (lambda block: base[block]) if standardise else None
+        return cls(Prepared(design, middle, scale, features, count_dropped(base, design)))
 
     def of(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Shared]:
         """The designs of subproblems.
@@ -258,7 +259,7 @@ class Designs:
             return
         if self.prepared is not None:
             weights = None
-            if self.standardise:
+            if self.prepared.features is not None:
                 used, index = np.unique(np.asarray(ids), return_inverse=True)
                 variances = self.prepared.variances(masks[:, torch.from_numpy(used)])
                 weights = variances[:, torch.from_numpy(index)]
@@ -276,7 +277,7 @@ class Designs:
             coordinates = rotate(base / scale, thin=True)[0]
             design = SplitMatrix(coordinates, self.vectors, center, scale)
             self.dropped_axes = max(self.dropped_axes, self.width - design.width)
-            yield Shared(Prepared(design, _no_variances, center, scale), None, here)
+            yield Shared(Prepared(design, center, scale), None, here)
 
 
 class SplitMatrix(DenseMatrix):
@@ -302,24 +303,9 @@ class SplitMatrix(DenseMatrix):
         return (vectors.T @ weights - center[:, None] * weights.sum(dim=0)) / scale[:, None]
 
 
-def _no_variances(masks: Tensor) -> Tensor:
-    raise NotImplementedError("this design is scaled for its own training rows")
-
-
-def masked_variances(form: Callable[[slice], Tensor], masks: Tensor) -> Tensor:
-    """(features, masks) variances over the rows of each (n, masks) bool mask; 1 where constant."""
-    n_rows, first, second = masks.sum(dim=0, dtype=torch.float64), None, None
-    for block in row_blocks(len(masks), 1024):
-        features = form(block)
-        mask = masks[block].to(features.dtype)
-        one, two = features.T @ mask, features.square().T @ mask
-        first = one.double() if first is None else first + one
-        second = two.double() if second is None else second + two
-    assert first is not None
-    assert second is not None
-    means = first / n_rows
-    variances = second / n_rows - means.square()
-    return deviations(variances, means, ROUNDING_OF_SUMS).square().to(features.dtype)
+def count_dropped(base: Tensor, design: DesignMatrix) -> int:
+    """How many axes of a (n, features) matrix its rotated design does not have."""
+    return max(min(base.shape) - design.width, 0)
 
 
 def deviations(variances: Tensor, means: Tensor, floor: float = ROUNDING) -> Tensor:

@@ -223,4 +223,4 @@ class _GroupSolver:
             is_formed = join in ("product", "difference")
             held = min(3 * row_bytes, dense_bytes) if is_formed else 0
             held += (1 + 2 * positions) * entity_bytes
-        return Designs(prepared, standardise=standardise), held
+        return Designs(prepared), held

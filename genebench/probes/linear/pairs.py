@@ -1,7 +1,6 @@
 """Pair tasks: the vectors of the entities of a sample joined into one, and their designs."""
 
 import copy
-from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,8 +13,8 @@ from typing_extensions import override
 from genebench.probes.linear.feature_transform import (
     MAX_AXES,
     Prepared,
+    count_dropped,
     deviations,
-    masked_variances,
     rotate,
     to_tensor,
 )
@@ -140,10 +139,10 @@ def prepare_pairs(
         if lazy.n_rows * lazy.width * table.itemsize <= dense_bytes:
             whole = torch.cat([lazy.form(block) for block in row_blocks(len(rows), lazy.width)])
             design = DenseMatrix(*rotate(whole, thin=not standardise))
-            dropped = max(min(whole.shape) - design.width, 0)
+            dropped = count_dropped(whole, design)
         else:
             lazy.rotate()
-    return Prepared(design, partial(masked_variances, lazy.form), center, scale, dropped)
+    return Prepared(design, center, scale, lazy.form if standardise else None, dropped)
 
 
 def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tensor]:
