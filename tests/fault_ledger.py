@@ -56,7 +56,7 @@ class Row:
         self.n_outside += n_outside
         used = megabytes or resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         self.megabytes = max(self.megabytes, used)
-        self.worst_seconds = max(self.worst_seconds, (now - self.started) / n)
+        self.worst_seconds = max(self.worst_seconds, (now - self.started) / max(n, 1))
         self.started = now
 
     def cells(self) -> tuple[str, ...]:

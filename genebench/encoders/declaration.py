@@ -98,7 +98,7 @@ class Encoder(_FrozenModel):
         runtime: Device and batch size.
     """
 
-    id: Slug
+    id: Annotated[Slug, Field(max_length=100)]
     title: str
     modality: Modality
     loader: str

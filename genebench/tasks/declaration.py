@@ -72,7 +72,11 @@ class Task(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
-    id: str = Field(pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$", description="a slug that never changes")
+    id: str = Field(
+        pattern=r"^[a-z0-9]+(_[a-z0-9]+)*$",
+        max_length=100,
+        description="a slug that never changes",
+    )
     title: str = Field(min_length=1)
     profile: str
     family: Family

@@ -25,7 +25,7 @@ from lakehouse.tables.delta import Delta
 from lakehouse.tables.names import require_known
 
 CURRENT = "current"
-RELEASE_NAME = r"[a-z0-9][a-z0-9_.-]*"
+RELEASE_NAME = r"[a-z0-9][a-z0-9_.-]{0,99}"
 
 
 @dataclass(frozen=True)
@@ -261,8 +261,8 @@ def require_release_name(name: str) -> None:
     """
     if not re.fullmatch(RELEASE_NAME, name):
         raise LakeError(
-            f"{name!r} is not a valid release name: use lower case letters, digits and . _ - only, "
-            "such as 2026.1"
+            f"{name!r} is not a valid release name: use at most 100 lower case letters, digits "
+            "and . _ -, such as 2026.1"
         )
     if name.startswith(CURRENT):
         raise LakeError(

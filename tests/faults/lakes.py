@@ -51,8 +51,8 @@ def lost_and_doubled(after: Path | Lake, undisturbed: Path) -> tuple[int, int]:
     return n_lost, n_doubled
 
 
-def find_faults(folder: Path) -> list[Finding]:
-    """Examine the lake of a folder; each finding names what mends it."""
-    found = examine_lake(Lake(folder / "lake"))
+def find_faults(place: Path | Lake) -> list[Finding]:
+    """Examine a lake, opened or by its folder; each finding names what mends it."""
+    found = examine_lake(Lake(place / "lake") if isinstance(place, Path) else place)
     assert all(one.mend for one in found)
     return [one for one in found if one.is_fault]

@@ -7,15 +7,7 @@ from pathlib import Path
 
 import pytest
 from faults.lakes import find_faults, lost_and_doubled
-from faults.verbs import run
-
-TYPED = (
-    "genebench.errors.",
-    "flows.run.summary.",
-    "lakehouse.",
-    "builtins.OSError",
-    "builtins.Perm",
-)
+from faults.verbs import TYPED, run
 
 
 @pytest.fixture

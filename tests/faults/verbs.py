@@ -22,6 +22,14 @@ from typing import Any
 
 from faults.watch import WATCH, begin_watch
 
+# Errors that say what happened: those of genebench, and of the operating system.
+TYPED = (
+    "genebench.errors.",
+    "flows.run.summary.",
+    "lakehouse.",
+    "builtins.OSError",
+    "builtins.Perm",
+)
 ENCODERS = ["bag_of_words", "random"]
 RELEASE = "r1"
 # The verbs in the order in which they fill a lake.
@@ -33,6 +41,7 @@ _PRELOADED = [
 ]
 # All verbs one after the other; the lake after each is copied into a folder of its name.
 ALL = "all"
+SILENCE_SECONDS = 300
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 
@@ -105,20 +114,32 @@ class Finished:
         return self.value
 
 
-def run(verb: str, folder: Path, kill: Kill = Kill(), **settings: str) -> Ended:
+def run(
+    verb: str, folder: Path, kill: Kill = Kill(), *, megabytes: int = 0, **settings: str
+) -> Ended:
     """Run a verb on the lake of a folder, and wait for its end.
 
-    The source files are in the folder `sources` beside it.
+    The source files are in the folder `sources` beside it. A run that makes no commit for minutes
+    is killed.
+
+    Args:
+        verb: The verb.
+        folder: The folder with the lake.
+        kill: Where the run is killed.
+        megabytes: How much address space it may take more than it has at its start; 0 for any.
+        settings: Settings of genebench.
     """
     receiver, sender = _context.Pipe(duplex=False)
-    process = start(verb, folder, kill, sender, **settings)
+    process = start(verb, folder, kill, sender, megabytes=megabytes, **settings)
     sender.close()
     told = (0, "", 0.0, 0.0, (), ())
     try:
-        while True:
+        while receiver.poll(SILENCE_SECONDS):
             told = receiver.recv()
+        process.kill()
     except EOFError:
-        process.join()
+        pass
+    process.join()
     return Ended(process.exitcode, *told)
 
 
@@ -129,6 +150,7 @@ def start(
     sender: Any = None,
     *,
     has_lock: bool = True,
+    megabytes: int = 0,
     **settings: str,
 ) -> Any:
     """Start a verb on the lake of a folder; without the writer lock if it has none."""
@@ -140,12 +162,20 @@ def start(
         "PREFECT__RUNTIME__FLOW_RUN__ID": "",
         **{f"GENEBENCH_{name}": value for name, value in settings.items()},
     }
-    process = _context.Process(target=_run, args=(verb, environment, kill, sender, has_lock))
+    given = (verb, environment, kill, sender, has_lock, megabytes)
+    process = _context.Process(target=_run, args=given)
     process.start()
     return process
 
 
-def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any, has_lock: bool) -> None:
+def _run(
+    verb: str,
+    environment: dict[str, str],
+    kill: Kill,
+    sender: Any,
+    has_lock: bool,
+    megabytes: int,
+) -> None:
     os.environ.update(environment, PREFECT__RUNTIME__FLOW_RUN__ID=str(uuid.uuid4()))
     logging.disable(logging.ERROR)
     sys.stdout = sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115 - for the process
@@ -156,6 +186,8 @@ def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any, has_lo
     _call_directly(has_lock)
     _count_commits(kill, state, sender)
     code = 0
+    if megabytes:
+        _limit_memory(megabytes)
     if verb != ALL:
         begin_watch(Path(environment["GENEBENCH_LAKE"]).parent)
     try:
@@ -168,6 +200,12 @@ def _run(verb: str, environment: dict[str, str], kill: Kill, sender: Any, has_lo
         sender.close()
     # Without the clean-up of libraries whose threads the fork left behind.
     os._exit(code)
+
+
+def _limit_memory(megabytes: int) -> None:
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    size = pages * resource.getpagesize() + megabytes * 2**20
+    resource.setrlimit(resource.RLIMIT_AS, (size, size))
 
 
 def _measure(state: dict[str, Any]) -> tuple[Any, ...]:

@@ -18,6 +18,7 @@ from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.time_travel import Tables
 
 OVERALL_TITLE = "Overall"
+MAX_TITLE = 200
 
 
 @dataclass(frozen=True)
@@ -123,7 +124,7 @@ def _tasks(tables: Tables, items: pl.DataFrame) -> pl.DataFrame:
     # A task that is no longer in the lake is recognised as a sub-task by its id.
     parent = pl.when(is_subtask()).then(parent_task_expr())
     tasks = named.join(known, on="task_id", how="left").with_columns(
-        pl.coalesce("title", "task_id").alias("title"), parent.alias("parent_task_id")
+        _shown_title("task_id"), parent.alias("parent_task_id")
     )
     order = {family: number for number, family in enumerate(FAMILY_TITLES)}
     return tasks.sort(
@@ -133,6 +134,17 @@ def _tasks(tables: Tables, items: pl.DataFrame) -> pl.DataFrame:
         pl.col("parent_task_id").is_not_null(),
         "title",
     )
+
+
+def _shown_title(id_column: str) -> pl.Expr:
+    """The title, or the id, as one line of at most `MAX_TITLE` characters.
+
+    The library that draws the figures (vl-convert 1.9) ends the process at a NUL character or a
+    text of 100,000 characters. Titles of sub-tasks have labels in them, which come from the data.
+    """
+    text = pl.coalesce("title", id_column).str.replace_all(r"\p{Cc}", " ")
+    cut = pl.concat_str(text.str.head(MAX_TITLE - 1), pl.lit("…"))
+    return pl.when(text.str.len_chars() > MAX_TITLE).then(cut).otherwise(text).alias("title")
 
 
 def _encoders(tables: Tables, items: pl.DataFrame, board: pl.DataFrame) -> pl.DataFrame:
@@ -151,7 +163,7 @@ def _encoders(tables: Tables, items: pl.DataFrame, board: pl.DataFrame) -> pl.Da
         .join(known, on="encoder_id", how="left")
         .join(ranks, on="encoder_id", how="left")
         .with_columns(
-            pl.coalesce("title", "encoder_id").alias("title"),
+            _shown_title("encoder_id"),
             pl.coalesce(pl.col("is_control"), pl.col("modality") == "control").alias("is_control"),
         )
         .sort("place", "encoder_id", nulls_last=True)
