@@ -1,13 +1,9 @@
 """Subproblems that share a design, solved together as a batch.
 
 A subproblem is one fit of one target on one set of training rows: a column of coefficients, or one
-column for each class if multinomial. It minimises
-
-    f(w, b) = sum over its training rows of loss(x w + b, y) + (penalty_strength / 2) |w|²
-
-which is scikit-learn's objective divided by C = 1 / penalty_strength. Subproblems are independent.
-Rows are sorted by the fold that holds them out, and subproblems by their training rows, so that a
-pass over the rows is a sequence of slices that leave out what is held out.
+column for each class if multinomial. Rows are sorted by the fold that holds them out, and
+subproblems by their training rows, so that a pass over the rows is a sequence of slices that leave
+out what is held out.
 """
 
 from collections.abc import Callable, Iterator, Sequence

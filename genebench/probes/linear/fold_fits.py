@@ -317,18 +317,10 @@ def plan_columns(
     memory_bytes: int,
     column_bytes: int = 0,
 ) -> int:
-    """How many columns may be solved together.
+    """How many columns of a design may be solved together; at least 1, whatever the limit.
 
-    Args:
-        n_rows: Rows of the design.
-        width: Its coefficients.
-        itemsize: Bytes of a number.
-        fixed_bytes: What matrices already take.
-        memory_bytes: The budget.
-        column_bytes: What each column takes besides.
-
-    Returns:
-        At least 1; a budget that the matrices alone exceed is met as nearly as can be.
+    `itemsize` are the bytes of a number, `fixed_bytes` what matrices already take, `memory_bytes`
+    the limit, and `column_bytes` what each column takes besides.
     """
     each = itemsize * (ROW_TENSORS * n_rows + WIDTH_TENSORS * width) + column_bytes
     return max((memory_bytes - fixed_bytes) // each, 1)

@@ -4,13 +4,9 @@
                                     2006, algorithm 7.1)
              parameters += length · change   with a length from the line search
 
-The subproblems of a batch share one design, so each product is one matrix product for all of them.
-Hessian products may be in low precision: gradients and objectives are exact, so rounding can make
-the path longer and cannot move the optimum (Dembo, Eisenstat and Steihaug 1982). Subproblems leave
-as they converge. What float32 cannot bring to the tolerance is finished in float64.
-
-Threads that share a product wait for each other at its end, thousands of times a second. The
-subproblems are independent, so each thread solves some of them to the end.
+Gradients and objectives are exact, so Hessian products in low precision cannot move the optimum
+(Dembo, Eisenstat and Steihaug 1982). Subproblems leave as they converge; each thread solves some of
+them. What float32 cannot bring to the tolerance is finished in float64.
 """
 
 from concurrent.futures import ThreadPoolExecutor

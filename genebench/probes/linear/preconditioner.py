@@ -1,22 +1,17 @@
-"""Preconditioner of the Newton equations.
+"""Preconditioner of the Newton equations; `docs/solver.md` has the derivation.
 
-Approximates X' D X by mean(D) · diag(X' X): in principal axes the features are uncorrelated over
-all rows, and nearly so under any weights D. The weights also tell around which weighted mean the
-features vary, which couples the intercept with the coefficients; only the penalty separates a
-change of the intercept from a change of the coefficients along that mean. With m = sum of weights,
-c = weighted mean, S = spectrum · m / n - m c² + penalty, the approximation of the Hessian
+X' D X is approximated by mean(D) · diag(X' X). With m = sum of weights, c = weighted mean of the
+features, S = spectrum · m / n - m c² + penalty, the approximation of the Hessian
 
     [ S + m c c'   m c ]
     [ m c'         m   ]
 
 is inverted by block elimination (Golub and Van Loan 2013, section 3.2).
 
-Multinomial: the second derivatives of a row, diag(p) - p p' (McCullagh and Nelder 1989, section
-5.4.2), are the Laplacian of a graph of classes with edge weights p_k p_l. The sum over the rows is
-a Laplacian L too, and so is the sum of rows times a feature, in which each edge is multiplied by
-the feature's mean over the edge. L's eigenvectors (contrasts of classes) make the blocks of the
-coefficients diagonal. Each class is given a share of the means, such that the shares of two classes
-add up to that of their edge, exact for up to three classes.
+Multinomial: the second derivatives of a row are the Laplacian of a graph of classes. Eigenvectors
+of their sum L (contrasts of classes) make the blocks of the coefficients diagonal. Each class is
+given a share of the weighted means, such that the shares of two classes add up to that of their
+edge.
 """
 
 from dataclasses import dataclass, fields

@@ -1,14 +1,8 @@
-"""Steps of many subproblems at once: conjugate gradients for directions, and a line search.
+"""Steps of many subproblems at once: conjugate gradients, warm-up and line search.
 
-Newton equations H change = -gradient: Nocedal and Wright 2006, algorithm 5.3, preconditioned. Each
-subproblem has its own step lengths and its own goal.
-
-Far from the optimum of multinomial subproblems, second derivatives change before the Newton
-equations are solved: steps end far beyond the minimum where many classes compete. There each step
-uses the gradient of the current point (Polak-Ribière with restarts, section 5.2).
-
-Along a direction the linear predictor is linear in the step length, so phi(length), the objective,
-costs no forward product (sections 3.1, strong Wolfe conditions, and 3.5).
+Each subproblem has its own step lengths and its own goal. Along a direction the linear predictor is
+linear in the step length, so phi(length), the objective, costs no forward product (Nocedal and
+Wright 2006, sections 3.1, strong Wolfe conditions, and 3.5).
 """
 
 import torch
@@ -59,7 +53,7 @@ def newton_step(
     is_open: Tensor,
     operator: LinearOperator,
 ) -> tuple[Parameters, int]:
-    """Solve H change = -gradient as far as the forcing term asks for.
+    """Solve H change = -gradient as far as the forcing term asks for (algorithm 5.3).
 
     Args:
         batch: The subproblems.
@@ -108,9 +102,10 @@ def newton_step(
 
 
 def warm_up(batch: Batch, start: Parameters, operator: LinearOperator) -> Tensor:
-    """Bring multinomial subproblems near their optima, in place.
+    """Bring multinomial subproblems near their optima, in place (Polak-Ribière, section 5.2).
 
-    Products in low precision suffice until the gradient is no larger than their rounding.
+    Newton steps would end far beyond the minimum where many classes compete. Products in low
+    precision suffice until the gradient is no larger than their rounding.
 
     Args:
         batch: The subproblems.
