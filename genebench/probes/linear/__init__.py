@@ -3,7 +3,6 @@
 - `columns`: `fit_columns`, the public function on arrays.
 - `adapter`: `solve_problems`, the same for tasks under a protocol.
 - `group_solver`, `fold_fits`: what is solved together, in which folds.
-- `ties`: samples with equal vectors.
 - `operators`, `sparse_operator`, `pairs`: design matrices as operators.
 - `feature_transform`: centring, scaling and rotation to principal axes.
 - `batch`, `objective`: subproblems, losses, gradients and Hessian products.

@@ -11,9 +11,8 @@ import torch
 from genebench.matmul import name_library
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
-from genebench.probes.linear.operators import Precision
+from genebench.probes.linear.operators import Precision, number_rows
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
-from genebench.probes.linear.ties import number_rows
 from genebench.probes.problem import TEST, TRAIN, Problem
 from genebench.threads import limit_threads
 

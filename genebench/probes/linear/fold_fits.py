@@ -19,7 +19,7 @@ from genebench.probes.linear.batch import (
 )
 from genebench.probes.linear.feature_transform import Designs, Shared
 from genebench.probes.linear.newton_cg import Solution, polish, solve_in_threads
-from genebench.probes.linear.objective import LOSSES, WEIGHTED_LOSSES
+from genebench.probes.linear.objective import LOSSES, WEIGHTED_LOSSES, point_at
 from genebench.probes.linear.regularization_path import (
     PATH_TOLERANCE,
     InnerFits,
@@ -222,12 +222,10 @@ class FoldFitter:
         """(test rows, classes) float64 scores of each subproblem's target and fold."""
         coefficients, intercepts = parameters
         tested = [self.tested[target.problem][fold] for target, fold in places]
-        values, size = batch.empty(), batch.n_classes
+        batch = replace(batch, folds=torch.tensor(tested, device=self.device))
         # Intercepts are added in float64: in float32 they would round small scores away.
-        projected = batch.design.project(coefficients, torch.zeros_like(intercepts))
-        for block in replace(batch, folds=torch.tensor(tested, device=self.device)).blocks():
-            rows = batch.design.rows(projected, block.rows, block.columns)
-            values[block.rows, block.columns] = rows
+        values = point_at(batch, (coefficients, torch.zeros_like(intercepts))).values
+        size = batch.n_classes
         for number, (target, fold) in enumerate(places):
             test = self.group.problems[target.problem].split[:, fold] == TEST
             at = torch.from_numpy(self.place[test]).to(self.device)

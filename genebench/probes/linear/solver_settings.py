@@ -1,16 +1,15 @@
-"""Settings of the linear engine, what is solved together, and the results of a problem."""
+"""Settings of the linear engine, and the data that pass between its parts."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.operators import Precision
-from genebench.probes.linear.ties import Numbers, find_first
-from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
+from genebench.probes.problem import Problem
 
 Floats = npt.NDArray[np.float64]
 
@@ -84,101 +83,17 @@ class Group:
     row_segments: tuple[slice, ...]
 
 
-class ProblemResult:
-    """Results of all folds and columns of one problem.
-
-    Args:
-        problem: The problem.
-        samples: (n,) numbers that are equal where the vectors of samples are; without them there
-            are no outputs.
-        is_centred: Whether the targets of a regression are centred.
-
-    Attributes:
-        failure: Why the problem could not be solved; empty otherwise.
-        outputs: One for each fold.
-        coefficients: By (fold, first column), (features, classes) and (classes,) arrays of the
-            original features and targets, if asked for.
-        dropped_axes: See `Prepared`.
-    """
-
-    def __init__(
-        self, problem: Problem, samples: Numbers | None, *, is_centred: bool = True
-    ) -> None:
-        self.problem, self.failure, self.seconds, self.solver = problem, "", 0.0, ""
-        self.dropped_axes, self._center, self._scale = 0, 0.0, 1.0
-        if problem.kind == "regression":
-            self._center = float(problem.targets.mean()) * is_centred
-            self._scale = float(problem.targets.std()) or 1.0
-        self.n_fits = problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1)
-        self.coefficients: dict[tuple[int, int], tuple[Floats, Floats]] = {}
-        self.outputs: list[FoldOutput] = []
-        self._first_equal: list[Numbers] = []
-        if samples is None:
-            return
-        for fold in problem.split.T:
-            rows, columns = np.flatnonzero(fold == TEST), problem.n_columns
-            self._first_equal.append(find_first(samples[rows]))
-            self.outputs.append(
-                FoldOutput(
-                    rows,
-                    np.full((len(rows), columns), np.nan),
-                    np.zeros(columns, dtype=bool),
-                    {},
-                    np.full(columns, np.inf),
-                    np.full(columns, np.nan),
-                    np.zeros(columns, dtype=np.int64),
-                )
-            )
-
-    def columns(self, label: int) -> slice:
-        """Columns of a target: one label, or all classes."""
-        return slice(None) if self.problem.kind == "multiclass" else slice(label, label + 1)
-
-    def scaled_targets(self) -> list[npt.NDArray[Any]]:
-        """(n,) targets of each fit, scaled if a regression."""
-        targets = self.problem.targets
-        if self.problem.kind == "regression":
-            return [(targets - self._center) / self._scale]
-        return list(targets.T) if self.problem.kind == "multilabel" else [targets]
+class FitResults(Protocol):
+    """Where the fits of a problem are put; `ProblemResult` describes the arguments."""
 
     def put_steps(self, fold: int, label: int, norm: float, c: float, n_steps: int) -> None:
-        """Set gradient norm, C and number of Newton steps of a fit."""
-        output, columns = self.outputs[fold], self.columns(label)
-        output.gradient_norm[columns], output.c[columns] = norm, c
-        output.n_iterations[columns] = n_steps
-
-    def refuse(self, fold: int, label: int, reason: str) -> None:
-        """Say why a fit has no scores."""
-        reasons = dict.fromkeys(self.problem.labels[self.columns(label)], reason)
-        self.outputs[fold].reasons.update(reasons)  # type: ignore[attr-defined]
+        """Set gradient norm, C and number of Newton steps."""
 
     def put(self, fold: int, label: int, values: Floats, coefficients: list[Floats]) -> None:
-        """Set the result of a fit.
+        """Set decision values and coefficients."""
 
-        Args:
-            fold: Number of the fold.
-            label: See `columns`.
-            values: (test rows, classes) decision values; equal samples get equal ones.
-            coefficients: (features, classes) and (classes,) intercepts, or nothing.
-        """
-        values, *coefficients = map(self._both_classes, (values, *coefficients))
-        output, columns = self.outputs[fold], self.columns(label)
-        output.scores[:, columns] = values[self._first_equal[fold]] * self._scale + self._center
-        output.fitted[columns] = True
-        if coefficients:
-            weights, intercepts = (part * self._scale for part in coefficients)
-            self.coefficients[fold, label] = weights, intercepts + self._center
-
-    def held_out(self) -> HeldOut:
-        """The result as `evaluate` takes it."""
-        outputs = tuple(self.outputs)
-        return HeldOut(self.problem.id, outputs, self.failure, self.seconds, self.solver)
-
-    def _both_classes(self, values: Floats) -> Floats:
-        """Of two classes, logits of both, (..., 2), from the log odds of the second, (..., 1)."""
-        if self.problem.kind != "multiclass" or values.shape[-1] > 1:
-            return values
-        return np.concatenate([-values / 2, values / 2], axis=-1)
+    def refuse(self, fold: int, label: int, reason: str) -> None:
+        """Say why there are none."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +110,7 @@ class TargetColumn:
     """
 
     problem: int
-    result: ProblemResult
+    result: FitResults
     label: int
     loss: LossName
     n_classes: int
