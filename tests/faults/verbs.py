@@ -206,6 +206,8 @@ def _limit_memory(megabytes: int) -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     size = pages * resource.getpagesize() + megabytes * 2**20
     resource.setrlimit(resource.RLIMIT_AS, (size, size))
+    # jemalloc writes a line for each thread that it cannot start.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
 
 
 def _measure(state: dict[str, Any]) -> tuple[Any, ...]:
