@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 from local_stacks import ENCODERS, results
 from migrated_database import copy_database
@@ -130,6 +131,25 @@ def test_ctrl_c_ends_a_command_with_one_line(tmp_path, database):
 def test_the_last_of_several_stopped_runs_gives_the_tables_of_an_undisturbed_run(stopped, ordinary):
     runs, seen = stopped
     assert_same_tables(runs.lake, ordinary, seen["seed"])
+
+
+@pytest.mark.soak
+def test_a_run_whose_server_stands_still_for_a_while_gives_the_tables_of_an_undisturbed_run(
+    tmp_path, database, ordinary, ledger
+):
+    row, runs = ledger("SIGSTOP and SIGCONT of the Prefect server"), Runs(tmp_path)
+    run = runs.start_until("silver/embeddings")
+    recorded = json.loads((runs.folder / "prefect" / "server.json").read_text())["process"]
+    server = psutil.Process(recorded["pid"])
+    family = [server, *server.children(recursive=True)]
+    for process in family:
+        process.suspend()
+    time.sleep(30)
+    for process in reversed(family):
+        process.resume()
+    assert run.wait(600) == 0, runs.log
+    assert_same_tables(runs.lake, ordinary, seed="")
+    row.add()
 
 
 @pytest.mark.soak
