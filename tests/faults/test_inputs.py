@@ -290,6 +290,12 @@ def test_a_damaged_zip_is_a_typed_error_wherever_zipfile_stumbles(corpus, tmp_pa
     edits = [
         [("zero", 0.3445259140106927, bytes(3)), ("flip", 0.9932249173740832, b"B\x1b\x88|")],
         [("repeat", 0.05, bytes(2)), ("zero", 0.921335133227996, bytes(7))],
+        # NotImplementedError: zip file version 9.7
+        [
+            ("insert", 0.3793702886632476, b'"+!0'),
+            ("flip", 1.0, b"u"),
+            ("flip", 0.8251434070917167, b"u"),
+        ],
     ]
     for one in edits:
         path.write_bytes(mutate(content, one))

@@ -65,6 +65,8 @@ def read_vector_file(path: Path, arguments: PrecomputedArguments) -> NamedVector
         LookupError,
         pl.exceptions.PolarsError,
         zipfile.BadZipFile,
+        # zipfile's, of a member that is encrypted or needs a newer version of the format.
+        RuntimeError,
     ) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(

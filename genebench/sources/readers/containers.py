@@ -24,6 +24,8 @@ BROKEN_ZIP = (
     OverflowError,
     LookupError,
     struct.error,
+    # Of a member that is encrypted, or that needs a newer version of the format.
+    RuntimeError,
 )
 
 

@@ -3,12 +3,13 @@
 import io
 import re
 import zipfile
+import zlib
 from collections.abc import Iterator
 from xml.etree import ElementTree
 
 import polars as pl
 
-from genebench.sources.readers.containers import FileError
+from genebench.sources.readers.containers import BROKEN_ZIP, FileError
 
 SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
@@ -31,7 +32,7 @@ def parse_xlsx(content: bytes, sheet: str | None = None) -> pl.DataFrame:
         with zipfile.ZipFile(io.BytesIO(content)) as archive:
             texts = _shared_texts(archive)
             rows = list(_rows(_sheet(archive, sheet), texts))
-    except (zipfile.BadZipFile, KeyError, ElementTree.ParseError) as fault:
+    except (*BROKEN_ZIP, zlib.error, EOFError, ElementTree.ParseError) as fault:
         raise FileError(f"it is not a complete xlsx workbook ({fault})") from fault
     rows = [row for row in rows if any(row)]
     if not rows:
