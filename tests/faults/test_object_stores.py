@@ -1,16 +1,12 @@
 """Object stores that do not do what a lake needs, or fail in between."""
 
 import datetime as dt
-import json
 
 import polars as pl
 import pytest
-from faults.lakes import find_faults, lost_and_doubled
 from faults.store_proxy import FAULTS, count_faults, proxy
-from faults.verbs import TYPED, VERBS, run
 
 from genebench.errors import LakeError
-from lakehouse.query.lake import Lake
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.conditional_writes import sign_request
@@ -52,33 +48,6 @@ def test_rows_that_are_appended_through_a_failing_store_are_there_once(bucket, t
         n_faults = count_faults(options)
     found = Delta(root, bucket).scan("gold.folds").collect()["split_key"]
     n_doubled, n_lost = found.len() - found.n_unique(), len(set(written) - set(found))
-    row.add(n_lost, n_doubled, n=n_faults)
-    assert n_faults > 0
-    assert (n_lost, n_doubled) == (0, 0)
-
-
-@pytest.mark.soak
-@pytest.mark.parametrize("faults", [("500", "503"), ("break",), ("500 after", "break after")])
-def test_verbs_on_a_failing_store_end_with_typed_errors_and_go_on(
-    bucket, copied, stages, ledger, faults, tmp_path
-):
-    row = ledger("fault of an object store, at a verb: " + ", ".join(faults))
-    folder = copied("start")
-    root = f"s3://lakes/{tmp_path.name}"
-    lake = Lake(root, bucket)
-    with proxy(bucket, faults=faults, share=0.03) as options:
-        for verb in VERBS[:4]:
-            for _ in range(20):
-                ended = run(verb, folder, LAKE=root, STORAGE_OPTIONS=json.dumps(options))
-                n_untyped = int(ended.code != 0 and not ended.error.startswith(TYPED))
-                row.add(n_untyped=n_untyped, n=0, megabytes=ended.megabytes)
-                assert not n_untyped, ended.error
-                if ended.code == 0:
-                    break
-            assert ended.code == 0, ended.error
-        n_faults = count_faults(options)
-    assert find_faults(lake) == []
-    n_lost, n_doubled = lost_and_doubled(lake, stages("score"))
     row.add(n_lost, n_doubled, n=n_faults)
     assert n_faults > 0
     assert (n_lost, n_doubled) == (0, 0)
