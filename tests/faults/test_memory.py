@@ -27,6 +27,8 @@ def run_short_of_memory(verb, before, megabytes, copied, stages, ledger):
     return ended
 
 
+# Without memory a library may wait for minutes: 18 s in one run, 319 s in another.
+@pytest.mark.soak
 def test_a_scoring_run_that_gets_no_memory_ends_and_leaves_a_lake_that_goes_on(
     copied, stages, ledger
 ):
