@@ -11,6 +11,7 @@ No lake and no Prefect server is needed. In the order in which data passes them:
 - `local_embedding`: embeds the genes with an encoder that runs on this machine
 - `refitted_rivals`: fits the rivals again, on the genes that the vectors cover
 - `verdicts`: paired differences and verdicts by task, by family and overall
+- `task_weights`: weights of tasks in the mean of a family
 - `score_table`: all scores as one table, with intervals
 - `comparison_tables`: the scores as tables, and the result in one sentence
 - `comparison_page`: the result as an HTML page

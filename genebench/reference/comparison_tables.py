@@ -87,7 +87,7 @@ class ComparisonTables:
             scope, encoder_id, modality, value, low and high; only where an encoder has all tasks
             of a family that the new vectors have, and all families for `overall`.
         """
-        return scope_means(self.scores.filter("in_mean"), metric)
+        return scope_means(self.scores.filter("in_mean"), metric, self.profile)
 
     def compare(self, rival: str) -> pl.DataFrame:
         """Paired differences to one rival by task, largest first.

@@ -170,7 +170,7 @@ def evaluate_vectors(
         protocol.id,
         add_published(scores, reference.published, against),
         differences,
-        compare_scopes(differences),
+        compare_scopes(differences, reference.profile),
         coverage,
         identifiers,
         tuple(dict.fromkeys(notes)),

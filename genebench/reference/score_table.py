@@ -9,6 +9,7 @@ from genebench.evaluation.statistics.bootstrap import LEVEL, confidence_interval
 from genebench.evaluation.statistics.means import OVERALL
 from genebench.reference.packaged_tasks import UniverseTasks
 from genebench.reference.stored_scores import StoredScore
+from genebench.reference.task_weights import task_weight, weighted_mean
 from genebench.reference.vectors_evaluation import ScoredTask
 from genebench.tasks.declaration import is_in_overall
 
@@ -109,12 +110,13 @@ def add_published(
     return pl.concat([marked, rows], how="diagonal").select(scores.columns)
 
 
-def scope_means(scores: pl.DataFrame, metric: str) -> pl.DataFrame:
+def scope_means(scores: pl.DataFrame, metric: str, profile: str) -> pl.DataFrame:
     """Compute means over the tasks of each family, and over families.
 
     Args:
         scores: task_id, family, metric, encoder_id, modality, value, low and high.
         metric: The metric.
+        profile: The profile of the tasks, for their weights (`task_weights`).
 
     Returns:
         scope, encoder_id, modality, value, low and high, best first; only where an encoder has all
@@ -123,17 +125,18 @@ def scope_means(scores: pl.DataFrame, metric: str) -> pl.DataFrame:
     scored = scores.filter(pl.col("metric") == metric)
     n_tasks = scored.group_by("family").agg(pl.col("task_id").n_unique().alias("n"))
     keys = ["encoder_id", "modality"]
-    numbers = [pl.col(name).mean() for name in ("value", "low", "high")]
+    names = ("value", "low", "high")
+    weight = task_weight(scored["task_id"], profile)
     families = (
         scored.group_by("family", *keys)
-        .agg(pl.len().alias("found"), *numbers)
+        .agg(pl.len().alias("found"), *(weighted_mean(name, weight) for name in names))
         .join(n_tasks, on="family")
         .filter(pl.col("found") == pl.col("n"))
     )
     overall = (
         families.filter(is_in_overall())
         .group_by(keys)
-        .agg(pl.len().alias("found"), *numbers)
+        .agg(pl.len().alias("found"), *(pl.col(name).mean() for name in names))
         .filter(pl.col("found") == n_tasks.filter(is_in_overall()).height)
         .with_columns(pl.lit(OVERALL).alias("family"))
     )

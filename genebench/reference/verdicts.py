@@ -17,6 +17,7 @@ from genebench.evaluation.statistics.paired_tests import (
 )
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.reference.stored_scores import StoredScore
+from genebench.reference.task_weights import task_weight, weighted_mean
 from genebench.reference.vectors_evaluation import ScoredTask
 from genebench.tasks.declaration import is_in_overall
 
@@ -119,20 +120,24 @@ def frame_differences(rows: Sequence[dict[str, Any]]) -> pl.DataFrame:
     return whole.select(pl.col(name).cast(dtype) for name, dtype in DIFFERENCES_SCHEMA.items())
 
 
-def compare_scopes(differences: pl.DataFrame, metric: str = "roc_auc") -> pl.DataFrame:
+def compare_scopes(
+    differences: pl.DataFrame, profile: str, metric: str = "roc_auc"
+) -> pl.DataFrame:
     """Compare means over the tasks of each family, and the mean over families.
 
     The interval of a mean is the mean of the intervals, as if the errors of all tasks were fully
     correlated: tasks share genes, and this gives the widest interval. p values are corrected for
     all rivals and scopes by Holm's method. A rival that lacks a task of a family is not compared
-    on the family; one that lacks a family is not compared overall.
+    on the family; one that lacks a family is not compared overall. Tasks have the weights of their
+    profile (`task_weights`).
     """
     tasks = differences.filter(pl.col("metric") == metric)
     n_tasks = tasks.group_by("family").agg(pl.col("task_id").n_unique().alias("n"))
     numbers = ["mine", "theirs", "difference", "low", "high"]
+    weight = task_weight(tasks["task_id"], profile)
     families = (
         tasks.group_by("family", "encoder_id")
-        .agg(pl.len().alias("found"), *(pl.col(name).mean() for name in numbers))
+        .agg(pl.len().alias("found"), *(weighted_mean(name, weight) for name in numbers))
         .join(n_tasks, on="family")
         .filter(pl.col("found") == pl.col("n"))
     )

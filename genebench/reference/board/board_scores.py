@@ -16,6 +16,7 @@ from genebench.evaluation.statistics.means import OVERALL
 from genebench.probes.declaration import Problem
 from genebench.reference.board.bundle_checks import BoardTasks
 from genebench.reference.bundle import unpack_outputs
+from genebench.reference.packaged_reference import PROFILE
 from genebench.reference.score_table import scope_means
 from genebench.reference.stored_scores import (
     StoredScore,
@@ -81,10 +82,10 @@ def score_board(bundle: pl.DataFrame, board: BoardTasks) -> BoardScores:
                 if second != first
             ]
     scored = pl.DataFrame(tasks)
-    means = scope_means(scored, METRIC)
+    means = scope_means(scored, METRIC, PROFILE)
     has_overall = set(means.filter(pl.col("scope") == OVERALL)["encoder_id"])
     verdicts = [
-        compare_scopes(frame_differences(found), METRIC)
+        compare_scopes(frame_differences(found), PROFILE, METRIC)
         .filter((pl.col("scope") != OVERALL) | (first in has_overall))
         .select(pl.lit(first).alias("first"), pl.all())
         for first, found in rows.items()
