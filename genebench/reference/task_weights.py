@@ -1,30 +1,35 @@
 """Weights of tasks in the means of a family, as on the leaderboard of a lake."""
 
-from collections import Counter
-
 import polars as pl
 
+from genebench.evaluation.statistics.means import task_group, task_weights
 from genebench.registry.loading import load_registry
 
 
 def task_weight(task_ids: pl.Series, profile: str) -> pl.Expr:
     """Expression: the weight of the column `task_id` in the mean of its family.
 
-    Tasks of the same family, recipe, source files and kind together have the weight of one task, by
-    the rule of `genebench.evaluation.statistics.means.task_weights`.
+    The rule is that of `genebench.evaluation.statistics.means.task_weights`, on declared tasks.
 
     Args:
         task_ids: The tasks of which means are taken.
         profile: The profile that declares them; a task that it lacks has weight 1.
     """
     declared = load_registry(profile).tasks
-    groups = {
-        task_id: (one.family, one.source, one.recipe, one.kind)
+    rows = [
+        {
+            "task_id": task_id,
+            "family": task.family,
+            "source": ",".join(task.source),
+            "recipe": task.recipe,
+            "kind": task.kind,
+        }
         for task_id in task_ids.unique()
-        if (one := declared.get(task_id)) is not None
-    }
-    sizes = Counter(groups.values())
-    weights = {task_id: 1 / sizes[group] for task_id, group in groups.items()}
+        if (task := declared.get(task_id)) is not None
+    ]
+    schema = ["task_id", "family", "source", "recipe", "kind"]
+    tasks = pl.DataFrame(rows, schema=dict.fromkeys(schema, pl.String))
+    weights = dict(task_weights(tasks.with_columns(task_group())).iter_rows())
     return pl.col("task_id").replace_strict(weights, default=1.0, return_dtype=pl.Float64)
 
 

@@ -3,32 +3,17 @@
 import polars as pl
 import pytest
 
-from genebench.evaluation.statistics.means import task_group, task_weights
 from genebench.reference.score_table import scope_means
 from genebench.reference.task_weights import task_weight
-from genebench.registry.loading import load_registry
 
 
-@pytest.mark.parametrize("profile", ["embedded", "paper"])
-def test_the_weights_are_those_of_a_release_of_all_tasks(profile):
-    tasks = [one for one in load_registry(profile).tasks.values() if not one.superseded_by]
-    rows = pl.DataFrame(
-        [
-            {
-                "task_id": one.id,
-                "family": one.family,
-                "source": ",".join(one.source),
-                "recipe": one.recipe,
-                "kind": one.kind,
-                "parent_task_id": None,
-            }
-            for one in tasks
-        ]
-    )
-    wanted = task_weights(rows.with_columns(task_group()))
-    found = rows.select("task_id", task_weight(rows["task_id"], profile).alias("weight"))
-    assert found.sort("task_id").equals(wanted.sort("task_id"))
-    assert found["weight"].min() < 1
+def test_tasks_of_one_recipe_and_source_share_the_weight_of_one():
+    wanted = {"hla_class": 0.5, "omim_phenotype": 0.5, "chromosome": 1.0, "of another profile": 1.0}
+    tasks = pl.DataFrame({"task_id": list(wanted)})
+    found = tasks.select("task_id", task_weight(tasks["task_id"], "embedded").alias("weight"))
+    assert dict(found.iter_rows()) == wanted
+    alone = tasks.tail(1)
+    assert alone.select(task_weight(alone["task_id"], "embedded")).item() == 1.0
 
 
 def test_tasks_of_one_group_count_once_in_the_mean_of_their_family():
