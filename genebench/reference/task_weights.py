@@ -34,5 +34,9 @@ def task_weight(task_ids: pl.Series, profile: str) -> pl.Expr:
 
 
 def weighted_mean(name: str, weight: pl.Expr) -> pl.Expr:
-    """Expression: the weighted mean of a column."""
-    return ((pl.col(name) * weight).sum() / weight.sum()).alias(name)
+    """Expression: the weighted mean of a column, null where a value is null.
+
+    A published score has no interval, so a mean that contains one has none.
+    """
+    mean = (pl.col(name) * weight).sum() / weight.sum()
+    return pl.when(pl.col(name).is_not_null().all()).then(mean).alias(name)
