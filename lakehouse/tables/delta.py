@@ -23,7 +23,12 @@ from lakehouse.tables.delta_schema import (
     to_delta_schema,
     writer_properties,
 )
-from lakehouse.tables.delta_table import commit_properties, open_table, retry_conflicts
+from lakehouse.tables.delta_table import (
+    commit_properties,
+    open_table,
+    open_to_read,
+    retry_conflicts,
+)
 from lakehouse.tables.manifest import (
     CURATE,
     CURATED_TABLES,
@@ -265,10 +270,10 @@ class Delta:
         return present
 
     def _find(self, declared: Table, version: int | None = None) -> DeltaTable | None:
-        return open_table(self.storage, declared, version)
+        return open_to_read(self.storage, declared, version)
 
     def _open(self, declared: Table) -> DeltaTable:
-        found = self._find(declared)
+        found = open_table(self.storage, declared)
         if found is None:
             raise LakeError(f"{declared.name} does not exist yet in {self.storage.root}")
         return found
