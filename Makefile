@@ -47,8 +47,8 @@ PYTEST := $(BIN)/python -m pytest
 test: setup ## run the tests
 	$(PYTEST) -n 4 -m "not soak"
 
-test-fast: setup ## run the tests that need neither Prefect nor a browser
-	$(PYTEST) -n 2 -m "not soak and not prefect and not browser"
+test-fast: setup ## run the quick tests that need neither Prefect nor a browser
+	$(PYTEST) -n 2 -m "not soak and not slow and not prefect and not browser"
 
 soak: setup ## run the long tests: kills, real data, large simulations
 	$(BIN)/python -m pytest -m soak

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "docs" / "build_site.py"
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}
 

@@ -29,6 +29,7 @@ def spoil(frame: pl.DataFrame) -> pl.DataFrame:
     return frame.with_columns(pl.when(is_first).then(padded).otherwise("symbol").alias("symbol"))
 
 
+@pytest.mark.slow
 def test_a_critical_failure_rejects_the_frame_and_lists_examples(entities):
     report = check_frame("silver.entities", spoil(entities))
     assert not report.is_met

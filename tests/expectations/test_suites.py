@@ -8,7 +8,7 @@ from typing import get_args
 import polars as pl
 import pytest
 
-from expectations import check_frame, related_tables
+from expectations import check_frame, engine, related_tables
 from expectations.declared import ColumnRule, Expectation, expectations_of, read_suites
 from expectations.engine import evaluate_expectations
 from genebench.errors import RegistryError
@@ -402,6 +402,41 @@ def test_every_admitted_expectation_finds_a_value_that_violates_it():
         result = evaluate_expectations({"x": one}, {"x": values})["x"]
         assert (result.is_met, result.error) == (False, None), rule
         assert len(result.unexpected) == 1, rule
+
+
+def rule_on(expect: str, **arguments) -> Expectation:
+    entry = {"id": "x", "severity": "critical", "because": "y", "column": "c", "expect": expect}
+    return Expectation.model_validate({**entry, "with": arguments})
+
+
+def test_values_that_have_met_a_rule_hide_none_that_violates_it():
+    one = rule_on("expect_column_values_to_match_regex", regex="^met_before")
+    other = rule_on("expect_column_values_to_match_regex", regex="^never")
+    good = pl.Series(["met_before_1", "met_before_2"])
+    assert evaluate_expectations({"x": one}, {"x": good})["x"].is_met
+    for _ in range(2):
+        mixed = pl.Series([*good, "bad"])
+        result = evaluate_expectations({"x": one}, {"x": mixed})["x"]
+        assert (result.is_met, result.unexpected) == (False, ("bad",))
+        assert evaluate_expectations({"x": one}, {"x": good})["x"].is_met
+        assert not evaluate_expectations({"x": other}, {"x": good})["x"].is_met
+
+
+def test_a_number_that_has_met_a_rule_is_not_the_same_value_of_another_type():
+    one = rule_on("expect_column_values_to_be_in_set", value_set=[0, 1, True])
+    for values in ([0, 1], [0.0, 1.0]):
+        assert evaluate_expectations({"x": one}, {"x": pl.Series(values)})["x"].is_met
+    assert not evaluate_expectations({"x": one}, {"x": pl.Series([1.0, 0.5])})["x"].is_met
+    assert not evaluate_expectations({"x": one}, {"x": pl.Series(["1"])})["x"].is_met
+
+
+def test_no_more_values_are_remembered_than_stated(monkeypatch):
+    monkeypatch.setattr(engine, "_MET", {})
+    one = rule_on("expect_column_values_to_be_between", min_value=0)
+    for values in (range(600), range(600, 900), range(900, 1500), range(2000)):
+        assert evaluate_expectations({"x": one}, {"x": pl.Series(list(values))})["x"].is_met
+        assert sum(len(known) for known in engine._MET.values()) <= engine.N_REMEMBERED
+    assert not evaluate_expectations({"x": one}, {"x": pl.Series([3, -1])})["x"].is_met
 
 
 @pytest.mark.parametrize(

@@ -247,6 +247,7 @@ def test_a_release_whose_rows_are_missing_is_named(lake):
     assert notes(lake, check_releases)["release current_paper"][1] == "`genebench report`"
 
 
+@pytest.mark.slow
 def test_temporary_files_of_interrupted_writers_are_counted(lake, folder):
     left = [
         folder / "lake" / "snapshots" / ".parts" / "x.part",
@@ -272,6 +273,7 @@ def test_small_files_are_told_with_the_command_that_merges_them(lake):
     )
 
 
+@pytest.mark.slow
 def test_the_holder_of_the_writer_lock_is_named_while_it_is_alive(lake):
     lock = open_lock(lake.delta.storage)
     assert lock.inspect() is None

@@ -84,6 +84,7 @@ def hostile(column: str) -> pl.Expr:
     return texts.gather(pl.int_range(pl.len()) % (len(HOSTILE) - 1)).alias(column)
 
 
+@pytest.mark.slow
 def test_the_page_of_a_report_shows_hostile_titles_and_imported_names_as_text(
     synthetic_root, tmp_path
 ):
@@ -116,6 +117,7 @@ def reference():
     return read_bundle(reference_folder() / BUNDLE_FILE)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [name for name in HOSTILE if not name.isalpha()], ids=short)
 def test_a_bundle_whose_encoder_has_a_hostile_name_is_refused(name, board, reference, tmp_path):
     one = reference.filter(pl.col("encoder_id") == reference["encoder_id"][0])

@@ -233,6 +233,7 @@ def read_one(name, content, read, path, failures, row, edits) -> None:
     row.add(n_untyped=n_untyped, n_executed=len(seen.programs), n_outside=n_outside)
 
 
+@pytest.mark.slow
 def test_a_few_mutations_of_every_input_give_a_result_or_a_typed_error(corpus, tmp_path, ledger):
     assert len(corpus) > 40
     read_mutated(corpus, tmp_path, N_QUICK, ledger("mutated input"))

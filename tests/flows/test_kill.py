@@ -15,7 +15,6 @@ import pytest
 from local_stacks import ENCODERS, results
 from migrated_database import copy_database
 from places import recorded_scores
-from prefect.settings import PREFECT_API_URL
 from world import build_world
 
 from flows.server.processes import RecordedProcess
@@ -29,15 +28,9 @@ BENCHMARK = ("benchmark", *(word for name in ENCODERS for word in ("-e", name)),
 
 @dataclass
 class Runs:
-    """A folder in which the same command is started again and again.
-
-    Attributes:
-        folder: The folder.
-        api: The address of a Prefect server. Without one, each command starts its own.
-    """
+    """A folder in which the same command is started again and again; each starts a server."""
 
     folder: Path
-    api: str = ""
 
     def __post_init__(self):
         build_world(self.folder / "sources")
@@ -61,11 +54,10 @@ class Runs:
 
     def start(self):
         """Start the command; what it prints is added to the log."""
-        server = {"PREFECT_API_URL": self.api} if self.api else {}
         with (self.folder / "log.txt").open("ab") as log:
             return subprocess.Popen(
                 [GENEBENCH, *BENCHMARK],
-                env=self.environment | server,
+                env=self.environment,
                 cwd=self.folder,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -92,31 +84,13 @@ class Runs:
         assert "waiting: another run" not in self.log, "a killed run keeps no lock"
 
 
-@pytest.fixture(scope="module")
-def stopped(tmp_path_factory, prefect):
-    """A lake whose runs were stopped in two ways, what they left, and the seed of the kill.
-
-    The first starts a server of its own; the others share that of the session.
-    """
-    runs = Runs(tmp_path_factory.mktemp("stopped"))
-    seen = {}
+def test_a_terminated_run_takes_its_server_along(tmp_path, database):
+    runs = Runs(tmp_path)
     run = runs.start_until("bronze")
     recorded = json.loads((runs.folder / "prefect" / "server.json").read_text())["process"]
     run.send_signal(signal.SIGTERM)
-    seen["terminated"] = run.wait(120)
-    seen["server_is_alive"] = RecordedProcess(**recorded).is_alive
-    runs.api = PREFECT_API_URL.value()
-    seen["seed"] = random.randrange(10**6)
-    moments = random.Random(seen["seed"])
-    runs.kill(moments.choice(STAGES[-2:]), moments.uniform(0, 3))
-    runs.finish()
-    return runs, seen
-
-
-def test_a_terminated_run_takes_its_server_along(stopped):
-    _, seen = stopped
-    assert seen["terminated"] == 128 + signal.SIGTERM
-    assert not seen["server_is_alive"]
+    assert run.wait(120) == 128 + signal.SIGTERM
+    assert not RecordedProcess(**recorded).is_alive
 
 
 @pytest.mark.soak
@@ -126,11 +100,6 @@ def test_ctrl_c_ends_a_command_with_one_line(tmp_path, database):
     run.send_signal(signal.SIGINT)
     assert run.wait(120) == 130
     assert "interrupted; the same command goes on where this one stopped" in runs.log
-
-
-def test_the_last_of_several_stopped_runs_gives_the_tables_of_an_undisturbed_run(stopped, ordinary):
-    runs, seen = stopped
-    assert_same_tables(runs.lake, ordinary, seen["seed"])
 
 
 @pytest.mark.soak

@@ -7,6 +7,8 @@ from local_stacks import ENCODERS, VERBS, keys, until
 
 from lakehouse import open_lake
 
+pytestmark = pytest.mark.soak
+
 
 def test_a_due_weekly_run_does_all_verbs_and_embeds_on_the_gpu_pool(stack, weekly):
     assert weekly.run["auto_scheduled"]
@@ -34,7 +36,6 @@ def test_a_cancelled_run_leaves_the_lake_whole_and_the_next_does_the_rest(stack,
         assert lake.table(table).select(key).collect().is_unique().all(), table
 
 
-@pytest.mark.soak
 def test_a_run_with_nothing_new_builds_what_was_lost_and_writes_nothing_else(stack, weekly):
     board = open_lake(stack.lake).leaderboard_rows("current_paper")
     # As if a run had been killed between refresh and curate.

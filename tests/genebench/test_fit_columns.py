@@ -44,6 +44,7 @@ def assert_equals(fits, X, split, models, atol=2e-4):
     assert (fits.gradient_norm <= 1e-6).all()
 
 
+@pytest.mark.slow
 def test_it_loads_neither_polars_nor_pydantic_nor_prefect():
     code = (
         "from genebench.probes.linear import fit_columns; import sys; "

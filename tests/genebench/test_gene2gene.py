@@ -39,6 +39,7 @@ DISJOINT = read_protocol("paper", positive="declared", folds={"pairs": "entity_d
 DEGREE, IDENTITY, LINEAR = (read_probe(name) for name in ("degree", "identity", "linear"))
 
 
+@pytest.mark.slow
 def test_the_degree_of_a_gene_solves_gene2gene_under_plain_folds_and_nothing_else(pairs):
     genes, labels = pairs
     for protocol, low, high in ((PLAIN, 0.974, 0.980), (DISJOINT, 0.47, 0.53)):

@@ -328,6 +328,7 @@ def test_constant_labels_and_one_class_folds_are_named_and_the_rest_fitted(how):
     }
 
 
+@pytest.mark.slow
 @settings(max_examples=8, deadline=None)
 @given(
     n=st.integers(60, 250),
@@ -474,6 +475,7 @@ def inner_losses(matrix, problem, k):
     return losses
 
 
+@pytest.mark.slow
 def test_the_chosen_penalty_has_the_least_inner_loss_before_a_clear_rise():
     protocol = load("paper", penalty=Penalty(c=PATH, inner=4))
     chosen, expected = [], []

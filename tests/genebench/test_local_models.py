@@ -21,6 +21,8 @@ from genebench.reference.packaged_reference import (
 from genebench.reference.vectors_evaluation import place_vectors
 from genebench.registry.loading import load_registry
 
+pytestmark = pytest.mark.slow
+
 TASK = "shared_complex"
 RIVALS = ["name_length", "publication_count", "random", "degree"]
 COMMIT = "0123456789" * 4

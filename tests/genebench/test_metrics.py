@@ -31,6 +31,7 @@ def both_shares(log_odds):
     return np.stack([1 / (1 + np.exp(log_odds)), 1 / (1 + np.exp(-log_odds))], axis=1)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(4, 80),
@@ -74,6 +75,7 @@ def test_binary_metrics_equal_scikit_learn(n, n_values, seed):
     assert got == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     n=st.integers(12, 60), classes=st.integers(3, 6), seed=st.integers(0, 2**31), ties=st.booleans()
@@ -111,6 +113,7 @@ def test_a_class_without_held_out_samples_weighs_nothing():
     assert scores["roc_auc"] == pytest.approx(np.average(areas, weights=weights), abs=1e-12)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     n=st.integers(6, 60), labels=st.integers(2, 6), seed=st.integers(0, 2**31), hard=st.booleans()

@@ -175,6 +175,7 @@ def test_the_axes_of_some_systems_are_those_among_all():
         torch.testing.assert_close(part, whole[..., 3:])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "how", [SolverSettings(), SolverSettings(float64_rows=0)], ids=["own", "shared"]
 )

@@ -61,6 +61,7 @@ def test_the_papers_multilayer_perceptron_has_three_layers_of_100_and_500_iterat
     assert estimator.max_iter == 500
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", LEARNERS)
 def test_every_probe_learns_a_planted_signal_of_every_kind(name):
     rng = np.random.default_rng(0)

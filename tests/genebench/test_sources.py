@@ -162,6 +162,7 @@ REAL_ROWS = {
 }
 
 
+@pytest.mark.slow
 def test_every_real_file_is_read_by_its_declaration(shared: Path) -> None:
     folder = shared / "data"
     rows = {}
@@ -191,6 +192,7 @@ def test_real_pairs_keep_their_labels_and_real_lists_their_sizes(shared: Path) -
     assert sorted(lists["label"].value_counts()["count"]) == [122, 368]
 
 
+@pytest.mark.slow
 def test_real_hpa_symbols_and_transcription_factors_resolve(shared: Path) -> None:
     folder = shared / "data"
     entries = dict(mirror(folder))

@@ -29,6 +29,8 @@ from genebench.tasks.declaration import is_temporal
 from genebench.tasks.recipes.gained_recipe import match_nodes
 from genebench.tasks.recipes.recipe import check_arguments
 
+pytestmark = pytest.mark.slow
+
 SOURCES = ["now.rows", "now.edges", "now.names", "then.rows", "then.edges", "then.names"]
 ARGUMENTS = by_symbol(
     node="node", node_id="id", node_name="name", root="R", depth=1, min_gained=1,

@@ -17,6 +17,8 @@ from lakehouse.upkeep import backup as module
 from lakehouse.upkeep.backup import back_up, restore_lake
 from lakehouse.upkeep.doctor import examine_lake
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "test")
 
 

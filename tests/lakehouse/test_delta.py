@@ -587,12 +587,14 @@ def run_together(target, arguments) -> None:
     assert [worker.exitcode for worker in workers] == [0] * len(workers)
 
 
+@pytest.mark.slow
 def test_processes_that_append_at_once_lose_nothing(lake, tmp_path):
     root = str(tmp_path / "lake")
     run_together(append_many, [(root, name, 8) for name in "ab"])
     assert lake.scan("audit.validations").collect()["run_id"].n_unique() == 16
 
 
+@pytest.mark.slow
 def test_processes_that_replace_one_partition_leave_one_of_theirs(lake, tmp_path):
     root = str(tmp_path / "lake")
     run_together(replace_many, [(root, label, 6) for label in ("yes", "no")])
@@ -617,6 +619,7 @@ while True:
 """
 
 
+@pytest.mark.slow
 def test_a_writer_killed_in_mid_write_leaves_the_table_readable(lake, tmp_path):
     small = embeddings(np.ones((5, 2), dtype=np.float32))
     lake.replace("silver.embeddings", small, COMMIT, {"encoder_id": "e"})

@@ -93,6 +93,7 @@ def write_all(root, run):
             commit_step(open_lake(root), step, run, f"{run}{number}", keys=[f"{number:032x}"])
 
 
+@pytest.mark.slow
 def test_two_processes_without_a_lock_write_the_same_evaluations_at_once(tmp_path):
     context = multiprocessing.get_context("spawn")
     root = str(tmp_path / "lake")

@@ -61,6 +61,7 @@ def test_a_mirror_over_http_is_the_same(server, storage, mirror):
     assert (found.version, found.url) == ("23.0", server.url + "/m/new.tsv")
 
 
+@pytest.mark.slow
 def test_names_with_blanks_in_a_mirror_make_addresses_without(server, storage):
     listed = b"hpa.proteinatlas:\n  - {version: '23.0', path: all genes/new file.tsv}\n"
     server.answers["/m/sources.yaml"] = lambda h, _: answer(h, listed)

@@ -13,6 +13,8 @@ from lakehouse.report.page.contents import read_contents
 from lakehouse.report.page.payload import to_payload
 from lakehouse.report.relatives_drop import DROPS_SCHEMA, read_relatives_drops
 
+pytestmark = pytest.mark.slow
+
 OTHER = "task_5"
 
 

@@ -94,6 +94,7 @@ def test_tests_of_scores_that_were_replaced_since_are_not_shown(lake):
     assert [after[name] for name in names] == [None] * 4
 
 
+@pytest.mark.slow
 def test_a_frozen_release_is_judged_by_the_scores_that_it_names(lake):
     judge_then_rescore(lake)
     rows = freeze_release(lake, "2026.1").rows

@@ -26,6 +26,8 @@ from lakehouse.report.page.payload import to_payload
 from lakehouse.report.page.write import is_current, to_spec, write_report
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "test")
 
 

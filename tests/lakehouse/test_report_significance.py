@@ -21,6 +21,8 @@ from lakehouse.report.page.significance_results import EncoderRanking
 from lakehouse.report.page.write import to_spec, write_report
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "test")
 HALF = 0.04
 

@@ -62,6 +62,7 @@ def rows(lake):
     return measure_sensitivity(lake, "role", ["real", "noise"], PROBES, PROTOCOL)
 
 
+@pytest.mark.slow
 def test_more_training_rows_teach_more_and_noise_teaches_nothing(rows):
     curve = rows.filter(study="fraction").sort("number")
     real = curve.filter(encoder_id="real")

@@ -196,6 +196,7 @@ def curate_often(root: str, name: str) -> None:
         curate(Lake(root), f"{name}{number}")
 
 
+@pytest.mark.slow
 def test_two_processes_that_curate_at_once_leave_the_tables_of_one_curation(tmp_path):
     context = multiprocessing.get_context("spawn")
     root = str(tmp_path / "lake")

@@ -11,6 +11,7 @@ from genebench.settings import get_settings
 TOUR = Path(__file__).parents[2] / "docs" / "tour.py"
 
 
+@pytest.mark.slow
 def test_every_cell_of_the_tour_runs_and_shows_something(synthetic_root, monkeypatch):
     pytest.importorskip("marimo", reason="marimo is not installed")
     monkeypatch.setenv("GENEBENCH_LAKE", str(synthetic_root))

@@ -55,6 +55,7 @@ def decoded(paths: list[Path]) -> list[list[float] | None]:
     return [row for path in paths for row in pl.read_parquet(path)["vector"].to_list()]
 
 
+@pytest.mark.slow
 @ANY_FOLDER
 @given(
     heights=st.lists(st.integers(1, 700), min_size=1, max_size=3),
