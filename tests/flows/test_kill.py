@@ -1,4 +1,4 @@
-"""A run that is terminated, one that is killed, and the last one after them."""
+"""A run that is terminated, one that is killed three times, one whose server stands still."""
 
 import json
 import os
