@@ -29,7 +29,11 @@ from genebench.evaluation.statistics.paired_tests import (
     paired_bootstrap_test,
 )
 from genebench.evaluation.statistics.ranking import rank_over_tasks
-from genebench.evaluation.statistics.resampling import draw_weights, score_weighted
+from genebench.evaluation.statistics.resampling import (
+    draw_weights,
+    score_weighted,
+    score_weighted_labels,
+)
 from genebench.evaluation.statistics.weighted_ranks import (
     rank_metric_derivatives,
     weighted_column_rank_metrics,
@@ -128,6 +132,33 @@ def test_draws_depend_on_the_entities_and_not_on_the_order_or_choice_of_rows():
     assert np.array_equal(weights_of(rows * 10, [0, 1, 2]), whole)
     # Each weight is a product of two of three entities': 0 x 1 / 2 is the square of one of them.
     assert (whole[0] * whole[1] / whole[2]).min() > 0
+
+
+def test_cells_that_are_not_scored_count_in_no_metric_of_their_label():
+    rng = np.random.default_rng(5)
+    n, rates = 1500, np.array([0.3, 0.05])
+    truth = (rng.random((n, 2)) < rates).astype(int)
+    scores, weights = rng.normal(size=(n, 2)) + truth, rng.standard_exponential((n, 30))
+    is_scored = rng.random((n, 2)) < 0.8
+    names = ["roc_auc", "average_precision", "log_loss", "f1", "mcc"]
+    whole = score_weighted_labels(
+        names, truth == 1, scores, scores > 0, weights, is_scored=is_scored
+    )
+    for column, use in enumerate(is_scored.T):
+        cells = truth[use, column], scores[use, column][:, None], weights[use]
+        alone = score_weighted("binary", names, *cells)
+        for name in names:
+            assert whole[name][column] == pytest.approx(alone[name], abs=1e-9), name
+
+
+def test_the_draws_of_a_fold_are_kept_for_the_next_encoder_and_cannot_be_changed():
+    rows, chosen = np.arange(500)[:, None], np.arange(100)
+    (first,), (again,) = (list(draw_weights(rows, 50, 7, chosen)) for _ in range(2))
+    assert again is first
+    with pytest.raises(ValueError, match="read-only"):
+        first[0, 0] = 1
+    (other,) = draw_weights(rows, 50, 8, chosen)
+    assert not np.array_equal(other, first)
 
 
 def test_replicates_do_not_depend_on_the_number_of_threads():

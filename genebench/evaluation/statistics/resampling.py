@@ -48,6 +48,28 @@ def draw_weights(
     Yields:
         (m, draws of the block) float32 weights.
     """
+    if len(chosen) * draws <= BLOCK_ENTRIES:
+        chosen = chosen.astype(np.int64)
+        yield _draw_fold(rows.tobytes(), rows.shape, chosen.tobytes(), draws, seed)
+    else:
+        yield from _draw_blocks(rows, draws, seed, chosen)
+
+
+# Several encoders are scored one after the other on the folds of one task.
+@functools.lru_cache(maxsize=5)
+def _draw_fold(
+    rows: bytes, shape: tuple[int, ...], chosen: bytes, draws: int, seed: int
+) -> npt.NDArray[np.float32]:
+    """The weights of one fold, in one block; arrays are given as bytes, which can be hashed."""
+    positions = np.frombuffer(rows, np.int64).reshape(shape)
+    (weights,) = _draw_blocks(positions, draws, seed, np.frombuffer(chosen, np.int64))
+    weights.flags.writeable = False
+    return weights
+
+
+def _draw_blocks(
+    rows: npt.NDArray[np.int64], draws: int, seed: int, chosen: npt.NDArray[np.int64]
+) -> Iterator[npt.NDArray[np.float32]]:
     entities, entity_rows = np.unique(rows, return_inverse=True)
     entity_rows = entity_rows.reshape(rows.shape)[chosen]
     drawn = _draw_entities(len(entities), draws, seed)
@@ -109,23 +131,38 @@ def score_weighted_labels(
     hard: npt.NDArray[np.bool_],
     weights: Weights,
     ranked: Floats | None = None,
+    is_scored: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Floats]:
-    """Compute metrics of many binary columns, each on its own: (columns, draws) by metric."""
+    """Compute metrics of many binary columns, each on its own: (columns, draws) by metric.
+
+    Args:
+        names: Metrics of binary tasks.
+        truth: (n, columns) bool.
+        scores: (n, columns) decision values.
+        hard: (n, columns) bool, the predicted classes.
+        weights: (n, draws) positive weights.
+        ranked: (n, columns), what rank metrics rank; the scores by default.
+        is_scored: (n, columns) bool, the cells that count; all by default.
+    """
     values: dict[str, Floats] = {}
     if by_rank := [name for name in RANK_METRICS if name in names]:
         ranked = scores if ranked is None else ranked
-        values |= weighted_column_rank_metrics(truth, ranked, weights, by_rank)
+        values |= weighted_column_rank_metrics(truth, ranked, weights, by_rank, is_scored)
+    if not set(names) - set(values):
+        return {name: values[name] for name in names}
+    counts, total = np.ones_like(truth), weights.sum(axis=0, dtype=float)
+    if is_scored is not None:
+        counts, total = is_scored, weighted_sums(is_scored, weights)
     if "log_loss" in names:
         margin = np.where(truth, scores, -scores)
-        losses = np.minimum(np.logaddexp(0.0, -margin), -np.log(EPSILON))
-        values["log_loss"] = weighted_sums(losses, weights) / weights.sum(axis=0, dtype=float)
+        losses = np.minimum(np.logaddexp(0.0, -margin), -np.log(EPSILON)) * counts
+        values["log_loss"] = weighted_sums(losses, weights) / total
     if set(names) - set(values):
+        truth, hard = truth & counts, hard & counts
         tp = weighted_sums(truth & hard, weights)
         predicted, support = weighted_sums(hard, weights), weighted_sums(truth, weights)
         fp, fn = _subtract(predicted, tp), _subtract(support, tp)
-        values |= count_metrics(
-            tp, fp, fn, _subtract(weights.sum(axis=0, dtype=float), tp + fp + fn)
-        )
+        values |= count_metrics(tp, fp, fn, _subtract(total, tp + fp + fn))
     return {name: values[name] for name in names}
 
 
@@ -148,15 +185,8 @@ def _score_multilabel(
         values["hamming_loss"] = weighted_sums(is_wrong.mean(axis=1), weights) / n_cells
     ranked = hard.astype(float) if ranks_hard else scores
     support = weighted_sums(is_present, weights)
-    if is_scored.all():
-        by_label = score_weighted_labels(others, is_present, scores, hard, weights, ranked)
-    else:
-        parts = []
-        for column, use in enumerate(is_scored.T):
-            cells = np.ix_(use, [column])
-            columns = (is_present[cells], scores[cells], hard[cells], weights[use], ranked[cells])
-            parts.append(score_weighted_labels(others, *columns))
-        by_label = {name: np.concatenate([part[name] for part in parts]) for name in others}
+    counts = None if is_scored.all() else is_scored
+    by_label = score_weighted_labels(others, is_present, scores, hard, weights, ranked, counts)
     for name, value in by_label.items():
         values[name] = (
             value.mean(axis=0) if name == "log_loss" else np.average(value, axis=0, weights=support)

@@ -22,6 +22,7 @@ def weighted_rank_metrics(
     scores: Floats,
     weights: Weights,
     names: Collection[str] = RANK_METRICS,
+    rows: npt.NDArray[np.intp] | None = None,
 ) -> dict[str, Floats]:
     """Compute rank metrics of (n,) scores under (n, draws) weights.
 
@@ -32,15 +33,18 @@ def weighted_rank_metrics(
         scores: (n,), greater for more likely.
         weights: (n, draws) positive weights.
         names: The metrics to compute, of `RANK_METRICS`.
+        rows: The rows that are scored; all by default.
 
     Returns:
         (draws,) values by metric.
     """
-    levels = np.unique(scores[truth])
+    chosen = np.arange(len(truth)) if rows is None else rows
+    is_positive = truth[chosen]
+    levels = np.unique(scores[chosen[is_positive]])
     # Groups of rows by their score: equal to a level (odd numbers), or between two (even).
     group = np.searchsorted(levels, scores, "left") + np.searchsorted(levels, scores, "right")
-    positives = _group_sums(weights, np.flatnonzero(truth), group, 2 * len(levels) + 1)[1::2]
-    negatives = _group_sums(weights, np.flatnonzero(~truth), group, 2 * len(levels) + 1)
+    positives = _group_sums(weights, chosen[is_positive], group, 2 * len(levels) + 1)[1::2]
+    negatives = _group_sums(weights, chosen[~is_positive], group, 2 * len(levels) + 1)
     at_least = np.cumsum(negatives[::-1], axis=0)[::-1]
     until, before, rest = at_least[1::2], at_least[2::2], at_least[0]
     total = positives.sum(axis=0)
@@ -76,26 +80,49 @@ def weighted_column_rank_metrics(
     scores: Floats,
     weights: Weights,
     names: Collection[str] = RANK_METRICS,
+    is_scored: npt.NDArray[np.bool_] | None = None,
 ) -> dict[str, Floats]:
-    """Compute (columns, draws) rank metrics of many columns; see `weighted_rank_metrics`."""
-    n, columns = truth.shape
+    """Compute (columns, draws) rank metrics of many columns; see `weighted_rank_metrics`.
+
+    Args:
+        truth: (n, columns) bool.
+        scores: (n, columns).
+        weights: (n, draws) positive weights.
+        names: The metrics to compute, of `RANK_METRICS`.
+        is_scored: (n, columns) bool, the rows that count in each column; all by default.
+    """
+    rows, columns = truth.shape
     found = {name: np.empty((columns, weights.shape[1])) for name in names}
-    positives = truth.sum(axis=0)
+    used = (
+        [np.arange(rows)] * columns
+        if is_scored is None
+        else [np.flatnonzero(use) for use in is_scored.T]
+    )
+    n = rows if is_scored is None else is_scored.sum(axis=0)
+    positives = truth.sum(axis=0) if is_scored is None else (truth & is_scored).sum(axis=0)
     is_linear = (n > LINEAR_ROWS) & (np.minimum(positives, n - positives) >= LINEAR_MINORITY)
     for column in np.flatnonzero(~is_linear):
-        exact = weighted_rank_metrics(truth[:, column], scores[:, column], weights, names)
-        for name, values in exact.items():
+        cells = truth[:, column], scores[:, column], weights
+        for name, values in weighted_rank_metrics(*cells, names, used[column]).items():
             found[name][column] = values
     linear_columns = np.flatnonzero(is_linear)
     if len(linear_columns):
         expansions = [
-            rank_metric_derivatives(truth[:, column], scores[:, column], names)
+            rank_metric_derivatives(
+                truth[used[column], column], scores[used[column], column], names
+            )
             for column in linear_columns
         ]
-        mean_weights = weights.mean(axis=0)
+        if is_scored is None:
+            mean_weights = weights.mean(axis=0)
+        else:
+            scored = is_scored[:, linear_columns]
+            mean_weights = weighted_sums(scored, weights) / scored.sum(axis=0)[:, None]
         for name in names:
             value = np.array([one[name][0] for one in expansions])
-            derivatives = np.stack([one[name][1] for one in expansions], axis=1)
+            derivatives = np.zeros((rows, len(linear_columns)))
+            for position, (column, one) in enumerate(zip(linear_columns, expansions, strict=True)):
+                derivatives[used[column], position] = one[name][1]
             # Weights minus 1, after division by their mean; written so that no array of the
             # weights' size is made.
             change = weighted_sums(derivatives, weights) / mean_weights
