@@ -64,7 +64,7 @@ def embed_reference_genes(
     encoder = find_model_encoder(model, registry)
     if encoder is None:
         return None
-    return embed_genes(encoder, registry, prepare_reference_tasks(tuple(tasks)), progress)
+    return embed_genes(encoder, registry, prepare_reference_tasks(tasks), progress)
 
 
 def evaluate_vectors(

@@ -65,18 +65,22 @@ def packaged_reference(task_ids: Collection[str] = ()) -> Reference:
     return Reference(
         PROFILE,
         load_registry(PROFILE).protocols[PROTOCOL],
-        prepare_reference_tasks(tuple(task_ids)),
+        prepare_reference_tasks(task_ids),
         read_bundle(reference_folder() / BUNDLE_FILE),
     )
 
 
-@functools.cache
-def prepare_reference_tasks(task_ids: tuple[str, ...] = ()) -> UniverseTasks:
+def prepare_reference_tasks(task_ids: Collection[str] = ()) -> UniverseTasks:
     """Prepare some tasks of the reference release, or all, once per process.
 
     Raises:
         GenebenchError: There is no such task.
     """
+    return _prepare_reference_tasks(tuple(task_ids))
+
+
+@functools.cache
+def _prepare_reference_tasks(task_ids: tuple[str, ...]) -> UniverseTasks:
     registry = load_registry(PROFILE)
     return prepare_packaged_tasks(
         registry, registry.protocols[PROTOCOL], read_reference_entities(), task_ids

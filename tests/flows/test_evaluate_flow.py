@@ -9,13 +9,13 @@ import polars as pl
 import pytest
 
 from genebench.errors import GenebenchError
-from genebench.reference.packaged_reference import prepare_reference_tasks
+from genebench.reference.packaged_reference import read_reference_entities
 
 
 @pytest.fixture
 def address(tmp_path):
     """The http address of a CSV file of noise for 3,000 genes."""
-    genes = prepare_reference_tasks().entity_ids.to_list()[:3000]
+    genes = read_reference_entities().to_list()[:3000]
     names = pl.Series("entrez", [gene.removeprefix("ncbigene:") for gene in genes])
     matrix = np.random.default_rng(29).normal(size=(len(genes), 8)).astype(np.float32)
     served = tmp_path / "served"
@@ -90,7 +90,7 @@ def test_a_comparison_as_markdown_shows_identifiers_as_text():
     from genebench.reference.comparison_text import comparison_markdown
     from genebench.reference.evaluate_vectors import evaluate_vectors
 
-    genes = prepare_reference_tasks().entity_ids.to_list()[:500]
+    genes = read_reference_entities().to_list()[:500]
     names = [*(gene.removeprefix("ncbigene:") for gene in genes), "<script>", "a|b"]
     matrix = np.random.default_rng(3).normal(size=(len(names), 2))
     text = comparison_markdown(
