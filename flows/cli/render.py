@@ -175,21 +175,31 @@ def print_rows_of(rows: "pl.DataFrame", title: str) -> None:
     _print_n_hidden(rows)
 
 
-def print_comparison(rows: "pl.DataFrame", encoder_a: str, encoder_b: str) -> None:
-    """Print two encoders side by side: one row a task."""
+def print_comparison(lake: Lake, rows: "pl.DataFrame", encoder_a: str, encoder_b: str) -> None:
+    """Print two encoders side by side, as `Lake.compare` returns them: one row a task.
+
+    Means of temporal tasks carry the mark of their encoder (`lakehouse.report.future_marks`).
+    """
+    is_temporal = TEMPORAL in rows["family"]
+    marks = read_marks(lake) if is_temporal else {}
+    mark_a, mark_b = marks.get(encoder_a, ""), marks.get(encoder_b, "")
     head = [
         *("task", "metric", encoder_a, encoder_b, "difference", "interval", "p"),
         *("sd", f"folds {encoder_a} won"),
     ]
     cells = [
         [
-            *(row["task_id"], row["metric"], row["mean_a"], row["mean_b"]),
+            *(row["task_id"], row["metric"]),
+            append_mark(row["mean_a"], mark_a if row["family"] == TEMPORAL else ""),
+            append_mark(row["mean_b"], mark_b if row["family"] == TEMPORAL else ""),
             *(row["difference"], _interval(row), _shorten(row["p_adjusted"])),
             *(row["sd"], f"{row['n_folds_won']} of {row['n_folds']}"),
         ]
         for row in rows.head(MAX_ROWS).iter_rows(named=True)
     ]
     print_rows(f"{encoder_a} and {encoder_b} on the same folds", head, cells)
+    if mark_a or mark_b:
+        print_line(describe_marks([mark_a, mark_b]))
     if rows["p_adjusted"].is_not_null().any():
         print_line(LEGEND)
     _print_n_hidden(rows)

@@ -189,7 +189,7 @@ def compare(
     elif encoders and len(encoders) == 2 and published is None:
         encoder_a, encoder_b = encoders
         rows = lake.compare(encoder_a, encoder_b, ours, metric=metric, probe=probe)
-        print_comparison(rows, encoder_a, encoder_b)
+        print_comparison(lake, rows, encoder_a, encoder_b)
     else:
         raise LakeError(
             "compare takes two encoders (genebench compare minilm bag_of_words) or published "

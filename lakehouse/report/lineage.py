@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from genebench.encoders.declaration import Encoder
 from genebench.errors import ChecksumMismatch, SourceError
 from genebench.evaluation.metrics import MAIN_METRICS
-from genebench.tasks.declaration import parent_task_id
+from genebench.tasks.declaration import TEMPORAL, parent_task_id
 from lakehouse.refresh.blobs import Blobs
 from lakehouse.report.diff.lake_states import LakeState, find_state
+from lakehouse.report.future_marks import describe_marks, read_marks
 from lakehouse.score.evidence import read_evaluations
 from lakehouse.score.scores import read_release, read_scores
 from lakehouse.tables.manifest import RUNS
@@ -32,7 +33,8 @@ class Lineage:
     """What a score was computed from.
 
     Attributes:
-        score: Name to value: release, task, encoder, probe, metric, mean and keys.
+        score: Name to value: release, task, encoder, probe, metric, mean and keys; of a temporal
+            task also `mark`, if the encoder may have known the later labels.
         labels: Name to value: the curation, and its run.
         vectors: Name to value: the encoder's digest, weights and run.
         tables: table, version and n_rows of what the release was planned from; of
@@ -123,6 +125,9 @@ def _describe_score(state: LakeState, item: dict[str, Any]) -> dict[str, Any]:
     of_key = pl.col("evaluation_key") == item["evaluation_key"]
     evaluations = read_evaluations(state.tables).filter(of_key).collect()
     found = {"release": state.name, **{name: item[name] for name in names}}
+    marks = read_marks(state.tables) if item["family"] == TEMPORAL else {}
+    if mark := marks.get(item["encoder_id"]):
+        found["mark"] = describe_marks([mark])
     if evaluations.is_empty():
         return found | {"state": "not evaluated yet", "evaluation_key": item["evaluation_key"]}
     row = evaluations.row(0, named=True)

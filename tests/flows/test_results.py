@@ -238,12 +238,13 @@ def test_compare_prints_two_encoders_and_keeps_all_rows(genebench, tmp_path):
 def test_compare_says_what_its_signs_mean(place, capsys):
     from flows.cli.render import print_comparison
 
-    rows = open_lake().compare("e0", "random")
-    print_comparison(rows, "e0", "random")
+    lake = open_lake()
+    rows = lake.compare("e0", "random")
+    print_comparison(lake, rows, "e0", "random")
     assert "after Holm" not in capsys.readouterr().out
     found = {"low": 0.1, "high": 0.2, "p_adjusted": 1e-9, "is_established": True}
     tested = rows.with_columns(pl.lit(value).alias(name) for name, value in found.items())
-    print_comparison(tested, "e0", "random")
+    print_comparison(lake, tested, "e0", "random")
     out = capsys.readouterr().out
     assert "p: after Holm over all pairs of encoders and tasks; *: " in out
     assert "1.0e-09" in out

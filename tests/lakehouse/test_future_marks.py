@@ -3,13 +3,20 @@
 import re
 import shutil
 
+import polars as pl
 import pytest
 from temporal_lake import COMMIT, LATE, TASK, TEXT, make_temporal
 
-from flows.cli.render import print_leaderboard, print_task_scores, print_task_table
+from flows.cli.render import (
+    print_comparison,
+    print_leaderboard,
+    print_task_scores,
+    print_task_table,
+)
 from lakehouse import open_lake
 from lakehouse.report.exports import long_rows
 from lakehouse.report.future_marks import MODEL_MARK, TEXT_MARK, describe_marks, read_marks
+from lakehouse.report.lineage import read_lineage
 
 
 @pytest.fixture(scope="module")
@@ -61,6 +68,22 @@ def test_the_terminal_shows_the_marks_and_what_they_mean(lake, capsys):
     assert "† The text may have been written after the label." in shown
     print_leaderboard(lake, "current", "roc_auc")
     assert len(re.findall(r"\d\.\d{3}[†‡]", capsys.readouterr().out)) == 4
+
+
+def test_a_comparison_of_two_encoders_shows_the_marks_in_the_rows_of_temporal_tasks(lake, capsys):
+    rows = lake.compare(TEXT, LATE, metric="roc_auc")
+    shown_rows = rows.filter(pl.col("task_id").is_in([TASK, "task_2"]))
+    print_comparison(lake, shown_rows, TEXT, LATE)
+    shown = capsys.readouterr().out
+    (row,) = [line for line in shown.splitlines() if line.strip().startswith(f"{TASK} ")]
+    assert re.findall(r"\d\.\d{3}([†‡])", row) == [TEXT_MARK, MODEL_MARK]
+    assert len(re.findall(r"\d[†‡]", shown)) == 2, "no other row has a mark"
+    assert "† The text may have been written after the label." in shown
+
+
+def test_the_lineage_of_a_temporal_score_says_what_its_mark_means(lake):
+    assert "‡ The model was trained" in read_lineage(lake, TASK, LATE, "current").score["mark"]
+    assert "mark" not in read_lineage(lake, "task_2", LATE, "current").score
 
 
 def test_the_marks_of_the_leaderboard_are_explained_below_it(lake, capsys):
