@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pickle
+import resource
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -43,6 +44,9 @@ from lakehouse.tables.commits import Commit
 
 N_QUICK = 3
 N_LONG = int(os.environ.get("FAULT_EXAMPLES", "2000"))
+
+# A file of some kilobytes has no reason to take more.
+MAX_MEGABYTES = 1000
 
 Reader = Callable[[Path], object]
 
@@ -214,9 +218,15 @@ def mutated_reader(mutated):
     return read_edits
 
 
+def largest_memory() -> float:
+    """The largest memory that this process has had, in megabytes."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+
+
 def read_one(name, content, read, path, failures, row, edits) -> None:
     path.write_bytes(mutate(content, edits))
     n_untyped = 0
+    before = largest_memory()
     with watch(path.parent) as seen:
         try:
             read(path)
@@ -229,6 +239,8 @@ def read_one(name, content, read, path, failures, row, edits) -> None:
             n_untyped = 1
     if seen.programs or seen.written:
         failures.setdefault(name, (seen.programs, seen.written, edits))
+    if (more := largest_memory() - before) > MAX_MEGABYTES:
+        failures.setdefault(name, (f"took {more:.0f} MB", edits))
     n_outside = len(seen.written)
     row.add(n_untyped=n_untyped, n_executed=len(seen.programs), n_outside=n_outside)
 

@@ -19,6 +19,7 @@ import numpy.typing as npt
 
 from genebench.encoders.declaration import suggest_nearest
 from genebench.errors import EncoderError
+from genebench.pickles import has_sparse_numbers
 
 if TYPE_CHECKING:
     import torch
@@ -176,16 +177,19 @@ def read_pickle(path: Path) -> Any:
     """Read a pickle of plain containers, strings and numbers, including those of numpy.
 
     Raises:
-        EncoderError: The file is too large or truncated, or reading it would run code. No code of
-            the file is run.
+        EncoderError: The file is too large or truncated, asks for memory that it has no data for,
+            or reading it would run code. No code of the file is run.
     """
     if path.stat().st_size > MAX_PICKLE_BYTES:
         raise EncoderError(
             f"{path}: is larger than {MAX_PICKLE_BYTES >> 30} GiB, the limit for a pickle; "
             "convert it to parquet or npz"
         )
+    content = path.read_bytes()
+    if has_sparse_numbers(content):
+        raise EncoderError(f"{path}: the pickle asks for more memory than it has data for")
     try:
-        return _RestrictedUnpickler(io.BytesIO(path.read_bytes())).load()
+        return _RestrictedUnpickler(io.BytesIO(content)).load()
     except EncoderError as error:
         raise EncoderError(f"{path}: {error}") from None
     except Exception as error:

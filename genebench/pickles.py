@@ -1,0 +1,67 @@
+"""Refuses a pickle that asks for far more memory than it has bytes, before it is read.
+
+A pickle numbers its objects. Python's unpickler (before 3.14) makes room for every number below the
+one that the pickle names, so 40 damaged or hostile bytes can take 64 GB.
+"""
+
+import pickletools
+import re
+from collections.abc import Iterator
+from contextlib import suppress
+
+# The opcodes that number an object, with 4 bytes or with a line of text.
+_LONG_BINPUT, _PUT = b"r", b"p"
+_STOP = b"."
+# Opcode to the bytes of its argument; negative numbers are kinds of arguments of any length.
+_N_BYTES = {
+    opcode.code.encode("latin-1"): opcode.arg.n if opcode.arg else 0
+    for opcode in pickletools.opcodes
+}
+# References to code.
+_TWO_LINES = (b"c", b"i")
+# A run of opcodes whose arguments have a fixed number of bytes, as in a list of floats.
+_FIXED_RUN = re.compile(
+    b"(?s)(?:%s)*+"
+    % b"|".join(
+        re.escape(code) + b".{%d}" % n_bytes
+        for code, n_bytes in _N_BYTES.items()
+        if n_bytes >= 0 and code not in (_LONG_BINPUT, _STOP)
+    )
+)
+# How many bytes hold the length of an argument, by the number that pickletools gives its kind.
+_LENGTH_BYTES = {
+    pickletools.TAKEN_FROM_ARGUMENT1: 1,
+    pickletools.TAKEN_FROM_ARGUMENT4: 4,
+    pickletools.TAKEN_FROM_ARGUMENT4U: 4,
+    pickletools.TAKEN_FROM_ARGUMENT8U: 8,
+}
+
+
+def has_sparse_numbers(content: bytes) -> bool:
+    """Whether a pickle numbers an object higher than it has bytes; no pickler does that.
+
+    The pickle need not be whole or valid: what comes before its first wrong byte is looked at, and
+    no unpickler reads on from there.
+    """
+    return any(number > len(content) for number in _object_numbers(content))
+
+
+def _object_numbers(content: bytes) -> Iterator[int]:
+    position = 0
+    while True:
+        position = _FIXED_RUN.match(content, position).end()  # type: ignore[union-attr]  # never None
+        code, position = content[position : position + 1], position + 1
+        if code == _LONG_BINPUT:
+            yield int.from_bytes(content[position : position + 4], "little")
+            position += 4
+        elif n := _LENGTH_BYTES.get(_N_BYTES.get(code, 0)):
+            position += n + int.from_bytes(content[position : position + n], "little")
+        elif _N_BYTES.get(code) == pickletools.UP_TO_NEWLINE:
+            start = position
+            for _ in range(2 if code in _TWO_LINES else 1):
+                position = content.find(b"\n", position) + 1 or len(content)
+            if code == _PUT:
+                with suppress(ValueError):
+                    yield int(content[start:position])
+        else:
+            return
