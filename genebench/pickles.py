@@ -48,7 +48,8 @@ def has_sparse_numbers(content: bytes) -> bool:
 
 def _object_numbers(content: bytes) -> Iterator[int]:
     position = 0
-    while True:
+    # A damaged length may lead far beyond the end.
+    while position < len(content):
         position = _FIXED_RUN.match(content, position).end()  # type: ignore[union-attr]  # never None
         code, position = content[position : position + 1], position + 1
         if code == _LONG_BINPUT:

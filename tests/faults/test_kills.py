@@ -18,7 +18,9 @@ BEFORE = dict(zip(VERBS, ("start", *VERBS), strict=False))
 
 def run_again(verb, folder, stages, row):
     """Run a verb that was stopped once more, and count what the lake lacks or has twice."""
-    assert find_faults(folder) == []
+    # A tidying that is stopped may leave a table that takes deletions; it mends that itself.
+    mended = {"`genebench tidy --apply`"} if verb == "tidy" else set()
+    assert {one.mend for one in find_faults(folder)} <= mended
     again = run(verb, folder)
     assert again.code == 0, again.error
     assert find_faults(folder) == []
