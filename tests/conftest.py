@@ -85,6 +85,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     fixtures = getattr(item, "fixturenames", ())
     if "browser" in fixtures:
         item.add_marker(pytest.mark.browser)
+    if "stages" in fixtures:
+        # All verbs run once for the lakes that these tests copy.
+        item.add_marker(pytest.mark.slow)
     if "prefect" in fixtures or item.path.parent.name == "flows":
         item.add_marker(pytest.mark.prefect)
 

@@ -8,12 +8,12 @@ import time
 
 import pytest
 from faults.lakes import find_faults, lost_and_doubled
-from faults.verbs import VERBS, Kill, run, start
+from faults.verbs import UNTIDY, VERBS, Kill, run, start
 
 # Every how manyth commit is killed at.
 STEP = int(os.environ.get("FAULT_STEP", "1"))
 N_RANDOM = int(os.environ.get("FAULT_RANDOM", "15"))
-BEFORE = dict(zip(VERBS, ("start", *VERBS), strict=False))
+BEFORE = dict(zip(VERBS, ("start", *VERBS), strict=False)) | {"tidy": UNTIDY}
 
 
 def run_again(verb, folder, stages, row):

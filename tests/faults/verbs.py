@@ -41,6 +41,8 @@ _PRELOADED = [
 ]
 # All verbs one after the other; the lake after each is copied into a folder of its name.
 ALL = "all"
+# The lake before it is tidied, with work to do.
+UNTIDY = "untidy"
 SILENCE_SECONDS = 300
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
@@ -242,9 +244,10 @@ def _call(verb: str) -> None:
         return
     lake = Path(os.environ["GENEBENCH_LAKE"])
     for name in VERBS:
-        calls[name]()
-        if name == "release":
+        if name == "tidy":
             _leave_work_for_tidy(open_lake())
+            shutil.copytree(lake, lake.parent.parent / UNTIDY / "lake")
+        calls[name]()
         shutil.copytree(lake, lake.parent.parent / name / "lake")
 
 

@@ -310,6 +310,7 @@ def test_training_variance_grows_with_features_and_falls_with_rows_and_signal(ki
     assert found(200, 16, -3.0) <= 1.8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("n", "d", "shift"), SIMULATED)
 def test_the_test_on_folds_never_exceeds_its_level(n, d, shift):
     runs = run_many(n, d, shift)
