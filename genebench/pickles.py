@@ -1,7 +1,7 @@
 """Refuses a pickle that asks for far more memory than it has bytes, before it is read.
 
-A pickle numbers its objects. Python's unpickler (before 3.14) makes room for every number below the
-one that the pickle names, so 40 damaged or hostile bytes can take 64 GB.
+A pickle numbers its objects. The unpickler of Python 3.11 makes room for every number below the one
+that the pickle names, so ten damaged or hostile bytes can take 64 GB.
 """
 
 import pickletools

@@ -187,7 +187,10 @@ def read_pickle(path: Path) -> Any:
         )
     content = path.read_bytes()
     if has_sparse_numbers(content):
-        raise EncoderError(f"{path}: the pickle asks for more memory than it has data for")
+        raise EncoderError(
+            f"{path}: the pickle asks for more memory than it has data for, so it is damaged or "
+            "made to harm; download it again from its publisher"
+        )
     try:
         return _RestrictedUnpickler(io.BytesIO(content)).load()
     except EncoderError as error:
