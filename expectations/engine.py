@@ -21,8 +21,9 @@ _QUERY = "query of violating rows"
 _N_VIOLATING = "number of violating rows"
 # Values that met a rule in this process, and need not be judged again: most columns have the same
 # few values in the results of each encoder.
-_MET: dict[tuple[str, ...], set[Any]] = {}
-N_REMEMBERED = 1_000  # a rule
+_MET: dict[tuple[str, str], set[Any]] = {}
+# How many of them are kept for each rule.
+N_REMEMBERED = 1_000
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ def evaluate_expectations(
         for id_ in counted:
             judged[id_] = EngineResult(error is None and id_ not in violated, error)
     for id_, result in judged.items():
-        known = _MET.setdefault(_rule(given[id_], values[id_]), set())
+        known = _MET.setdefault(_rule(given[id_]), set())
         if result.is_met and len(known) + len(values[id_]) <= N_REMEMBERED:
             known.update(values[id_])
     return met | judged
@@ -109,14 +110,16 @@ def evaluate_expectations(
 
 def _leave_out_met(expectation: Expectation, values: pl.Series) -> pl.Series:
     """The values that have not met the expectation in this process."""
-    known = _MET.get(_rule(expectation, values), ())
+    known = _MET.get(_rule(expectation))
+    if not known or len(values) > N_REMEMBERED:
+        return values
     new = [value for value in values if value not in known]
-    return pl.Series(values.name, new, dtype=values.dtype) if known else values
+    return pl.Series(values.name, new, dtype=values.dtype)
 
 
-def _rule(expectation: Expectation, values: pl.Series) -> tuple[str, ...]:
+def _rule(expectation: Expectation) -> tuple[str, str]:
     """What decides, beside a value, whether the expectation is met."""
-    return str(expectation.expect), repr(expectation.with_), str(values.dtype)
+    return str(expectation.expect), repr(expectation.with_)
 
 
 def _validate(batch: Any, rules: list[Any], result_format: dict[str, Any]) -> dict[str, Any]:

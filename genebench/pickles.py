@@ -1,7 +1,7 @@
 """Refuses a pickle that asks for far more memory than it has bytes, before it is read.
 
-A pickle numbers its objects. The unpickler of Python 3.11 makes room for every number below the one
-that the pickle names, so ten damaged or hostile bytes can take 64 GB.
+A pickle stores objects in a memo by their index. The unpickler of Python 3.11 makes room for every
+index below the one that it reads, so ten damaged or malicious bytes can take 64 GB.
 """
 
 import pickletools
@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 
-# The opcodes that number an object, with 4 bytes or with a line of text.
+# The opcodes that store an object in the memo: an index of 4 bytes, or a line of text.
 _LONG_BINPUT, _PUT = b"r", b"p"
 _STOP = b"."
 # Opcode to the bytes of its argument; negative numbers are kinds of arguments of any length.
@@ -37,16 +37,15 @@ _LENGTH_BYTES = {
 }
 
 
-def has_sparse_numbers(content: bytes) -> bool:
-    """Whether a pickle numbers an object higher than it has bytes; no pickler does that.
+def has_sparse_memo(content: bytes) -> bool:
+    """Whether an index of the memo is greater than the size of the pickle; no pickler writes that.
 
-    The pickle need not be whole or valid: what comes before its first wrong byte is looked at, and
-    no unpickler reads on from there.
+    A damaged pickle is scanned up to its first invalid opcode, where an unpickler stops too.
     """
-    return any(number > len(content) for number in _object_numbers(content))
+    return any(index > len(content) for index in _memo_indices(content))
 
 
-def _object_numbers(content: bytes) -> Iterator[int]:
+def _memo_indices(content: bytes) -> Iterator[int]:
     position = 0
     # A damaged length may lead far beyond the end.
     while position < len(content):

@@ -180,8 +180,7 @@ def print_comparison(lake: Lake, rows: "pl.DataFrame", encoder_a: str, encoder_b
 
     Means of temporal tasks carry the mark of their encoder (`lakehouse.report.future_marks`).
     """
-    is_temporal = TEMPORAL in rows["family"]
-    marks = read_marks(lake) if is_temporal else {}
+    marks = read_marks(lake) if TEMPORAL in rows["family"] else {}
     mark_a, mark_b = marks.get(encoder_a, ""), marks.get(encoder_b, "")
     head = [
         *("task", "metric", encoder_a, encoder_b, "difference", "interval", "p"),

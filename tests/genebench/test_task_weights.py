@@ -4,7 +4,7 @@ import polars as pl
 import pytest
 
 from genebench.reference.score_table import scope_means
-from genebench.reference.task_weights import task_weight
+from genebench.reference.task_weights import task_weight, weighted_mean
 
 
 def test_tasks_of_one_recipe_and_source_share_the_weight_of_one():
@@ -37,3 +37,10 @@ def test_tasks_of_one_group_count_once_in_the_mean_of_their_family():
     (family,) = means.filter(scope="biological").iter_rows(named=True)
     assert family["value"] == pytest.approx(((1.0 + 0.6) / 2 + 0.7) / 2)
     assert (family["low"], family["high"]) == pytest.approx((0.65, 0.85))
+
+
+def test_a_mean_with_a_score_that_has_no_interval_has_none():
+    scores = pl.DataFrame({"value": [0.5, 0.7], "low": [0.4, None], "high": [None, None]})
+    weighted = scores.cast(pl.Float64).with_columns(weight=pl.lit(1.0))
+    found = weighted.select(weighted_mean(n, pl.col("weight")) for n in scores.columns).row(0)
+    assert found == (pytest.approx(0.6), None, None)

@@ -19,7 +19,7 @@ import numpy.typing as npt
 
 from genebench.encoders.declaration import suggest_nearest
 from genebench.errors import EncoderError
-from genebench.pickles import has_sparse_numbers
+from genebench.pickles import has_sparse_memo
 
 if TYPE_CHECKING:
     import torch
@@ -186,10 +186,10 @@ def read_pickle(path: Path) -> Any:
             "convert it to parquet or npz"
         )
     content = path.read_bytes()
-    if has_sparse_numbers(content):
+    if has_sparse_memo(content):
         raise EncoderError(
             f"{path}: the pickle asks for more memory than it has data for, so it is damaged or "
-            "made to harm; download it again from its publisher"
+            "malicious; download it again from its publisher"
         )
     try:
         return _RestrictedUnpickler(io.BytesIO(content)).load()

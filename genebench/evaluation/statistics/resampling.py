@@ -49,16 +49,16 @@ def draw_weights(
         (m, draws of the block) float32 weights.
     """
     if len(chosen) * draws <= BLOCK_ENTRIES:
-        chosen = chosen.astype(np.int64)
-        yield _draw_fold(rows.tobytes(), rows.shape, chosen.tobytes(), draws, seed)
+        as_bytes = (array.astype(np.int64).tobytes() for array in (rows, chosen))
+        yield _draw_fold(*as_bytes, rows.shape, draws, seed)
     else:
         yield from _draw_blocks(rows, draws, seed, chosen)
 
 
-# Several encoders are scored one after the other on the folds of one task.
+# Several encoders are scored one after the other on the five folds of a task; 16 MB a fold.
 @functools.lru_cache(maxsize=5)
 def _draw_fold(
-    rows: bytes, shape: tuple[int, ...], chosen: bytes, draws: int, seed: int
+    rows: bytes, chosen: bytes, shape: tuple[int, ...], draws: int, seed: int
 ) -> npt.NDArray[np.float32]:
     """The weights of one fold, in one block; arrays are given as bytes, which can be hashed."""
     positions = np.frombuffer(rows, np.int64).reshape(shape)

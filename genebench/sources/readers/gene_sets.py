@@ -6,7 +6,7 @@ from typing import Any
 
 import polars as pl
 
-from genebench.pickles import has_sparse_numbers
+from genebench.pickles import has_sparse_memo
 from genebench.sources.readers.containers import FileError
 from genebench.sources.readers.delimited import clean_text
 
@@ -70,7 +70,7 @@ def parse_pickle(content: bytes, header: list[str] | None = None) -> pl.DataFram
         FileError: The pickle is truncated, refers to code, or has another content.
     """
     label_column, member_column = header or PICKLE_HEADER
-    if has_sparse_numbers(content):
+    if has_sparse_memo(content):
         raise FileError("the pickle asks for more memory than it has data for")
     try:
         value = _SafeUnpickler(io.BytesIO(content)).load()
