@@ -1,4 +1,4 @@
-"""Lists added, withdrawn and renamed entities, and added, gone and renamed terms of ontologies."""
+"""Lists added, withdrawn and renamed entities, and added, merged, gone and renamed terms."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from lakehouse.curate.state import read_curated_snapshots
 from lakehouse.tables.time_travel import Tables
 
 ADDED, WITHDRAWN, RENAMED, NEW_NAME = "added", "withdrawn", "renamed", "new name"
-GONE, OBSOLETE = "gone", "obsolete"
+GONE, MERGED, OBSOLETE = "gone", "merged", "obsolete"
 ENTITY_CHANGES_SCHEMA = pl.Schema(
     {
         "change": pl.String,
@@ -48,19 +48,31 @@ class TermFile:
         file_id: The file, such as `bioconductor.go_terms`.
         id_column: Its column with the id of a term.
         name_column: Its column with the name of a term.
+        merged_column: Its column with the ids, separated by `|`, of terms that were merged into a
+            term; None without.
     """
 
     file_id: str
     id_column: str
     name_column: str
+    merged_column: str | None = None
 
 
 def term_files(tasks: Iterable[Task]) -> list[TermFile]:
-    """List the files with terms that tasks name their labels by (recipe `membership`), sorted."""
+    """List the files with terms that tasks name their labels by, sorted.
+
+    They are those of the recipe `membership`, with the column of merged terms that tasks of the
+    recipe `gained` read in them.
+    """
+    tasks = list(tasks)
+    merged = {
+        task.source[2]: task.arguments.get("merged") for task in tasks if task.recipe == "gained"
+    }
     found = {
-        TermFile(task.source[-1], task.arguments["node_id"], task.arguments["node_name"])
+        TermFile(file, task.arguments["node_id"], task.arguments["node_name"], merged.get(file))
         for task in tasks
         if task.recipe == "membership"
+        for file in task.source[-1:]
     }
     return sorted(found, key=lambda one: one.file_id)
 
@@ -153,9 +165,10 @@ def changed_terms(before: pl.DataFrame, now: pl.DataFrame, file: TermFile) -> pl
         file: The file and its columns.
 
     Returns:
-        `TERM_CHANGES_SCHEMA`: `change` is added, gone, renamed or obsolete (renamed to `obsolete
-        …`); `before` and `now` are names; `successor` is the term that has the name of a gone one
-        now. A file does not say more of a gone term: it was merged, or is obsolete.
+        `TERM_CHANGES_SCHEMA`: `change` is added, merged, gone, renamed or obsolete (renamed to
+        `obsolete …`); `before` and `now` are names; `successor` is the term that a merged one was
+        merged into, or that has the name of a gone one now. In a file that does not name merged
+        terms they are gone.
     """
     old, new = (
         rows.select(term_id=file.id_column, name=file.name_column)
@@ -164,13 +177,17 @@ def changed_terms(before: pl.DataFrame, now: pl.DataFrame, file: TermFile) -> pl
         .with_columns(pl.col("name").fill_null(""))
         for rows in (before, now)
     )
+    merged = _merged_terms(now, file)
     both = old.join(new, on="term_id", how="full", suffix="_now", coalesce=True)
+    both = both.join(merged, on="term_id", how="left")
     is_obsolete = pl.col("name_now").str.starts_with(_OBSOLETE_PREFIX) & ~pl.col(
         "name"
     ).str.starts_with(_OBSOLETE_PREFIX)
     change = (
         pl.when(pl.col("name").is_null())
         .then(pl.lit(ADDED))
+        .when(pl.col("name_now").is_null() & pl.col("merged_into").is_not_null())
+        .then(pl.lit(MERGED))
         .when(pl.col("name_now").is_null())
         .then(pl.lit(GONE))
         .when(is_obsolete)
@@ -190,11 +207,24 @@ def changed_terms(before: pl.DataFrame, now: pl.DataFrame, file: TermFile) -> pl
             "term_id",
             pl.col("name").alias("before"),
             pl.col("name_now").alias("now"),
-            pl.when(pl.col("change") == GONE).then("successor").alias("successor"),
+            pl.when(pl.col("change") == GONE)
+            .then("successor")
+            .when(pl.col("change") == MERGED)
+            .then("merged_into")
+            .alias("successor"),
         )
         .cast(TERM_CHANGES_SCHEMA)
         .sort("change", "term_id")
     )
+
+
+def _merged_terms(rows: pl.DataFrame, file: TermFile) -> pl.DataFrame:
+    """Return term_id and merged_into of the terms that were merged into others."""
+    column = file.merged_column
+    if column is None or column not in rows.columns:
+        return pl.DataFrame(schema={"term_id": pl.String, "merged_into": pl.String})
+    merged = rows.select(term_id=pl.col(column).str.split("|"), merged_into=file.id_column)
+    return merged.drop_nulls().explode("term_id").unique("term_id", keep="first")
 
 
 def entity_changes_between(before: Tables, now: Tables) -> pl.DataFrame:

@@ -162,6 +162,41 @@ def test_membership_climbs_to_the_top_and_keeps_to_one_species():
     assert built.counts["under no label"] == 1
 
 
+SETS = {
+    "parent": ["TOP", "TOP", "LARGE", "LARGE"],
+    "child": ["LARGE", "TINY", "INNER", "OTHER"],
+}
+
+
+def sized(sizes):
+    task = declare(
+        "membership",
+        "multilabel",
+        by_symbol(node="node", node_id="id", node_name="name", root="TOP", sizes=sizes),
+        source=["x.genes", "x.edges", "x.names"],
+    )
+    # LARGE has ONE, TWO, FIVE and SIX; INNER has ONE and TWO.
+    genes = {
+        "gene": ["ONE", "TWO", "ONE", "SIX", "FIVE", "THREE"],
+        "node": ["INNER", "INNER", "LARGE", "OTHER", "LARGE", "TINY"],
+    }
+    names = {"id": ["LARGE", "INNER"], "name": ["large set", "inner set"]}
+    return run(task, genes, SETS, names)
+
+
+def test_sets_of_a_size_are_the_lowest_nodes_that_have_it():
+    built = sized([2, 4])
+    assert built.label_names == ["inner set"]
+    assert built.samples["sample_id"].to_list() == ["hgnc:1", "hgnc:2"]
+    assert sized([3, 4]).label_names == ["large set"]
+    assert sized([1, 2]).label_names == ["OTHER", "TINY", "inner set"]
+
+
+def test_without_a_set_of_the_size_there_is_no_task():
+    with pytest.raises(DegenerateTask, match="no node below TOP has 5 to 9 entities"):
+        sized([5, 9])
+
+
 def test_rows_that_make_no_pair_of_a_group_are_counted():
     task = declare(
         "co_membership",

@@ -110,7 +110,38 @@ def test_a_root_that_the_past_lacks_is_named(root, which):
 
 def test_a_title_of_two_nodes_matches_neither():
     then, now = {"X": "same", "Y": "other"}, {"P": "same", "Q": "same", "Y": "renamed"}
-    assert match_nodes(then, now) == {"X": None, "Y": "Y"}
+    assert match_nodes(then, now, {}) == {"X": None, "Y": "Y"}
+
+
+def test_a_merged_node_is_the_one_that_it_was_merged_into():
+    names = NOW_NODES | {"merged": ["", "C|F", "", "G"]}
+    # SIX and ONE were annotated with C, which is A now: no gain of ONE, and a label of SIX.
+    then = rows(*zip(*THEN.values(), strict=True), ("ONE", "C", "IDA"))
+    now = rows(*zip(*NOW.values(), strict=True), ("SIX", "A", "IDA"))
+    task = declare(
+        "gained", "multilabel", ARGUMENTS | {"merged": "merged"}, source=SOURCES, family="temporal"
+    )
+    built = run(task, now, NOW_EDGES, names, then, THEN_EDGES, THEN_NODES)
+    counts = built.counts
+    assert (counts["merged terms"], counts["terms matched by name"]) == (1, 1)
+    assert (counts["obsolete terms"], counts["obsolete labels"]) == (0, 0)
+    found = built.labels.filter(sample_id="hgnc:6")
+    assert dict(found.select("label", "status").iter_rows()) == {
+        "a": "unconfirmed",
+        "b": "gained",
+        "c": "known",
+    }
+
+
+def test_a_release_that_lacks_the_column_of_merged_nodes_tells_of_none():
+    assert build(merged="absent").counts["merged terms"] == 0
+    assert build(merged="absent").labels.equals(build().labels)
+
+
+def test_an_id_goes_before_a_merger_and_a_merger_before_a_title():
+    then, now = {"X": "one", "Y": "two"}, {"X": "one", "P": "two", "Q": "three"}
+    assert match_nodes(then, now, {"X": "Q", "Y": "Q"}) == {"X": "X", "Y": "Q"}
+    assert match_nodes(then, now, {}) == {"X": "X", "Y": "P"}
 
 
 def test_the_family_and_the_recipe_go_together():
@@ -179,7 +210,7 @@ def read_release(release):
         name: pd.read_csv(
             EMBEDDED_FOLDER / release / f"{name}.tsv.gz", sep="\t", dtype=str, quoting=3
         )
-        for name in ("go_annotations", "go_relations")
+        for name in ("go_annotations", "go_relations", "go_terms")
     }
 
 
@@ -225,9 +256,14 @@ def test_the_score_equals_an_independent_computation(component):
     ours = done.scores.filter(metric="roc_auc").pivot(on="label", index="fold", values="value")
 
     past = read_release("3.16.0")
-    then, now = annotated(past), annotated(read_release("3.23.1"))
+    current = read_release("3.23.1")
+    then, now = annotated(past), annotated(current)
     old = past["go_annotations"].query("evidence != 'ND'")
-    old_pairs = set(zip(old["entrez_id"], old["go_id"], strict=True))
+    merged = current["go_terms"].dropna(subset="secondary_ids")
+    merged = merged.assign(old=merged["secondary_ids"].str.split("|")).explode("old")
+    new_id = merged.set_index("old")["go_id"].to_dict()
+    old_ids = [new_id.get(one, one) for one in old["go_id"]]
+    old_pairs = set(zip(old["entrez_id"], old_ids, strict=True))
     gene_of = [one.removeprefix("ncbigene:") for one in task.sample_ids]
     features = matrix[np.searchsorted(chosen["entity_id"].to_list(), task.sample_ids)]
     for term, label in TERMS.items():

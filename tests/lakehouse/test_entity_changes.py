@@ -101,8 +101,20 @@ def test_terms_are_added_gone_renamed_and_obsolete():
     ]
 
 
+def test_a_term_that_was_merged_names_the_term_that_it_was_merged_into():
+    before = pl.DataFrame({"id": ["t1", "t2", "t3"], "name": ["one", "two", "three"]})
+    now = pl.DataFrame({"id": ["t1"], "name": ["one"], "merged": ["t0|t2"]})
+    terms = TermFile("go.terms", "id", "name", "merged")
+    found = changed_terms(before, now, terms).select("change", "term_id", "successor")
+    assert found.rows() == [("gone", "t3", None), ("merged", "t2", "t1")]
+    without = changed_terms(before, now.drop("merged"), terms)
+    assert without["change"].to_list() == ["gone", "gone"]
+
+
 def test_the_files_of_terms_are_those_that_tasks_name_their_labels_by():
     files = {profile: term_files(load_registry(profile).tasks.values())
              for profile in ("embedded", "paper")}  # fmt: skip
-    assert files["embedded"] == [TermFile("bioconductor.go_terms", "go_id", "term")]
+    assert files["embedded"] == [
+        TermFile("bioconductor.go_terms", "go_id", "term", "secondary_ids")
+    ]
     assert [file.file_id for file in files["paper"]] == ["reactome.pathways_gmt"]

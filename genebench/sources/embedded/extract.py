@@ -83,8 +83,13 @@ where t.gene_type <> ?
 group by g.gene_id order by cast(g.gene_id as integer)
 """
 
+# `secondary` is the id of a term that was merged into the term of its row.
 GO_TERMS = """
-select go_id, term, ontology from go_term where ontology in ('BP', 'CC', 'MF') order by go_id
+select go_id, term, ontology,
+       (select group_concat(secondary, '|') from
+          (select distinct secondary from go_synonym
+           where _id = t._id and secondary like 'GO:%' order by secondary))
+from go_term t where ontology in ('BP', 'CC', 'MF') order by go_id
 """
 
 # The databases call is_a and part_of `isa` and `part of`. Annotations are not inherited along the
@@ -150,7 +155,10 @@ def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
             ["entrez_id", "n_publications"],
             genes.execute(PUBLICATIONS, excluded),
         ),
-        "go_terms": (["go_id", "term", "ontology"], terms.execute(GO_TERMS)),
+        "go_terms": (
+            ["go_id", "term", "ontology", "secondary_ids"],
+            terms.execute(GO_TERMS),
+        ),
         "go_relations": (
             ["go_id", "parent_id", "relation"],
             terms.execute(GO_RELATIONS),

@@ -1,5 +1,6 @@
 """Recipes for single entities: column, split, keywords, membership, count and flags."""
 
+from collections.abc import Iterable
 from typing import Literal
 
 import polars as pl
@@ -7,6 +8,7 @@ from pydantic import Field
 
 from genebench.errors import DegenerateTask
 from genebench.tasks.declaration import LabelledSamples, Task
+from genebench.tasks.recipes.hierarchy import Hierarchy
 from genebench.tasks.recipes.rows import (
     EntityArguments,
     GroupPattern,
@@ -165,6 +167,8 @@ class MembershipArguments(EntityArguments, HierarchyArguments):
         root: Node whose branch contains the labels; by default every top node is a root.
         depth: The labels are the nodes whose shortest path from a root has this many steps of
             `relations[0]` (0: the roots themselves).
+        sizes: In place of `depth`: the labels are the nodes below the roots with at least and at
+            most this many entities. A node above another such node is no label.
         only: Regular expression that nodes must match, such as a species prefix.
     """
 
@@ -173,14 +177,18 @@ class MembershipArguments(EntityArguments, HierarchyArguments):
     node_name: str
     root: str | None = None
     depth: int = Field(default=0, ge=0)
+    sizes: tuple[int, int] | None = None
     only: Pattern | None = None
 
 
 def membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
-    """Label each entity with the ancestors of its nodes at the declared depth (true-path rule).
+    """Label each entity with the ancestors of its nodes of a depth or a size (true-path rule).
 
     True-path rule of the Gene Ontology: an annotation to a term is an annotation to all its
     ancestors (https://geneontology.org/docs/go-annotations/). The rule also holds for Reactome.
+
+    Raises:
+        DegenerateTask: No row is left, or no node has a size in the declared range.
     """
     arguments = MembershipArguments.model_validate(task.arguments)
     annotation_file, edge_file, name_file = task.source
@@ -192,19 +200,53 @@ def membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamp
     levels = arguments.hierarchy(edges, arguments.relations[:1])
     inheritance = arguments.hierarchy(edges, arguments.relations)
     tops = [arguments.root] if arguments.root else levels.roots
+    rows = rows.rename({arguments.node: "node"})
+    if arguments.sizes is None:
+        subtrees = {top: inheritance.subtree(top) for top in levels.at_depth(tops, arguments.depth)}
+    else:
+        subtrees = _sized_subtrees(task, rows, inheritance, tops, arguments.sizes)
     pairs = pl.DataFrame(
         [
             (node, titles.get(label, label))
-            for label in levels.at_depth(tops, arguments.depth)
-            for node in sorted(inheritance.subtree(label))
+            for label, subtree in subtrees.items()
+            for node in sorted(subtree)
         ],
         schema={"node": pl.String, "label": pl.String},
         orient="row",
     )
-    rows = rows.rename({arguments.node: "node"})
     is_under = pl.col("node").is_in(pairs["node"].implode()).fill_null(False)
     rows = drop_unresolved(keep_rows(rows, is_under, "under no label", counts), counts)
     return label_set_samples(task, rows.join(pairs, on="node"), counts)
+
+
+def _sized_subtrees(
+    task: Task,
+    rows: pl.DataFrame,
+    inheritance: Hierarchy,
+    tops: Iterable[str],
+    sizes: tuple[int, int],
+) -> dict[str, set[str]]:
+    """Return the subtree of each lowest node below the tops whose number of entities fits."""
+    annotated: dict[str, list[str]] = dict(
+        rows.group_by("node").agg(pl.col("entity_id").drop_nulls().unique()).iter_rows()
+    )
+    below = {node for top in tops for node in inheritance.subtree(top)} - set(tops)
+    fitting = {}
+    for node in sorted(below):
+        subtree = inheritance.subtree(node)
+        members = {one for each in subtree for one in annotated.get(each, ())}
+        if sizes[0] <= len(members) <= sizes[1]:
+            fitting[node] = subtree
+    lowest = {
+        node: subtree
+        for node, subtree in fitting.items()
+        if not (subtree - {node}) & fitting.keys()
+    }
+    if not lowest:
+        raise DegenerateTask(
+            f"{task.id}: no node below {', '.join(tops)} has {sizes[0]} to {sizes[1]} entities"
+        )
+    return lowest
 
 
 def pick_edges(tables: Tables, edge_file: str, arguments: MembershipArguments) -> pl.DataFrame:

@@ -29,26 +29,29 @@ class GainedArguments(MembershipArguments):
         gained_by: Column of the annotations to the values by which a gain counts, such as evidence
             codes of experiments; a gain by other rows only is left out of the tests.
         min_gained: Labels that fewer entities gained are left out.
+        merged: Column of the names with the ids, separated by `|`, of nodes that were merged into
+            the node. A release without the column tells of no merged node.
     """
 
     gained_by: dict[str, list[str]] = Field(default_factory=dict)
     min_gained: int = Field(default=30, ge=1)
+    merged: str | None = None
 
 
 def gained(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     """Label entities with what was known of them in the past, and with what they gained since.
 
     The labels are the nodes at the declared depth of the past hierarchy, by the true-path rule of
-    each release. A node of the past is found now by its id, or else by its exact name; the others
-    are obsolete. The samples are the entities with a label in the past. A label that an entity
-    lacked in the past and has now is gained if a new annotation (of a node that the entity was not
-    annotated with in the past) passes `gained_by`. Otherwise it is unconfirmed: it comes from other
-    evidence, or from a change of the hierarchy.
+    each release. A node of the past is found now by its id, or else as the node that it was merged
+    into, or else by its exact name; the others are obsolete. The samples are the entities with a
+    label in the past. A label that an entity lacked in the past and has now is gained if a new
+    annotation (of a node that the entity was not annotated with in the past) passes `gained_by`.
+    Otherwise it is unconfirmed: it comes from other evidence, or from a change of the hierarchy.
 
     Returns:
         Labels with a status: `TEMPORAL_LABELS_SCHEMA`. The counts also tell how many nodes were
-        matched by name or are obsolete, how many labels too few entities gained, and how many cells
-        of the others are known, gained, unconfirmed and lost.
+        merged, matched by name or are obsolete, how many labels too few entities gained, and how
+        many cells of the others are known, gained, unconfirmed and lost.
 
     Raises:
         DegenerateTask: A source lacks a column, or no label was gained by enough entities.
@@ -58,7 +61,8 @@ def gained(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     now, then = task.source[:3], task.source[3:]
     titles = pick_titles(tables, now[2], arguments)
     titles_then = pick_titles(tables, then[2], arguments)
-    found_now = match_nodes(titles_then, titles)
+    merged_into = _pick_merged(tables, now[2], arguments)
+    found_now = match_nodes(titles_then, titles, merged_into)
     levels, inheritance = _hierarchies(tables, then[1], arguments)
     _, inheritance_now = _hierarchies(tables, now[1], arguments)
     if arguments.root and arguments.root not in titles_then:
@@ -98,7 +102,8 @@ def gained(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     cells = cells.join(often, on="label", how="semi")
     counts |= {
         "past terms": len(titles_then),
-        "terms matched by name": len(renamed),
+        "merged terms": len(renamed.keys() & merged_into.keys()),
+        "terms matched by name": len(renamed.keys() - merged_into.keys()),
         "obsolete terms": sum(new is None for new in found_now.values()),
         "labels": len(label_ids),
         "obsolete labels": len(label_ids) - len(kept),
@@ -114,19 +119,34 @@ def gained(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     return _temporal_samples(task, cells, known["entity_id"], titles_then, counts)
 
 
-def match_nodes(then: Mapping[str, str], now: Mapping[str, str]) -> dict[str, str | None]:
-    """Find the nodes of the past now: by id, else by exact title, else None.
+def match_nodes(
+    then: Mapping[str, str], now: Mapping[str, str], merged_into: Mapping[str, str]
+) -> dict[str, str | None]:
+    """Find the nodes of the past now: by id, else merged, else by exact title, else None.
 
     A title that several nodes have now matches none of them.
 
     Args:
         then: Node to title in the past.
         now: Node to title now.
+        merged_into: Node that is gone to the node that it was merged into.
     """
     by_title: dict[str, str | None] = {}
     for node, title in now.items():
         by_title[title] = None if title in by_title else node
-    return {node: node if node in now else by_title.get(title) for node, title in then.items()}
+    return {
+        node: node if node in now else merged_into.get(node, by_title.get(title))
+        for node, title in then.items()
+    }
+
+
+def _pick_merged(tables: Tables, name_file: str, arguments: GainedArguments) -> dict[str, str]:
+    """Return the node that each merged node was merged into."""
+    node, merged = arguments.node_id, arguments.merged
+    if merged is None or merged not in tables[name_file].columns:
+        return {}
+    rows = tables[name_file].select(pl.col(merged).str.split("|"), node).drop_nulls()
+    return dict(rows.explode(merged).select(merged, node).iter_rows())
 
 
 def _temporal_samples(
