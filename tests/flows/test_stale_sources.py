@@ -31,7 +31,7 @@ def test_a_stale_source_is_in_the_artifact_the_status_and_an_event(tmp_path, pla
     (event,) = [one for one in worker._client.events if one.event == STALE]
     # The world's version is the one that the packages had in September 2022.
     assert event.resource.id == "genebench.source.bioconductor"
-    assert event.payload["age_days"] > event.payload["fresh_within_days"] == 240
+    assert event.payload["age_days"] > event.payload["fresh_within_days"] == 300
     with get_client(sync_client=True) as client:
         asked = ArtifactFilter(key=ArtifactFilterKey(any_=["freshness"]))
         found = client.read_artifacts(artifact_filter=asked)

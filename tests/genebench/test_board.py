@@ -214,7 +214,7 @@ def test_the_page_sorts_opens_verdicts_and_asks_nobody(browser, made, size):
     assert len(asked) == 1
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     names = page.locator("#leaderboard tbody th")
-    assert names.all_inner_texts()[0] == "MiniLM"
+    assert names.all_inner_texts()[0] == "Bag of words"
     assert "<b>bold</b>" in names.all_inner_texts()
     page.get_by_role("button", name="regulatory").click()
     # Encoders without a score come last, both ways.
