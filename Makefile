@@ -43,9 +43,9 @@ down: setup ## stop the server and the workers that `make up` started
 
 PYTEST := $(BIN)/python -m pytest
 
-# Many tests wait for a server or another process, so four workers keep two cores busy.
+# Many tests wait for a server or another process, so three workers keep two cores busy.
 test: setup ## run the tests
-	$(PYTEST) -n 4 -m "not soak"
+	$(PYTEST) -n 3 -m "not soak"
 
 test-fast: setup ## run the quick tests that need neither Prefect nor a browser
 	$(PYTEST) -n 2 -m "not soak and not slow and not prefect and not browser"

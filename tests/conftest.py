@@ -60,14 +60,14 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         if path.parent.name == "flows":
             # Each worker that runs flows in its own process starts a server and imports torch.
             return next((group for group, names in GROUPS.items() if name in names), "flows")
+        if name in ("evaluate_vectors", "board", "local_models", "hostile_names"):
+            # Preparing the tasks of the reference release takes seconds in each worker.
+            return "reference"
         if path.parent.name == "faults":
             return path.parent.name
         if path.parent.name == "expectations" or name.startswith("encoders"):
             # Importing Great Expectations or transformers takes seconds in each worker.
             return name.partition("_")[0] if name.startswith("encoders") else path.parent.name
-        if name in ("evaluate_vectors", "board", "local_models"):
-            # Preparing the tasks of the reference release takes seconds in each worker.
-            return "reference"
         is_shared = name.startswith("report") or name == "bootstrap"
         return name if is_shared else nodeid
 
@@ -130,7 +130,12 @@ def database(tmp_path_factory, worker_id) -> None:
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory, database) -> Iterator[None]:
     """One Prefect server for all flow tests of a session, with a database of its own."""
-    from prefect.settings import PREFECT_FLOWS_HEARTBEAT_FREQUENCY, temporary_settings
+    from prefect.settings import (
+        PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
+        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
+        PREFECT_LOGGING_TO_API_ENABLED,
+        temporary_settings,
+    )
     from prefect.testing.utilities import prefect_test_harness
 
     folder = copy_database(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
@@ -140,7 +145,14 @@ def prefect(tmp_path_factory, database) -> Iterator[None]:
         # The harness creates the tables in a folder of its own making.
         mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(folder)),
         prefect_test_harness(server_startup_timeout=120),
-        temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None}),
+        # Requests that no test asks for.
+        temporary_settings(
+            {
+                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+                PREFECT_LOGGING_TO_API_ENABLED: False,
+            }
+        ),
     ):
         yield
 

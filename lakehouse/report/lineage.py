@@ -242,5 +242,7 @@ def _task_record(state: LakeState, task: str) -> dict[str, Any] | None:
 
 def _code_of(state: LakeState, run_id: str | None) -> str | None:
     """The version of the code of a run; None where it is not recorded."""
+    if run_id is None:
+        return None
     rows = state.tables.table(RUNS).filter(pl.col("run_id") == run_id).collect()
     return str(rows["code"][-1]) if rows.height else None

@@ -114,6 +114,28 @@ def curated_folder(tmp_path_factory, worker_id, prefect) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def paper_lake(tmp_path_factory, prefect) -> tuple[Path, World, Any]:
+    """A folder with a world and its curated lake of the paper's profile, the world, and the account
+    of its curate flow. Tests copy it and change nothing in it.
+    """
+    from flows.curate import curate
+    from flows.refresh import fetch_and_commit
+    from flows.run.context import open_context
+
+    folder: Path = tmp_path_factory.mktemp("paper")
+    world = build_world(folder / "sources")
+    with pytest.MonkeyPatch.context() as patch:
+        Place(folder / "lake", folder / "sources", patch, extra={"PROFILE": "paper"}).enter()
+        # As the refresh flow does, without a task run for each of the 22 files.
+        context = open_context()
+        for file_id in context.registry.source_files:
+            fetch_and_commit(context, file_id)
+        account = curate()
+    get_settings.cache_clear()
+    return folder, world, account
+
+
 @pytest.fixture
 def copy_of(tmp_path, place_of) -> Callable[[Path], tuple[Place, World]]:
     """Copy a folder with a world and its lake, and enter the copy."""

@@ -4,7 +4,6 @@ import shutil
 
 import polars as pl
 import pytest
-from places import Place
 from world import build_world
 
 from genebench.encoders.weights.file_digests import sha256_of
@@ -12,29 +11,11 @@ from genebench.errors import GenebenchError
 from lakehouse.embed.encoder_records import recorded_weights
 
 
-@pytest.fixture(scope="module")
-def built(tmp_path_factory, prefect):
-    """A world and its curated lake with the paper's profile, never changed."""
-    from flows.curate import curate
-    from flows.refresh import fetch_and_commit
-    from flows.run.context import open_context
-
-    folder = tmp_path_factory.mktemp("built")
-    build_world(folder / "sources")
-    with pytest.MonkeyPatch.context() as patch:
-        Place(folder / "lake", folder / "sources", patch, extra={"PROFILE": "paper"}).enter()
-        context = open_context()
-        for file_id in context.registry.source_files:
-            fetch_and_commit(context, file_id)
-        curate()
-    return folder
-
-
 @pytest.fixture
-def curated(built, tmp_path, place_of):
-    """A copy of that world and lake, entered."""
+def curated(paper_lake, tmp_path, place_of):
+    """A copy of a world and its curated lake with the paper's profile, entered."""
     folder = tmp_path / "copy"
-    shutil.copytree(built, folder)
+    shutil.copytree(paper_lake[0], folder)
     place = place_of(folder / "lake", folder / "sources", extra={"PROFILE": "paper"})
     return place, build_world(folder / "sources")
 

@@ -11,7 +11,6 @@ import numpy as np
 import polars as pl
 import pytest
 import yaml
-from places import Place
 from typer.testing import CliRunner
 from world import build_world
 
@@ -31,29 +30,10 @@ def paper() -> dict[str, str]:
     return {"PROFILE": "paper"}
 
 
-@pytest.fixture(scope="module")
-def curated(tmp_path_factory, prefect):
-    """A world, a lake with its paper profile, and the account of its curate flow."""
-    from flows.curate import curate
-    from flows.refresh import fetch_and_commit
-    from flows.run.context import open_context
-
-    folder = tmp_path_factory.mktemp("paper")
-    world = build_world(folder / "sources")
-    with pytest.MonkeyPatch.context() as patch:
-        Place(folder / "lake", folder / "sources", patch, extra=paper()).enter()
-        # As the refresh flow does, without a task run for each of the 22 files.
-        context = open_context()
-        for file_id in context.registry.source_files:
-            fetch_and_commit(context, file_id)
-        built = curate()
-    return folder, world, built
-
-
 @pytest.fixture
-def copied(curated, tmp_path, place_of):
+def copied(paper_lake, tmp_path, place_of):
     """A copy of that world and lake, entered."""
-    folder, *_ = curated
+    folder, *_ = paper_lake
     shutil.copytree(folder, tmp_path / "copy")
     place = place_of(tmp_path / "copy" / "lake", tmp_path / "copy" / "sources", extra=paper())
     return place, build_world(tmp_path / "copy" / "sources")
@@ -63,16 +43,16 @@ def tasks_of(place) -> pl.DataFrame:
     return place.rows("silver.tasks").filter(pl.col("parent_task_id").is_null())
 
 
-def test_every_task_of_the_paper_is_built(curated, place_of):
-    folder, _, built = curated
+def test_every_task_of_the_paper_is_built(paper_lake, place_of):
+    folder, _, built = paper_lake
     place = place_of(folder / "lake", folder / "sources", extra=paper())
     registry = load_registry("paper")
     assert set(tasks_of(place)["task_id"]) == set(registry.tasks)
     assert not built.refused
 
 
-def test_sub_tasks_are_derived_for_every_label(curated, place_of):
-    folder, *_ = curated
+def test_sub_tasks_are_derived_for_every_label(paper_lake, place_of):
+    folder, *_ = paper_lake
     rows = place_of(folder / "lake", folder / "sources", extra=paper()).rows("silver.tasks")
     multilabel = rows.filter(pl.col("kind") == "multilabel")
     children = rows.filter(pl.col("parent_task_id").is_not_null())
@@ -80,8 +60,8 @@ def test_sub_tasks_are_derived_for_every_label(curated, place_of):
     assert set(children["kind"]) == {"binary"}
 
 
-def test_what_the_catalogue_does_not_know_is_listed_and_kept_apart(curated, place_of):
-    folder, *_ = curated
+def test_what_the_catalogue_does_not_know_is_listed_and_kept_apart(paper_lake, place_of):
+    folder, *_ = paper_lake
     place = place_of(folder / "lake", folder / "sources", extra=paper())
     outside = place.rows("silver.entities").filter(pl.col("locus_group") == "not in the catalogue")
     assert outside.height > 0
@@ -92,8 +72,8 @@ def test_what_the_catalogue_does_not_know_is_listed_and_kept_apart(curated, plac
     assert sampled.is_in(outside["entity_id"].implode()).any()
 
 
-def test_withdrawn_symbols_lead_to_the_gene_they_were_merged_into(curated, place_of):
-    folder, world, *_ = curated
+def test_withdrawn_symbols_lead_to_the_gene_they_were_merged_into(paper_lake, place_of):
+    folder, world, *_ = paper_lake
     place = place_of(folder / "lake", folder / "sources", extra=paper())
     target = world.gene("ZYF3").hgnc_id.replace("HGNC:", "hgnc:")
     row = place.rows("silver.xrefs").filter(pl.col("identifier") == "ZYF99")
@@ -398,9 +378,9 @@ def test_cards_and_validations_are_shown_and_written(copied, tmp_path, capsys):
 
 
 @pytest.fixture
-def noise_file(curated, place_of, tmp_path):
+def noise_file(paper_lake, place_of, tmp_path):
     """A CSV file of noise for all genes of the lake, by symbol; the lake is entered."""
-    folder, *_ = curated
+    folder, *_ = paper_lake
     place = place_of(folder / "lake", folder / "sources", extra=paper())
     genes = place.rows("silver.entities").filter(entity_type="gene")
     genes = genes.filter(locus_group="protein-coding gene")
