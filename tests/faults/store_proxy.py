@@ -65,7 +65,7 @@ class Handler(BaseHTTPRequestHandler):
     happened: ClassVar[list[str]] = []
 
     def answer(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        body = self.read_body()
         if self.path == _COUNTED:
             self.respond(200, {}, str(len(self.happened)).encode())
             return
@@ -80,6 +80,17 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.respond(*told)
 
+    def read_body(self) -> bytes:
+        if self.headers.get("Transfer-Encoding", "").lower() != "chunked":
+            return self.rfile.read(int(self.headers.get("Content-Length", 0)))
+        # pyarrow sends the parts of an upload so.
+        body = b""
+        while size := int(self.rfile.readline().partition(b";")[0], 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
+
     def choose_fault(self) -> str:
         if self.draw.random() >= self.share:
             return ""
@@ -87,7 +98,7 @@ class Handler(BaseHTTPRequestHandler):
         return self.happened[-1]
 
     def forward(self, body: bytes) -> tuple[int, dict[str, str], bytes]:
-        left_out = (*self.dropped, "connection")
+        left_out = (*self.dropped, "connection", "transfer-encoding")
         kept = {n: value for n, value in self.headers.items() if n.lower() not in left_out}
         store = http.client.HTTPConnection(*self.endpoint, timeout=60)
         store.request(self.command, self.path, body, kept)

@@ -1,18 +1,25 @@
 """Object stores that do not do what a lake needs, or fail in between."""
 
 import datetime as dt
+import json
 
 import polars as pl
 import pytest
+from faults.lakes import find_faults, lost_and_doubled
 from faults.store_proxy import FAULTS, count_faults, proxy
+from faults.verbs import TYPED, run
 
 from genebench.errors import LakeError
+from lakehouse.query.lake import Lake
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.conditional_writes import sign_request
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.lake_lock import StoreLease, open_lock
 from lakehouse.tables.storage import Storage
+
+FAILING_SHARE = 0.01
+MAX_RUNS = 12
 
 
 def test_a_store_without_conditional_writes_is_refused_at_the_first_write(bucket, tmp_path):
@@ -51,6 +58,30 @@ def test_rows_that_are_appended_through_a_failing_store_are_there_once(bucket, t
     row.add(n_lost, n_doubled, n=n_faults)
     assert n_faults > 0
     assert (n_lost, n_doubled) == (0, 0)
+
+
+@pytest.mark.soak
+def test_verbs_through_a_failing_store_are_run_again_until_nothing_is_missing(
+    bucket, stages, ledger
+):
+    row = ledger("fault of an object store, at a verb")
+    address = "s3://lakes/failing"
+    with proxy(bucket, faults=FAULTS, share=FAILING_SHARE) as options:
+        place = {"LAKE": address, "STORAGE_OPTIONS": json.dumps(options)}
+        for verb in ("refresh", "curate", "embed", "score"):
+            for _ in range(MAX_RUNS):
+                ended = run(verb, stages("start"), **place)
+                if not ended.code:
+                    break
+                assert ended.error.startswith(TYPED), ended.error
+            assert not ended.code, ended.error
+        n_faults = count_faults(options)
+    lake = Lake(address, bucket)
+    n_lost, n_doubled = lost_and_doubled(lake, stages("score"))
+    row.add(n_lost, n_doubled, n=n_faults)
+    assert n_faults > 0
+    assert (n_lost, n_doubled) == (0, 0)
+    assert not find_faults(lake)
 
 
 def test_the_probe_is_signed_as_the_store_expects():
