@@ -116,8 +116,9 @@ def curated_folder(tmp_path_factory, worker_id, prefect) -> Path:
 
 @pytest.fixture(scope="session")
 def paper_lake(tmp_path_factory, prefect) -> tuple[Path, World, Any]:
-    """A folder with a world and its curated lake of the paper's profile, the world, and the account
-    of its curate flow. Tests copy it and change nothing in it.
+    """A folder with a world and its curated lake of the paper's profile.
+
+    Also the world, and the account of its curate flow. Tests copy the folder and change nothing.
     """
     from flows.curate import curate
     from flows.refresh import fetch_and_commit
