@@ -8,6 +8,7 @@ import polars as pl
 from genebench.entities.identifiers import APPROVED
 from genebench.entities.unresolved import NOT_IN_CATALOGUE
 from genebench.tasks.declaration import Task
+from genebench.tasks.recipes.gained_recipe import read_mergers
 from lakehouse.curate.state import read_curated_snapshots
 from lakehouse.tables.time_travel import Tables
 
@@ -69,10 +70,14 @@ def term_files(tasks: Iterable[Task]) -> list[TermFile]:
         task.source[2]: task.arguments.get("merged") for task in tasks if task.recipe == "gained"
     }
     found = {
-        TermFile(file, task.arguments["node_id"], task.arguments["node_name"], merged.get(file))
+        TermFile(
+            task.source[-1],
+            task.arguments["node_id"],
+            task.arguments["node_name"],
+            merged.get(task.source[-1]),
+        )
         for task in tasks
         if task.recipe == "membership"
-        for file in task.source[-1:]
     }
     return sorted(found, key=lambda one: one.file_id)
 
@@ -177,9 +182,10 @@ def changed_terms(before: pl.DataFrame, now: pl.DataFrame, file: TermFile) -> pl
         .with_columns(pl.col("name").fill_null(""))
         for rows in (before, now)
     )
-    merged = _merged_terms(now, file)
+    mergers = read_mergers(now, file.id_column, file.merged_column)
+    merged_into = pl.col("term_id").replace_strict(mergers, default=None, return_dtype=pl.String)
     both = old.join(new, on="term_id", how="full", suffix="_now", coalesce=True)
-    both = both.join(merged, on="term_id", how="left")
+    both = both.with_columns(merged_into=merged_into)
     is_obsolete = pl.col("name_now").str.starts_with(_OBSOLETE_PREFIX) & ~pl.col(
         "name"
     ).str.starts_with(_OBSOLETE_PREFIX)
@@ -216,15 +222,6 @@ def changed_terms(before: pl.DataFrame, now: pl.DataFrame, file: TermFile) -> pl
         .cast(TERM_CHANGES_SCHEMA)
         .sort("change", "term_id")
     )
-
-
-def _merged_terms(rows: pl.DataFrame, file: TermFile) -> pl.DataFrame:
-    """Return term_id and merged_into of the terms that were merged into others."""
-    column = file.merged_column
-    if column is None or column not in rows.columns:
-        return pl.DataFrame(schema={"term_id": pl.String, "merged_into": pl.String})
-    merged = rows.select(term_id=pl.col(column).str.split("|"), merged_into=file.id_column)
-    return merged.drop_nulls().explode("term_id").unique("term_id", keep="first")
 
 
 def entity_changes_between(before: Tables, now: Tables) -> pl.DataFrame:

@@ -192,6 +192,13 @@ def test_sets_of_a_size_are_the_lowest_nodes_that_have_it():
     assert sized([1, 2]).label_names == ["OTHER", "TINY", "inner set"]
 
 
+def test_depth_and_sizes_are_not_given_together():
+    arguments = by_symbol(node="node", node_id="id", node_name="name", sizes=[2, 4])
+    task = declare("membership", "multilabel", arguments, source=["x.a", "x.b", "x.c"])
+    (mistake,) = check_arguments(task.model_copy(update={"arguments": arguments | {"depth": 1}}))
+    assert "give one of them" in mistake
+
+
 def test_without_a_set_of_the_size_there_is_no_task():
     with pytest.raises(DegenerateTask, match="no node below TOP has 5 to 9 entities"):
         sized([5, 9])

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import Literal
 
 import polars as pl
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from genebench.errors import DegenerateTask
 from genebench.tasks.declaration import LabelledSamples, Task
@@ -157,8 +157,8 @@ def keywords(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSample
     return label_set_samples(task, drop_unresolved(rows, counts), counts)
 
 
-class MembershipArguments(EntityArguments, HierarchyArguments):
-    """Arguments of `membership`; the source files are annotations, edges and names, in order.
+class NodeArguments(EntityArguments, HierarchyArguments):
+    """Arguments of recipes whose labels are nodes of a hierarchy.
 
     Args:
         node: Column of the annotations with a node of the hierarchy.
@@ -167,8 +167,6 @@ class MembershipArguments(EntityArguments, HierarchyArguments):
         root: Node whose branch contains the labels; by default every top node is a root.
         depth: The labels are the nodes whose shortest path from a root has this many steps of
             `relations[0]` (0: the roots themselves).
-        sizes: In place of `depth`: the labels are the nodes below the roots with at least and at
-            most this many entities. A node above another such node is no label.
         only: Regular expression that nodes must match, such as a species prefix.
     """
 
@@ -177,8 +175,24 @@ class MembershipArguments(EntityArguments, HierarchyArguments):
     node_name: str
     root: str | None = None
     depth: int = Field(default=0, ge=0)
-    sizes: tuple[int, int] | None = None
     only: Pattern | None = None
+
+
+class MembershipArguments(NodeArguments):
+    """Arguments of `membership`; the source files are annotations, edges and names, in order.
+
+    Args:
+        sizes: In place of `depth`: the labels are the nodes below the roots with at least and at
+            most this many entities. A node above another such node is no label.
+    """
+
+    sizes: tuple[int, int] | None = None
+
+    @model_validator(mode="after")
+    def _depth_or_sizes(self) -> "MembershipArguments":
+        if self.sizes is not None and self.depth:
+            raise ValueError("`depth` and `sizes` both choose the labels; give one of them")
+        return self
 
 
 def membership(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
@@ -249,7 +263,7 @@ def _sized_subtrees(
     return lowest
 
 
-def pick_edges(tables: Tables, edge_file: str, arguments: MembershipArguments) -> pl.DataFrame:
+def pick_edges(tables: Tables, edge_file: str, arguments: NodeArguments) -> pl.DataFrame:
     """Select the edges of a hierarchy whose nodes match `only`."""
     relation = [arguments.relation] if arguments.relation else []
     edges = pick_columns(tables, edge_file, [arguments.child, arguments.parent, *relation])
@@ -261,7 +275,7 @@ def pick_edges(tables: Tables, edge_file: str, arguments: MembershipArguments) -
     )
 
 
-def pick_titles(tables: Tables, name_file: str, arguments: MembershipArguments) -> dict[str, str]:
+def pick_titles(tables: Tables, name_file: str, arguments: NodeArguments) -> dict[str, str]:
     """Return the title of each node of a file of names."""
     names = pick_columns(tables, name_file, [arguments.node_id, arguments.node_name])
     return dict(names.select(arguments.node_id, arguments.node_name).iter_rows())

@@ -14,7 +14,7 @@ from genebench.tasks.declaration import (
     LabelledSamples,
     Task,
 )
-from genebench.tasks.recipes.entity_recipes import MembershipArguments, pick_edges, pick_titles
+from genebench.tasks.recipes.entity_recipes import NodeArguments, pick_edges, pick_titles
 from genebench.tasks.recipes.hierarchy import Hierarchy
 from genebench.tasks.recipes.rows import Resolvers, Tables, drop_unresolved, pick_entities
 from genebench.tasks.recipes.samples import entity_samples
@@ -22,7 +22,7 @@ from genebench.tasks.recipes.samples import entity_samples
 CELL = ["entity_id", "label"]
 
 
-class GainedArguments(MembershipArguments):
+class GainedArguments(NodeArguments):
     """Arguments of `gained`; the source files are those of `membership` now, then in the past.
 
     Args:
@@ -61,7 +61,7 @@ def gained(tables: Tables, task: Task, resolvers: Resolvers) -> LabelledSamples:
     now, then = task.source[:3], task.source[3:]
     titles = pick_titles(tables, now[2], arguments)
     titles_then = pick_titles(tables, then[2], arguments)
-    merged_into = _pick_merged(tables, now[2], arguments)
+    merged_into = read_mergers(tables[now[2]], arguments.node_id, arguments.merged)
     found_now = match_nodes(titles_then, titles, merged_into)
     levels, inheritance = _hierarchies(tables, then[1], arguments)
     _, inheritance_now = _hierarchies(tables, now[1], arguments)
@@ -140,13 +140,19 @@ def match_nodes(
     }
 
 
-def _pick_merged(tables: Tables, name_file: str, arguments: GainedArguments) -> dict[str, str]:
-    """Return the node that each merged node was merged into."""
-    node, merged = arguments.node_id, arguments.merged
-    if merged is None or merged not in tables[name_file].columns:
+def read_mergers(rows: pl.DataFrame, node: str, merged: str | None) -> dict[str, str]:
+    """Return the node that each merged node was merged into.
+
+    Args:
+        rows: Raw rows of a file of names.
+        node: Column with the node.
+        merged: Column with the ids, separated by `|`, of nodes that were merged into the node;
+            None, or a column that the file lacks, gives no merger.
+    """
+    if merged is None or merged not in rows.columns:
         return {}
-    rows = tables[name_file].select(pl.col(merged).str.split("|"), node).drop_nulls()
-    return dict(rows.explode(merged).select(merged, node).iter_rows())
+    pairs = rows.select(pl.col(merged).str.split("|"), node).drop_nulls().explode(merged)
+    return dict(pairs.select(merged, node).iter_rows())
 
 
 def _temporal_samples(
