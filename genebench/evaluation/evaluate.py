@@ -45,8 +45,8 @@ class Evaluation:
 
     Attributes:
         problem_id: Id of the problem.
-        status: `ok`; `not_applicable` if the folds do not allow scores (a fold lacks a class);
-            `failed` if the probe could not be fitted.
+        status: `ok`; `not_applicable` if the folds do not allow scores (a fold, or every inner
+            fold, lacks a class); `failed` if the probe could not be fitted.
         reason: Why the status is not ok. If it is ok: the labels left out of a fold, or empty.
         seconds: Wall time of the problem; of problems solved together, its share.
         n_samples: Samples of the problem.
@@ -284,11 +284,8 @@ def _score(
         is_scorable = usable.any() if problem.kind == "multilabel" else usable.all()
         if not is_scorable:
             reason = "; ".join(sorted(set(reasons.values())))
-            status: Status = (
-                "not_applicable"
-                if problem.kind == "multilabel" and output.fitted.any()
-                else "failed"
-            )
+            failed = set(output.reasons) - output.unfittable
+            status: Status = "failed" if failed else "not_applicable"
             return _without_scores(
                 problem, matrix, protocol, status, f"fold {fold}: {reason}", held_out
             )

@@ -5,7 +5,7 @@ returns `HeldOut`s, so `evaluate` works the same with all of them.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import numpy as np
@@ -125,6 +125,8 @@ class FoldOutput:
             estimator does not report it.
         c: (columns,) float64, inverse penalty strength used; inf without penalty, NaN if unknown.
         n_iterations: (columns,) int64, Newton steps or `n_iter_` of the estimator; 0 if direct.
+        unfittable: Labels of `reasons` that no solver could fit to the training samples, such as
+            those that all samples have.
     """
 
     rows: npt.NDArray[np.int64]
@@ -134,6 +136,7 @@ class FoldOutput:
     gradient_norm: npt.NDArray[np.float64]
     c: npt.NDArray[np.float64]
     n_iterations: npt.NDArray[np.int64]
+    unfittable: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)

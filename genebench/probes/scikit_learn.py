@@ -116,6 +116,7 @@ def _fit_fold(
     fitted = np.zeros(columns, dtype=bool)
     iterations = np.zeros(columns, dtype=np.int64)
     reasons: dict[str, str] = {}
+    unfittable: set[str] = set()
     train_vectors = join_vectors(matrix, problem.rows[train], protocol.pair_join)
     test_vectors = join_vectors(matrix, problem.rows[test], protocol.pair_join)
     if protocol.standardise and len(train):
@@ -133,6 +134,7 @@ def _fit_fold(
         targets = problem.targets[:, column] if problem.kind == "multilabel" else problem.targets
         block = slice(column, column + 1) if isinstance(column, int) else column
         reason = _explain_unfittable(problem, targets[train])
+        unfittable.update(problem.labels[block] if reason else ())
         if not reason and len(test):
             estimator = build_estimator(probe.estimator(problem.kind), probe.id)
             with warnings.catch_warnings():
@@ -149,9 +151,8 @@ def _fit_fold(
         fitted[block] = not reason
         if reason:
             reasons |= dict.fromkeys(problem.labels[block], reason)
-    return FoldOutput(
-        test, scores, fitted, reasons, np.zeros(columns), np.full(columns, np.nan), iterations
-    )
+    c = np.full(columns, np.nan)
+    return FoldOutput(test, scores, fitted, reasons, np.zeros(columns), c, iterations, unfittable)
 
 
 def _explain_unfittable(problem: Problem, targets: npt.NDArray[Any]) -> str:

@@ -63,6 +63,11 @@ def prepare_packaged_tasks(
     known_tasks = [task.id for task in registry.tasks.values() if not task.superseded_by]
     for task_id in task_ids:
         if task_id not in known_tasks:
+            if task_id in registry.tasks:
+                raise GenebenchError(
+                    f"task {task_id!r} is scored only where it is named, so the reference release "
+                    f"has no scores of it; run `genebench benchmark --task {task_id} --encoder ...`"
+                )
             raise GenebenchError(f"no task {task_id!r}: the tasks are {', '.join(known_tasks)}")
     raw: dict[str, pl.DataFrame] = {}
 

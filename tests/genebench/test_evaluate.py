@@ -165,7 +165,7 @@ def test_small_tasks_are_scored_or_explained_but_never_nan(n, share, seed, name)
     evaluations = list(evaluate(matrix, problems, LINEAR, protocol))
     assert {e.problem_id for e in evaluations} == {p.id for p in problems}
     for evaluation in evaluations:
-        assert evaluation.status != "failed" or "C cannot be chosen" in evaluation.reason
+        assert evaluation.status != "failed"
         assert (evaluation.status == "ok") == (evaluation.scores.height > 0)
         assert evaluation.status == "ok" or evaluation.reason
         assert evaluation.scores["value"].is_finite().all()

@@ -284,6 +284,7 @@ def test_old_results_are_deleted_and_a_result_is_read_as_it_was_stored(found, tm
     ("words", "said"),
     [
         (["-t", "shared_complexes"], "no task 'shared_complexes'"),
+        (["-t", "protein_family"], "scored only where it is named"),
         (["--against", "bert"], "no rival 'bert'"),
         (["--ids", "ensembl"], "none of the"),
     ],

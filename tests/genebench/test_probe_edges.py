@@ -130,7 +130,8 @@ def test_a_task_without_an_inner_fold_has_a_reason_and_no_c(settings):
     problem = Problem("p", "multiclass", np.arange(90)[:, None], codes, tuple("abcd"), split)
     first = solve(matrix, problem, with_penalty("paper", 0.1, 1.0), settings).folds[0]
     assert not first.fitted.any()
-    assert "C cannot be chosen" in first.reasons["a"]
+    assert first.reasons["a"] == "C cannot be chosen: in every inner fold a class is missing"
+    assert first.unfittable == set("abcd")
     assert np.isnan(first.c).all()
 
 
@@ -154,6 +155,10 @@ def test_a_c_at_which_an_inner_fit_does_not_converge_is_not_chosen(monkeypatch):
     monkeypatch.setattr(fold_fits, "solve_in_threads", stop_early)
     monkeypatch.setattr(fold_fits, "polish", lambda *_: [])
     assert all(fold.c[0] == 0.1 for fold in solve(matrix, problem, protocol).folds)
+    protocol = with_penalty("paper", 1.0, 10.0)
+    for fold in solve(matrix, problem, protocol).folds:
+        assert "every inner fold did not converge" in fold.reasons["yes"]
+        assert not fold.unfittable
 
 
 def test_what_float64_finished_is_predicted_in_float64():

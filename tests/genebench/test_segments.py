@@ -17,6 +17,7 @@ from genebench.probes.linear import (
     group_solver,
     newton_cg,
     solve_problems,
+    sparse_operator,
 )
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
 from genebench.probes.linear.group_solver import group_problems
@@ -186,3 +187,28 @@ def test_blocks_of_rows_follow_each_other_and_are_alike_in_size(n_rows, n_column
     assert all(size <= 8192 for size in sizes)
     if sizes:
         assert max(sizes) - min(sizes) < len(sizes)
+
+
+def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch):
+    monkeypatch.setattr(group_solver, "MIN_SEGMENT_ROWS", 20)
+    rng = np.random.default_rng(6)
+    matrix = rng.poisson(0.03, size=(800, 60)).astype(np.float32)
+    problem = draw_problem(rng, 400)
+    made = []
+    real = sparse_operator.SparseMatrix.__init__
+
+    def count(self, *arguments, **options):
+        made.append(1)
+        real(self, *arguments, **options)
+
+    monkeypatch.setattr(sparse_operator.SparseMatrix, "__init__", count)
+    scores = []
+    for least in (0, 1 << 40):
+        monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", least)
+        settings = SolverSettings(float64_rows=0, precision="float32")
+        (output,) = solve_problems(
+            matrix, [problem], read_probe("linear"), read_protocol("paper"), settings
+        )
+        scores.append(np.concatenate([fold.scores for fold in output.folds]))
+    assert made
+    np.testing.assert_allclose(*scores, atol=2e-3)

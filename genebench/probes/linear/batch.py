@@ -36,8 +36,8 @@ class Loss:
         name: Its name.
         loss_gradient: (values, targets, mask, weights) to the (subproblems,) float64 sums of the
             losses over training rows, and the residuals (first derivatives), shaped like `values`.
-            Overwrites the weights, the second derivatives that `hessian_product` needs. Residuals
-            and weights are 0 where the mask is 0.
+            Overwrites the weights, the second derivatives that `hessian_product` needs, and may
+            overwrite the targets. Residuals and weights are 0 where the mask is 0.
         hessian_product: (change, weights, number of classes) to the second derivatives times a
             change of the values; may overwrite `change`.
     """

@@ -34,7 +34,7 @@ GRAM_COLUMNS = 512
 # A matrix with a smaller share of non-zeros is multiplied as a sparse one, if the squared
 # correlations of its features add up to less than this a feature, itself included: then its
 # features are as good as principal axes.
-SPARSE_SHARE, UNCORRELATED = 0.05, 2.0
+SPARSE_SHARE, UNCORRELATED = 0.05, 3.0
 # Up to this many features for each sample, the folds of a small standardised task share one
 # rotation of all features and differ in the penalty; beyond, each has its own rotation to fewer
 # axes than features.

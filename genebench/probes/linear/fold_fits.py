@@ -36,15 +36,17 @@ from genebench.probes.linear.solver_settings import (
 from genebench.probes.problem import TEST, TRAIN
 
 Floats = npt.NDArray[np.float64]
-# Below this size (rows x width x columns) row segments cost more than they save.
-MIN_SEGMENTED_SIZE = 1 << 30
+# Below this size, rows x columns x (width + 1024), row segments cost more than they save. A row and
+# column takes as much time outside of the products as a width of about a thousand in them.
+MIN_SEGMENTED_SIZE = 1 << 31
 # Tensors of (rows, columns) that exist at once while a block of columns is solved: the linear
 # predictor, its change, weights, products and sums of pairs, and copies for threads and subsets.
 ROW_TENSORS = 12
 # Tensors of (width, columns): coefficients, their change, gradients, those of the conjugate
 # gradients, penalty weights and the preconditioner.
 WIDTH_TENSORS = 22
-NO_C = "C cannot be chosen: in every inner fold a class is missing or a fit did not converge"
+NO_INNER_FOLD = "C cannot be chosen: in every inner fold a class is missing"
+NO_INNER_FIT = "C cannot be chosen: the fits of every inner fold did not converge"
 
 
 class _Subproblem(NamedTuple):
@@ -147,15 +149,17 @@ class FoldFitter:
         for number, target in enumerate(targets):
             for fold, mask in enumerate(self.outer[target.problem]):
                 if reason := self._find_obstacle(values, target, number, mask):
-                    self._refuse(target, fold, reason)
+                    self._refuse(target, fold, reason, unfittable=True)
                 else:
                     outer.append(_Subproblem(number, mask, fold, {}))
         outer.sort(key=lambda one: self.order[one.mask])
         c, warm = np.full(len(outer), self.options.c[0]), None
         if len(self.options.c) > 1:
-            c, warm = self._follow_path(values, targets, outer)
+            c, warm, has_inner = self._follow_path(values, targets, outer)
             for i in np.flatnonzero(np.isnan(c)):
-                self._refuse(targets[outer[i].target], outer[i].fold, NO_C)
+                reason = NO_INNER_FIT if has_inner[i] else NO_INNER_FOLD
+                target = targets[outer[i].target]
+                self._refuse(target, outer[i].fold, reason, unfittable=not has_inner[i])
         known = np.flatnonzero(~np.isnan(c))
         for shared in self.designs.of(self.masks, [outer[i].mask for i in known]):
             here = known[shared.places]
@@ -167,8 +171,8 @@ class FoldFitter:
                 start = take_columns(warm, batch.columns_of(torch.from_numpy(here).to(self.device)))
             self._solve(shared, batch, start, [(targets[one.target], one.fold) for one in own])
 
-    def _refuse(self, target: TargetColumn, fold: int, reason: str) -> None:
-        target.result.refuse(fold, target.label, reason)
+    def _refuse(self, target: TargetColumn, fold: int, reason: str, *, unfittable: bool) -> None:
+        target.result.refuse(fold, target.label, reason, unfittable=unfittable)
         self.progress(1)
 
     def _solve(
@@ -190,7 +194,7 @@ class FoldFitter:
                     f"did not converge: gradient norm {norm:.1e}, tolerance {batch.tolerance:.0e}, "
                     f"after {n_steps} Newton steps"
                 )
-                target.result.refuse(fold, target.label, reason)
+                target.result.refuse(fold, target.label, reason, unfittable=False)
         # Results of float64 take the place of those of float32.
         every = torch.arange(batch.n_subproblems, device=self.device)
         for own, part, parameters in [(every, batch, solution.parameters), *polished]:
@@ -254,7 +258,8 @@ class FoldFitter:
     ) -> Batch:
         numbers, masks = ([one[part] for one in subproblems] for part in (0, 1))
         design, loss, n_classes = shared.prepared.design, targets[0].loss, targets[0].n_classes
-        is_large = design.n_rows * design.width * len(numbers) * n_classes >= MIN_SEGMENTED_SIZE
+        n_values = design.n_rows * len(numbers) * n_classes
+        is_large = n_values * (design.width + 1024) >= MIN_SEGMENTED_SIZE
         batch = Batch(
             design,
             LOSSES[loss],
@@ -266,7 +271,7 @@ class FoldFitter:
             penalty_strength=torch.from_numpy(1 / c).to(self.device),
             penalty_weights=shared.penalty_weights,
             tolerance=tolerance,
-            row_segments=self.row_segments if is_large and design.is_dense else self.one_segment,
+            row_segments=self.row_segments if is_large else self.one_segment,
             sample_weight=self.sample_weight,
             fit_intercept=self.options.fit_intercept,
         )
@@ -279,8 +284,11 @@ class FoldFitter:
 
     def _follow_path(
         self, values: Tensor, targets: Sequence[TargetColumn], outer: Sequence[_Subproblem]
-    ) -> tuple[Floats, Parameters | None]:
-        """C of each outer subproblem, NaN if it cannot be chosen, and where to start."""
+    ) -> tuple[Floats, Parameters | None, npt.NDArray[np.bool_]]:
+        """C of each outer subproblem, NaN if it cannot be chosen; where to start.
+
+        And whether it has an inner fold whose training rows have all classes.
+        """
         place = {(one.target, one.fold): i for i, one in enumerate(outer)}
         inner = [
             _Subproblem(number, mask, -1, {place[number, k]: rows for k, rows in held.items()})
@@ -304,7 +312,9 @@ class FoldFitter:
             numbers = torch.tensor(held, device=self.device)
             fits.append(InnerFits(batch, initial_parameters(batch), numbers))
         c = choose_c(fits, self.options.c, len(outer), warm, self._solve_inner)
-        return c.cpu().numpy(), warm
+        has_inner = np.zeros(len(outer), dtype=bool)
+        has_inner[[i for one in inner for i in one.held]] = True
+        return c.cpu().numpy(), warm, has_inner
 
 
 def plan_columns(

@@ -106,10 +106,12 @@ class ProblemResult:
         output.gradient_norm[columns], output.c[columns] = norm, c
         output.n_iterations[columns] = n_steps
 
-    def refuse(self, fold: int, label: int, reason: str) -> None:
-        """Say why a fit has no scores."""
+    def refuse(self, fold: int, label: int, reason: str, *, unfittable: bool) -> None:
+        """Say why a fit has no scores, and whether the training samples do not allow one."""
         reasons = dict.fromkeys(self.problem.labels[self.columns(label)], reason)
         self.outputs[fold].reasons.update(reasons)  # type: ignore[attr-defined]
+        if unfittable:
+            self.outputs[fold].unfittable.update(reasons)
 
     def put(self, fold: int, label: int, values: Floats, coefficients: list[Floats]) -> None:
         """Set the result of a fit.

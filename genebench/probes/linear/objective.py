@@ -36,11 +36,11 @@ def _logistic_loss_gradient(
     values: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     # log(1 + exp(-margin)) keeps the digits that log(1 + exp(value)) - y value rounds away.
-    sides = 1.0 - 2.0 * targets
+    sides = targets.mul_(-2.0).add_(1.0)
     wrong = values * sides
     losses = _keep(torch.nn.functional.softplus(wrong, threshold=30.0), mask)
     probabilities = wrong.sigmoid_()
-    torch.mul(probabilities, 1.0 - probabilities, out=weights)
+    torch.addcmul(probabilities, probabilities, probabilities, value=-1.0, out=weights)
     _keep(probabilities, mask)
     _keep(weights, mask)
     return losses.sum(dim=0, dtype=torch.float64), sides.mul_(probabilities)

@@ -144,7 +144,6 @@ class DesignMatrix(LinearOperator):
         spectrum: (width,) sum of squares of each coordinate over the rows.
         basis: (features, width) orthonormal rotation; None where coordinates are features.
         low_precision: The same matrix in low precision, for Hessian products; None without.
-        is_dense: Whether the product of a block of rows takes that block only.
     """
 
     n_rows: int
@@ -152,7 +151,6 @@ class DesignMatrix(LinearOperator):
     spectrum: Tensor
     basis: Tensor | None = None
     low_precision: LinearOperator | None = None
-    is_dense: bool = False
 
     @property
     @override
@@ -185,8 +183,6 @@ class DenseMatrix(DesignMatrix):
         low_precision: See `DesignMatrix`.
         dtype: Dtype of the products; each block is converted as it is used.
     """
-
-    is_dense = True
 
     def __init__(
         self,

@@ -92,7 +92,7 @@ class FitResults(Protocol):
     def put(self, fold: int, label: int, values: Floats, coefficients: list[Floats]) -> None:
         """Set decision values and coefficients."""
 
-    def refuse(self, fold: int, label: int, reason: str) -> None:
+    def refuse(self, fold: int, label: int, reason: str, *, unfittable: bool) -> None:
         """Say why there are none."""
 
 
