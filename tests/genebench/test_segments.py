@@ -17,12 +17,12 @@ from genebench.probes.linear import (
     group_solver,
     newton_cg,
     solve_problems,
-    sparse_operator,
 )
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
 from genebench.probes.linear.group_solver import group_problems
 from genebench.probes.linear.objective import LOSSES, point_at
 from genebench.probes.linear.operators import DenseMatrix, row_blocks, to_low_precision
+from genebench.probes.linear.sparse_operator import SparseMatrix
 
 N, D, FOLDS = 600, 8, 5
 
@@ -194,14 +194,13 @@ def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch)
     rng = np.random.default_rng(6)
     matrix = rng.poisson(0.03, size=(800, 60)).astype(np.float32)
     problem = draw_problem(rng, 400)
-    made = []
-    real = sparse_operator.SparseMatrix.__init__
+    used, real = [], fold_fits.solve_in_threads
 
-    def count(self, *arguments, **options):
-        made.append(1)
-        real(self, *arguments, **options)
+    def solve(batch, start):
+        used.append((type(batch.design), len(batch.row_segments.rows) > 1))
+        return real(batch, start)
 
-    monkeypatch.setattr(sparse_operator.SparseMatrix, "__init__", count)
+    monkeypatch.setattr(fold_fits, "solve_in_threads", solve)
     scores = []
     for least in (0, 1 << 40):
         monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", least)
@@ -210,5 +209,5 @@ def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch)
             matrix, [problem], read_probe("linear"), read_protocol("paper"), settings
         )
         scores.append(np.concatenate([fold.scores for fold in output.folds]))
-    assert made
+    assert used == [(SparseMatrix, True), (SparseMatrix, False)]
     np.testing.assert_allclose(*scores, atol=2e-3)

@@ -36,8 +36,8 @@ from genebench.probes.linear.solver_settings import (
 from genebench.probes.problem import TEST, TRAIN
 
 Floats = npt.NDArray[np.float64]
-# Below this size, rows x columns x (width + 1024), row segments cost more than they save. A row and
-# column takes as much time outside of the products as a width of about a thousand in them.
+# Below this size, rows x columns x (width + 1024), row segments cost more than they save. They save
+# work of the products, by width, and of losses and masks, which counts like 1024 features.
 MIN_SEGMENTED_SIZE = 1 << 31
 # Tensors of (rows, columns) that exist at once while a block of columns is solved: the linear
 # predictor, its change, weights, products and sums of pairs, and copies for threads and subsets.
@@ -285,9 +285,11 @@ class FoldFitter:
     def _follow_path(
         self, values: Tensor, targets: Sequence[TargetColumn], outer: Sequence[_Subproblem]
     ) -> tuple[Floats, Parameters | None, npt.NDArray[np.bool_]]:
-        """C of each outer subproblem, NaN if it cannot be chosen; where to start.
+        """Choose C of each outer subproblem.
 
-        And whether it has an inner fold whose training rows have all classes.
+        Returns:
+            C, NaN if it cannot be chosen; where to start; and whether the outer subproblem has an
+            inner fold whose training rows have all classes.
         """
         place = {(one.target, one.fold): i for i, one in enumerate(outer)}
         inner = [
