@@ -8,6 +8,9 @@ GPU ?=
 TORCH_CPU_INDEX ?= https://download.pytorch.org/whl/cpu
 TORCH := $(shell sed -n 's/^torch==/torch==/p' constraints.txt)
 
+# Container images often set it; each process would then compile all modules anew.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: help setup run up down test test-fast soak screenshot check lint docs bench clean
 
 help: ## list these targets

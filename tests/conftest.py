@@ -29,6 +29,8 @@ os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
 
 
+END_CERTIFICATE = "-----END CERTIFICATE-----\n"
+
 # What a Prefect server does by itself, and flow runs of this process do not need.
 IDLE_SERVICES = (
     *("SCHEDULER", "LATE_RUNS", "TRIGGERS", "EVENT_PERSISTER", "PAUSE_EXPIRATIONS", "FOREMAN"),
@@ -130,7 +132,9 @@ def database(tmp_path_factory, worker_id) -> None:
 @pytest.fixture(scope="session")
 def prefect(tmp_path_factory, database) -> Iterator[None]:
     """One Prefect server for all flow tests of a session, with a database of its own."""
+    import certifi
     from prefect.settings import (
+        PREFECT_API_SSL_CERT_FILE,
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
         PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
         PREFECT_LOGGING_TO_API_ENABLED,
@@ -139,6 +143,8 @@ def prefect(tmp_path_factory, database) -> Iterator[None]:
     from prefect.testing.utilities import prefect_test_harness
 
     folder = copy_database(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
+    certificate = folder / "certificate.pem"
+    certificate.write_text("".join(certifi.contents().partition(END_CERTIFICATE)[:2]))
     services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
     with (
         mock.patch.dict(os.environ, services),
@@ -151,6 +157,8 @@ def prefect(tmp_path_factory, database) -> Iterator[None]:
                 PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
                 PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
                 PREFECT_LOGGING_TO_API_ENABLED: False,
+                # Each client reads the certificates, which a server on loopback does not need.
+                PREFECT_API_SSL_CERT_FILE: str(certificate),
             }
         ),
     ):

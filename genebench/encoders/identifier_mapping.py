@@ -102,10 +102,14 @@ def known_identifiers(namespace: Namespace, inputs: LoaderInput) -> pl.DataFrame
     prefix = "" if namespace == "entity" else CURIE_PREFIXES.get(namespace)
     from_ids = pl.DataFrame(schema=schema)
     if prefix is not None:
-        ids = [i for i in {*inputs.entity_ids, *inputs.known_ids} if i.startswith(prefix)]
-        forms = [(i, i, 0) for i in ids] + [(i.removeprefix(prefix), i, 0) for i in ids]
-        forms += [(i.upper(), i, 0) for i in ids if namespace == "hgnc"]
-        from_ids = pl.DataFrame(sorted(set(forms)), schema=schema, orient="row")
+        entity_ids = pl.Series("entity_id", [*inputs.entity_ids, *inputs.known_ids], pl.String)
+        ids = entity_ids.filter(entity_ids.str.starts_with(prefix)).unique()
+        forms = [ids, ids.str.strip_prefix(prefix)]
+        forms += [ids.str.to_uppercase()] if namespace == "hgnc" else []
+        from_ids = pl.concat(
+            pl.DataFrame([form.alias("identifier"), ids]).with_columns(rank=pl.lit(0, pl.Int32))
+            for form in forms
+        ).unique()
     if inputs.xrefs is None or namespace == "entity":
         return from_ids
     ranked = pl.col("status").replace_strict(STATUS_RANKS, default=0, return_dtype=pl.Int32)

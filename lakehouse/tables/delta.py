@@ -58,6 +58,7 @@ class Delta:
 
     def __init__(self, root: str | Path, storage_options: Mapping[str, str] | None = None) -> None:
         self.storage = Storage(root, storage_options)
+        self._curations: tuple[DeltaTable, list[FinishedRun]] | None = None
 
     def exists(self, name: str) -> bool:
         """Whether the table has been created."""
@@ -201,8 +202,15 @@ class Delta:
 
     def curations(self) -> list[FinishedRun]:
         """The finished runs of curate, the earliest first."""
-        rows = self.scan(RUNS).filter(pl.col("verb") == CURATE).collect()
-        return finished_runs(rows)
+        # Each read of a curated table asks for them; `_find` returns the same object until the
+        # next commit.
+        found = self._find(table(RUNS))
+        if found is None:
+            return []
+        if self._curations is None or self._curations[0] is not found:
+            rows = self.scan(RUNS).filter(pl.col("verb") == CURATE).collect()
+            self._curations = found, finished_runs(rows)
+        return self._curations[1]
 
     def _recorded_version(self, name: str) -> int | None:
         """The version that the last curation recorded; None for a table that is not curated.

@@ -153,12 +153,14 @@ def copy_of(tmp_path, place_of) -> Callable[[Path], tuple[Place, World]]:
 @pytest.fixture(scope="session")
 def ordinary(tmp_path_factory, curated_folder) -> Path:
     """The lake of an undisturbed run of two encoders on the miniature world, in this process."""
-    from flows.benchmark import benchmark
+    from flows.embed import embed
+    from flows.score import score
 
     folder = tmp_path_factory.mktemp("ordinary")
     shutil.copytree(curated_folder / "lake", folder / "lake")
     with pytest.MonkeyPatch.context() as patch:
         Place(folder / "lake", curated_folder / "sources", patch).enter()
-        benchmark(encoders=ENCODERS, families=["genomic"])
+        embed(ENCODERS)
+        score(ENCODERS, families=["genomic"])
     get_settings.cache_clear()
     return folder / "lake"

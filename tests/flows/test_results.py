@@ -14,6 +14,7 @@ from flows.run.summary import RunSummary, Unfinished
 from genebench.errors import ExpectationFailed, LakeError
 from genebench.settings import get_settings
 from lakehouse import open_lake
+from lakehouse.report.exports import CSV_FORMATS, csv_rows
 from lakehouse.tables.commits import Commit
 
 
@@ -360,11 +361,14 @@ def test_a_published_number_out_of_its_range_stays_outside(place, tmp_path):
 def test_report_writes_the_page_its_figures_and_every_csv_form(place, tmp_path):
     from flows.report import report
 
-    for form in ("long", "report", "leaderboard"):
-        folder = str(tmp_path / "page") if form == "long" else None
-        outcome = report(csv=str(tmp_path / f"{form}.csv"), csv_form=form, folder=folder)
-        assert pl.read_csv(tmp_path / f"{form}.csv", infer_schema=False).height > 0
-        assert f"in {form} form" in outcome.done[str(tmp_path / f"{form}.csv")]
+    path = tmp_path / "rows.csv"
+    outcome = report(csv=str(path), csv_form="report", folder=str(tmp_path / "page"))
+    forms = {form: csv_rows(place.lake, "current", form) for form in CSV_FORMATS}
+    assert pl.read_csv(path, infer_schema=False).height == forms["report"].height
+    assert f"{forms['report'].height:,} rows in report form" in outcome.done[str(path)]
+    for form, rows in forms.items():
+        rows.write_csv(tmp_path / f"{form}.csv")
+        assert pl.read_csv(tmp_path / f"{form}.csv", infer_schema=False).height == rows.height > 0
     assert (tmp_path / "page" / "index.html").is_file()
     drawn = {path.suffix for path in (tmp_path / "page" / "figures").iterdir()}
     assert drawn == {".svg", ".png"}

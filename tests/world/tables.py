@@ -1,6 +1,8 @@
 """Writing the world's files: plain text, gzip and zip, the same bytes every time."""
 
+import functools
 import gzip
+import io
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,13 +27,20 @@ def _quoted(cell: str, separator: str) -> str:
 def write(path: Path, content: str | bytes) -> None:
     """Write a file; a name that ends in .gz or .zip says how it is packed."""
     path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(_pack(content, path.suffix, path.stem if path.suffix == ".zip" else ""))
+
+
+# Worlds differ in few files.
+@functools.lru_cache(maxsize=128)
+def _pack(content: str | bytes, suffix: str, member: str) -> bytes:
     data = content.encode() if isinstance(content, str) else content
-    if path.suffix == ".gz":
-        data = gzip.compress(data, mtime=0)
-    if path.suffix == ".zip":
-        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+    if suffix == ".gz":
+        return gzip.compress(data, mtime=0)
+    if suffix == ".zip":
+        packed = io.BytesIO()
+        with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:
             # The date is fixed, since it is part of the bytes.
-            member = zipfile.ZipInfo(path.stem, (2023, 11, 22, 0, 0, 0))
-            archive.writestr(member, data, zipfile.ZIP_DEFLATED)
-        return
-    path.write_bytes(data)
+            info = zipfile.ZipInfo(member, (2023, 11, 22, 0, 0, 0))
+            archive.writestr(info, data, zipfile.ZIP_DEFLATED)
+        return packed.getvalue()
+    return data

@@ -7,6 +7,7 @@ the value that `metrics` computes on rows repeated that often.
 """
 
 import functools
+import threading
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -27,6 +28,9 @@ Floats = npt.NDArray[np.float64]
 
 # Rows times draws in one block: 32 MB as float64.
 BLOCK_ENTRIES = 1 << 22
+
+# Folds are scored in threads, and each of them would draw what the cache does not hold yet.
+_ENTITY_LOCK = threading.Lock()
 
 
 def draw_weights(
@@ -72,7 +76,8 @@ def _draw_blocks(
 ) -> Iterator[npt.NDArray[np.float32]]:
     entities, entity_rows = np.unique(rows, return_inverse=True)
     entity_rows = entity_rows.reshape(rows.shape)[chosen]
-    drawn = _draw_entities(len(entities), draws, seed)
+    with _ENTITY_LOCK:
+        drawn = _draw_entities(len(entities), draws, seed)
     step = max(1, BLOCK_ENTRIES // max(len(entity_rows), 1))
     for start in range(0, draws, step):
         block = slice(start, min(start + step, draws))
