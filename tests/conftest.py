@@ -8,6 +8,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from unittest import mock
 
+# Work on small matrices and tables is slower with more threads, and several tests run at once.
+# polars reads its number on import.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("POLARS_MAX_THREADS", "1")
+os.environ.setdefault("RAYON_NUM_THREADS", "1")
+os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
+
 import hypothesis
 import pytest
 from fault_ledger import LEDGER, Ledger
@@ -22,12 +29,9 @@ N_EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
 hypothesis.settings.register_profile("patient", deadline=None, max_examples=N_EXAMPLES)
 hypothesis.settings.load_profile("patient")
 
-# Arithmetic of small matrices is slower with more threads, and several tests may run at once.
-os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("PREFECT_SERVER_ANALYTICS_ENABLED", "false")
 os.environ.setdefault("DO_NOT_TRACK", "1")
-
 
 END_CERTIFICATE = "-----END CERTIFICATE-----\n"
 

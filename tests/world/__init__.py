@@ -20,6 +20,9 @@ from .tables import write
 
 __all__ = ["Gene", "World", "build_world"]
 
+# File id, file name and content; with its labels, where a source keeps them in a second file.
+File = tuple[str, str, str | bytes | tuple[str, str]]
+
 VERSIONS = {
     "bioconductor": "3.16.0",
     "bioconductor_2022": "3.14.0",
@@ -82,7 +85,10 @@ class World:
 
     def write(self) -> None:
         """Write every file of the current versions, and the `sources.yaml` that names them all."""
-        for file_id, name, content in self._current_files():
+        self._write(self._files())
+
+    def _write(self, files: Iterable[File]) -> None:
+        for file_id, name, content in files:
             source = file_id.split(".")[0]
             path = Path(source) / self.versions[source] / name
             entry = {"version": self.versions[source], "path": path.as_posix()}
@@ -98,11 +104,7 @@ class World:
                 listed.append(entry)
         write(self.folder / "sources.yaml", yaml.safe_dump(self.entries, sort_keys=False))
 
-    def _current_files(self) -> Iterable[tuple[str, str, str | bytes | tuple[str, str]]]:
-        genes, files = _plain_files()
-        return files if genes == repr(self.genes) and not self.terms else self._files()
-
-    def _files(self) -> Iterator[tuple[str, str, str | bytes | tuple[str, str]]]:
+    def _files(self) -> Iterator[File]:
         genes = self.genes
         go = annotations.go_annotations_table(genes, self.terms)
         yield "bioconductor.genes", "genes.tsv.gz", annotations.genes_table(genes)
@@ -143,14 +145,13 @@ class World:
 
 
 @functools.cache
-def _plain_files() -> tuple[str, list[tuple[str, str, str | bytes | tuple[str, str]]]]:
-    """The genes and the files of a world in which nothing was changed: most tests begin with it."""
-    plain = World(Path())
-    return repr(plain.genes), list(plain._files())
+def _plain_files() -> list[File]:
+    """The files of a world in which nothing was changed: most tests begin with it."""
+    return list(World(Path())._files())
 
 
 def build_world(folder: Path) -> World:
     """Make the world in a folder and write its files."""
     world = World(folder)
-    world.write()
+    world._write(_plain_files())
     return world

@@ -84,7 +84,7 @@ def write_figures(figures: Sequence[Figure], folder: Path) -> None:
     for figure in figures:
         spec = to_spec(figure.chart)
         svg = vl_convert.vegalite_to_svg(spec, vl_version=version)
-        png = vl_convert.vegalite_to_png(spec, vl_version=version, scale=PNG_SCALE)
+        png = vl_convert.svg_to_png(svg, scale=PNG_SCALE)
         (folder / f"{figure.id}.svg").write_text(svg, encoding="utf-8")
         (folder / f"{figure.id}.png").write_bytes(png)
 
