@@ -1,5 +1,7 @@
-"""What tests share: real data where it is, lakes of their own, one Prefect server a session."""
+"""What tests share: real data where it is, lakes of their own, one Prefect server."""
 
+import contextlib
+import fcntl
 import os
 import shutil
 import subprocess
@@ -134,9 +136,10 @@ def database(tmp_path_factory, worker_id) -> None:
 
 
 @pytest.fixture(scope="session")
-def prefect(tmp_path_factory, database) -> Iterator[None]:
-    """One Prefect server for all flow tests of a session, with a database of its own."""
+def prefect(tmp_path_factory, worker_id, database) -> Iterator[None]:
+    """The Prefect server of all flow tests, which workers share as commands do."""
     import certifi
+    from prefect.context import refresh_global_settings_context
     from prefect.settings import (
         PREFECT_API_SSL_CERT_FILE,
         PREFECT_CLIENT_CSRF_SUPPORT_ENABLED,
@@ -144,29 +147,35 @@ def prefect(tmp_path_factory, database) -> Iterator[None]:
         PREFECT_LOGGING_TO_API_ENABLED,
         temporary_settings,
     )
-    from prefect.testing.utilities import prefect_test_harness
 
-    folder = copy_database(tmp_path_factory.mktemp("prefect"), "prefect-test.db")
-    certificate = folder / "certificate.pem"
+    from flows.server.local_server import prefect_api
+    from flows.server.logs import flush_prefect
+
+    base = tmp_path_factory.getbasetemp()
+    home = (base if worker_id == "master" else base.parent) / "prefect_server"
+    home.mkdir(exist_ok=True)
+    certificate = base / "certificate.pem"
     certificate.write_text("".join(certifi.contents().partition(END_CERTIFICATE)[:2]))
     services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
-    with (
-        mock.patch.dict(os.environ, services),
-        # The harness creates the tables in a folder of its own making.
-        mock.patch("prefect.testing.utilities.mkdtemp", return_value=str(folder)),
-        prefect_test_harness(server_startup_timeout=120),
+    with contextlib.ExitStack() as stack:
+        # Only while the settings are read: commands of tests have a server of their own.
+        with mock.patch.dict(os.environ, {**services, "PREFECT_HOME": str(home)}):
+            with (home / "copy.lock").open("ab") as lock:
+                fcntl.flock(lock, fcntl.LOCK_EX)
+                copy_database(home)
+            stack.enter_context(prefect_api())
+            refresh_global_settings_context()
         # Requests that no test asks for.
-        temporary_settings(
-            {
-                PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-                PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
-                PREFECT_LOGGING_TO_API_ENABLED: False,
-                # Each client reads the certificates, which a server on loopback does not need.
-                PREFECT_API_SSL_CERT_FILE: str(certificate),
-            }
-        ),
-    ):
+        fewer = {
+            PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+            PREFECT_CLIENT_CSRF_SUPPORT_ENABLED: False,
+            PREFECT_LOGGING_TO_API_ENABLED: False,
+            # Each client reads the certificates, which a server on loopback does not need.
+            PREFECT_API_SSL_CERT_FILE: str(certificate),
+        }
+        stack.enter_context(temporary_settings(fewer))
         yield
+        flush_prefect()
 
 
 @pytest.fixture(scope="module")

@@ -15,6 +15,7 @@ import psutil
 
 # Tolerance between two clocks of the kernel. A reused process id differs by far more.
 SAME_START_SECONDS = 1.0
+POLL_SECONDS = 0.05
 
 
 @dataclass(frozen=True)
@@ -45,11 +46,11 @@ class RecordedProcess:
         with contextlib.suppress(psutil.NoSuchProcess):
             family = [*process.children(recursive=True), process]
             process.send_signal(signal.SIGTERM)
-            _, left = psutil.wait_procs(family, timeout=patience_seconds)
+            left = _wait_for(family, patience_seconds)
             for one in left:
                 with contextlib.suppress(psutil.NoSuchProcess):
                     one.kill()
-            psutil.wait_procs(left, timeout=patience_seconds)
+            _wait_for(left, patience_seconds)
 
     def _find(self) -> psutil.Process | None:
         try:
@@ -59,6 +60,28 @@ class RecordedProcess:
         except psutil.NoSuchProcess:
             return None
         return process if is_same and not is_over else None
+
+
+def _wait_for(processes: Sequence[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Wait until processes have ended; returns those that still run after some seconds.
+
+    `psutil.wait_procs` waits for a zombie too: a process that has ended, but whose parent, such as
+    the first process of a container, never asks for its exit code.
+    """
+    deadline = time.monotonic() + seconds
+    left = list(processes)
+    while left := [one for one in left if _runs(one)]:
+        if time.monotonic() > deadline:
+            break
+        time.sleep(POLL_SECONDS)
+    return left
+
+
+def _runs(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def start_process(

@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = 1200
@@ -66,6 +66,7 @@ def begin(script, tmp_path):
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("GENEBENCH_", "PREFECT_"))}
     places = {
         "PREFECT_API_URL": PREFECT_API_URL.value(),
+        "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
         "GENEBENCH_LAKE": str(tmp_path / "lake"),
         "PYTHONPATH": str(ROOT),
     }

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
-from prefect.settings import PREFECT_API_URL
+from prefect.settings import PREFECT_API_AUTH_STRING, PREFECT_API_URL
 from world import build_world
 
 from lakehouse import open_lake
@@ -42,6 +42,7 @@ def start(folder: Path, lake: str, *words: str) -> subprocess.Popen:
         "GENEBENCH_SOURCES": str(folder / "sources"),
         "GENEBENCH_LAKE": str(folder / lake),
         "PREFECT_API_URL": PREFECT_API_URL.value(),
+        "PREFECT_API_AUTH_STRING": PREFECT_API_AUTH_STRING.value(),
     }
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
