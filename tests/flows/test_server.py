@@ -3,6 +3,7 @@
 import signal
 import stat
 import sys
+import time
 from dataclasses import asdict, replace
 
 import httpx
@@ -171,3 +172,20 @@ def test_a_run_is_named_by_what_it_does(parameters, expected):
     from flows.run.run_names import describe_run
 
     assert describe_run("score", parameters) == expected
+
+
+def test_a_process_whose_parent_never_asks_for_its_exit_code_is_not_waited_for(tmp_path):
+    patience = 60.0
+    # The shell becomes `sleep`, which waits for no child.
+    script = f"cd {tmp_path}; sleep 600 & echo $! > child; exec sleep 600"
+    parent, child = start_process("parent", ["bash", "-c", script], {}, tmp_path / "log")
+    until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), 10)
+    orphan = psutil.Process(int((tmp_path / "child").read_text()))
+    one = RecordedProcess("orphan", orphan.pid, orphan.create_time())
+    began = time.monotonic()
+    one.stop(patience)
+    assert time.monotonic() - began < patience
+    assert orphan.status() == psutil.STATUS_ZOMBIE
+    assert not one.is_alive
+    parent.stop(patience)
+    child.wait(10)
