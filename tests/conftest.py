@@ -157,9 +157,12 @@ def prefect(tmp_path_factory, worker_id, database) -> Iterator[None]:
     certificate = base / "certificate.pem"
     certificate.write_text("".join(certifi.contents().partition(END_CERTIFICATE)[:2]))
     services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
+    # No server or database that the developer's own settings name.
+    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
+    settings = {**others, **services, "PREFECT_HOME": str(home)}
     with contextlib.ExitStack() as stack:
         # Only while the settings are read: commands of tests have a server of their own.
-        with mock.patch.dict(os.environ, {**services, "PREFECT_HOME": str(home)}):
+        with mock.patch.dict(os.environ, settings, clear=True):
             with (home / "copy.lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 copy_database(home)

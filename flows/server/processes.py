@@ -69,10 +69,7 @@ def _wait_for(processes: Sequence[psutil.Process], seconds: float) -> list[psuti
     the first process of a container, never asks for its exit code.
     """
     deadline = time.monotonic() + seconds
-    left = list(processes)
-    while left := [one for one in left if _runs(one)]:
-        if time.monotonic() > deadline:
-            break
+    while (left := [one for one in processes if _runs(one)]) and time.monotonic() < deadline:
         time.sleep(POLL_SECONDS)
     return left
 

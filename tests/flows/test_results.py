@@ -358,7 +358,9 @@ def test_a_published_number_out_of_its_range_stays_outside(place, tmp_path):
 
 
 @pytest.mark.usefixtures("prefect")
-def test_report_writes_the_page_its_figures_and_every_csv_form(place, tmp_path):
+def test_report_writes_the_page_its_figures_and_a_csv_file_and_each_form_reads_back(
+    place, tmp_path
+):
     from flows.report import report
 
     path = tmp_path / "rows.csv"

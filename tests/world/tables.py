@@ -30,7 +30,7 @@ def write(path: Path, content: str | bytes) -> None:
     path.write_bytes(_pack(content, path.suffix, path.stem if path.suffix == ".zip" else ""))
 
 
-# Worlds differ in few files.
+# Worlds differ in few files, so most are packed already.
 @functools.lru_cache(maxsize=128)
 def _pack(content: str | bytes, suffix: str, member: str) -> bytes:
     data = content.encode() if isinstance(content, str) else content
