@@ -1,6 +1,7 @@
 """The report of a validation: audit rows, error message and Markdown."""
 
 import datetime as dt
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
@@ -170,6 +171,11 @@ class ValidationReport:
                 f"| {outcome.expectation_id} | {outcome.severity} | {found} | {outcome.because} |"
             )
         return "\n".join(lines) + "\n"
+
+
+def validation_rows(reports: Sequence[ValidationReport], run_id: str) -> pl.DataFrame:
+    """Build the rows of `audit.validations` for frames that were checked together."""
+    return pl.concat([report.to_frame(run_id) for report in reports])
 
 
 def _describe(outcome: Outcome) -> str:

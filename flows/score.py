@@ -11,7 +11,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.futures import PrefectFuture
 
 from flows.run.context import Context, open_context
-from flows.run.gate import append, finish_run, replace
+from flows.run.gate import append, append_together, finish_run, replace
 from flows.run.parameters import (
     NO_SELECTION,
     SETTING,
@@ -48,7 +48,6 @@ from lakehouse.score.result_rows import (
     score_rows,
     tasks_without_folds,
 )
-from lakehouse.tables.commits import Commit
 
 if TYPE_CHECKING:
     import polars as pl
@@ -205,10 +204,12 @@ def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[st
             scores = score_rows(batch.items, batch.evaluations, *names)
             rows = evaluation_rows(batch.items, batch.evaluations, *names)
             # Scores first, so that every stored evaluation is complete even if the run is killed.
-            related = {"gold.evaluations": rows}
-            append(context, "gold.scores", scores, commit, related=related)
-            _append_extras(context, plan, encoder_id, batch, names, commit)
-            append(context, "gold.evaluations", rows, commit)
+            frames = {
+                "gold.scores": scores,
+                **_extra_rows(plan, encoder_id, batch, names),
+                "gold.evaluations": rows,
+            }
+            append_together(context, frames, commit)
             for one in batch.evaluations:
                 states[one.status] = states.get(one.status, 0) + 1
                 if one.status == "failed":
@@ -217,23 +218,17 @@ def score_encoder(encoder_id: str, fields: dict[str, Any]) -> tuple[str, dict[st
     return ", ".join(f"{n:,} {status}" for status, n in sorted(states.items())), failed
 
 
-def _append_extras(
-    context: Context,
-    plan: ReleasePlan,
-    encoder_id: str,
-    batch: FinishedBatch,
-    names: tuple[str, str],
-    commit: Commit,
-) -> None:
-    """Append the intervals and predictions of a batch, where it has some."""
+def _extra_rows(
+    plan: ReleasePlan, encoder_id: str, batch: FinishedBatch, names: tuple[str, str]
+) -> "dict[str, pl.DataFrame]":
+    """Return the rows of intervals and predictions of a batch, by table, where it has some."""
     prepared = plan.universe_of(encoder_id).prepared
     ids = {name: task.sample_ids.tolist() for name, task in prepared.items()}
-    for table, rows in (
-        ("gold.intervals", interval_rows(batch.items, batch.evaluations, *names)),
-        ("gold.predictions", prediction_rows(batch.items, batch.evaluations, ids, *names)),
-    ):
-        if len(rows):
-            append(context, table, rows, commit)
+    made = {
+        "gold.intervals": interval_rows(batch.items, batch.evaluations, *names),
+        "gold.predictions": prediction_rows(batch.items, batch.evaluations, ids, *names),
+    }
+    return {table: rows for table, rows in made.items() if len(rows)}
 
 
 def _encoders_to_score(plan: ReleasePlan, request: ScoreRequest) -> set[str]:

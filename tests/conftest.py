@@ -2,6 +2,8 @@
 
 import contextlib
 import fcntl
+import gc
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -80,6 +82,11 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         return name if is_shared else nodeid
 
 
+def pytest_collection_finish() -> None:
+    """Leave the imported modules out of garbage collections: there are a million objects."""
+    gc.freeze()
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> SharedFixtureScheduling:
     """Schedule tests by the expensive fixtures that they share."""
@@ -129,10 +136,10 @@ def result_folder(tmp_path_factory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def database(tmp_path_factory, worker_id) -> None:
-    """A Prefect database for `copy_database`, created once for all workers."""
-    base = tmp_path_factory.getbasetemp()
-    prepare_database((base if worker_id == "master" else base.parent) / "prefect_database")
+def database(request) -> None:
+    """A Prefect database for `copy_database`, created once and kept in pytest's cache."""
+    version = importlib.metadata.version("prefect")
+    prepare_database(request.config.cache.mkdir(f"prefect_database_{version}"))
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ _FOLDER = "GENEBENCH_TEST_DATABASE"
 
 
 def prepare_database(folder: Path) -> None:
-    """Create the database once for all workers of a test run; remember where it is."""
+    """Create the database where an earlier test run has not; remember where it is."""
     folder.mkdir(parents=True, exist_ok=True)
     os.environ[_FOLDER] = str(folder)
     with (folder / "lock").open("ab") as lock:

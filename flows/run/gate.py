@@ -1,6 +1,7 @@
 """The gate: rows are checked against their expectations before they are committed to a table.
 
-Flows write every bronze, silver and gold table through `append`, `replace` or `replace_together`.
+Flows write every bronze, silver and gold table through `append`, `replace`, `append_together` or
+`replace_together`.
 `finish_run` records the run and saves its summary, and raises if part of the work failed;
 `save_changes` saves what a run changed.
 """
@@ -14,6 +15,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from expectations import Outcome, check_frame, related_tables
 from expectations.declared import expectations_of
+from expectations.outcomes import validation_rows
 from flows.run.context import Context
 from flows.run.summary import RunSummary, Unfinished
 from genebench.errors import GenebenchError
@@ -32,21 +34,31 @@ if TYPE_CHECKING:
     from lakehouse.tables.delta import Delta
 
 
-def append(
-    context: Context,
-    table: str,
-    frame: "pl.DataFrame",
-    commit: "Commit",
-    *,
-    related: "Mapping[str, pl.DataFrame] | None" = None,
-) -> None:
+def append(context: Context, table: str, frame: "pl.DataFrame", commit: "Commit") -> None:
     """Check rows, then append them to a table. See `replace` for the arguments.
 
     Raises:
         ExpectationFailed: A critical expectation is not met. The table is unchanged.
     """
-    _check(context, table, frame, commit, None, related or {})
-    context.lake.delta.append(table, frame, commit)
+    append_together(context, {table: frame}, commit)
+
+
+def append_together(
+    context: Context, frames: "Mapping[str, pl.DataFrame]", commit: "Commit"
+) -> None:
+    """Check rows of several tables together, then append them.
+
+    Args:
+        context: The context of the flow run.
+        frames: Table to its new rows, in the order of writing.
+        commit: The metadata of the commits.
+
+    Raises:
+        ExpectationFailed: A critical expectation is not met. All tables are unchanged.
+    """
+    _check(context, frames, commit)
+    for table, frame in frames.items():
+        context.lake.delta.append(table, frame, commit)
 
 
 def replace(
@@ -57,7 +69,6 @@ def replace(
     partition: Mapping[str, str] | None = None,
     *,
     previous: "pl.DataFrame | None" = None,
-    related: "Mapping[str, pl.DataFrame] | None" = None,
 ) -> None:
     """Check rows, then replace a table or one of its partitions with them.
 
@@ -68,13 +79,11 @@ def replace(
         commit: The metadata of the commit.
         partition: The partition to replace; see `lakehouse.tables.delta.Delta.replace`.
         previous: The rows before, for expectations that compare the two.
-        related: Other tables that the check needs, as they will be after this run. Those not
-            given are read from the lake.
 
     Raises:
         ExpectationFailed: A critical expectation is not met. The table is unchanged.
     """
-    _check(context, table, frame, commit, previous, related or {})
+    _check(context, {table: frame}, commit, {table: previous})
     context.lake.delta.replace(table, frame, commit, partition)
 
 
@@ -98,8 +107,7 @@ def replace_together(
     Raises:
         ExpectationFailed: A critical expectation is not met. All tables are unchanged.
     """
-    for table, frame in frames.items():
-        _check(context, table, frame, commit, previous.get(table), frames)
+    _check(context, frames, commit, previous)
     versions = {}
     for table, frame in frames.items():
         partition: dict[str, str] | None = {} if TABLES[table].partition else None
@@ -109,28 +117,33 @@ def replace_together(
 
 def _check(
     context: Context,
-    table: str,
-    frame: "pl.DataFrame",
+    frames: "Mapping[str, pl.DataFrame]",
     commit: "Commit",
-    previous: "pl.DataFrame | None",
-    related: "Mapping[str, pl.DataFrame]",
+    previous: "Mapping[str, pl.DataFrame | None] | None" = None,
 ) -> None:
-    """Check rows, record the results in the audit tables, and raise if a critical one fails."""
-    read = {
-        name: context.lake.table(name).collect()
-        for name in related_tables(table)
-        if name not in related
-    }
-    report = check_frame(table, frame, previous, {**read, **related})
+    """Check rows of tables, record the results in the audit tables, raise if a critical one fails.
+
+    An expectation that needs another table gets its frame where it is one of the frames, else what
+    the lake holds.
+    """
+    reports = []
+    for table, frame in frames.items():
+        others = {
+            name: frames[name] if name in frames else context.lake.table(name).collect()
+            for name in related_tables(table)
+        }
+        reports.append(check_frame(table, frame, (previous or {}).get(table), others))
     delta = context.lake.delta
-    delta.append("audit.validations", report.to_frame(context.run_id), commit)
-    if not report.is_met:
-        delta.append("audit.quarantine", report.to_quarantine(context.run_id), commit)
-        save_artifact("expectations", report.to_markdown())
-    for warning in report.failures:
-        if warning.severity == "warning":
-            get_logger("genebench.data").warning(describe_warning(table, warning))
-    report.require()
+    delta.append("audit.validations", validation_rows(reports, context.run_id), commit)
+    for report in reports:
+        if not report.is_met:
+            delta.append("audit.quarantine", report.to_quarantine(context.run_id), commit)
+            save_artifact("expectations", report.to_markdown())
+        for warning in report.failures:
+            if warning.severity == "warning":
+                get_logger("genebench.data").warning(describe_warning(report.table_name, warning))
+    for report in reports:
+        report.require()
 
 
 def describe_warning(table: str, outcome: Outcome) -> str:

@@ -25,6 +25,7 @@ from lakehouse.tables.delta_schema import (
 )
 from lakehouse.tables.delta_table import (
     commit_properties,
+    keep_written,
     open_table,
     open_to_read,
     retry_conflicts,
@@ -308,11 +309,11 @@ class Delta:
     def _write(
         self, declared: Table, frame: pl.DataFrame, commit: Commit, mode: Any, predicate: Any = None
     ) -> int:
-        if self._find(declared) is None:
-            self._create(declared, frame, commit)
-
         def write() -> int:
-            found = self._open(declared)
+            found = open_table(self.storage, declared)
+            if found is None:
+                self._create(declared, frame, commit)
+                found = self._open(declared)
             if declared.mode == "append-only" and not is_append_only(found):
                 # A table of an earlier version, or one whose cleaning was interrupted.
                 found.alter.set_table_properties({APPEND_ONLY: "true"})
@@ -331,6 +332,7 @@ class Delta:
                 writer_properties=writer_properties(declared),
                 commit_properties=commit_properties(commit),
             )
+            keep_written(self.storage, declared, found)
             return found.version()
 
         return retry_conflicts(write, declared, self.storage)

@@ -71,8 +71,8 @@ def open_to_read(
 ) -> DeltaTable | None:
     """Open a table that is not written through: as `open_table`, but quicker the second time.
 
-    The log of a local table is read again only after a commit. One run opens each table some
-    twenty times. In an object store the log is read each time.
+    The log of a local table is read again only after a commit of another process. One run opens
+    each table some twenty times. In an object store the log is read each time.
 
     Raises:
         LakeError: As `open_table`.
@@ -84,10 +84,27 @@ def open_to_read(
         return known[2]
     found = open_table(storage, declared, version)
     if newest is not None and found is not None:
-        if len(_KEPT) >= N_KEPT:
-            _KEPT.clear()
-        _KEPT[key] = (newest, declared, found)
+        _keep(key, newest, declared, found)
     return found
+
+
+def keep_written(storage: Storage, declared: Table, written: DeltaTable) -> None:
+    """Let `open_to_read` return a table that was just written through, unless it is outdated.
+
+    Nothing may be written through it afterwards: a lazy frame that reads it would change.
+    """
+    uri = storage.uri(declared.path)
+    newest = _newest_log_file(uri) if storage.is_local else None
+    if newest is not None and newest[0] == f"{written.version():020}.json":
+        _keep((uri, None), newest, declared, written)
+
+
+def _keep(
+    key: tuple[str, int | None], newest: _LogFile, declared: Table, found: DeltaTable
+) -> None:
+    if len(_KEPT) >= N_KEPT:
+        _KEPT.clear()
+    _KEPT[key] = (newest, declared, found)
 
 
 def _newest_log_file(uri: str) -> _LogFile | None:

@@ -305,6 +305,23 @@ def test_a_benchmark_with_a_failed_encoder_does_all_verbs_for_the_others_and_fai
     assert any("| `tfidf` | refused |" in str(artifact.data) for artifact in told)
 
 
+def test_a_batch_whose_evaluations_break_an_expectation_leaves_no_scores(copied, monkeypatch):
+    from flows import score as module
+
+    place, _ = copied
+    build = module.evaluation_rows
+    monkeypatch.setattr(
+        module, "evaluation_rows", lambda *given: build(*given).with_columns(revision=pl.lit(0))
+    )
+    before = place.lake.counts()
+    with pytest.raises(Unfinished, match="revision_counts_from_one"):
+        module.score(["random"], protocol="standard", families=["genomic"])
+    after = place.lake.counts()
+    evidence = ("gold.scores", "gold.intervals", "gold.evaluations")
+    assert [after[name] for name in evidence] == [before[name] for name in evidence]
+    assert set(place.rows("audit.quarantine")["table_name"]) == {"gold.evaluations"}
+
+
 def test_artifacts_that_the_server_refuses_are_warnings_and_the_run_completes(copied, monkeypatch):
     from flows.run import gate
     from flows.score import score

@@ -8,6 +8,7 @@ import pytest
 from blanks import filled
 from deltalake import DeltaTable
 
+from lakehouse.tables import delta as written_by
 from lakehouse.tables import delta_table
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.commits import Commit
@@ -50,6 +51,28 @@ def test_a_commit_of_another_writer_is_read_at_once(delta, tmp_path):
     found.delete("run_id = 'one'")
     assert runs(delta) == {"two"}
     assert runs(delta, 1) == {"one"}
+
+
+def test_a_written_table_is_read_without_opening_it_again(delta, monkeypatch):
+    write(delta, "one")
+    opened = []
+    monkeypatch.setattr(delta_table, "open_table", lambda *given: opened.append(given))
+    assert runs(delta) == {"one"}
+    assert not opened
+
+
+def test_a_commit_of_another_writer_just_after_the_own_is_read(delta, tmp_path, monkeypatch):
+    write(delta, "one")
+    keep = written_by.keep_written
+
+    def keep_after_another(*written):
+        monkeypatch.undo()
+        write(Delta(tmp_path / "lake"), "two")
+        keep(*written)
+
+    monkeypatch.setattr(written_by, "keep_written", keep_after_another)
+    write(delta, "three")
+    assert runs(delta) == {"one", "two", "three"}
 
 
 def test_another_lake_at_the_same_place_is_read_anew(delta, tmp_path):

@@ -104,7 +104,8 @@ def _heat_map(
             scale=alt.Scale(scheme="viridis", domain=domain, clamp=True),
             legend=alt.Legend(orient="bottom", gradientLength=200),
         ),
-        tooltip=[x, y, "mean", *(["sd"] if "sd" in rows.columns else [])],
+        # Altair (6.3) takes names too, but searches all its classes for what each stands for.
+        tooltip=[alt.Tooltip(name) for name in (x, y, "mean", "sd") if name in rows.columns],
     )
     if len(order) > TEXT_CELLS:
         return cells.properties(width=alt.Step(14), height=alt.Step(14))
