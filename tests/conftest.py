@@ -82,9 +82,15 @@ class SharedFixtureScheduling(LoadScopeScheduling):
         return name if is_shared else nodeid
 
 
-def pytest_collection_finish() -> None:
-    """Leave the imported modules out of garbage collections: there are a million objects."""
-    gc.freeze()
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Iterator[None]:
+    """Leave the million objects of imported modules out of all garbage collections."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -47,10 +47,20 @@ def page_path(synthetic_root, tmp_path_factory) -> Path:
     return write_report(lake, "current", folder / "report", code="0.1.0", with_files=False)
 
 
-@pytest.fixture(params=["desktop", "phone"])
+@pytest.fixture(scope="module", params=["desktop", "phone"])
 def visit(request, browser, page_path):
+    """The page with an opened task, at two sizes; tests change nothing but the figure."""
     opened = Visit(browser, page_path, request.param, "light")
     opened.size = request.param
+    opened.open_task("task_54")
+    yield opened
+    opened.context.close()
+
+
+@pytest.fixture(scope="module")
+def unchanged(browser, page_path):
+    """The page as it opens; tests only read it."""
+    opened = Visit(browser, page_path, "desktop", "light")
     yield opened
     opened.context.close()
 
@@ -63,7 +73,6 @@ def desktop(browser, page_path):
 
 
 def test_the_page_opens_without_a_complaint_and_asks_nobody(visit):
-    visit.open_task("task_54")
     for figure in visit.page.locator("#figure option").evaluate_all("all => all.map(o => o.value)"):
         visit.page.select_option("#figure", figure)
         visit.page.wait_for_selector(
@@ -76,7 +85,6 @@ def test_the_page_opens_without_a_complaint_and_asks_nobody(visit):
 
 
 def test_the_page_is_no_wider_than_the_screen(visit):
-    visit.open_task("task_54")
     width = visit.page.evaluate("document.documentElement.scrollWidth")
     assert width <= SIZES[visit.size][0]
 
@@ -217,13 +225,13 @@ def test_a_task_shows_folds_balance_coverage_and_controls(desktop):
     assert "100%" in words
 
 
-def test_controls_carry_a_tag_wherever_encoders_are_listed(desktop):
+def test_controls_carry_a_tag_wherever_encoders_are_listed(unchanged):
     for place in ("#board tbody", "#cards"):
-        assert desktop.page.locator(f"{place} .tag").all_inner_texts() == ["control"] * 3
+        assert unchanged.page.locator(f"{place} .tag").all_inner_texts() == ["control"] * 3
 
 
-def test_published_numbers_stand_beside_ours_in_deviations(desktop, synthetic):
-    row = desktop.page.locator("#published-table tbody tr").inner_text()
+def test_published_numbers_stand_beside_ours_in_deviations(unchanged, synthetic):
+    row = unchanged.page.locator("#published-table tbody tr").inner_text()
     rows = synthetic.scores("task_3", "e0", metric="roc_auc", probe="linear").collect()
     in_sds = (rows["value"].mean() - 0.7) / 0.02
     assert "june" in row
@@ -276,6 +284,6 @@ def test_filtering_draws_no_more_rows_than_it_shows(desktop):
         assert 0 < n_drawn <= n_shown + 2, "the rows shown, a head and a foot"
 
 
-def test_without_a_release_that_holds_out_relatives_the_section_is_hidden(desktop):
-    assert not desktop.page.is_visible("#relatives")
-    assert not desktop.page.is_visible("#nav-relatives")
+def test_without_a_release_that_holds_out_relatives_the_section_is_hidden(unchanged):
+    assert not unchanged.page.is_visible("#relatives")
+    assert not unchanged.page.is_visible("#nav-relatives")
