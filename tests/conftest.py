@@ -106,8 +106,9 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     fixtures = getattr(item, "fixturenames", ())
     if "browser" in fixtures:
         item.add_marker(pytest.mark.browser)
-    if "stages" in fixtures:
-        # All verbs run once for the lakes that these tests copy.
+    if "stages" in fixtures or item.path.parent.name == "expectations":
+        # All verbs run once for the lakes that these tests copy; importing Great Expectations
+        # takes as long as its quick tests.
         item.add_marker(pytest.mark.slow)
     if "prefect" in fixtures or item.path.parent.name == "flows":
         item.add_marker(pytest.mark.prefect)

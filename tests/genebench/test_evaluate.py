@@ -18,6 +18,8 @@ from genebench.evaluation.heldout_scores import one_vs_rest
 from genebench.evaluation.metrics import METRICS
 from genebench.probes.declaration import TEST, TRAIN, Problem
 
+pytestmark = pytest.mark.slow
+
 LINEAR = read_probe("linear")
 PAPER, STANDARD = read_protocol("paper"), read_protocol("standard")
 

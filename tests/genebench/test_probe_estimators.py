@@ -8,6 +8,8 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from genebench.probes.estimators import LinearProbeCV, RidgeProbeCV
 
+pytestmark = pytest.mark.slow
+
 
 def draw(columns=1, n=300, d=10):
     rng = np.random.default_rng(0)

@@ -12,6 +12,8 @@ from lakehouse.report.intervals import read_intervals
 from lakehouse.score.evidence import find_unrecorded, read_evaluations, read_evidence
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "test")
 KEYS = [f"{number:032x}" for number in range(3)]
 # The two writers are alike, so writer a begins.

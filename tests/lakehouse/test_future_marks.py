@@ -18,6 +18,8 @@ from lakehouse.report.exports import long_rows
 from lakehouse.report.future_marks import MODEL_MARK, TEXT_MARK, describe_marks, read_marks
 from lakehouse.report.lineage import read_lineage
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def lake(synthetic_root, tmp_path_factory):

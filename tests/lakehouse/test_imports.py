@@ -13,6 +13,8 @@ from lakehouse.report.imports import imported_means, read_imported, require_free
 from lakehouse.report.published_comparison import compare_published
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 
 def declare(task_id: str, title: str, **more) -> Task:
     fields = {"profile": "synthetic", "family": "genomic", "kind": "regression", "recipe": "column"}

@@ -17,6 +17,8 @@ from lakehouse.report.releases import freeze_release
 from lakehouse.report.significance import comparison_rows, verdict_rows
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "test")
 
 

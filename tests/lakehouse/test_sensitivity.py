@@ -17,6 +17,8 @@ from lakehouse.studies.sensitivity import (
 )
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 N = 600
 GENES = [f"hgnc:{number:03d}" for number in range(N)]

@@ -15,6 +15,8 @@ from lakehouse.tables.catalogue import table
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.schema import conform
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 # Means by task and encoder: good beats fair, a control solves the second task, noise the third.
 MEANS = {

@@ -26,6 +26,8 @@ from lakehouse.tables.commits import Commit
 from lakehouse.tables.maintenance import compact_table, vacuum_table
 from lakehouse.tables.manifest import run_rows
 
+pytestmark = pytest.mark.slow
+
 CURATE = Commit("run1", "0", profile="paper", extra={"curation_key": "k1"})
 UPKEEP = Commit("run2", "0")
 

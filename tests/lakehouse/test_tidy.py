@@ -13,6 +13,8 @@ from lakehouse.tables.commits import Commit
 from lakehouse.tables.maintenance import MAX_FILES, count_files
 from lakehouse.tables.manifest import run_rows
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("tidy", "test")
 
 
