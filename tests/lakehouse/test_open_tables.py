@@ -13,7 +13,7 @@ from lakehouse.tables import delta_table
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.commits import Commit
 from lakehouse.tables.delta import Delta
-from lakehouse.tables.delta_table import open_to_read
+from lakehouse.tables.delta_table import open_table, open_to_read
 from lakehouse.tables.storage import Storage
 
 NAME = "audit.validations"
@@ -72,6 +72,17 @@ def test_a_commit_of_another_writer_just_after_the_own_is_read(delta, tmp_path, 
 
     monkeypatch.setattr(written_by, "keep_written", keep_after_another)
     write(delta, "three")
+    assert runs(delta) == {"one", "two", "three"}
+
+
+def test_a_table_written_after_commits_of_others_is_kept_with_their_rows(delta, monkeypatch):
+    write(delta, "one")
+    opened = open_table(delta.storage, TABLES[NAME])
+    write(delta, "two")
+    with monkeypatch.context() as patch:
+        patch.setattr(written_by, "open_table", lambda *_: opened)
+        write(delta, "three")
+    assert open_to_read(delta.storage, TABLES[NAME]) is opened
     assert runs(delta) == {"one", "two", "three"}
 
 
