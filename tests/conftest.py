@@ -84,7 +84,7 @@ class SharedFixtureScheduling(LoadScopeScheduling):
 
 @pytest.hookimpl(wrapper=True)
 def pytest_collection() -> Iterator[None]:
-    """Leave the million objects of imported modules out of all garbage collections."""
+    """Leave the objects of imported modules out of garbage collections."""
     gc.disable()
     try:
         return (yield)
@@ -107,8 +107,7 @@ def pytest_itemcollected(item: pytest.Item) -> None:
     if "browser" in fixtures:
         item.add_marker(pytest.mark.browser)
     if "stages" in fixtures or item.path.parent.name == "expectations":
-        # All verbs run once for the lakes that these tests copy; importing Great Expectations
-        # takes as long as its quick tests.
+        # All verbs run once for the lakes that these tests copy, or Great Expectations is imported.
         item.add_marker(pytest.mark.slow)
     if "prefect" in fixtures or item.path.parent.name == "flows":
         item.add_marker(pytest.mark.prefect)

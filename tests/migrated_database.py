@@ -22,20 +22,24 @@ def prepare_database(folder: Path) -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if (folder / "done").exists():
             return
+        # What a migration that was stopped has left.
+        for left in folder.glob(f"{NAME}*"):
+            left.unlink()
+        # No database that the developer's own settings name.
+        kept = {key: text for key, text in os.environ.items() if not key.startswith("PREFECT_")}
         subprocess.run(
             [sys.executable, "-m", "prefect", "server", "database", "upgrade", "-y"],
-            env={**os.environ, "PREFECT_HOME": str(folder)},
+            env={**kept, "PREFECT_HOME": str(folder)},
             check=True,
             capture_output=True,
         )
         (folder / "done").touch()
 
 
-def copy_database(home: Path, name: str = NAME) -> Path:
+def copy_database(home: Path) -> None:
     """Copy the database to the home of a server that starts for the first time."""
     home.mkdir(parents=True, exist_ok=True)
     source = Path(os.environ[_FOLDER])
     for suffix in ("-wal", ""):
-        if (source / f"{NAME}{suffix}").exists() and not (home / name).exists():
-            shutil.copy(source / f"{NAME}{suffix}", home / f"{name}{suffix}")
-    return home
+        if (source / f"{NAME}{suffix}").exists() and not (home / NAME).exists():
+            shutil.copy(source / f"{NAME}{suffix}", home / f"{NAME}{suffix}")

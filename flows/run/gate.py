@@ -1,9 +1,8 @@
 """The gate: rows are checked against their expectations before they are committed to a table.
 
 Flows write every bronze, silver and gold table through `append`, `replace`, `append_together` or
-`replace_together`.
-`finish_run` records the run and saves its summary, and raises if part of the work failed;
-`save_changes` saves what a run changed.
+`replace_together`. `finish_run` records the run and saves its summary, and raises if part of the
+work failed; `save_changes` saves what a run changed.
 """
 
 from collections.abc import Callable, Mapping

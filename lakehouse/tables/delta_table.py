@@ -71,8 +71,8 @@ def open_to_read(
 ) -> DeltaTable | None:
     """Open a table that is not written through: as `open_table`, but quicker the second time.
 
-    The log of a local table is read again only after a commit of another process. One run opens
-    each table some twenty times. In an object store the log is read each time.
+    The log of a local table is read again only after a commit, and not after one by `Delta.append`
+    or `Delta.replace` in this process (`keep_written`). In an object store it is read each time.
 
     Raises:
         LakeError: As `open_table`.

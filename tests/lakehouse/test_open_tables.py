@@ -8,7 +8,7 @@ import pytest
 from blanks import filled
 from deltalake import DeltaTable
 
-from lakehouse.tables import delta as written_by
+from lakehouse.tables import delta as delta_module
 from lakehouse.tables import delta_table
 from lakehouse.tables.catalogue import TABLES
 from lakehouse.tables.commits import Commit
@@ -61,16 +61,16 @@ def test_a_written_table_is_read_without_opening_it_again(delta, monkeypatch):
     assert not opened
 
 
-def test_a_commit_of_another_writer_just_after_the_own_is_read(delta, tmp_path, monkeypatch):
+def test_a_commit_of_another_writer_just_after_a_write_is_read(delta, tmp_path, monkeypatch):
     write(delta, "one")
-    keep = written_by.keep_written
+    keep = delta_module.keep_written
 
     def keep_after_another(*written):
         monkeypatch.undo()
         write(Delta(tmp_path / "lake"), "two")
         keep(*written)
 
-    monkeypatch.setattr(written_by, "keep_written", keep_after_another)
+    monkeypatch.setattr(delta_module, "keep_written", keep_after_another)
     write(delta, "three")
     assert runs(delta) == {"one", "two", "three"}
 
@@ -80,7 +80,7 @@ def test_a_table_written_after_commits_of_others_is_kept_with_their_rows(delta, 
     opened = open_table(delta.storage, TABLES[NAME])
     write(delta, "two")
     with monkeypatch.context() as patch:
-        patch.setattr(written_by, "open_table", lambda *_: opened)
+        patch.setattr(delta_module, "open_table", lambda *_: opened)
         write(delta, "three")
     assert open_to_read(delta.storage, TABLES[NAME]) is opened
     assert runs(delta) == {"one", "two", "three"}

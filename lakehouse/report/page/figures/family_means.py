@@ -17,6 +17,7 @@ from lakehouse.report.page.figures.figure import (
     encoder_names,
     name_encoders,
     shape_by_modality,
+    tooltips,
 )
 
 
@@ -47,7 +48,7 @@ def draw_family_means(board: pl.DataFrame, encoders: pl.DataFrame, metric: str) 
     scale = _mean_scale(metric, rows)
     base = alt.Chart().properties(width=190, height=alt.Step(STEP))
     span = base.mark_rule(strokeWidth=2, opacity=0.55, clip=True).encode(
-        y=y, x=alt.X("low:Q", title=info.title, scale=scale), x2=alt.X2("high:Q"),
+        y=y, x=alt.X("low:Q", title=info.title, scale=scale), x2="high:Q",
         color=colour_by_modality(rows),
     )  # fmt: skip
     point = base.mark_point(filled=True, size=70, opacity=1, clip=True).encode(
@@ -55,10 +56,7 @@ def draw_family_means(board: pl.DataFrame, encoders: pl.DataFrame, metric: str) 
         x=alt.X("mean:Q", title=info.title, scale=scale),
         color=colour_by_modality(rows),
         shape=shape_by_modality(),
-        tooltip=[
-            alt.Tooltip(name)
-            for name in ("encoder", "family", "mean", "sd", "n_tasks", "n_missing")
-        ],
+        tooltip=tooltips("encoder", "family", "mean", "sd", "n_tasks", "n_missing"),
     )
     layers = [span, point]
     left = scale.to_dict().get("domain", [-math.inf])[0]

@@ -39,6 +39,14 @@ class Figure:
     chart: Any
 
 
+def tooltips(*columns: str) -> list[alt.Tooltip]:
+    """Return what a tooltip shows: columns, whose types Altair infers.
+
+    Altair (6.3) takes a bare name too, but searches all its classes for what each one stands for.
+    """
+    return [alt.Tooltip(column) for column in columns]
+
+
 def unique_titles(title: str, name: str) -> pl.Expr:
     """Return an expression of the title column, with the id appended to duplicate titles.
 

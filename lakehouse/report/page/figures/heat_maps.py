@@ -15,6 +15,7 @@ from lakehouse.report.page.figures.figure import (
     Figure,
     encoder_names,
     name_encoders,
+    tooltips,
 )
 
 # With more columns than this, cells are small and have no numbers.
@@ -104,8 +105,7 @@ def _heat_map(
             scale=alt.Scale(scheme="viridis", domain=domain, clamp=True),
             legend=alt.Legend(orient="bottom", gradientLength=200),
         ),
-        # Altair (6.3) takes names too, but searches all its classes for what each stands for.
-        tooltip=[alt.Tooltip(name) for name in (x, y, "mean", "sd") if name in rows.columns],
+        tooltip=tooltips(x, y, "mean", *(["sd"] if "sd" in rows.columns else [])),
     )
     if len(order) > TEXT_CELLS:
         return cells.properties(width=alt.Step(14), height=alt.Step(14))

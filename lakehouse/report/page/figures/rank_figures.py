@@ -54,7 +54,7 @@ def draw_ranking(ranked: EncoderRanking, encoders: pl.DataFrame) -> Figure:
             x=x,
             y=alt.Y("encoder:N", title=None, sort=order),
             color=colour_by_modality(rows),
-            tooltip=[alt.Tooltip("encoder"), alt.Tooltip("rank")],
+            tooltip=["encoder", "rank"],
         )
         .properties(width=WIDTH, height=alt.Step(STEP + 4))
     )
@@ -89,10 +89,8 @@ def _critical_difference_bar(row: dict[str, Any], scale: alt.Scale) -> Any:
     """Draw the critical difference as a line above the points."""
     base = alt.Chart(alt.InlineData(values=[row])).properties(width=WIDTH, height=26, view=BARE)
     x = alt.X("low:Q", scale=scale, axis=None)
-    line = base.mark_rule(strokeWidth=3, color=GREY, clip=True).encode(x=x, x2=alt.X2("high:Q"))
-    label = base.mark_text(align="left", dx=4, dy=-9, color=GREY).encode(
-        x=x, text=alt.Text("label:N")
-    )
+    line = base.mark_rule(strokeWidth=3, color=GREY, clip=True).encode(x=x, x2="high:Q")
+    label = base.mark_text(align="left", dx=4, dy=-9, color=GREY).encode(x=x, text="label:N")
     return (line + label).properties(view=BARE)
 
 
@@ -105,7 +103,7 @@ def _group_bars(groups: list[dict[str, Any]], scale: alt.Scale) -> list[Any]:
         .mark_bar(color=GREY, height=5, cornerRadius=2)
         .encode(
             x=alt.X("low:Q", scale=scale, axis=None),
-            x2=alt.X2("high:Q"),
+            x2="high:Q",
             y=alt.Y("group:N", title=None, sort=None, axis=alt.Axis(ticks=False, domain=False)),
         )
         .properties(width=WIDTH, height=alt.Step(14), view=BARE)
