@@ -39,7 +39,7 @@ def main() -> None:
     file = declarations_folder("protocols") / f"{given.protocol}.yaml"
     protocol = Protocol.model_validate(yaml.safe_load(file.read_text()))
     delta = open_lake(given.lake).delta
-    inputs = read_plan_inputs(delta, protocol, "shared", frozenset())
+    inputs = read_plan_inputs(delta, protocol, "shared", frozenset(), {})
     universe = next(one for one in inputs.universes if given.encoder in one.encoder_ids)
     vectors = read_universe_matrix(delta, given.encoder, universe.entity_ids)
     problems = [task.problem(name, protocol) for name, task in universe.prepared.items()]

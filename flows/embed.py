@@ -25,6 +25,7 @@ from flows.run.writer_lock import with_writer_lock
 from flows.server.hooks import HOOKS
 from genebench.encoders.declaration import Encoder
 from genebench.encoders.encoder_digest import digest_encoder as encoder_digest
+from genebench.encoders.encoder_digest import encoders_of_same_model
 from genebench.encoders.loader import check_dimension, load_encoder
 from genebench.encoders.weights.locations import weight_digests
 from genebench.errors import EncoderUnavailable
@@ -36,7 +37,12 @@ from lakehouse.embed.encoder_records import (
     stored_size,
 )
 from lakehouse.embed.pending import PendingEmbedding, plan_embedding
-from lakehouse.embed.vector_rows import embedding_rows, loader_input, reusable_rows
+from lakehouse.embed.vector_rows import (
+    copied_rows,
+    embedding_rows,
+    loader_input,
+    reusable_rows,
+)
 
 if TYPE_CHECKING:
     import polars as pl
@@ -51,7 +57,8 @@ def embed(
 ) -> RunSummary:
     """Encode every entity whose vector is missing or outdated.
 
-    A vector is outdated if its input or its encoder has changed. An encoder whose weights or
+    A vector is outdated if its input or its encoder has changed. The vector of a text or sequence
+    that another encoder of the same model has encoded is copied. An encoder whose weights or
     inputs are missing is refused with the reason; if it was selected by name, the run fails.
 
     Args:
@@ -67,6 +74,10 @@ def embed(
     named = {*(encoders or []), *context.registry.user_encoders}
     runs: dict[str, PrefectFuture[tuple[int, str]]] = {}
     for encoder in context.choose_encoders(encoders or [], files):
+        same_model = encoders_of_same_model(
+            encoder, context.loader_context, context.registry.encoders
+        )
+        before = [runs[one] for one in (*encoder.bases(), *same_model) if one in runs]
         runs[encoder.id] = embed_encoder.with_options(
             task_run_name=f"embed {encoder.id}",
             # For each set of tags Prefect asks the server for concurrency slots, which takes 1 s.
@@ -76,7 +87,7 @@ def embed(
             context.registry.profile.id,
             files,
             context.lake.delta.storage.root,
-            wait_for=[allow_failure(runs[base]) for base in encoder.bases()],
+            wait_for=[allow_failure(run) for run in before],
             return_state=False,
         )
     for encoder_id, run in runs.items():
@@ -119,52 +130,63 @@ def embed_encoder(
         if not is_declaration_stored(context.lake.delta, encoder):
             _record_encoder(context, pending, is_complete=True)
         return 0, f"{pending.wanted.height:,} vectors are up to date"
-    n_encoded, counts = _encode_pending(context, encoder, pending)
+    copied = copied_rows(
+        context.lake.delta,
+        pending,
+        encoders_of_same_model(encoder, context.loader_context, declared),
+        context.run_id,
+    )
+    n_encoded, counts = _encode_pending(context, encoder, pending.without(copied), copied)
     size = stored_size(context.lake.delta, encoder_id)
     notes = "".join(f", {name} {n:,}" for name, n in counts.items() if n)
-    return n_encoded, (
+    return n_encoded + copied.height, (
         f"{n_encoded:,} encoded; {size['n_entities']:,} vectors of {size['dimension']} "
         f"dimensions{notes}"
     )
 
 
 def _encode_pending(
-    context: Context, encoder: Encoder, pending: PendingEmbedding
+    context: Context, encoder: Encoder, pending: PendingEmbedding, copied: "pl.DataFrame"
 ) -> tuple[int, dict[str, int]]:
     commit = context.commit()
     known = context.lake.encoders().filter(encoder_id=encoder.id)
     loader = load_encoder(encoder, context.loader_context)
     n_encoded = 0
-    counts: dict[str, int] = {}
+    counts = {"copied": copied.height}
     chunks = list(pending.chunks())
     if not chunks:
-        _start_encoding(context, encoder, pending)
+        _start_encoding(context, encoder, pending, copied)
     with track(f"embed {encoder.id}", sum(c.height for c in chunks), "entities") as advance:
         for chunk in chunks:
             inputs = loader_input(context.lake.delta, pending, chunk)
             vectors = check_dimension(encoder, loader.encode(inputs, advance))
             if chunk is chunks[0]:
                 # Not before the first vectors exist: missing or wrong weights change no table.
-                _start_encoding(context, encoder, pending)
+                _start_encoding(context, encoder, pending, copied)
             rows = embedding_rows(pending, chunk, vectors, context.run_id)
             append(context, "silver.embeddings", rows, commit)
             n_encoded += rows.height
             for name, n in vectors.counts.items():
                 counts[name] = counts.get(name, 0) + n
-    weights = weight_digests(encoder, context.loader_context) if chunks else {}
+    is_new = bool(chunks) or copied.height > 0
+    weights = weight_digests(encoder, context.loader_context) if is_new else {}
     previous = known if known.height else None
     _record_encoder(context, pending, is_complete=True, weights=weights, previous=previous)
     return n_encoded, counts
 
 
-def _start_encoding(context: Context, encoder: Encoder, pending: PendingEmbedding) -> None:
-    """Record that an encoder is incomplete, and delete its outdated vectors."""
+def _start_encoding(
+    context: Context, encoder: Encoder, pending: PendingEmbedding, copied: "pl.DataFrame"
+) -> None:
+    """Record that an encoder is incomplete, delete its outdated vectors, add the copied ones."""
     _record_encoder(context, pending, is_complete=False)
     if pending.has_stale or encoder.is_fitted:
         kept = reusable_rows(context.lake.delta, pending)
         kept = kept.clear() if encoder.is_fitted else kept
         partition = {"encoder_id": encoder.id}
         replace(context, "silver.embeddings", kept, context.commit(), partition)
+    if len(copied):
+        append(context, "silver.embeddings", copied, context.commit())
 
 
 def _record_encoder(

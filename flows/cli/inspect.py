@@ -324,6 +324,8 @@ def _pending(lake: Lake, registry: Registry, rules: Protocol) -> list[list[str]]
         return [["refresh", "source files", str(error)]]
     rows = [
         ["refresh", name, f"not in the lake; {len(tasks)} tasks need it"]
+        if tasks
+        else ["refresh", name, "not in the lake; the profile reads entities or inputs from it"]
         for name, tasks in missing_files(registry, snapshots).items()
     ]
     if not is_curated(lake, curation_key(lake, registry, snapshots)):

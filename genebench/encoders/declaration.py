@@ -198,6 +198,12 @@ class Encoder(_FrozenModel):
         """Whether the result of the encoder is known in advance."""
         return self.modality == "control"
 
+    @property
+    def fields(self) -> list[str]:
+        """The text fields of its templates, or the kind of sequence; empty: all sequences."""
+        named = {name for template in self._templates() for name in template_fields(template)}
+        return sorted(named) or ([self.field] if self.field else [])
+
     def bases(self, entity_type: str | None = None) -> tuple[str, ...]:
         """Return the ids of the encoders whose vectors it reads, for one entity type or for all."""
         if self.base is None:

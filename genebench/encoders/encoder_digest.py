@@ -35,6 +35,39 @@ def digest_encoder(
     return _digest(encoder, context or LoaderContext(), encoders or {}, ())
 
 
+def encoders_of_same_model(
+    encoder: Encoder, context: LoaderContext, encoders: Mapping[str, Encoder]
+) -> dict[str, str]:
+    """Find the other encoders that give equal contents the vectors that this encoder gives them.
+
+    Their declarations differ in the texts, missing rules and kinds of sequence that they read only.
+
+    Args:
+        encoder: The declaration.
+        context: Folders of local files.
+        encoders: All declared encoders by id.
+
+    Returns:
+        Encoder id to its `digest_encoder`; empty for encoders that do not read texts or sequences,
+        and for fitted ones, whose vectors depend on all contents.
+    """
+    if encoder.is_fitted or encoder.reads not in ("text", "dna", "protein"):
+        return {}
+
+    def model_digest(one: Encoder) -> str:
+        what_is_read = {"template": None, "missing": "skip", "field": None}
+        return digest_encoder(one.model_copy(update=what_is_read), context, encoders)
+
+    model = (encoder.loader, encoder.model)
+    return {
+        one.id: digest_encoder(one, context, encoders)
+        for one in encoders.values()
+        if one.id != encoder.id
+        and (one.loader, one.model) == model
+        and model_digest(one) == model_digest(encoder)
+    }
+
+
 def _digest(
     encoder: Encoder,
     context: LoaderContext,

@@ -36,7 +36,7 @@ FORMATS = (
     "gmt",
     "pickle",
 )
-CONTAINERS = ("gz", "zip")
+CONTAINERS = ("gz", "xz", "zip")
 
 COMMON_OPTIONS = {
     "aliases",

@@ -2,14 +2,14 @@
 
 import datetime as dt
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import polars as pl
 
 from genebench.encoders.declaration import Encoder
 from genebench.probes.declaration import Probe
 from genebench.registry.registry import Registry
-from lakehouse.embed.pending import PendingEmbedding
+from lakehouse.embed.pending import ENTITY_KEY, PendingEmbedding
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.delta import Delta
 from lakehouse.tables.names import require_known
@@ -116,6 +116,31 @@ def encoder_families(delta: Delta, registry: Registry) -> dict[str, tuple[str, .
     return {encoder_id: families for encoder_id, families in found.items() if families}
 
 
+def needed_entities(
+    samples: pl.DataFrame, encoder_ids: Iterable[str], families: Mapping[str, Collection[str]]
+) -> pl.DataFrame:
+    """List the entities that each encoder is scored on: those of all tasks, or of its families.
+
+    Args:
+        samples: family, entity_type and entity_id of `silver.samples`.
+        encoder_ids: The encoders.
+        families: Encoder id to the families that its declaration restricts it to.
+
+    Returns:
+        encoder_id, entity_type, entity_id; each once.
+    """
+    known = samples.select("family", *ENTITY_KEY).unique()
+    needed: dict[tuple[str, ...] | None, pl.DataFrame]
+    needed = {None: known.select(ENTITY_KEY).unique()}
+    for names in {tuple(names) for names in families.values()}:
+        of_families = known.filter(pl.col("family").is_in(list(names)))
+        needed[names] = of_families.select(ENTITY_KEY).unique()
+    chosen = {name: tuple(families[name]) if name in families else None for name in encoder_ids}
+    key = ("encoder_id", *ENTITY_KEY)
+    rows = [needed[of].select(pl.lit(one).alias(key[0]), *ENTITY_KEY) for one, of in chosen.items()]
+    return pl.concat([pl.DataFrame(schema=dict.fromkeys(key, pl.String)), *rows])
+
+
 def recorded_weights(delta: Delta, encoder_id: str) -> dict[str, str]:
     """Read the weight files that the stored vectors of an encoder were computed with.
 
@@ -143,19 +168,24 @@ def list_encoders(tables: Tables) -> pl.DataFrame:
 
 def read_coverage(tables: Tables) -> pl.DataFrame:
     """Compute the coverage of each encoder; see `lakehouse.query.lake.Lake.coverage`."""
-    needed = tables.table("silver.samples").select("entity_type", "entity_id").unique().collect()
+    samples = tables.table("silver.samples").select("family", *ENTITY_KEY).unique().collect()
+    declared = dict(list_encoders(tables).select("encoder_id", "declaration").iter_rows())
+    families = {name: json.loads(text or "{}").get("families") for name, text in declared.items()}
+    restricted = {name: names for name, names in families.items() if names}
+    needed = needed_entities(samples, declared, restricted)
+    group = ["encoder_id", "entity_type"]
     found = (
         tables.table("silver.embeddings")
-        .select("encoder_id", "entity_type", "entity_id")
+        .select("encoder_id", *ENTITY_KEY)
         .unique()
         .collect()
-        .join(needed, on=["entity_type", "entity_id"], how="semi")
-        .group_by("encoder_id", "entity_type")
+        .join(needed, on=["encoder_id", *ENTITY_KEY], how="semi")
+        .group_by(group)
         .agg(pl.len().alias("n_entities"))
     )
-    sizes = needed.group_by("entity_type").agg(pl.len().alias("n_needed"))
+    sizes = needed.group_by(group).agg(pl.len().alias("n_needed"))
     return (
-        found.join(sizes, on="entity_type")
+        found.join(sizes, on=group)
         .with_columns((pl.col("n_entities") / pl.col("n_needed")).alias("share"))
         .sort("encoder_id", "entity_type")
     )

@@ -1,11 +1,12 @@
 """Plans the embedding of an encoder: which entities need a vector and have none yet.
 
 A stored vector is valid while the digest of its encoder and the digest of its input are unchanged.
-Only entities that a task samples are embedded, because no other vectors are ever scored.
+Only entities that a task of the encoder's families samples are embedded, because no other vectors
+are ever scored.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import polars as pl
 
@@ -47,6 +48,10 @@ class PendingEmbedding:
         """Digest of the entities that should have a vector, and of their inputs."""
         return digest_frame(self.wanted.select(*ENTITY_KEY, "input_digest"))
 
+    def without(self, rows: pl.DataFrame) -> "PendingEmbedding":
+        """Return the plan without the missing entities of some rows of `silver.embeddings`."""
+        return replace(self, missing=self.missing.join(rows, on=ENTITY_KEY, how="anti"))
+
     def chunks(self) -> Iterator[pl.DataFrame]:
         """Split the missing entities into chunks of one entity type, longest contents first.
 
@@ -74,17 +79,21 @@ def plan_embedding(
         base_digests: Base encoder (one whose vectors this encoder reads) to its current digest.
 
     Raises:
-        EncoderUnavailable: The lake has no input that the encoder reads, or the vectors of a base
-            encoder are missing, incomplete or outdated.
+        EncoderUnavailable: The lake has no task of the encoder's families, or no input that it
+            reads, or the vectors of a base encoder are missing, incomplete or outdated.
     """
     _require_complete_bases(delta, encoder, base_digests)
-    needed = (
-        delta.scan("silver.samples")
-        .filter(pl.col("entity_type").is_in(list(encoder.entities)))
-        .select(ENTITY_KEY)
-        .unique()
-        .collect()
+    samples = delta.scan("silver.samples").filter(
+        pl.col("entity_type").is_in(list(encoder.entities))
     )
+    if encoder.families:
+        samples = samples.filter(pl.col("family").is_in(list(encoder.families)))
+    needed = samples.select(ENTITY_KEY).unique().collect()
+    if encoder.families and needed.is_empty():
+        raise EncoderUnavailable(
+            f"{encoder.id}: it is scored on the family {' or '.join(encoder.families)} only, and "
+            "the lake has no task of it; curate such a task, or leave the encoder out"
+        )
     wanted = pl.concat(
         [
             _wanted_rows(

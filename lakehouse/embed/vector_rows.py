@@ -1,6 +1,7 @@
 """Builds the input of an encoder's loader, and the rows of `silver.embeddings` from its output."""
 
 import datetime as dt
+from collections.abc import Mapping
 
 import polars as pl
 
@@ -65,6 +66,37 @@ def embedding_rows(
         "n_parts",
         pl.lit(run_id).alias("run_id"),
         pl.lit(dt.datetime.now(dt.UTC)).alias("embedded_at"),
+    )
+
+
+def copied_rows(
+    delta: Delta, plan: PendingEmbedding, same_model: Mapping[str, str], run_id: str
+) -> pl.DataFrame:
+    """Build rows of missing entities from vectors that other encoders have of the same contents.
+
+    Args:
+        delta: The tables of the lake.
+        plan: The encoder's planned embedding.
+        same_model: Encoders of the same model, by id, with their digests; see
+            `genebench.encoders.encoder_digest.encoders_of_same_model`.
+        run_id: The flow run.
+    """
+    stored = (
+        delta.scan("silver.embeddings")
+        .filter(pl.col("encoder_id").is_in(list(same_model)))
+        .filter(pl.col("encoder_digest").is_in(list(same_model.values())))
+        .collect()
+        .join(plan.missing, on=[*ENTITY_KEY, "input_digest"], how="semi")
+    )
+    return (
+        stored.sort("encoder_id", "vector_digest")
+        .unique(ENTITY_KEY, keep="first")
+        .with_columns(
+            pl.lit(plan.encoder.id).alias("encoder_id"),
+            pl.lit(plan.encoder_digest).alias("encoder_digest"),
+            pl.lit(run_id).alias("run_id"),
+            pl.lit(dt.datetime.now(dt.UTC)).alias("embedded_at"),
+        )
     )
 
 

@@ -1,12 +1,13 @@
 """Marks encoders that may have known the labels which genes gained later."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 import polars as pl
 
 from genebench.encoders.loader_catalogue import LOADERS
+from genebench.encoders.templates import template_fields
 from genebench.registry.loading import load_registry, profile_ids
 from genebench.tasks.declaration import TEMPORAL
 from lakehouse.embed.encoder_records import list_encoders
@@ -22,20 +23,22 @@ _NOTES = {
 def read_marks(tables: Tables) -> dict[str, str]:
     """Read the marks of the encoders of a lake, which hold for their scores of temporal tasks.
 
-    `TEXT_MARK`: the encoder, or one of those whose vectors it reads, reads texts, which are those
-    of the current release. `MODEL_MARK`: one of them declares to be `trained` until a month after
-    the release that the tasks take the known labels from.
+    `TEXT_MARK`: the encoder, or one of those whose vectors it reads, reads texts of a release that
+    is newer than the one that the tasks take the known labels from. `MODEL_MARK`: one of them
+    declares to be `trained` until a later month.
 
     Returns:
         Encoder id to its marks; encoders without a mark are left out.
     """
     encoders = {row["encoder_id"]: row for row in list_encoders(tables).iter_rows(named=True)}
-    month = _training_month(tables)
+    months = _past_months(tables)
+    month = _training_month(tables, months)
+    past_fields = _past_fields(tables, months, month)
     marks = {}
     for encoder_id in encoders:
         trained = trained_until(encoder_id, encoders)
         is_late = bool(month and trained and trained > month)
-        has_text = reads_text(encoder_id, encoders)
+        has_text = reads_text(encoder_id, encoders, past_fields)
         mark = (TEXT_MARK if has_text else "") + (MODEL_MARK if is_late else "")
         if mark:
             marks[encoder_id] = mark
@@ -59,18 +62,24 @@ def mark_of(marks: Mapping[str, str], family: str = "family") -> pl.Expr:
     return pl.when(pl.col(family) == TEMPORAL).then(mark).otherwise(pl.lit(""))
 
 
-def reads_text(encoder_id: str, encoders: Mapping[str, Mapping[str, Any]]) -> bool:
+def reads_text(
+    encoder_id: str,
+    encoders: Mapping[str, Mapping[str, Any]],
+    past_fields: Collection[str] = (),
+) -> bool:
     """Whether an encoder, or one of those whose vectors it reads, reads texts.
 
     Args:
         encoder_id: The encoder.
         encoders: Encoder id to its row of `silver.encoders`.
+        past_fields: Text fields that do not count.
     """
     declared = _declaration(encoder_id, encoders)
     entry = LOADERS.get(declared.get("loader", ""))
     if entry is not None and entry.reads == "text":
-        return True
-    return any(reads_text(name, encoders) for name in _bases(declared))
+        fields = {name for one in _templates(declared) for name in template_fields(one)}
+        return not fields or not fields.issubset(past_fields)
+    return any(reads_text(name, encoders, past_fields) for name in _bases(declared))
 
 
 def trained_until(encoder_id: str, encoders: Mapping[str, Mapping[str, Any]]) -> str | None:
@@ -100,22 +109,45 @@ def _bases(declared: Mapping[str, Any]) -> list[str]:
     return [base] if isinstance(base, str) else list(base)
 
 
-def _training_month(tables: Tables) -> str | None:
-    """Return the month of the oldest past release that temporal tasks read; None without one."""
-    tasks = (
-        tables.table("silver.tasks")
-        .filter(pl.col("family") == TEMPORAL)
-        .select("profile_id", pl.col("snapshot_id").str.split(","))
-        .explode("snapshot_id")
-        .collect()
-    )
+def _templates(declared: Mapping[str, Any]) -> list[str]:
+    given = declared.get("template") or []
+    groups = list(given.values()) if isinstance(given, dict) else [given]
+    return [text for one in groups for text in ([one] if isinstance(one, str) else one)]
+
+
+def _past_months(tables: Tables) -> dict[str, str]:
+    """Map each snapshot of a source that is declared as the past of another to its month."""
+    profiles = tables.table("silver.tasks").select("profile_id").unique().collect()["profile_id"]
     snapshots = tables.table("bronze.snapshots").select(
         "snapshot_id", "source", "version", "published_on"
     )
-    read = snapshots.collect().join(tasks, on="snapshot_id").unique().sort("snapshot_id")
-    days = []
-    for row in read.filter(pl.col("profile_id").is_in(profile_ids())).iter_rows(named=True):
-        declared = load_registry(row["profile_id"]).sources.get(row["source"])
-        if declared is not None and declared.past_of:
-            days.append(declared.release_day(row["version"]) or row["published_on"])
-    return min((str(day)[:7] for day in days if day), default=None)
+    rows = snapshots.collect().rows()
+    months = {}
+    for profile_id in {*profiles}.intersection(profile_ids()):
+        sources = load_registry(profile_id).sources
+        for snapshot_id, source, version, published_on in rows:
+            if source in sources and sources[source].past_of:
+                day = sources[source].release_day(version) or published_on
+                if day:
+                    months[snapshot_id] = str(day)[:7]
+    return months
+
+
+def _training_month(tables: Tables, months: Mapping[str, str]) -> str | None:
+    """Return the month of the oldest past release that temporal tasks read; None without one."""
+    read = tables.table("silver.tasks").filter(pl.col("family") == TEMPORAL).select("snapshot_id")
+    ids = {one for joined in read.collect()["snapshot_id"] for one in joined.split(",")}
+    return min((months[one] for one in ids if one in months), default=None)
+
+
+def _past_fields(tables: Tables, months: Mapping[str, str], month: str | None) -> set[str]:
+    """Return the text fields that were all read from releases of a month or of earlier ones."""
+    read = (
+        tables.table("silver.inputs")
+        .filter(pl.col("modality") == "text")
+        .select("field", "snapshot_id")
+        .unique()
+        .collect()
+    )
+    late = {field for field, one in read.rows() if not (month and months.get(one, "~") <= month)}
+    return {*read["field"]} - late

@@ -200,11 +200,13 @@ def _used_snapshots(
     entities = state.scored.table("silver.entities").select("snapshot_id").unique().collect()
     for snapshot_id in entities["snapshot_id"]:
         used.setdefault(snapshot_id, []).append("entities")
-    reads = _reads(record)
-    if reads in _INPUT_MODALITIES:
-        inputs = state.scored.table("silver.inputs").filter(pl.col("modality") == reads)
+    encoder = _declared(record)
+    if encoder is not None and encoder.reads in _INPUT_MODALITIES:
+        inputs = state.scored.table("silver.inputs").filter(pl.col("modality") == encoder.reads)
+        if encoder.fields:
+            inputs = inputs.filter(pl.col("field").is_in(encoder.fields))
         for snapshot_id in inputs.select("snapshot_id").unique().collect()["snapshot_id"]:
-            used.setdefault(snapshot_id, []).append(f"{reads} of the encoder")
+            used.setdefault(snapshot_id, []).append(f"{encoder.reads} of the encoder")
     names = pl.DataFrame(
         {"snapshot_id": list(used), "used_for": [", ".join(words) for words in used.values()]},
         schema={"snapshot_id": pl.String, "used_for": pl.String},
@@ -221,12 +223,12 @@ def _used_snapshots(
     )
 
 
-def _reads(record: dict[str, Any] | None) -> str:
-    """What an encoder reads of an entity; empty where its recorded declaration is outdated."""
+def _declared(record: dict[str, Any] | None) -> Encoder | None:
+    """The recorded declaration of an encoder; None where it is outdated."""
     try:
-        return Encoder.model_validate_json(record["declaration"]).reads if record else ""
+        return Encoder.model_validate_json(record["declaration"]) if record else None
     except ValidationError:
-        return ""
+        return None
 
 
 def _encoder_record(state: LakeState, encoder: str) -> dict[str, Any] | None:

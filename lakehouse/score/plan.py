@@ -112,7 +112,8 @@ def plan_release(
             protocol's hold-out groups.
     """
     require_known(universe, UNIVERSES, "universe")
-    inputs = read_plan_inputs(delta, protocol, universe, frozenset(named_tasks))
+    families = encoder_families or {}
+    inputs = read_plan_inputs(delta, protocol, universe, frozenset(named_tasks), families)
     rows = [
         row
         for one in inputs.universes
@@ -125,7 +126,7 @@ def plan_release(
             protocol,
             probes,
             (encoder_probes or {}).get(encoder_id),
-            (encoder_families or {}).get(encoder_id),
+            families.get(encoder_id),
         )
     ]
     declared = table("gold.releases").schema

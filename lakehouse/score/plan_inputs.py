@@ -4,7 +4,7 @@
 """
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import polars as pl
@@ -12,6 +12,7 @@ import polars as pl
 from genebench.protocols.declaration import Protocol
 from genebench.tasks.declaration import parent_task_id
 from lakehouse.curate.task_selection import superseded_tasks
+from lakehouse.embed.encoder_records import needed_entities
 from lakehouse.embed.stored_vectors import keep_one_vector
 from lakehouse.score.relatives import RELATIVES, read_relatives
 from lakehouse.score.universes import (
@@ -53,7 +54,11 @@ _LOCK = threading.Lock()
 
 
 def read_plan_inputs(
-    delta: Delta, protocol: Protocol, universe: str, named_tasks: frozenset[str]
+    delta: Delta,
+    protocol: Protocol,
+    universe: str,
+    named_tasks: frozenset[str],
+    encoder_families: Mapping[str, Collection[str]],
 ) -> PlanInputs:
     """Read the silver tables and restrict all tasks to the universes of the encoders.
 
@@ -62,6 +67,7 @@ def read_plan_inputs(
         protocol: The protocol.
         universe: `shared` or `full`; see `lakehouse.score.plan.plan_release`.
         named_tasks: Tasks requested by name. A superseded task is kept only if it is among them.
+        encoder_families: Encoder id to the families that its declaration restricts it to.
 
     Raises:
         LakeError: The lake does not have the protocol's hold-out groups.
@@ -70,13 +76,15 @@ def read_plan_inputs(
     superseded = superseded_tasks(delta)
     kept = named_tasks.intersection(superseded)
     shares = (protocol.min_share, protocol.min_class_share)
-    key = (delta.storage.root, versions, protocol.digest(), shares, universe, kept)
+    families = frozenset((name, *sorted(names)) for name, names in encoder_families.items())
+    key = (delta.storage.root, versions, protocol.digest(), shares, universe, kept, families)
     left_out = {task_id: by for task_id, by in superseded.items() if task_id not in kept}
     # Threads that plan the same release wait for one of them to prepare the tasks.
     with _LOCK:
         inputs = _CACHE.get(key)
         if inputs is None:
-            inputs = _exclude_superseded(_prepare_all(delta, protocol, universe), left_out)
+            inputs = _prepare_all(delta, protocol, universe, encoder_families)
+            inputs = _exclude_superseded(inputs, left_out)
             _CACHE.clear()
             _CACHE[key] = inputs
     return inputs
@@ -106,7 +114,12 @@ def _exclude_superseded(inputs: PlanInputs, superseded: Mapping[str, str]) -> Pl
     return replace(inputs, universes=universes, excluded={**inputs.excluded, **reasons})
 
 
-def _prepare_all(delta: Delta, protocol: Protocol, universe: str) -> PlanInputs:
+def _prepare_all(
+    delta: Delta,
+    protocol: Protocol,
+    universe: str,
+    encoder_families: Mapping[str, Collection[str]],
+) -> PlanInputs:
     tasks = delta.scan("silver.tasks").collect()
     samples = delta.scan("silver.samples").collect()
     labels = delta.scan("silver.labels").collect()
@@ -118,8 +131,8 @@ def _prepare_all(delta: Delta, protocol: Protocol, universe: str) -> PlanInputs:
     )
     vectors = keep_one_vector(vectors)
     excluded: dict[str, str] = {}
-    needed = samples.select("entity_type", "entity_id").unique()
-    covered = vectors.join(needed, on=["entity_type", "entity_id"], how="semi")
+    needed = needed_entities(samples, encoders["encoder_id"], encoder_families)
+    covered = vectors.join(needed, on=needed.columns, how="semi")
     min_coverage = 0.0 if universe == "full" else MIN_COVERAGE
     covered = drop_low_coverage(encoders, covered, needed, min_coverage, excluded)
     relatives = None
@@ -127,7 +140,7 @@ def _prepare_all(delta: Delta, protocol: Protocol, universe: str) -> PlanInputs:
         relatives = read_relatives(Tables(delta.storage.root, delta.storage.options))
     universes = tuple(
         prepare_universe(ids, entities, tasks, samples, labels, protocol, excluded, relatives)
-        for ids, entities in select_entities(universe, covered)
+        for ids, entities in select_entities(universe, covered, needed)
     )
     modalities = dict(encoders.select("encoder_id", "modality").iter_rows())
     return PlanInputs(universes, covered, modalities, excluded)

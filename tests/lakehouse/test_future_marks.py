@@ -1,10 +1,12 @@
 """Scores of temporal tasks carry a mark where the encoder may have known the later labels."""
 
+import json
 import re
 import shutil
 
 import polars as pl
 import pytest
+from blanks import filled
 from temporal_lake import COMMIT, LATE, TASK, TEXT, make_temporal
 
 from flows.cli.render import (
@@ -45,6 +47,37 @@ def test_a_model_trained_by_the_month_of_the_known_labels_has_no_mark(synthetic_
     where = {"encoder_id": LATE}
     lake.delta.replace("silver.encoders", row.with_columns(declared), COMMIT, where)
     assert LATE not in read_marks(open_lake(tmp_path / "lake"))
+
+
+@pytest.mark.parametrize(
+    ("template", "inputs", "is_marked"),
+    [
+        ("{symbol_2022} {name_2022}", "symbol_2022 past_1, name_2022 past_1, name now_1", False),
+        ("{symbol_2022} {name}", "symbol_2022 past_1, name now_1", True),
+        ("{name_2022}", "name_2022 now_1", True),
+        ("{name_2022}", "name_2022 past_1, name_2022 now_1", True),
+        ("{name_2022}", "symbol_2022 past_1", True),
+    ],
+)
+def test_an_encoder_that_reads_texts_of_the_past_alone_has_no_mark(
+    synthetic_root, tmp_path, template, inputs, is_marked
+):
+    shutil.copytree(synthetic_root, tmp_path / "lake")
+    lake = open_lake(tmp_path / "lake")
+    make_temporal(lake)
+    who = {"entity_type": "gene", "modality": "text"}
+    read = [one.split() for one in inputs.split(", ")]
+    rows = [
+        who | {"entity_id": f"hgnc:{number}", "field": field, "snapshot_id": snapshot}
+        for number, (field, snapshot) in enumerate(read)
+    ]
+    where = {"modality": "text"}
+    lake.delta.replace("silver.inputs", filled("silver.inputs", rows), COMMIT, where)
+    declared = {"loader": "sentence_transformer", "template": {"gene": template}}
+    row = lake.table("silver.encoders").collect().filter(encoder_id=TEXT)
+    row = row.with_columns(declaration=pl.lit(json.dumps(declared)))
+    lake.delta.replace("silver.encoders", row, COMMIT, {"encoder_id": TEXT})
+    assert (TEXT in read_marks(open_lake(tmp_path / "lake"))) == is_marked
 
 
 def test_rows_of_temporal_tasks_alone_carry_the_marks(lake):

@@ -179,22 +179,22 @@ def test_a_folder_without_parts_is_a_clear_error(server, storage):
 
 
 def test_a_copy_in_a_mirror_goes_before_the_embedded_file(storage, mirror):
-    source = make_source("embedded:3.16.0/go_terms.tsv.gz", version="3.16.0")
+    source = make_source("embedded:3.16.0/go_terms.tsv.xz", version="3.16.0")
     snapshots = keeper(storage, mirror=str(mirror))
     assert snapshots.fetch(source, "proteinatlas").url.endswith("new.tsv")
     write_mirror(mirror, "hpa.pathology: [{version: '1', path: old.tsv}]")
     snapshots = keeper(storage, mirror=str(mirror))
-    assert snapshots.fetch(source, "proteinatlas").url == "embedded:3.16.0/go_terms.tsv.gz"
+    assert snapshots.fetch(source, "proteinatlas").url == "embedded:3.16.0/go_terms.tsv.xz"
 
 
 def test_an_embedded_file_is_held_to_the_lock(storage, tmp_path):
-    source = make_source("embedded:3.16.0/go_terms.tsv.gz", version="3.16.0")
+    source = make_source("embedded:3.16.0/go_terms.tsv.xz", version="3.16.0")
     found = keeper(storage).fetch(source, "proteinatlas")
     assert (
         found.sha256
-        == hashlib.sha256((EMBEDDED_FOLDER / "3.16.0" / "go_terms.tsv.gz").read_bytes()).hexdigest()
+        == hashlib.sha256((EMBEDDED_FOLDER / "3.16.0" / "go_terms.tsv.xz").read_bytes()).hexdigest()
     )
-    assert found.url == "embedded:3.16.0/go_terms.tsv.gz"
+    assert found.url == "embedded:3.16.0/go_terms.tsv.xz"
     lock = tmp_path / "snapshots.lock.yaml"
     lock_snapshots([found], lock)
     assert keeper(storage, lock=lock).fetch(source, "proteinatlas").sha256 == found.sha256

@@ -8,14 +8,19 @@ import pytest
 from blanks import filled
 
 from genebench.encoders.declaration import Encoder
-from genebench.encoders.encoder_digest import digest_encoder
-from genebench.encoders.loader import load_encoder
+from genebench.encoders.encoder_digest import digest_encoder, encoders_of_same_model
+from genebench.encoders.loader import LoaderContext, load_encoder
 from genebench.errors import EncoderError, EncoderUnavailable
 from lakehouse import open_lake
 from lakehouse.embed.encoder_records import encoder_row, stored_size
 from lakehouse.embed.pending import PendingEmbedding, plan_embedding
 from lakehouse.embed.stored_vectors import read_stored_matrix
-from lakehouse.embed.vector_rows import embedding_rows, loader_input, reusable_rows
+from lakehouse.embed.vector_rows import (
+    copied_rows,
+    embedding_rows,
+    loader_input,
+    reusable_rows,
+)
 from lakehouse.query.lake import Lake
 from lakehouse.tables.commits import Commit
 
@@ -168,3 +173,48 @@ def test_vectors_that_two_runs_stored_are_read_once_and_removed_by_the_next(
     assert embed(lake, encoder) == 0
     assert lake.table("silver.embeddings").collect().height == rows.height
     assert plan(lake, encoder).is_done
+
+
+def test_an_encoder_of_one_family_encodes_the_entities_of_its_tasks_alone(lake: Lake) -> None:
+    temporal = {"family": "temporal", "entity_type": "gene", "sample_id": "1"}
+    rows = [temporal | {"entity_id": "hgnc:2"}]
+    write(lake, "silver.samples", rows, {"family": "temporal"})
+    everywhere = declare("random", dimension=4)
+    embed(lake, everywhere)
+    of_others = everywhere.model_copy(update={"families": ("genomic", "protein")})
+    with pytest.raises(EncoderUnavailable, match="scored on the family genomic or protein only"):
+        plan(lake, of_others)
+    embed(lake, everywhere.model_copy(update={"id": "few", "families": ("temporal",)}))
+    assert set(vectors(lake)) == {"hgnc:1", "hgnc:2", "hgnc:3"}
+    assert set(vectors(lake, "few")) == {"hgnc:2"}
+    shares = dict(lake.coverage().select("encoder_id", "share").iter_rows())
+    assert shares == {"mine": 1.0, "few": 1.0}
+
+
+def test_vectors_of_the_same_contents_by_the_same_model_are_copied(lake: Lake) -> None:
+    texts = {
+        ("hgnc:1", "name"): "one",
+        ("hgnc:1", "name_2022"): "one",
+        ("hgnc:2", "name"): "new",
+        ("hgnc:2", "name_2022"): "former",
+        ("hgnc:3", "name"): "three",
+    }
+    who = {"entity_type": "gene", "modality": "text", "part": 0}
+    rows = [
+        who | {"entity_id": gene, "field": field, "content": text}
+        for (gene, field), text in texts.items()
+    ]
+    write(lake, "silver.inputs", rows, {"modality": "text"})
+    now = declare("text_length", id="now", modality="text", template="{name}")
+    then = declare("text_length", id="then", modality="text", template="{name_2022}")
+    embed(lake, now)
+    planned = plan(lake, then)
+    assert planned.missing["entity_id"].to_list() == ["hgnc:1", "hgnc:2"]
+    known = encoders_of_same_model(then, LoaderContext(), {"now": now, "then": then})
+    copied = copied_rows(lake.delta, planned, known, "r2")
+    kept = ["entity_id", "encoder_id", "encoder_digest", "run_id"]
+    assert copied.select(kept).rows() == [("hgnc:1", "then", planned.encoder_digest, "r2")]
+    assert copied["vector"].to_list() == [vectors(lake, "now")["hgnc:1"]]
+    assert planned.without(copied).missing["entity_id"].to_list() == ["hgnc:2"]
+    outdated = dict.fromkeys(known, "digest of an earlier declaration")
+    assert copied_rows(lake.delta, planned, outdated, "r2").is_empty()

@@ -123,7 +123,7 @@ def test_no_family_is_on_both_sides_of_a_fold_of_a_release(lake):
         for one in ids
     ]  # fmt: skip
     lake.delta.replace("silver.embeddings", filled("silver.embeddings", vectors), COMMIT, where)
-    inputs = read_plan_inputs(lake.delta, PROTOCOL, "shared", frozenset())
+    inputs = read_plan_inputs(lake.delta, PROTOCOL, "shared", frozenset(), {})
     (universe,) = inputs.universes
     folds = universe.prepared["t"].slot_folds(PROTOCOL)[:, 0, 0]
     symbols = np.array([int(one.removeprefix("hgnc:")) % 4 for one in universe.entity_ids])

@@ -83,6 +83,30 @@ def test_an_evaluation_shared_by_two_encoders_is_pending_once(lake):
     assert found.select(["new"], ["twin"])["encoder_id"].to_list() == ["twin"]
 
 
+def test_an_encoder_of_one_family_leaves_the_entities_of_the_others_alone(lake):
+    temporal = {"family": "temporal", "task_id": "later", "entity_type": "gene"}
+    samples = [temporal | {"sample_id": gene, "entity_id": gene} for gene in GENES[:20]]
+    where = {"family": "temporal"}
+    lake.delta.replace("silver.samples", filled("silver.samples", samples), COMMIT, where)
+    before = plan(lake).items.filter(family="f")
+    for known in (GENES[:20], GENES[1:20]):
+        encoder = {"encoder_id": "past", "modality": "text", "is_complete": True}
+        vectors = [
+            {"encoder_id": "past", "entity_type": "gene", "entity_id": gene, "dimension": 1,
+             "vector": [1.0], "vector_digest": gene}
+            for gene in known
+        ]  # fmt: skip
+        for name, rows in (("silver.embeddings", vectors), ("silver.encoders", [encoder])):
+            lake.delta.replace(name, filled(name, rows), COMMIT, {"encoder_id": "past"})
+        found = plan(lake, encoder_families={"past": ["temporal"]})
+        lacking = len(GENES[:20]) - len(known)
+        assert found.universe_rows().height == 60 - lacking
+        keys = found.items.filter(family="f")["evaluation_key"].to_list()
+        assert (keys == before["evaluation_key"].to_list()) == (lacking == 0)
+        assert "past" not in found.excluded
+    assert "covers 19 of 60 gene entities" in plan(lake).excluded["past"]
+
+
 def test_an_encoder_of_few_diseases_leaves_their_universe_to_the_others(lake):
     diseases = [f"efo:{number:02d}" for number in range(10)]
     who = {"family": "d", "task_id": "of_diseases", "entity_type": "disease"}

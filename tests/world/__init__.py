@@ -114,6 +114,8 @@ class World:
         publications = annotations.publications_table(genes)
         yield "bioconductor.publications", "publications.tsv.gz", publications
         past = annotations.past_annotations_table(genes)
+        past_genes = annotations.past_genes_table(genes)
+        yield "bioconductor_2022.genes", "genes.tsv.xz", past_genes
         yield "bioconductor_2022.go_annotations", "go_annotations.tsv.gz", past
         yield "bioconductor_2022.go_terms", "go_terms.tsv.gz", annotations.go_terms_table()
         relations = annotations.go_relations_table()

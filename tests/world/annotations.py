@@ -97,6 +97,20 @@ def genes_table(genes: list[Gene]) -> str:
     return delimited(header, rows)
 
 
+def past_genes_table(genes: list[Gene]) -> str:
+    """The genes of an earlier release: some had other symbols and names, some were unknown."""
+    rows: list[Row] = [
+        [
+            gene.entrez_id,
+            f"OLD{gene.number}" if gene.number % 9 == 0 else gene.published_symbol,
+            f"uncharacterized {gene.number}" if gene.number % 7 == 0 else gene.name,
+        ]
+        for gene in genes
+        if gene.is_approved and (gene.family != "none" or gene.number % 2)
+    ]
+    return delimited(["entrez_id", "symbol", "name"], rows)
+
+
 def go_annotations_table(genes: list[Gene], moved: dict[int, list[str]]) -> str:
     """The annotations; `moved` gives genes other terms than the world's own."""
     chance = random.Random(11)

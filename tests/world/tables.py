@@ -3,6 +3,7 @@
 import functools
 import gzip
 import io
+import lzma
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,7 +26,7 @@ def _quoted(cell: str, separator: str) -> str:
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file; a name that ends in .gz or .zip says how it is packed."""
+    """Write a file; a name that ends in .gz, .xz or .zip says how it is packed."""
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(_pack(content, path.suffix, path.stem if path.suffix == ".zip" else ""))
 
@@ -36,6 +37,8 @@ def _pack(content: str | bytes, suffix: str, member: str) -> bytes:
     data = content.encode() if isinstance(content, str) else content
     if suffix == ".gz":
         return gzip.compress(data, mtime=0)
+    if suffix == ".xz":
+        return lzma.compress(data)
     if suffix == ".zip":
         packed = io.BytesIO()
         with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as archive:

@@ -13,6 +13,7 @@ from genebench.encoders.identifier_mapping import Namespace, map_identifiers
 from genebench.encoders.loader import DeclaredLoader, LoaderInput, Vectors
 from genebench.encoders.loaders.bag_of_words import joined_texts
 from genebench.errors import EncoderError
+from genebench.sources.readers.containers import FileError, open_containers
 
 
 class RowCountArguments(Arguments):
@@ -70,8 +71,9 @@ class RowCount(DeclaredLoader[RowCountArguments]):
         path = find_weight_file(self.encoder, self.context, role)
         separator = "," if ".csv" in path.suffixes else "\t"
         try:
-            frame = pl.read_csv(path, separator=separator, infer_schema=False, quote_char=None)
-        except (OSError, pl.exceptions.PolarsError) as error:
+            (content,) = open_containers(path.read_bytes())
+            frame = pl.read_csv(content, separator=separator, infer_schema=False, quote_char=None)
+        except (OSError, pl.exceptions.PolarsError, FileError) as error:
             raise EncoderError(
                 f"{path}: cannot be read as a table: {error}; correct the file"
             ) from error

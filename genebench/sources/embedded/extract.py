@@ -9,15 +9,16 @@ hold one release each: bookworm 3.16.0, trixie 3.20.0, sid 3.23.1.
         unpacked/usr/lib/R/site-library/org.Hs.eg.db/extdata/org.Hs.eg.sqlite \
         unpacked/usr/lib/R/site-library/GO.db/extdata/GO.sqlite 3.23.1
 
-The output is deterministic: the same two databases give the same bytes. Releases before 3.13 have
-no types of genes; every gene of theirs is of the type `unknown`, and none is left out. Without the
-tables of Pfam or OMIM the columns `pfam_ids` and `n_mim_entries` are empty. What was written is
-read back: the script ends with an error if a key repeats or is empty, if an annotated gene is not
-in the table of genes, or if more than 0.1 % of the annotated terms have no name.
+The same two databases give the same tables, and the same bytes with the same version of liblzma.
+Releases before 3.13 have no types of genes; every gene of theirs is of the type `unknown`, and none
+is left out. Without the tables of Pfam or OMIM the columns `pfam_ids` and `n_mim_entries` are
+empty. What was written is read back: the script ends with an error if a key repeats or is empty, if
+an annotated gene is not in the table of genes, or if more than 0.1 % of the annotated terms have no
+name.
 """
 
 import argparse
-import gzip
+import lzma
 import sqlite3
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -120,10 +121,10 @@ GENE_COLUMNS = [
 
 
 def write_table(path: Path, columns: list[str], rows: Iterable[tuple[object, ...]]) -> int:
-    """Write a gzipped TSV whose bytes depend only on its content; return the number of rows."""
+    """Write a TSV compressed with xz; return the number of rows."""
     lines = ["\t".join(columns)]
     lines.extend("\t".join("" if cell is None else _plain(cell) for cell in row) for row in rows)
-    with path.open("wb") as raw, gzip.GzipFile("", "wb", 9, raw, mtime=0) as packed:
+    with lzma.open(path, "wb", preset=9 | lzma.PRESET_EXTREME) as packed:
         packed.write(("\n".join(lines) + "\n").encode())
     return len(lines) - 1
 
@@ -165,7 +166,7 @@ def extract(org: Path, go: Path, folder: Path) -> Iterator[tuple[str, int]]:
         ),
     }
     for name, (columns, rows) in tables.items():
-        file_name = f"{name}.tsv.gz"
+        file_name = f"{name}.tsv.xz"
         yield file_name, write_table(folder / file_name, columns, rows)
 
 
@@ -187,7 +188,7 @@ def check_tables(folder: Path) -> None:
         SystemExit: A key is empty or repeats, an annotated gene is not in the table of genes, or
             too many annotated terms have no name.
     """
-    read = {name: list(_read_table(folder / f"{name}.tsv.gz")) for name in KEYS}
+    read = {name: list(_read_table(folder / f"{name}.tsv.xz")) for name in KEYS}
     for name, key in KEYS.items():
         keys = [tuple(row[column] for column in key) for row in read[name]]
         if len(set(keys)) < len(keys) or not all(map(all, keys)):
@@ -207,7 +208,7 @@ def check_tables(folder: Path) -> None:
 
 
 def _read_table(path: Path) -> Iterator[dict[str, str]]:
-    with gzip.open(path, "rt", encoding="utf-8") as file:
+    with lzma.open(path, "rt", encoding="utf-8") as file:
         columns = next(file).rstrip("\n").split("\t")
         for line in file:
             yield dict(zip(columns, line.rstrip("\n").split("\t"), strict=True))

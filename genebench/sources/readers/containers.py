@@ -1,8 +1,9 @@
-"""Opens gzip and zip files within a size limit."""
+"""Opens gzip, xz and zip files within a size limit."""
 
 import fnmatch
 import gzip
 import io
+import lzma
 import struct
 import zipfile
 import zlib
@@ -12,8 +13,11 @@ from pathlib import Path
 DEFAULT_MAX_UNPACKED_BYTES = 4_000_000_000
 CHUNK_BYTES = 1 << 20
 MAX_LAYERS = 3
+# A dictionary of `xz -9` takes 65 MiB to unpack; a header may ask for up to 4 GiB.
+XZ_MEMORY = 100 << 20
 
 GZIP_MAGIC = b"\x1f\x8b"
+XZ_MAGIC = b"\xfd7zXZ\x00"
 ZIP_MAGIC = b"PK\x03\x04"
 EMPTY_ZIP_MAGIC = b"PK\x05\x06"
 # What zipfile raises for offsets, sizes and names that are damaged.
@@ -49,7 +53,7 @@ def open_containers(
     member: str | None = None,
     parts: str | None = None,
 ) -> list[bytes]:
-    """Unpack the gzip and zip containers of a file.
+    """Unpack the gzip, xz and zip containers of a file.
 
     Args:
         content: The bytes as delivered.
@@ -68,6 +72,8 @@ def open_containers(
     for _ in range(MAX_LAYERS):
         if contents[0].startswith(GZIP_MAGIC):
             contents = [_gunzip(item, limit) for item in contents]
+        elif contents[0].startswith(XZ_MAGIC):
+            contents = [_unxz(item, limit) for item in contents]
         elif contents[0].startswith((ZIP_MAGIC, EMPTY_ZIP_MAGIC)) and not _is_workbook(contents[0]):
             contents = list(_unzip(contents[0], limit, member, parts))
         else:
@@ -88,6 +94,27 @@ def _gunzip(content: bytes, limit: int) -> bytes:
         raise FileError("the gzip file is truncated") from fault
     except (gzip.BadGzipFile, zlib.error) as fault:
         raise FileError(f"the gzip file is corrupt ({fault})") from fault
+    return b"".join(pieces)
+
+
+def _unxz(content: bytes, limit: int) -> bytes:
+    pieces = []
+    n_bytes = 0
+    # A file may have several streams, with zeros between them.
+    while content := content.lstrip(b"\x00"):
+        stream = lzma.LZMADecompressor(lzma.FORMAT_XZ, XZ_MEMORY)
+        try:
+            while not stream.eof:
+                piece = stream.decompress(content, CHUNK_BYTES)
+                content = b""
+                if not piece and not stream.eof and stream.needs_input:
+                    raise FileError("the xz file is truncated")
+                n_bytes += len(piece)
+                _check_size(n_bytes, limit)
+                pieces.append(piece)
+        except lzma.LZMAError as fault:
+            raise FileError(f"the xz file is corrupt ({fault})") from fault
+        content = stream.unused_data
     return b"".join(pieces)
 
 
