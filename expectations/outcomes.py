@@ -73,28 +73,6 @@ class ValidationReport:
         """The outcomes of expectations that could not be evaluated."""
         return tuple(outcome for outcome in self.outcomes if outcome.has_raised)
 
-    def require(self) -> None:
-        """Raise an error unless all critical expectations are met.
-
-        Raises:
-            ExpectationFailed: A critical expectation is not met. The message lists each with
-                examples.
-        """
-        if self.is_met:
-            return
-        lines = [
-            f"  {outcome.expectation_id}: {_describe(outcome)}"
-            for outcome in self.failures
-            if outcome.severity == "critical"
-        ]
-        raise ExpectationFailed(
-            f"{self.table_name}: {len(lines)} critical expectations are not met; the "
-            f"{self.n_rows} new rows were not written, and the table is unchanged:\n"
-            + "\n".join(lines)
-            + "\nThe violating rows are in audit.quarantine, the outcomes in audit.validations "
-            "(`genebench validations`). Correct the source or the task's recipe, then run again"
-        )
-
     def to_frame(self, run_id: str) -> pl.DataFrame:
         """Build the rows of `audit.validations`: a row for each outcome and skipped expectation."""
         declared = table("audit.validations")
@@ -176,6 +154,33 @@ class ValidationReport:
 def validation_rows(reports: Sequence[ValidationReport], run_id: str) -> pl.DataFrame:
     """Build the rows of `audit.validations` for frames that were checked together."""
     return pl.concat([report.to_frame(run_id) for report in reports])
+
+
+def require_met(reports: Sequence[ValidationReport]) -> None:
+    """Raise an error unless all critical expectations of frames that are written together are met.
+
+    Raises:
+        ExpectationFailed: A critical expectation is not met. The message lists each, of every
+            table, with examples.
+    """
+    refused = [report for report in reports if not report.is_met]
+    if not refused:
+        return
+    lines = [
+        f"  {report.table_name}, {outcome.expectation_id}: {_describe(outcome)}"
+        for report in refused
+        for outcome in report.failures
+        if outcome.severity == "critical"
+    ]
+    verb = "expectation is" if len(lines) == 1 else "expectations are"
+    tables = " and ".join(report.table_name for report in reports)
+    raise ExpectationFailed(
+        f"{len(lines)} critical {verb} not met; the {sum(report.n_rows for report in reports):,} "
+        f"new rows of {tables} were not written:\n"
+        + "\n".join(lines)
+        + "\nThe violating rows are in audit.quarantine, the outcomes in audit.validations "
+        "(`genebench validations`). Correct the source or the task's recipe, then run again"
+    )
 
 
 def _describe(outcome: Outcome) -> str:

@@ -10,7 +10,6 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from unittest import mock
 
 # Work on small matrices and tables is slower with more threads, and several tests run at once.
 # polars reads its number on import.
@@ -170,12 +169,16 @@ def prefect(tmp_path_factory, worker_id, database) -> Iterator[None]:
     certificate = base / "certificate.pem"
     certificate.write_text("".join(certifi.contents().partition(END_CERTIFICATE)[:2]))
     services = {f"PREFECT_SERVER_SERVICES_{name}_ENABLED": "false" for name in IDLE_SERVICES}
-    # No server or database that the developer's own settings name.
-    others = {name: value for name, value in os.environ.items() if not name.startswith("PREFECT_")}
-    settings = {**others, **services, "PREFECT_HOME": str(home)}
     with contextlib.ExitStack() as stack:
-        # Only while the settings are read: commands of tests have a server of their own.
-        with mock.patch.dict(os.environ, settings, clear=True):
+        # Only while the settings are read: commands of tests have a server of their own. Few
+        # variables are touched, for a thread of a library may read the environment meanwhile, and
+        # glibc does not guard it: `mock.patch.dict` writes all of them, and that has crashed.
+        with pytest.MonkeyPatch.context() as patch:
+            # No server or database that the developer's own settings name.
+            for name in [name for name in os.environ if name.startswith("PREFECT_")]:
+                patch.delenv(name)
+            for name, value in {**services, "PREFECT_HOME": str(home)}.items():
+                patch.setenv(name, value)
             with (home / "copy.lock").open("ab") as lock:
                 fcntl.flock(lock, fcntl.LOCK_EX)
                 copy_database(home)

@@ -14,7 +14,7 @@ from prefect.logging import get_logger, get_run_logger
 
 from expectations import Outcome, check_frame, related_tables
 from expectations.declared import expectations_of
-from expectations.outcomes import validation_rows
+from expectations.outcomes import require_met, validation_rows
 from flows.run.context import Context
 from flows.run.summary import RunSummary, Unfinished
 from genebench.errors import GenebenchError
@@ -141,8 +141,7 @@ def _check(
         for warning in report.failures:
             if warning.severity == "warning":
                 get_logger("genebench.data").warning(describe_warning(report.table_name, warning))
-    for report in reports:
-        report.require()
+    require_met(reports)
 
 
 def describe_warning(table: str, outcome: Outcome) -> str:

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from expectations import check_frame, related_tables
 from expectations.check_context import describe_vectors
+from expectations.outcomes import require_met
 from genebench.errors import ExpectationFailed, LakeError
 from lakehouse.tables.catalogue import table
 from lakehouse.tables.vectors import to_vectors
@@ -34,18 +35,37 @@ def test_a_critical_failure_rejects_the_frame_and_lists_examples(entities):
     report = check_frame("silver.entities", spoil(entities))
     assert not report.is_met
     with pytest.raises(ExpectationFailed) as caught:
-        report.require()
+        require_met([report])
     message = str(caught.value)
     assert "silver.entities" in message
     assert "symbol_is_a_word: 3 of 40 rows" in message
     assert "audit.quarantine" in message
 
 
+def test_the_error_names_the_unmet_expectations_of_all_tables_that_are_written_together(sound):
+    xrefs = sound["silver.xrefs"]
+    reports = [
+        check_frame("silver.xrefs", xrefs.drop("namespace")),
+        check_frame("silver.tasks", sound["silver.tasks"]),
+        check_frame("silver.entities", spoil(sound["silver.entities"])),
+    ]
+    with pytest.raises(ExpectationFailed) as caught:
+        require_met(reports)
+    message = str(caught.value)
+    assert "rows of silver.xrefs and silver.tasks and silver.entities were not written" in message
+    assert "silver.xrefs, columns_are_as_declared: " in message
+    assert "silver.entities, symbol_is_a_word: 3 of 40 rows" in message
+    n_rows = sum(report.n_rows for report in reports)
+    n_unmet = sum(one.severity == "critical" for report in reports for one in report.failures)
+    assert message.startswith(f"{n_unmet} critical expectations are not met; the {n_rows:,} new")
+    require_met(reports[1:2])
+
+
 def test_a_warning_accepts_the_frame_and_is_reported(entities):
     report = check_frame("silver.entities", entities.head(30), previous=entities)
     assert [outcome.expectation_id for outcome in report.failures] == ["few_entities_vanish"]
     assert report.is_met
-    report.require()
+    require_met([report])
     assert "few_entities_vanish" in report.to_markdown()
     assert "accepted" in report.to_markdown()
 

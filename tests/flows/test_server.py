@@ -180,6 +180,8 @@ def test_a_process_whose_parent_never_asks_for_its_exit_code_is_not_waited_for(t
     script = f"cd {tmp_path}; sleep 600 & echo $! > child; exec sleep 600"
     parent, child = start_process("parent", ["bash", "-c", script], {}, tmp_path / "log")
     until(lambda: (tmp_path / "child").exists() and (tmp_path / "child").read_text().strip(), 10)
+    # A shell would ask for the exit code.
+    until(lambda: psutil.Process(parent.pid).name() == "sleep", 10)
     orphan = psutil.Process(int((tmp_path / "child").read_text()))
     one = RecordedProcess("orphan", orphan.pid, orphan.create_time())
     began = time.monotonic()
