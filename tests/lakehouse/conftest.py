@@ -14,6 +14,7 @@ def server() -> Iterator[Server]:
     started = Server()
     yield started
     started.http.shutdown()
+    started.http.server_close()
 
 
 @pytest.fixture
