@@ -92,7 +92,7 @@ class Encoder(_FrozenModel):
         probe: Probe that always scores this encoder, instead of the requested one; for controls
             whose score does not depend on vectors.
         families: Families of tasks that the encoder is scored on; all if empty. For controls that
-            say nothing of other tasks.
+            say nothing of other tasks, and for texts of the past.
         trained: Month after which no text or data entered the weights, as `2020-08`, or the best
             date known for it, such as that of the publication; a comment names its source.
         runtime: Device and batch size.

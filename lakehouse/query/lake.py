@@ -201,8 +201,8 @@ class Lake(Tables):
 
         Returns:
             One row per encoder and entity type that it has any vector of: encoder_id, entity_type,
-            n_entities (with a vector and sampled by a task), n_needed (sampled by a task) and share
-            (n_entities / n_needed, 0 to 1).
+            n_entities (with a vector, and sampled by a task of the encoder's families), n_needed
+            (sampled by such a task) and share (n_entities / n_needed, 0 to 1).
         """
         return read_coverage(self)
 
