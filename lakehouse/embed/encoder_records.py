@@ -130,15 +130,16 @@ def needed_entities(
         encoder_id, entity_type, entity_id; each once.
     """
     known = samples.select("family", *ENTITY_KEY).unique()
-    needed: dict[tuple[str, ...] | None, pl.DataFrame]
-    needed = {None: known.select(ENTITY_KEY).unique()}
-    for names in {tuple(names) for names in families.values()}:
-        of_families = known.filter(pl.col("family").is_in(list(names)))
-        needed[names] = of_families.select(ENTITY_KEY).unique()
-    chosen = {name: tuple(families[name]) if name in families else None for name in encoder_ids}
+    of_all_tasks = known.select(ENTITY_KEY).unique()
     key = ("encoder_id", *ENTITY_KEY)
-    rows = [needed[of].select(pl.lit(one).alias(key[0]), *ENTITY_KEY) for one, of in chosen.items()]
-    return pl.concat([pl.DataFrame(schema=dict.fromkeys(key, pl.String)), *rows])
+    rows = [pl.DataFrame(schema=dict.fromkeys(key, pl.String))]
+    for encoder_id in encoder_ids:
+        needed = of_all_tasks
+        if encoder_id in families:
+            is_scored = pl.col("family").is_in(list(families[encoder_id]))
+            needed = known.filter(is_scored).select(ENTITY_KEY).unique()
+        rows.append(needed.select(pl.lit(encoder_id).alias("encoder_id"), *ENTITY_KEY))
+    return pl.concat(rows)
 
 
 def recorded_weights(delta: Delta, encoder_id: str) -> dict[str, str]:
