@@ -18,6 +18,8 @@ from lakehouse.tables.delta import Delta
 from lakehouse.tables.lake_lock import StoreLease, open_lock
 from lakehouse.tables.storage import Storage
 
+pytestmark = pytest.mark.slow
+
 FAILING_SHARE = 0.01
 MAX_RUNS = 12
 

@@ -18,6 +18,8 @@ from genebench.probes.linear.operators import (
     to_low_precision,
 )
 
+pytestmark = pytest.mark.slow
+
 # Relative error of a product of two rounded factors.
 NEAR = 0.01
 

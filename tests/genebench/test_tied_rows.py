@@ -8,6 +8,8 @@ from sklearn.metrics import roc_auc_score
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import SolverSettings, fit_columns, solve_problems
 
+pytestmark = pytest.mark.slow
+
 DISTINCT = 12
 
 

@@ -13,6 +13,8 @@ from lakehouse import open_lake
 from lakehouse.studies.leakage import measure_leakage
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 N = 300
 GENES = [f"hgnc:{number:03d}" for number in range(N)]

@@ -16,6 +16,8 @@ from lakehouse.curate.task_selection import read_task
 from lakehouse.studies.past_release import is_release, read_past_release
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 # Source, version and day of publication, if known: the role of each gene.
 RELEASES = {

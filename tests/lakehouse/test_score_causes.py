@@ -9,6 +9,8 @@ from lakehouse.report.diff.lake_states import LakeState
 from lakehouse.report.diff.score_causes import compare_samples, find_causes
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit("test", "test")
 GENES = ["g1", "g2", "g3", "g4"]
 LABELS = {"g1": ["red"], "g2": ["blue"], "g3": ["red", "blue"], "g4": ["blue"]}

@@ -18,6 +18,8 @@ from lakehouse.score.universes import read_prepared_task
 from lakehouse.studies.temporal_holdout import measure_temporal_holdout
 from lakehouse.tables.commits import Commit
 
+pytestmark = pytest.mark.slow
+
 COMMIT = Commit(flow_run="r1", code="test", inputs={}, profile="embedded", extra={})
 N = 400
 GENES = [f"hgnc:{number:03d}" for number in range(N)]
