@@ -50,8 +50,9 @@ PYTEST := $(BIN)/python -m pytest
 test: setup ## run the tests
 	$(PYTEST) -n 3 -m "not soak"
 
+# All of tests/flows needs Prefect or is slow; each worker would import it first.
 test-fast: setup ## run the quick tests that need neither Prefect nor a browser
-	$(PYTEST) -n 2 -m "not soak and not slow and not prefect and not browser"
+	$(PYTEST) -n 2 -m "not soak and not slow and not prefect and not browser" --ignore tests/flows
 
 soak: setup ## run the long tests: kills, real data, large simulations
 	$(BIN)/python -m pytest -m soak
