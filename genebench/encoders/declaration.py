@@ -22,7 +22,7 @@ from pydantic import (
 )
 
 from genebench.encoders.loader_catalogue import LOADERS, LoaderEntry, suggest_loader
-from genebench.encoders.templates import MissingRule, template_fields
+from genebench.encoders.templates import MissingRule, list_templates, template_fields
 from genebench.tasks.declaration import Family
 
 Modality = Literal["text", "expression", "dna", "protein", "classical", "control"]
@@ -169,9 +169,7 @@ class Encoder(_FrozenModel):
             raise ValueError("base by entity type must name exactly the types in entities")
 
     def _templates(self) -> list[str]:
-        value = self.template
-        groups = list(value.values()) if isinstance(value, dict) else [value] if value else []
-        return [t for group in groups for t in ((group,) if isinstance(group, str) else group)]
+        return list_templates(self.template or ())
 
     @property
     def entry(self) -> LoaderEntry:

@@ -1,7 +1,7 @@
 """Text templates: fill the fields of an entity into one text, with a rule for missing fields."""
 
 import string
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Literal
 
@@ -25,6 +25,12 @@ def template_fields(template: str) -> tuple[str, ...]:
     if not names:
         raise ValueError(f"template {template!r} has no field such as {{symbol}}")
     return tuple(dict.fromkeys(names))
+
+
+def list_templates(declared: str | Sequence[str] | Mapping[str, str | Sequence[str]]) -> list[str]:
+    """List the templates of a declaration's `template`: one, several, or either by entity type."""
+    groups = list(declared.values()) if isinstance(declared, Mapping) else [declared]
+    return [text for one in groups for text in ([one] if isinstance(one, str) else one)]
 
 
 def render_template(

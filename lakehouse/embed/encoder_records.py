@@ -109,11 +109,14 @@ def encoder_families(delta: Delta, registry: Registry) -> dict[str, tuple[str, .
     Declarations are read as in `encoder_probes`.
     """
     found = {name: tuple(declared.families) for name, declared in registry.encoders.items()}
-    rows = delta.scan("silver.encoders").select("encoder_id", "declaration").collect()
-    for encoder_id, declaration in rows.iter_rows():
-        if encoder_id not in found:
-            found[encoder_id] = tuple(json.loads(declaration).get("families", ()))
-    return {encoder_id: families for encoder_id, families in found.items() if families}
+    stored = _stored_families(delta.scan("silver.encoders").collect())
+    return {name: families for name, families in (stored | found).items() if families}
+
+
+def _stored_families(encoders: pl.DataFrame) -> dict[str, tuple[str, ...]]:
+    """Read the families that the stored declarations restrict encoders to; () for all."""
+    rows = encoders.select("encoder_id", "declaration").iter_rows()
+    return {name: tuple(json.loads(text or "{}").get("families", ())) for name, text in rows}
 
 
 def needed_entities(
@@ -170,10 +173,9 @@ def list_encoders(tables: Tables) -> pl.DataFrame:
 def read_coverage(tables: Tables) -> pl.DataFrame:
     """Compute the coverage of each encoder; see `lakehouse.query.lake.Lake.coverage`."""
     samples = tables.table("silver.samples").select("family", *ENTITY_KEY).unique().collect()
-    declared = dict(list_encoders(tables).select("encoder_id", "declaration").iter_rows())
-    families = {name: json.loads(text or "{}").get("families") for name, text in declared.items()}
-    restricted = {name: names for name, names in families.items() if names}
-    needed = needed_entities(samples, declared, restricted)
+    stored = _stored_families(list_encoders(tables))
+    restricted = {name: families for name, families in stored.items() if families}
+    needed = needed_entities(samples, stored, restricted)
     group = ["encoder_id", "entity_type"]
     found = (
         tables.table("silver.embeddings")

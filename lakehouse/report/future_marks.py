@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from genebench.encoders.loader_catalogue import LOADERS
-from genebench.encoders.templates import template_fields
+from genebench.encoders.templates import list_templates, template_fields
 from genebench.registry.loading import load_registry, profile_ids
 from genebench.tasks.declaration import TEMPORAL
 from lakehouse.embed.encoder_records import list_encoders
@@ -77,7 +77,11 @@ def reads_text(
     declared = _declaration(encoder_id, encoders)
     entry = LOADERS.get(declared.get("loader", ""))
     if entry is not None and entry.reads == "text":
-        fields = {name for one in _templates(declared) for name in template_fields(one)}
+        fields = {
+            name
+            for one in list_templates(declared.get("template") or ())
+            for name in template_fields(one)
+        }
         return not fields or not fields.issubset(past_fields)
     return any(reads_text(name, encoders, past_fields) for name in _bases(declared))
 
@@ -107,12 +111,6 @@ def _bases(declared: Mapping[str, Any]) -> list[str]:
     if isinstance(base, dict):
         return list(base.values())
     return [base] if isinstance(base, str) else list(base)
-
-
-def _templates(declared: Mapping[str, Any]) -> list[str]:
-    given = declared.get("template") or []
-    groups = list(given.values()) if isinstance(given, dict) else [given]
-    return [text for one in groups for text in ([one] if isinstance(one, str) else one)]
 
 
 def _past_months(tables: Tables) -> dict[str, str]:

