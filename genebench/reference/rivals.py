@@ -3,11 +3,13 @@
 Nothing is fitted: the stored predictions are restricted to these rows.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import polars as pl
 
+from genebench.evaluation.statistics.blas_threads import one_blas_thread
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import split_digest
 from genebench.reference.stored_scores import StoredScore, covered_samples, score_stored
@@ -16,24 +18,28 @@ from genebench.reference.vectors_evaluation import ScoredTask
 
 def score_rivals(
     scored: ScoredTask, bundle: pl.DataFrame, protocol: Protocol, threads: int
-) -> Iterator[StoredScore | str]:
+) -> list[StoredScore | str]:
     """Score all encoders of a bundle on one task.
 
     Args:
         scored: The task, with the new vectors' scores.
         bundle: Rows of a bundle, of any tasks.
         protocol: The protocol.
-        threads: Threads of the bootstrap.
+        threads: Number of encoders scored at once.
 
-    Yields:
+    Returns:
         The scores of each rival; or, in place of them, why a rival cannot be compared.
     """
-    usable = scored.usable()
-    for row in bundle.filter(pl.col("task_id") == scored.task.task_id).iter_rows(named=True):
+    usable, whole = scored.usable(), scored.whole
+
+    def score(row: Mapping[str, Any]) -> StoredScore | str:
         if reason := _difference_of_data(scored, row):
-            yield f"{row['encoder_id']}: {reason}"
-        else:
-            yield score_stored(row, scored.whole, scored.covered, protocol, threads, usable)
+            return f"{row['encoder_id']}: {reason}"
+        return score_stored(row, whole, scored.covered, protocol, usable)
+
+    rows = bundle.filter(pl.col("task_id") == scored.task.task_id).iter_rows(named=True)
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
+        return list(pool.map(score, rows))
 
 
 def _difference_of_data(scored: ScoredTask, row: Mapping[str, Any]) -> str:

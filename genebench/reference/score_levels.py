@@ -6,6 +6,8 @@ Rows within one level count as ties; `docs/method.md` states the measured error.
 numbers.
 """
 
+from typing import Any
+
 import numpy as np
 import numpy.typing as npt
 
@@ -57,11 +59,11 @@ def _n_bytes(n_bits: int) -> int:
     return (n_bits + 7) // 8
 
 
-def decode_fold(kind: Kind, content: bytes, n_rows: int, n_columns: int) -> Floats:
+def decode_fold(kind: Kind, content: bytes, n_rows: int, n_columns: int) -> npt.NDArray[Any]:
     """Decode the predictions of one fold.
 
     Returns:
-        (n_rows, n_columns) float64: numbers if regression, else levels from 0.
+        (n_rows, n_columns): float64 numbers if regression, else uint8 levels.
 
     Raises:
         GenebenchError: The content has another length.
@@ -83,4 +85,4 @@ def decode_fold(kind: Kind, content: bytes, n_rows: int, n_columns: int) -> Floa
     for bit, plane in enumerate(planes):
         levels |= np.unpackbits(plane.T, axis=0, count=n_rows) << bit
     last = (1 << n_bits) - 1
-    return np.where(is_reversed, last - levels, levels).astype(np.float64)
+    return np.where(is_reversed, last - levels, levels)

@@ -8,10 +8,16 @@ import numpy as np
 import numpy.typing as npt
 
 from genebench.errors import GenebenchError
-from genebench.evaluation.metrics import score_labels, score_regression
-from genebench.evaluation.ranks import rank_columns
+from genebench.evaluation.metrics import score_regression
 from genebench.evaluation.statistics.bootstrap import replicate_scores
-from genebench.probes.declaration import TEST, FoldOutput, Problem, count_outcomes
+from genebench.evaluation.statistics.weighted_ranks import column_aucs
+from genebench.probes.declaration import (
+    NOT_SCORED,
+    TEST,
+    FoldOutput,
+    Problem,
+    count_outcomes,
+)
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import unpack_outputs
 
@@ -88,8 +94,8 @@ def score_stored(
     whole: Problem,
     covered: Bools,
     protocol: Protocol,
-    threads: int,
     usable: Sequence[Bools],
+    threads: int = 1,
 ) -> StoredScore:
     """Score one encoder on one task.
 
@@ -98,8 +104,8 @@ def score_stored(
         whole: The task with the folds of the whole universe.
         covered: (samples,) bool; the samples to score, all of which the row has predictions of.
         protocol: The protocol.
-        threads: Threads of the bootstrap.
         usable: (labels,) bool for each fold; the labels to score.
+        threads: Number of folds computed at once.
 
     Raises:
         GenebenchError: The row's predictions do not fit the folds.
@@ -146,10 +152,10 @@ def score_restricted(
         truth = problem.truth(output.rows)
         if problem.kind == "regression":
             yield score_regression(["r2"], truth, output.scores[:, 0])["r2"]
-        elif problem.kind == "binary":
-            yield float(rank_columns(truth[:, None] > 0, output.scores)[0][0])
         else:
+            truth = truth.reshape(len(truth), -1)
             found, n_scored = count_outcomes(truth)
             kept = use & (found > 0) & (found < n_scored)
-            aucs = score_labels(["roc_auc"], truth[:, kept], output.scores[:, kept])["roc_auc"]
+            truth, scores = truth[:, kept], output.scores[:, kept]
+            aucs = column_aucs(truth == 1, scores, truth != NOT_SCORED)
             yield float(np.average(aucs, weights=found[kept]))

@@ -16,6 +16,7 @@ from genebench.evaluation.metrics import (
     score_multilabel,
     score_regression,
 )
+from genebench.evaluation.ranks import rank_columns
 from genebench.evaluation.statistics.bootstrap import (
     confidence_interval,
     replicate_scores,
@@ -35,7 +36,9 @@ from genebench.evaluation.statistics.resampling import (
     score_weighted_labels,
 )
 from genebench.evaluation.statistics.weighted_ranks import (
-    rank_metric_derivatives,
+    column_aucs,
+    expand_auc,
+    expand_average_precision,
     weighted_column_rank_metrics,
     weighted_rank_metrics,
 )
@@ -85,15 +88,49 @@ def test_a_score_under_whole_weights_is_the_score_of_repeated_rows(kind, n, seed
             assert found[name][draw] == pytest.approx(expected[name], abs=1e-9)
 
 
-def test_slopes_of_rank_metrics_are_finite_differences():
+@pytest.mark.parametrize("expand", [expand_auc, expand_average_precision])
+def test_derivatives_of_rank_metrics_are_finite_differences(expand):
     rng = np.random.default_rng(0)
     n, step = 60, 1e-6
-    truth = rng.random(n) < 0.3
-    scores = np.round(rng.normal(size=n) + truth, 1)
-    slopes = rank_metric_derivatives(truth, scores)
-    changed = weighted_rank_metrics(truth, scores, np.ones((n, n)) + step * np.eye(n))
-    for name, (value, slope) in slopes.items():
-        assert (changed[name] - value) / step == pytest.approx(slope, abs=1e-6)
+    truth = rng.random((n, 2)) < 0.3
+    scores = np.round(rng.normal(size=(n, 2)) + truth, 1)
+    is_scored = rng.random((n, 2)) < 0.8
+    values, derivatives = expand(truth, scores, is_scored)
+    name = "roc_auc" if expand is expand_auc else "average_precision"
+    for column in range(2):
+        cells = truth[:, column], scores[:, column], np.ones((n, n)) + step * np.eye(n)
+        rows = np.flatnonzero(is_scored[:, column])
+        changed = weighted_rank_metrics(*cells, [name], rows)[name]
+        assert (changed - values[column]) / step == pytest.approx(derivatives[:, column], abs=1e-6)
+
+
+def test_levels_given_as_integers_have_the_area_of_their_numbers():
+    rng = np.random.default_rng(4)
+    truth = rng.random((1200, 4)) < [0.01, 0.05, 0.5, 0.99]
+    levels = rng.integers(0, 16, truth.shape).astype(np.uint8)
+    is_scored = rng.random(truth.shape) < 0.9
+    found = column_aucs(truth, levels, is_scored)
+    assert found == pytest.approx(column_aucs(truth, levels.astype(float), is_scored), abs=1e-12)
+    for column, rows in enumerate(is_scored.T):
+        alone = rank_columns(truth[rows, column][:, None], levels[rows, column][:, None] * 1.0)[0]
+        assert found[column] == pytest.approx(alone[0], abs=1e-12)
+    with pytest.raises(ValueError, match="constant column"):
+        column_aucs(truth & False, levels, is_scored)
+
+
+@pytest.mark.parametrize(("n", "positives"), [(450, 10), (450, 440), (1500, 60), (1500, 750)])
+@pytest.mark.parametrize("shift", [0.0, 1.0, 2.5])
+def test_replicates_of_roc_auc_to_first_order_follow_the_exact_ones(n, positives, shift):
+    rng = np.random.default_rng(3)
+    truth = np.arange(n)[:, None] < positives
+    scores = np.round(rng.normal(size=(n, 1)) + shift * truth, 2)
+    weights = rng.standard_exponential((n, 2000))
+    fast = weighted_column_rank_metrics(truth, scores, weights, ["roc_auc"])["roc_auc"][0]
+    exact = weighted_rank_metrics(truth[:, 0], scores[:, 0], weights, ["roc_auc"])["roc_auc"]
+    assert not np.array_equal(fast, exact)
+    assert fast.std() == pytest.approx(exact.std(), rel=0.03)
+    assert np.corrcoef(fast, exact)[0, 1] > 0.97
+    assert abs(fast.mean() - exact.mean()) < 0.03 * exact.std()
 
 
 def test_one_rank_metric_alone_has_the_value_that_it_has_beside_the_other():

@@ -7,7 +7,6 @@ scored on the same samples get the same draws, so the differences of their repli
 bootstrap (`genebench.evaluation.statistics.paired_tests`).
 """
 
-import functools
 import math
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,9 +16,9 @@ from statistics import NormalDist
 import numpy as np
 import numpy.typing as npt
 import polars as pl
-from threadpoolctl import ThreadpoolController
 
 from genebench.evaluation.metrics import MAIN_METRICS, METRICS
+from genebench.evaluation.statistics.blas_threads import one_blas_thread
 from genebench.evaluation.statistics.resampling import draw_weights, score_weighted
 from genebench.probes.declaration import TRAIN, FoldOutput, Kind, Problem
 from genebench.protocols.declaration import Protocol
@@ -109,7 +108,7 @@ def replicate_scores(
         return {name: np.concatenate([part[name] for part in parts]) for name in names}
 
     # One thread per fold is faster than BLAS threads, because most products are small.
-    with _blas().limit(limits=1), ThreadPoolExecutor(threads) as pool:
+    with one_blas_thread(), ThreadPoolExecutor(threads) as pool:
         folds = list(pool.map(replicate, outputs, usable))
     means = {name: np.mean([fold[name] for fold in folds], axis=0) for name in names}
     main = means.get(MAIN_METRICS[problem.kind])
@@ -119,11 +118,6 @@ def replicate_scores(
     variance = training_variance_factor(problem, n_features, signal)
     variance *= 1 + 1 / max(_mean_minority(problem, outputs) - 1, 0.5)
     return {name: _scale_spread(name, mean, math.sqrt(variance)) for name, mean in means.items()}
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController().select(user_api="blas")
 
 
 def signal_from_score(kind: Kind, value: float) -> float:

@@ -7,12 +7,14 @@ import numpy as np
 import numpy.typing as npt
 
 Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
 Weights = npt.NDArray[np.floating[Any]]
 
-# Above this many rows, and this many of the minority class, weighted rank metrics are computed to
-# first order: 20x faster, and their standard deviation differs by less than 6 % (tests).
-LINEAR_ROWS, LINEAR_MINORITY = 1000, 100
-
+# With more rows than this, and this many of the smaller class, a metric is computed to first order
+# in the weights: many times faster; standard deviations differ by less than 3 % and 6 % (tests).
+LINEAR = {"roc_auc": (400, 10), "average_precision": (1000, 100)}
+# Sums over fewer rows than this are divided by the sum of their weights, which varies.
+MANY = 100
 
 RANK_METRICS = ("roc_auc", "average_precision")
 
@@ -76,71 +78,154 @@ def _group_sums(
 
 
 def weighted_column_rank_metrics(
-    truth: npt.NDArray[np.bool_],
-    scores: Floats,
+    truth: Bools,
+    scores: npt.NDArray[Any],
     weights: Weights,
     names: Collection[str] = RANK_METRICS,
-    is_scored: npt.NDArray[np.bool_] | None = None,
+    is_scored: Bools | None = None,
 ) -> dict[str, Floats]:
     """Compute (columns, draws) rank metrics of many columns; see `weighted_rank_metrics`.
 
     Args:
         truth: (n, columns) bool.
-        scores: (n, columns).
+        scores: (n, columns), greater for more likely; integers are taken as numbers of levels.
         weights: (n, draws) positive weights.
         names: The metrics to compute, of `RANK_METRICS`.
         is_scored: (n, columns) bool, the rows that count in each column; all by default.
     """
-    rows, columns = truth.shape
-    found = {name: np.empty((columns, weights.shape[1])) for name in names}
-    used = (
-        [np.arange(rows)] * columns
-        if is_scored is None
-        else [np.flatnonzero(use) for use in is_scored.T]
-    )
-    n = rows if is_scored is None else is_scored.sum(axis=0)
-    positives = truth.sum(axis=0) if is_scored is None else (truth & is_scored).sum(axis=0)
-    is_linear = (n > LINEAR_ROWS) & (np.minimum(positives, n - positives) >= LINEAR_MINORITY)
-    for column in np.flatnonzero(~is_linear):
-        cells = truth[:, column], scores[:, column], weights
-        for name, values in weighted_rank_metrics(*cells, names, used[column]).items():
-            found[name][column] = values
-    linear_columns = np.flatnonzero(is_linear)
-    if len(linear_columns):
-        expansions = [
-            rank_metric_derivatives(
-                truth[used[column], column], scores[used[column], column], names
-            )
-            for column in linear_columns
-        ]
-        if is_scored is None:
-            mean_weights = weights.mean(axis=0)
-        else:
-            scored = is_scored[:, linear_columns]
-            mean_weights = weighted_sums(scored, weights) / scored.sum(axis=0)[:, None]
-        for name in names:
-            value = np.array([one[name][0] for one in expansions])
-            derivatives = np.zeros((rows, len(linear_columns)))
-            for position, (column, one) in enumerate(zip(linear_columns, expansions, strict=True)):
-                derivatives[used[column], position] = one[name][1]
-            # Weights minus 1, after division by their mean; written so that no array of the
-            # weights' size is made.
-            change = weighted_sums(derivatives, weights) / mean_weights
-            change -= derivatives.sum(axis=0)[:, None]
-            found[name][linear_columns] = np.clip(value[:, None] + change, 0.0, 1.0)
+    columns = truth.shape[1]
+    is_used = np.ones_like(truth) if is_scored is None else is_scored
+    n, positives = is_used.sum(axis=0), (truth & is_used).sum(axis=0)
+    minority = np.minimum(positives, n - positives)
+    is_linear = {name: (n > rows) & (minority >= few) for name, (rows, few) in LINEAR.items()}
+    found = {name: np.zeros((columns, weights.shape[1])) for name in names}
+    for column in range(columns):
+        if exact := [name for name in names if not is_linear[name][column]]:
+            cells = truth[:, column], scores[:, column], weights
+            rows = np.flatnonzero(is_used[:, column])
+            for name, values in weighted_rank_metrics(*cells, exact, rows).items():
+                found[name][column] = values
+    for name in names:
+        chosen = np.flatnonzero(is_linear[name])
+        if len(chosen):
+            expand = expand_auc if name == "roc_auc" else expand_average_precision
+            used = is_used[:, chosen]
+            values, derivatives = expand(truth[:, chosen], scores[:, chosen], used)
+            few = used & (truth[:, chosen] == (2 * positives <= n)[chosen])
+            few &= minority[chosen] < MANY
+            counted = np.ones(len(truth)) if is_scored is None else used
+            mean_weights = weighted_sums(counted, weights) / n[chosen, None]
+            # Derivatives add up to 0, those of ROC AUC in each class.
+            change = weighted_sums(np.where(few, 0.0, derivatives), weights) / mean_weights
+            if few.any():
+                change += _weighted_means(np.where(few, derivatives, 0.0), few, weights)
+            found[name][chosen] = np.clip(values[:, None] + change, 0.0, 1.0)
     return found
 
 
-def rank_metric_derivatives(
-    truth: npt.NDArray[np.bool_], scores: Floats, names: Collection[str] = RANK_METRICS
-) -> dict[str, tuple[float, Floats]]:
-    """Compute rank metrics of (n,) scores, and their derivatives by the weights of the rows.
+def _weighted_means(values: Floats, rows: Bools, weights: Weights) -> Floats:
+    """(columns, draws) weighted means over few rows of each column, times their number."""
+    from scipy.sparse import csr_array
 
-    The derivatives of ROC AUC are DeLong's structural components (DeLong and others 1988).
+    sums, totals = (
+        (csr_array(part.T.astype(weights.dtype)) @ weights).astype(np.float64)
+        for part in (values, rows)
+    )
+    means: Floats = safe_divide(sums, totals) * rows.sum(axis=0)[:, None]
+    return means
+
+
+def column_aucs(truth: Bools, scores: npt.NDArray[Any], is_scored: Bools) -> Floats:
+    """(columns,) ROC AUC of many columns; see `expand_auc`."""
+    _, hits, misses = _count_levels(truth, scores, is_scored)
+    return _score_levels(hits, misses)[0][:, 0]
+
+
+def expand_auc(truth: Bools, scores: npt.NDArray[Any], is_scored: Bools) -> tuple[Floats, Floats]:
+    """Compute ROC AUC of many columns, and its derivatives by the weights of the rows.
+
+    The derivatives are DeLong's structural components (DeLong and others 1988). Ties count half.
+
+    Args:
+        truth: (n, columns) bool.
+        scores: (n, columns), greater for more likely; integers are taken as numbers of levels.
+        is_scored: (n, columns) bool, the rows that count in each column.
 
     Returns:
-        The value of each metric and its (n,) derivatives, at weights of 1.
+        (columns,) values and (n, columns) derivatives, at weights of 1; 0 in rows that do not
+        count.
+
+    Raises:
+        ValueError: A column has one class only.
     """
+    cells, hits, misses = _count_levels(truth, scores, is_scored)
+    auc, worse_negatives = _score_levels(hits, misses)
+    positives, negatives = (part.sum(axis=1, keepdims=True) for part in (hits, misses))
+    better_positives = 1 - (np.cumsum(hits, axis=1) - hits / 2) / positives
+    derivatives = np.where(
+        truth,
+        ((worse_negatives - auc) / positives).ravel()[cells],
+        ((better_positives - auc) / negatives).ravel()[cells],
+    )
+    return auc[:, 0], derivatives * is_scored
+
+
+def _count_levels(
+    truth: Bools, scores: npt.NDArray[Any], is_scored: Bools
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Count the positives and the negatives of each column at each level of its scores.
+
+    Returns:
+        (n, columns) positions in the counts, and twice (columns, levels) counts.
+    """
+    levels, n_columns = _number_levels(truth & is_scored, scores), truth.shape[1]
+    n_levels = int(levels.max(initial=0)) + 1
+    cells = levels + n_levels * np.arange(n_columns)
+    hits, misses = (
+        np.bincount(cells[rows], minlength=n_columns * n_levels).reshape(n_columns, n_levels)
+        for rows in (truth & is_scored, ~truth & is_scored)
+    )
+    return cells, hits, misses
+
+
+def _score_levels(
+    hits: npt.NDArray[np.int64], misses: npt.NDArray[np.int64]
+) -> tuple[Floats, Floats]:
+    """(columns, 1) ROC AUC, and for each level the share of negatives below it; ties half."""
+    positives, negatives = (part.sum(axis=1, keepdims=True) for part in (hits, misses))
+    if not (positives.all() and negatives.all()):
+        raise ValueError("ROC AUC is undefined for a constant column; leave it out before scoring")
+    below = (np.cumsum(misses, axis=1) - misses / 2) / negatives
+    return (hits * below).sum(axis=1, keepdims=True) / positives, below
+
+
+def _number_levels(is_positive: Bools, scores: npt.NDArray[Any]) -> npt.NDArray[np.int64]:
+    """(n, columns) numbers of levels: of the positives' scores, and between two of these."""
+    if np.issubdtype(scores.dtype, np.integer):
+        return scores.astype(np.int64)
+    levels = np.empty(scores.shape, np.int64)
+    for column, rows in enumerate(is_positive.T):
+        known = np.unique(scores[rows, column])
+        levels[:, column] = sum(
+            np.searchsorted(known, scores[:, column], side) for side in ("left", "right")
+        )
+    return levels
+
+
+def expand_average_precision(
+    truth: Bools, scores: npt.NDArray[Any], is_scored: Bools
+) -> tuple[Floats, Floats]:
+    """Compute average precision of many columns, and its derivatives; see `expand_auc`."""
+    values, derivatives = np.zeros(truth.shape[1]), np.zeros(truth.shape)
+    for column, rows in enumerate(is_scored.T):
+        values[column], derivatives[rows, column] = _expand_precision(
+            truth[rows, column], scores[rows, column].astype(np.float64)
+        )
+    return values, derivatives
+
+
+def _expand_precision(truth: Bools, scores: Floats) -> tuple[float, Floats]:
+    """The average precision of (n,) scores, and its (n,) derivatives by the weights of the rows."""
     n = len(truth)
     order = np.argsort(-scores, kind="stable")
     keys, is_positive = -scores[order], truth[order]
@@ -149,29 +234,17 @@ def rank_metric_derivatives(
     group = np.cumsum(is_start) - 1
     first, last = starts[group], starts[group + 1]
     hits = np.append(0, np.cumsum(is_positive))
-    positives, negatives = int(hits[-1]), n - int(hits[-1])
-    found = {}
-    if "roc_auc" in names:
-        better_positives = (hits[first] + hits[last]) / 2
-        worse_negatives = negatives - ((first - hits[first]) + (last - hits[last])) / 2
-        wins = np.where(is_positive, worse_negatives / negatives, better_positives / positives)
-        auc = float(wins[is_positive].mean())
-        derivatives = np.empty(n)
-        derivatives[order] = (wins - auc) / np.where(is_positive, positives, negatives)
-        found["roc_auc"] = auc, derivatives
-    if "average_precision" in names:
-        precision_at = hits[last] / last
-        precision = float(precision_at[is_positive].mean())
-        # The weight of a row changes the precision at every positive ranked at or below it.
-        loss = np.append(0, np.cumsum(np.where(is_positive, precision_at / last, 0)))
-        gain = np.append(0, np.cumsum(np.where(is_positive, 1 / last, 0)))
-        below = gain[-1] - gain[first], loss[-1] - loss[first]
-        derivatives = np.empty(n)
-        derivatives[order] = (
-            np.where(is_positive, precision_at - precision + below[0], 0) - below[1]
-        ) / positives
-        found["average_precision"] = precision, derivatives
-    return found
+    precision_at = hits[last] / last
+    precision = float(precision_at[is_positive].mean())
+    # The weight of a row changes the precision at every positive ranked at or below it.
+    loss = np.append(0, np.cumsum(np.where(is_positive, precision_at / last, 0)))
+    gain = np.append(0, np.cumsum(np.where(is_positive, 1 / last, 0)))
+    below = gain[-1] - gain[first], loss[-1] - loss[first]
+    derivatives = np.empty(n)
+    derivatives[order] = (
+        np.where(is_positive, precision_at - precision + below[0], 0) - below[1]
+    ) / int(hits[-1])
+    return precision, derivatives
 
 
 def weighted_sums(values: npt.NDArray[Any], weights: Weights) -> Floats:

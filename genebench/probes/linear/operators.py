@@ -291,7 +291,7 @@ def to_low_precision(coordinates: Tensor, precision: Precision) -> Bfloat16Matri
 @cache
 def prefers_bfloat16(device: str) -> bool:
     """Time a forward and an adjoint product in both precisions, once per process."""
-    rows, width = slice(0, 2048), 1024
+    rows, width = slice(0, 1024), 1024
     left = torch.ones(rows.stop, width, device=device)
     right = torch.ones(width, BLOCK_BYTES // (4 * rows.stop), device=device)
 

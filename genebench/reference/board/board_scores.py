@@ -158,8 +158,8 @@ class PairScores:
                 self.board.problems[task_id],
                 covered,
                 self.board.protocol,
-                get_settings().threads or os.cpu_count() or 1,
                 usable,
+                get_settings().threads or os.cpu_count() or 1,
             )
         return self._scores[key]
 
