@@ -1,9 +1,8 @@
 """The container image is built from deployments/Dockerfile, and its commands are run in it.
 
 The base image is made of Debian packages, because registries of images may be out of reach;
-`GENEBENCH_BASE_IMAGE=docker.io/library/python:3.11-slim` names one instead. Nothing needs a
-daemon or a kernel's namespaces: buildah builds and runs by chroot, so all containers share the
-network of this machine.
+`GENEBENCH_BASE_IMAGE=docker.io/library/python:3.11-slim` names one instead. The database of
+compose.yaml is made of Debian packages too, in the version that compose.yaml names.
 """
 
 import json
@@ -12,94 +11,60 @@ import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import httpx
 import pytest
-import yaml
-from local_stacks import until
+from containers import Builder, Container, Service, read_compose
+from local_stacks import ENDED, until
 
 from flows.server.local_server import free_port
 from lakehouse.query.lake import Lake
 
 ROOT = Path(__file__).resolve().parent.parent
+COMPOSE = ROOT / "deployments" / "compose.yaml"
 SUITES = {(3, 11): "bookworm", (3, 13): "trixie"}
 BASE = os.environ.get("GENEBENCH_BASE_IMAGE")
-PATH = "/opt/python/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 CERTIFICATES = "/etc/ssl/certs"
 AUTH = "genebench:password of the test"
+# What the host gives to compose.
+VALUES = {
+    "PREFECT_AUTH": AUTH,
+    "POSTGRES_PASSWORD": "password-of-the-database",
+    "GENEBENCH_LAKE": "/data/compose",
+}
+
+# The release of Debian whose PostgreSQL has the version in compose.yaml.
+DATABASE_SUITE = "trixie"
+# The second line keeps the package from starting a server of its own.
+INSTALL_DATABASE = """
+set -e
+printf '#!/bin/sh\\nexit 101\\n' > /usr/sbin/policy-rc.d && chmod +x /usr/sbin/policy-rc.d
+export DEBIAN_FRONTEND=noninteractive
+apt-get update --quiet
+apt-get install --quiet --yes --no-install-recommends postgresql-$PG_MAJOR
+"""
+# What the entrypoint of the image in compose.yaml does with the same variables.
+START_DATABASE = """
+set -e
+if [ ! -e "$PGDATA/PG_VERSION" ]; then
+  initdb --username "$POSTGRES_USER" --pwfile <(echo "$POSTGRES_PASSWORD") \\
+    --auth-local trust --auth-host scram-sha-256 --encoding UTF8
+  echo "CREATE DATABASE \\"$POSTGRES_DB\\"" | postgres --single postgres
+fi
+exec postgres -c listen_addresses=127.0.0.1
+"""
+AS_POSTGRES = ("setpriv", "--reuid", "postgres", "--regid", "postgres", "--init-groups")
+STOP_DATABASE = 'kill -INT $(head -1 "$PGDATA/postmaster.pid")'
 
 pytestmark = pytest.mark.soak
 
 
-@dataclass(frozen=True)
-class Builder:
-    """Runs buildah with a storage of its own.
-
-    Attributes:
-        folder: The folder of its storage.
-    """
-
-    folder: Path
-
-    def command(self, *words: str) -> list[str]:
-        places = ("--root", str(self.folder / "images"), "--runroot", str(self.folder / "run"))
-        # Needs no kernel module and no mount; copies each layer.
-        return ["buildah", *places, "--storage-driver", "vfs", *words]
-
-    def call(self, *words: str, seconds: float = 120) -> str:
-        """Run a buildah command to its end; its output."""
-        done = subprocess.run(
-            self.command(*words),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-        assert done.returncode == 0, done.stdout[-4000:]
-        return done.stdout.strip()
-
-
-@dataclass(frozen=True)
-class Container:
-    """A container of the image, whose /data is a folder of this machine.
-
-    Attributes:
-        builder: Runs buildah.
-        name: Its name.
-        data: The folder that is mounted at /data.
-    """
-
-    builder: Builder
-    name: str
-    data: Path
-
-    def command(self, words: list[str], environment: Mapping[str, str]) -> list[str]:
-        given = [word for name, value in environment.items() for word in ("-e", f"{name}={value}")]
-        mounted = ("--volume", f"{self.data}:/data")
-        return self.builder.command(
-            "run", "--isolation", "chroot", *mounted, *given, self.name, "--", *words
-        )
-
-    def run(self, *words: str, seconds: float = 600, **environment: str) -> str:
-        """Run a command to its end; what it printed."""
-        done = subprocess.run(
-            self.command(list(words), environment),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-            timeout=seconds,
-        )
-        assert done.returncode == 0, done.stdout[-4000:]
-        return done.stdout
-
-
 @pytest.fixture(scope="module")
-def builder(tmp_path_factory) -> Builder:
+def builder(tmp_path_factory) -> Iterator[Builder]:
     programs = ["buildah"] if BASE else ["buildah", "debootstrap"]
     needed = [name for name in programs if shutil.which(name) is None]
     if needed:
@@ -108,25 +73,19 @@ def builder(tmp_path_factory) -> Builder:
         pytest.skip("only root can run debootstrap")
     if not BASE and sys.version_info[:2] not in SUITES:
         pytest.skip("no Debian release has this version of Python")
-    return Builder(tmp_path_factory.mktemp("buildah"))
+    builder = Builder(tmp_path_factory.mktemp("buildah"))
+    yield builder
+    builder.call("rm", "--all")
+    shutil.rmtree(builder.folder, ignore_errors=True)
 
 
-def make_base(builder: Builder, folder: Path) -> str:
+def make_base(builder: Builder) -> str:
     """Make an image of Debian in which `python` is in a virtual environment, with pip."""
-    made = subprocess.run(
-        ["debootstrap", "--variant=minbase", "--include=ca-certificates,python3,python3-venv",
-         SUITES[sys.version_info[:2]], str(folder)],
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False,
-    )  # fmt: skip
-    if made.returncode:
-        pytest.skip(f"debootstrap cannot make a base image here: {made.stdout[-300:]}")
-    shutil.copy("/etc/hosts", folder / "etc" / "hosts")
-    subprocess.run(["chroot", str(folder), "python3", "-m", "venv", "/opt/python"], check=True)
-    container = builder.call("from", "scratch").splitlines()[-1]
-    builder.call("add", container, str(folder), "/", seconds=600)
-    builder.call("config", "--env", f"PATH={PATH}", container)
-    builder.call("commit", "--rm", container, "localhost/base", seconds=600)
-    shutil.rmtree(folder)
+    suite = SUITES[sys.version_info[:2]]
+    container = builder.make_debian(suite, "python3", "python3-venv")
+    container.run("python3", "-m", "venv", "/opt/python")
+    builder.call("config", "--env", f"PATH=/opt/python/bin:{PATH}", container.name)
+    builder.call("commit", "--rm", container.name, "localhost/base")
     return "localhost/base"
 
 
@@ -151,23 +110,25 @@ def pip_volumes(folder: Path) -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def container(builder, tmp_path_factory) -> Iterator[Container]:
+def container(builder, tmp_path_factory) -> Container:
     """A container of the image, with an empty /data."""
     folder = tmp_path_factory.mktemp("image")
-    base = BASE or make_base(builder, folder / "base")
+    base = BASE or make_base(builder)
     builder.call(
         "build-using-dockerfile", "--isolation", "chroot",
         "--build-arg", f"BASE={base}", "--build-arg", "TORCH_CPU_INDEX=", *pip_volumes(folder),
         "--file", str(ROOT / "deployments" / "Dockerfile"), "--tag", "localhost/genebench",
         str(ROOT), seconds=3000,
     )  # fmt: skip
-    name = builder.call("from", "localhost/genebench").splitlines()[-1]
+    return replace(builder.make("localhost/genebench"), mounted={"/data": make_data(folder)})
+
+
+def make_data(folder: Path) -> Path:
+    """Make a folder to which the user of the image can write."""
     data = folder / "data"
     data.mkdir()
     data.chmod(0o777)
-    yield Container(builder, name, data)
-    builder.call("rm", "--all")
-    shutil.rmtree(builder.folder, ignore_errors=True)
+    return data
 
 
 def test_the_image_runs_as_a_user_who_may_write_to_the_data_only(container):
@@ -183,101 +144,170 @@ def test_the_version_is_printed_and_there_is_no_git(container):
 
 def test_a_small_benchmark_runs_without_git_and_records_the_version_of_the_package(container):
     said = container.run("genebench", "refresh")
-    assert "refresh: 7 done" in said
+    assert "done, 0 already there" in said
     chosen = ("-e", "random", "-e", "bag_of_words", "-f", "genomic")
     said = container.run("genebench", "benchmark", *chosen, seconds=1200)
-    assert "bag_of_words" in said
-    rows = Lake(container.data / "lake").table("audit.runs").collect()
+    assert "Bag of words" in said
+    rows = Lake(container.mounted["/data"] / "lake").table("audit.runs").collect()
     version = container.run("genebench", "--version").split()[1]
     assert rows["code"].unique().to_list() == [version]
     assert "has no faults" in container.run("genebench", "doctor")
 
 
+@dataclass(frozen=True)
+class Stack:
+    """The services of compose.yaml, running.
+
+    Attributes:
+        services: The services by name, as compose.yaml declares them.
+        server: The container of the server.
+        worker: The container of the worker and of the set-up job.
+        database: The container of PostgreSQL.
+        log: What all of them print.
+    """
+
+    services: dict[str, Service]
+    server: Container
+    worker: Container
+    database: Container
+    log: Path
+
+    @property
+    def lakes(self) -> Path:
+        return self.worker.mounted["/data"]
+
+    def tail(self) -> str:
+        return self.log.read_text(errors="replace")[-3000:]
+
+    def is_healthy(self, name: str) -> bool:
+        """Whether the health check that compose.yaml declares for a service passes in it."""
+        return getattr(self, name).succeeds(*self.services[name].health)
+
+    def ask(self, method: str, path: str, body: object = None) -> dict:
+        """Ask the server."""
+        address = self.worker.environment["PREFECT_API_URL"] + path
+        user, _, password = AUTH.partition(":")
+        answer = httpx.request(method, address, json=body, auth=(user, password), timeout=60)
+        assert answer.is_success, answer.text
+        return answer.json()
+
+    def submit(self, name: str, **body: object) -> str:
+        """Create a run of a deployment; its id."""
+        found = self.ask("GET", f"/deployments/name/{name}/{name}")
+        return self.ask("POST", f"/deployments/{found['id']}/create_flow_run", body)["id"]
+
+    def state(self, run: str) -> dict:
+        return self.ask("GET", f"/flow_runs/{run}")["state"]
+
+    def has_ended(self, run: str) -> bool:
+        return self.state(run)["type"] in ENDED
+
+    def select(self, query: str) -> list[str]:
+        """Ask the database; the rows of the answer."""
+        name = self.services["database"].environment["POSTGRES_DB"]
+        user = self.services["database"].environment["POSTGRES_USER"]
+        words = ("--no-align", "--tuples-only", "--username", user, "--command", query, name)
+        return self.database.run("psql", *words).splitlines()
+
+
 @pytest.fixture(scope="module")
-def services(container) -> Iterator[dict[str, str]]:
-    """The server, the set-up job and a worker of compose.yaml, on SQLite; the client's settings."""
-    compose = yaml.safe_load((ROOT / "deployments" / "compose.yaml").read_text())["services"]
-    port = str(free_port())
-    client = {
-        "PREFECT_API_URL": f"http://127.0.0.1:{port}/api",
-        "PREFECT_API_AUTH_STRING": AUTH,
-        "GENEBENCH_LAKE": "/data/compose",
+def database(builder) -> Container:
+    """A container with the PostgreSQL that compose.yaml names, not started."""
+    image = read_compose(COMPOSE, VALUES, {})["database"].image
+    major = image.removeprefix("postgres:")
+    path = f"/usr/lib/postgresql/{major}/bin:{PATH}"
+    made = replace(
+        builder.make_debian(DATABASE_SUITE), environment={"PG_MAJOR": major, "PATH": path}
+    )
+    made.run("bash", "-c", INSTALL_DATABASE)
+    return made
+
+
+@pytest.fixture(scope="module")
+def stack(container, database, tmp_path_factory) -> Iterator[Stack]:
+    """The database, the server, the set-up job and a worker of compose.yaml."""
+    ports = {"PORT": str(free_port()), "PGPORT": str(free_port())}
+    places = {
+        "server:4200": f"127.0.0.1:{ports['PORT']}",
+        "127.0.0.1:4200/": f"127.0.0.1:{ports['PORT']}/",
+        "--host 0.0.0.0 --port 4200": f"--host 127.0.0.1 --port {ports['PORT']}",
+        "database:5432": f"127.0.0.1:{ports['PGPORT']}",
     }
+    services = read_compose(COMPOSE, VALUES, places)
 
-    def command(name: str) -> list[str]:
-        text = compose[name]["command"].replace("4200", port).replace("0.0.0.0", "127.0.0.1")
-        return ["bash", "-c", text]
+    def place(name: str, made: Container, **more: str) -> Container:
+        service = services[name]
+        environment = {**made.environment, **service.environment, **more}
+        data = make_data(tmp_path_factory.mktemp(name))
+        return replace(made, mounted={service.volume: data}, environment=environment)
 
-    def environment(name: str) -> dict[str, str]:
-        # Values in ${...} are given by the host; the database of this test is SQLite.
-        fixed = {
-            key: value
-            for key, value in compose[name]["environment"].items()
-            if isinstance(value, str) and "${" not in value
-        }
-        return {**fixed, **client}
-
-    given = {**environment("server"), "PREFECT_SERVER_API_AUTH_STRING": AUTH}
+    home = services["database"].volume
+    stack = Stack(
+        services=services,
+        server=place("server", container),
+        worker=place("worker", container),
+        database=place("database", database, PGDATA=home, PGPORT=ports["PGPORT"]),
+        log=tmp_path_factory.mktemp("logs") / "log",
+    )
     started = []
-    with (container.data / "log").open("wb") as log:
+    with stack.log.open("wb") as log:
         try:
-            started.append(start(container.command(command("server"), given), log))
-            until(lambda: is_healthy(port), 180, lambda: tail(container))
-            health = compose["server"]["healthcheck"]["test"][1:]
-            container.run(*(word.replace("4200", port) for word in health), **given)
-            container.run(*command("setup"), **environment("setup"))
-            started.append(start(container.command(command("worker"), environment("worker")), log))
-            yield client
+            stack.database.run("chown", "postgres", services["database"].volume)
+            words = (*AS_POSTGRES, "bash", "-c", START_DATABASE)
+            started.append(stack.database.start(log, *words))
+            until(lambda: stack.is_healthy("database"), 120, stack.tail)
+            started.append(stack.server.start(log, *services["server"].command))
+            until(lambda: stack.is_healthy("server"), 300, stack.tail)
+            setup = replace(stack.worker, environment=services["setup"].environment)
+            setup.run(*services["setup"].command)
+            started.append(stack.worker.start(log, *services["worker"].command))
+            yield stack
         finally:
-            for process in reversed(started):
+            for process in reversed(started[1:]):
                 os.killpg(process.pid, signal.SIGTERM)
                 process.wait(60)
+            if started and started[0].poll() is None:
+                stack.database.run("bash", "-c", STOP_DATABASE)
+                started[0].wait(60)
 
 
-def start(command: list[str], log) -> "subprocess.Popen[bytes]":
-    return subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT, start_new_session=True)
+def test_the_services_of_compose_run_a_deployment(stack):
+    run = stack.submit("refresh")
+    until(lambda: stack.has_ended(run), 300, stack.tail)
+    assert stack.state(run)["name"] == "Completed"
+    assert (stack.lakes / "compose" / "bronze").is_dir()
 
 
-def tail(container: Container) -> str:
-    return (container.data / "log").read_text()[-3000:]
+def test_the_server_of_compose_keeps_runs_in_postgresql_and_makes_no_sqlite_file(stack):
+    run = stack.submit("refresh")
+    until(lambda: stack.has_ended(run), 300, stack.tail)
+    found = stack.select(f"SELECT state_name FROM flow_run WHERE id = '{run}'")
+    assert found == ["Completed"]
+    # Events are written some seconds later, together: one that is refused holds up the others.
+    ended = "event = 'prefect.flow-run.Completed'"
+    query = f"SELECT event FROM events WHERE {ended} AND resource_id = 'prefect.flow-run.{run}'"
+    until(lambda: stack.select(query), 120, stack.tail)
+    data = stack.server.mounted["/data"]
+    files = [path for path in data.rglob("*") if path.is_file()]
+    assert (data / ".prefect").is_dir()
+    assert not [path for path in files if path.read_bytes().startswith(b"SQLite format 3")]
 
 
-def is_healthy(port: str) -> bool:
-    try:
-        return httpx.get(f"http://127.0.0.1:{port}/api/health").is_success
-    except httpx.HTTPError:
-        return False
+def test_the_server_of_compose_serves_the_ui(stack):
+    address = stack.worker.environment["PREFECT_API_URL"].removesuffix("/api")
+    page = httpx.get(address, headers={"Accept": "text/html"}, follow_redirects=True, timeout=60)
+    assert page.is_success
+    assert "<title>Prefect" in page.text
 
 
-def ask(services: dict[str, str], method: str, path: str, body: object = None) -> dict:
-    user, _, password = AUTH.partition(":")
-    address = services["PREFECT_API_URL"] + path
-    answer = httpx.request(method, address, json=body, auth=(user, password), timeout=60)
-    assert answer.is_success, answer.text
-    return answer.json()
-
-
-def test_the_services_of_compose_run_a_deployment(container, services):
-    found = ask(services, "GET", "/deployments/name/refresh/refresh")
-    run = ask(services, "POST", f"/deployments/{found['id']}/create_flow_run", {})
-    until(lambda: has_ended(services, run), 300, lambda: tail(container))
-    assert ask(services, "GET", f"/flow_runs/{run['id']}")["state"]["name"] == "Completed"
-    assert (container.data / "compose" / "bronze").is_dir()
-
-
-def has_ended(services: dict[str, str], run: dict) -> bool:
-    kind = ask(services, "GET", f"/flow_runs/{run['id']}")["state"]["type"]
-    return kind in ("COMPLETED", "FAILED", "CRASHED")
-
-
-def test_the_command_of_the_kubernetes_template_executes_a_run(container, services):
+def test_the_command_of_the_kubernetes_template_executes_a_run(container, stack):
     path = ROOT / "deployments" / "kubernetes" / "base-job.json"
     command = json.loads(path.read_text())["variables"]["properties"]["command"]["default"]
-    found = ask(services, "GET", "/deployments/name/refresh/refresh")
     # No worker takes a run that is not scheduled.
-    body = {"state": {"type": "PENDING"}}
-    run = ask(services, "POST", f"/deployments/{found['id']}/create_flow_run", body)
-    lake = {"GENEBENCH_LAKE": "/data/kubernetes", "PREFECT__FLOW_RUN_ID": run["id"]}
-    container.run("bash", "-c", command, **{**services, **lake})
-    assert ask(services, "GET", f"/flow_runs/{run['id']}")["state"]["name"] == "Completed"
-    assert (container.data / "kubernetes" / "bronze").is_dir()
+    run = stack.submit("refresh", state={"type": "PENDING"})
+    given = {"GENEBENCH_LAKE": "/data/kubernetes", "PREFECT__FLOW_RUN_ID": run}
+    kept = ("PREFECT_API_URL", "PREFECT_API_AUTH_STRING")
+    given |= {name: stack.worker.environment[name] for name in kept}
+    replace(container, environment=given).run("bash", "-c", command)
+    assert stack.state(run)["name"] == "Completed"
+    assert (container.mounted["/data"] / "kubernetes" / "bronze").is_dir()

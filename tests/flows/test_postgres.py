@@ -44,7 +44,7 @@ def database_url():
             command = [*prefix, str(folder / program), *words]
             subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd=place)
 
-        run("initdb", "-D", f"{place}/data", "-A", "trust", "-U", "prefect")
+        run("initdb", "-D", f"{place}/data", "-A", "trust", "-U", "prefect", "-E", "UTF8")
         options = f"-p {port} -k {place} -c listen_addresses=127.0.0.1"
         server = ("-D", f"{place}/data", "-l", f"{place}/log", "-w")
         run("pg_ctl", *server, "-o", options, "start")
