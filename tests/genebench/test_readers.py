@@ -1,10 +1,12 @@
 """Delimited text, containers and options are read correctly; damaged files raise one error."""
 
 import gzip
+import io
 import lzma
 import pickle
 import zlib
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import polars as pl
@@ -14,6 +16,7 @@ from hypothesis import strategies as st
 from source_files import TABLE, Read, declare_file, zipped
 
 from genebench.errors import SourceError
+from genebench.parquet_files import load_parquet
 from genebench.sources.readers.delimited import parse_delimited
 from genebench.sources.readers.dispatch import read_source_file
 
@@ -303,3 +306,31 @@ def test_twenty_thousand_wide_rows_are_read_whole(read_bytes: Read) -> None:
     row = "\t".join(["Detected in many", '"a, b"', ""] * 29 + ["1", "2"])
     content = gzip.compress("\n".join([header, *([row] * 20_000)]).encode(), 1)
     assert read_bytes(content).shape == (20_000, 89)
+
+
+@pytest.mark.parametrize("byte", [0x7F, 0xFF])
+def test_a_parquet_file_with_any_byte_changed_is_a_table_or_a_typed_error(byte: int) -> None:
+    # polars 2.1 ends the process at one of them: it asks for memory as the damaged byte says.
+    content = io.BytesIO()
+    pl.DataFrame({"id": ["P1", "P2"], "symbol": ["A", None]}).write_parquet(content)
+    whole = content.getvalue()
+    n_tables = 0
+    for place in range(len(whole)):
+        damaged = whole[:place] + bytes([byte]) + whole[place + 1 :]
+        with suppress(pl.exceptions.PolarsError):
+            n_tables += isinstance(load_parquet(damaged), pl.DataFrame)
+    assert 0 < n_tables < len(whole)
+
+
+def test_some_rows_of_a_parquet_file_are_the_first_and_a_missing_file_is_told_as_such(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "a.parquet"
+    frame = pl.DataFrame({"id": ["P1", "P2"], "vector": [[1.0, 2.0], [3.0, 4.0]]})
+    frame.write_parquet(path)
+    assert load_parquet(path).equals(frame)
+    assert load_parquet(path, 1).equals(frame.head(1))
+    frame.clear().write_parquet(path)
+    assert load_parquet(path, 1).equals(frame.clear())
+    with pytest.raises(FileNotFoundError):
+        load_parquet(tmp_path / "b.parquet")
