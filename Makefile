@@ -54,8 +54,12 @@ test: setup ## run the tests
 test-fast: setup ## run the quick tests that need neither Prefect nor a browser
 	$(PYTEST) -n 2 -m "not soak and not slow and not prefect and not browser" --ignore tests/flows
 
+# The second call prints the table of faults; the tests of the first would share memory with others.
 soak: setup ## run the long tests: kills, real data, large simulations
-	$(BIN)/python -m pytest -m soak
+	@status=0; \
+	$(PYTEST) -m soak --ignore tests/faults --ignore tests/flows/test_kill.py || status=1; \
+	$(PYTEST) -n 3 -m soak tests/faults tests/flows/test_kill.py || status=1; \
+	exit $$status
 
 check: setup ## check formatting, lint rules, types and import contracts
 	$(BIN)/ruff format --check .

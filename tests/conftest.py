@@ -20,12 +20,14 @@ os.environ.setdefault("TOKIO_WORKER_THREADS", "1")
 
 import hypothesis
 import pytest
-from fault_ledger import LEDGER, Ledger
 from migrated_database import copy_database, prepare_database
 from places import Place
 from xdist.scheduler import LoadScopeScheduling
 
 from genebench.settings import get_settings
+
+# Counts the faults that tests plant, and prints their table.
+pytest_plugins = ["fault_ledger"]
 
 # A slow machine is no fault of the code under test. `HYPOTHESIS_EXAMPLES=1000` looks further.
 N_EXAMPLES = int(os.environ.get("HYPOTHESIS_EXAMPLES", "40"))
@@ -110,17 +112,6 @@ def pytest_itemcollected(item: pytest.Item) -> None:
         item.add_marker(pytest.mark.slow)
     if "prefect" in fixtures or item.path.parent.name == "flows":
         item.add_marker(pytest.mark.prefect)
-
-
-def pytest_terminal_summary(terminalreporter) -> None:
-    """Print the table of the faults that were planted."""
-    LEDGER.write(terminalreporter.write_line)
-
-
-@pytest.fixture
-def ledger() -> Ledger:
-    """The table of the faults that are planted; called with a kind of fault, it gives its row."""
-    return LEDGER
 
 
 @pytest.fixture(scope="session")

@@ -1,9 +1,15 @@
-"""The table of what the fault tests planted and counted."""
+"""The table of what the fault tests planted and counted, as a plugin of pytest.
+
+Each worker of pytest-xdist counts its own rows and hands them over when it ends. The rows of a
+worker that crashes are lost; the test at which it crashed fails.
+"""
 
 import resource
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+
+import pytest
 
 COLUMNS = (
     "fault",
@@ -59,6 +65,17 @@ class Row:
         self.worst_seconds = max(self.worst_seconds, (now - self.started) / max(n, 1))
         self.started = now
 
+    def merge(self, other: "Row") -> None:
+        """Add the counts of another row; memory and time are those of the larger."""
+        self.n_faults += other.n_faults
+        self.n_lost += other.n_lost
+        self.n_doubled += other.n_doubled
+        self.n_untyped += other.n_untyped
+        self.n_executed += other.n_executed
+        self.n_outside += other.n_outside
+        self.megabytes = max(self.megabytes, other.megabytes)
+        self.worst_seconds = max(self.worst_seconds, other.worst_seconds)
+
     def cells(self) -> tuple[str, ...]:
         """The cells of the row, without the first."""
         counts = (self.n_faults, self.n_lost, self.n_doubled)
@@ -78,25 +95,50 @@ class Ledger:
         row.started = time.monotonic()
         return row
 
+    def dump(self) -> dict[str, dict[str, float]]:
+        """The rows as plain numbers, which a worker can send."""
+        return {kind: asdict(row) for kind, row in self.rows.items()}
+
+    def merge(self, rows: Mapping[str, Mapping[str, float]]) -> None:
+        """Add the rows that a worker dumped."""
+        for kind, values in rows.items():
+            self.rows.setdefault(kind, Row()).merge(Row(**values))
+
     def write(self, write_line: Callable[[str], object]) -> None:
         """Write the table, with a row of totals, as Markdown; nothing if nothing was planted."""
         if not self.rows:
             return
         total = Row()
         for row in self.rows.values():
-            total.n_faults += row.n_faults
-            total.n_lost += row.n_lost
-            total.n_doubled += row.n_doubled
-            total.n_untyped += row.n_untyped
-            total.n_executed += row.n_executed
-            total.n_outside += row.n_outside
-            total.megabytes = max(total.megabytes, row.megabytes)
-            total.worst_seconds = max(total.worst_seconds, row.worst_seconds)
+            total.merge(row)
         write_line("")
         for cells in (COLUMNS, ("---",) * len(COLUMNS)):
             write_line(f"| {' | '.join(cells)} |")
-        for kind, row in {**self.rows, "all": total}.items():
+        for kind, row in [*sorted(self.rows.items()), ("all", total)]:
             write_line(f"| {kind} | {' | '.join(row.cells())} |")
 
 
 LEDGER = Ledger()
+
+
+@pytest.fixture
+def ledger() -> Ledger:
+    """The table of the faults that are planted; called with a kind of fault, it gives its row."""
+    return LEDGER
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Hand the rows of a worker over."""
+    if (output := getattr(session.config, "workeroutput", None)) is not None:
+        output["faults"] = LEDGER.dump()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: object) -> None:
+    """Take the rows of a worker that has ended."""
+    LEDGER.merge(getattr(node, "workeroutput", {}).get("faults", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the table."""
+    LEDGER.write(terminalreporter.write_line)

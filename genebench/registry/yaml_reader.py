@@ -1,6 +1,7 @@
 """Reads YAML declarations strictly and describes every mistake, with a suggestion if possible."""
 
 import difflib
+import re
 from collections.abc import Hashable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
@@ -10,14 +11,30 @@ from pydantic import BaseModel, ValidationError
 
 Model = TypeVar("Model", bound=BaseModel)
 
+# libyaml's loader crashes the process at some ten thousand levels, Python gives up at some hundred.
+MAX_LEVELS = 100
+# What can nest at the start of a line: indentation and the signs of lists and mappings.
+_LINE_START = re.compile(r"^[ ?:\ufeff-]*", re.MULTILINE)
+
 
 class _StrictLoader(yaml.CSafeLoader):
     """Loads YAML's safe subset by libyaml; rejects duplicate keys instead of keeping the last."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError, LookupError) as error:
+            # Of a scalar that does not fit its tag: `2024-99-99`, `!!int x`, `!!bool x`.
+            what = f"{str(node.value)[:40]!r} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Hashable, Any]:
         seen: set[Hashable] = set()
         for key_node, _ in node.value:
             key = self.construct_object(key_node, deep=True)
+            if not isinstance(key, Hashable):
+                # It is refused below.
+                break
             if key in seen:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key!r} is written twice", key_node.start_mark
@@ -33,8 +50,10 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
         The mapping (empty when unreadable) and the mistakes found.
     """
     try:
+        text = path.read_text(encoding="utf-8")
+        _check_shape(text)
         # A subclass of SafeLoader constructs plain values only.
-        data = yaml.load(path.read_text(encoding="utf-8"), _StrictLoader)  # noqa: S506
+        data = yaml.load(text, _StrictLoader)  # noqa: S506
     except FileNotFoundError:
         return {}, [f"{path}: no such file"]
     except (OSError, UnicodeDecodeError) as error:
@@ -49,6 +68,28 @@ def read_yaml(path: Path) -> tuple[dict[str, Any], list[str]]:
     if not isinstance(data, dict) or not all(isinstance(key, str) for key in data):
         return {}, [f"{path}: expected a mapping with text keys"]
     return data, []
+
+
+def _check_shape(text: str) -> None:
+    """Refuse values that are too deep, or that aliases of aliases make too large."""
+    # Only texts that could be either are read twice.
+    depth = text.count("[") + text.count("{") + 2 * max(map(len, _LINE_START.findall(text)))
+    if depth <= MAX_LEVELS and not ("&" in text and "*" in text):
+        return
+    # For each value that is open, whether it or one around it has an anchor.
+    anchored: list[bool] = []
+    problem = None
+    for event in yaml.parse(text, yaml.CSafeLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            anchored.append(event.anchor is not None or anchored[-1:] == [True])
+        elif isinstance(event, yaml.CollectionEndEvent):
+            anchored.pop()
+        elif isinstance(event, yaml.AliasEvent) and anchored[-1:] == [True]:
+            problem = f"the alias *{event.anchor} is inside of a value that has an anchor"
+        if len(anchored) > MAX_LEVELS:
+            problem = f"it is nested more than {MAX_LEVELS} levels deep"
+        if problem:
+            raise yaml.constructor.ConstructorError(None, None, problem, None)
 
 
 def validate(
@@ -91,7 +132,7 @@ def validation_messages(model: type[BaseModel], error: ValidationError) -> Itera
             yield f"{place}: {message}" if place else message
 
 
-def suggest(word: str, options: Iterable[str]) -> str:
+def suggest(word: object, options: Iterable[str]) -> str:
     """Return `, did you mean 'column'?` with the option closest to a word, or an empty string."""
-    near = difflib.get_close_matches(word, list(options), n=1, cutoff=0.6)
+    near = difflib.get_close_matches(str(word), list(options), n=1, cutoff=0.6)
     return f", did you mean {near[0]!r}?" if near else ""

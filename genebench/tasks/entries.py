@@ -53,7 +53,7 @@ def read_entries(
         defaults = {}
     for task_id, entry in _expand(entries, where, mistakes):
         merged = _merge(defaults, entry)
-        for key in sorted(set(merged) - TASK_KEYS):
+        for key in sorted(set(merged) - TASK_KEYS, key=str):
             mistakes.append(f"{where}: {task_id}: unknown key {key!r}{suggest(key, TASK_KEYS)}")
             del merged[key]
         task, problems = validate(Task, {**merged, **fixed, "id": task_id}, f"{where}: {task_id}")

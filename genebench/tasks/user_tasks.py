@@ -238,7 +238,7 @@ def _read_rows(path: Path, mistakes: list[str]) -> tuple[list[str], list[list[st
         with path.open(encoding="utf-8-sig", newline="") as file:
             separator = "\t" if path.suffix in (".tsv", ".txt") else ","
             lines = list(csv.reader(file, delimiter=separator, strict=True))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+    except (OSError, ValueError, csv.Error) as error:
         mistakes.append(f"{path}: cannot be read: {error}")
         return [], []
     filled = [number for number, row in enumerate(lines) if row]

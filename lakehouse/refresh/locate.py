@@ -5,6 +5,7 @@ import fnmatch
 import re
 import tempfile
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,11 @@ class Mirror:
         if missing:
             raise FetchError(
                 f"{self._manifest} has no {missing[0]!r} in an entry of {file_id}; add its path"
+            )
+        wrong = [key for key in ("path", *roles) if not isinstance(chosen[key], str)]
+        if wrong:
+            raise FetchError(
+                f"{self._manifest}: {wrong[0]!r} in an entry of {file_id} is no text; write a path"
             )
         return Location(
             version=str(chosen["version"]),
@@ -181,7 +187,11 @@ def find_newest_version(source: Source, policy: RetryPolicy | None = None) -> st
 
 def list_parts(page: str, url: str, pattern: str) -> list[str]:
     """The links on a server's folder page whose file names match a glob, sorted."""
-    links = {urljoin(url, link) for link in re.findall(r'href="([^"?#]+)"', page)}
+    links = set()
+    for link in re.findall(r'href="([^"?#]+)"', page):
+        # A link that is no address (`//[x`) is none of the parts.
+        with suppress(ValueError):
+            links.add(urljoin(url, link))
     return sorted(
         link
         for link in links

@@ -158,7 +158,7 @@ def _read_report(frame: pl.DataFrame, path: Path) -> pl.DataFrame:
         raise LakeError(f"{path} has no column model_name or encoder_model_name; add one of them")
     label = pl.col("sub_task") if "sub_task" in frame.columns else pl.lit("")
     size = (
-        pl.col("sample_size").cast(pl.Float64, strict=False).cast(pl.Int64)
+        pl.col("sample_size").cast(pl.Float64, strict=False).cast(pl.Int64, strict=False)
         if "sample_size" in frame.columns
         else pl.lit(None, pl.Int64)
     )

@@ -11,7 +11,7 @@ def write_at_once(verb, n_writers, before, copied, stages, row, *, has_lock):
     folder = copied(before)
     writers = [start(verb, folder, has_lock=has_lock) for _ in range(n_writers)]
     for writer in writers:
-        writer.join(300)
+        writer.join(900)
     assert [writer.exitcode for writer in writers] == [0] * n_writers
     assert find_faults(folder) == []
     n_lost, n_doubled = lost_and_doubled(folder, stages(verb))

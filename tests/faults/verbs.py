@@ -43,7 +43,7 @@ _PRELOADED = [
 ALL = "all"
 # The lake before it is tidied, with work to do.
 UNTIDY = "untidy"
-SILENCE_SECONDS = 300
+PATIENCE_SECONDS = 300
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 
@@ -117,18 +117,24 @@ class Finished:
 
 
 def run(
-    verb: str, folder: Path, kill: Kill = Kill(), *, megabytes: int = 0, **settings: str
+    verb: str,
+    folder: Path,
+    kill: Kill = Kill(),
+    *,
+    megabytes: int = 0,
+    patience: int = PATIENCE_SECONDS,
+    **settings: str,
 ) -> Ended:
     """Run a verb on the lake of a folder, and wait for its end.
 
-    The source files are in the folder `sources` beside it. A run that makes no commit for minutes
-    is killed.
+    The source files are in the folder `sources` beside it.
 
     Args:
         verb: The verb.
         folder: The folder with the lake.
         kill: Where the run is killed.
         megabytes: How much address space it may take more than it has at its start; 0 for any.
+        patience: After how many seconds without a commit the run is killed.
         settings: Settings of genebench.
     """
     receiver, sender = _context.Pipe(duplex=False)
@@ -136,7 +142,7 @@ def run(
     sender.close()
     told = (0, "", 0.0, 0.0, (), ())
     try:
-        while receiver.poll(SILENCE_SECONDS):
+        while receiver.poll(patience):
             told = receiver.recv()
         process.kill()
     except EOFError:

@@ -12,6 +12,7 @@ import polars as pl
 
 from genebench.encoders.vector_files.vector_format import (
     SUFFIX_FORMATS,
+    UNREADABLE,
     NamedVectors,
     PrecomputedArguments,
     check_row_count,
@@ -68,8 +69,8 @@ def load_vectors(
             raise EncoderError(f"{path}: the file is empty")
         try:
             arguments = _detect(path, id_column, vectors, has_header)
-        except (pl.exceptions.PolarsError, ValueError) as error:
-            line = str(error).splitlines()[0]
+        except UNREADABLE as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
             raise EncoderError(f"{path}: cannot be read as {format_of(path)}: {line}") from error
         found = read_vector_file(path, arguments)
     names, matrix = found
@@ -154,6 +155,8 @@ def _detect_columns(
     path: Path, frame: pl.DataFrame, id_column: str | None, vectors: str | None
 ) -> dict[str, Any]:
     """Find the column of identifiers, a column of whole vectors, and other columns of text."""
+    if not frame.width:
+        raise EncoderError(f"{path}: the file has no columns")
     nested = [name for name, dtype in frame.schema.items() if dtype.is_nested()]
     text = [name for name in _text_columns(frame.drop(nested)) if name != vectors]
     if vectors is None and nested:
@@ -213,7 +216,7 @@ def _detect_h5ad_array(path: Path) -> str:
                 f"{axis}/{name}" for axis in ("varm", "obsm") if axis in file for name in file[axis]
             ]
             has_matrix = "X" in file
-    except OSError as error:
+    except UNREADABLE as error:
         raise EncoderError(f"{path}: cannot be read as h5ad: {error}") from error
     if len(found) == 1:
         return found[0]
@@ -249,7 +252,7 @@ def _read_matrix(path: Path, tensor: str | None, id_file: Path | None) -> NamedV
         return check_row_count(path, names, matrix)
     except EncoderError as error:
         raise EncoderError(f"{error} (identifiers: {id_file})") from error
-    except (OSError, ValueError, TypeError, EOFError) as error:
+    except UNREADABLE as error:
         raise EncoderError(f"{path}: cannot be read as {path.suffix[1:]}: {error}") from error
 
 
@@ -263,9 +266,14 @@ def _read_safetensors(path: Path, tensor: str | None) -> npt.NDArray[np.float32]
         if size > path.stat().st_size:
             raise EncoderError(f"{path}: the file is truncated or not a safetensors file")
         header = json.loads(file.read(size))
-    found = [
-        name for name, one in header.items() if name != "__metadata__" and len(one["shape"]) == 2
-    ]
+    if not isinstance(header, dict):
+        raise EncoderError(f"{path}: the file is truncated or not a safetensors file")
+    shapes = {
+        name: one.get("shape") if isinstance(one, dict) else None
+        for name, one in header.items()
+        if name != "__metadata__"
+    }
+    found = [name for name, shape in shapes.items() if isinstance(shape, list) and len(shape) == 2]
     if tensor is None and len(found) != 1:
         raise EncoderError(
             f"{path}: cannot tell which tensor holds the vectors ({', '.join(found) or 'none'}); "
@@ -275,7 +283,11 @@ def _read_safetensors(path: Path, tensor: str | None) -> npt.NDArray[np.float32]
     if name not in header:
         raise EncoderError(f"{path}: has no tensor {name!r} ({', '.join(found)})")
     import torch
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    loaded: torch.Tensor = load_file(path)[name]
+    try:
+        loaded: torch.Tensor = load_file(path)[name]
+    except SafetensorError as error:
+        raise EncoderError(f"{path}: cannot be read as safetensors: {error}") from error
     return np.asarray(loaded.to(torch.float32).numpy())

@@ -1,5 +1,7 @@
 """Reads vectors from files of named arrays: npz of numpy and h5ad of AnnData."""
 
+import mmap
+import struct
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +19,13 @@ from genebench.errors import EncoderError
 
 if TYPE_CHECKING:
     import h5py
+
+# gzip packs at most a thousand bytes into one.
+MAX_PACKING = 1100
+# The start of a heap of texts in HDF5, the size of that start, and the header of a text.
+HEAP = b"GCOL\x01\0\0\0"
+N_HEAP_BYTES = 16
+TEXT_HEADER = struct.Struct("<H6xQ")
 
 
 def read_npz(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
@@ -61,6 +70,8 @@ def read_h5ad(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
         raise EncoderError(
             f"{path}: declare `with: {{vectors: varm/<name>}}` or `with: {{vectors: obsm/<name>}}`"
         )
+    if _has_endless_heap(path):
+        raise EncoderError(f"{path}: a heap of texts in it is damaged; download the file again")
     with h5py.File(path, "r") as file:
         if array not in file:
             present = ", ".join(f"{array.split('/')[0]}/{k}" for k in file.get(axis + "m", {}))
@@ -73,14 +84,44 @@ def read_h5ad(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
             raise EncoderError(f"{path}: {axis} has no column {key!r}; correct `with.key`")
         column = table[key]
         if isinstance(column, h5py.Group):
-            categories = _h5_names(column["categories"])
+            categories = _h5_names(path, column["categories"])
+            codes = _held(path, column["codes"])[:]
             # The code of a missing name is -1; the empty name maps to no entity.
-            names = [categories[code] if code >= 0 else "" for code in column["codes"][:]]
+            names = [categories[code] if code >= 0 else "" for code in codes]
         else:
-            names = _h5_names(column)
-        return check_row_count(path, names, file[array][:])
+            names = _h5_names(path, column)
+        return check_row_count(path, names, _held(path, file[array])[:])
 
 
-def _h5_names(column: "h5py.Dataset") -> list[str]:
+def _has_endless_heap(path: Path) -> bool:
+    """Whether free space in a heap has no size: HDF5 would look for its end forever."""
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        start = content.find(HEAP)
+        while start >= 0:
+            size = int.from_bytes(content[start + len(HEAP) : start + N_HEAP_BYTES], "little")
+            position, end = start + N_HEAP_BYTES, min(start + size, len(content))
+            while position + TEXT_HEADER.size <= end:
+                index, n_bytes = TEXT_HEADER.unpack_from(content, position)
+                # Free space has the index 0, and its size counts its header.
+                if not index and not n_bytes:
+                    return True
+                position += TEXT_HEADER.size + -(-n_bytes // 8) * 8 if index else n_bytes
+            start = content.find(HEAP, start + len(HEAP))
+    return False
+
+
+def _h5_names(path: Path, column: "h5py.Dataset") -> list[str]:
     is_text = column.dtype.kind in "OS"
+    column = _held(path, column)
     return [str(name) for name in (column.asstr() if is_text else column)[:]]
+
+
+def _held(path: Path, array: "h5py.Dataset") -> "h5py.Dataset":
+    """Return an array whose values are in the file; HDF5 makes up those that are missing."""
+    n_stored = array.id.get_storage_size()
+    if array.nbytes > MAX_PACKING * n_stored:
+        raise EncoderError(
+            f"{path}: {array.name} declares {array.nbytes:,} bytes, of which the file stores "
+            f"{n_stored:,}; it is damaged, download it again"
+        )
+    return array

@@ -1,11 +1,16 @@
 """Arguments of the loader `precomputed`, and detection of the format of a file of vectors."""
 
+import struct
+import tokenize
+import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Literal
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 from pydantic import Field
 
 from genebench.encoders.declaration import Arguments
@@ -24,6 +29,24 @@ Format = Literal[
     "json",
     "pickle",
 ]
+# What libraries raise for damaged files: numpy for a header that is no Python literal or declares
+# more than the memory holds, zipfile for a member that is encrypted, h5py for anything.
+UNREADABLE = (
+    OSError,
+    EOFError,
+    ValueError,
+    TypeError,
+    AttributeError,
+    LookupError,
+    ArithmeticError,
+    RuntimeError,
+    MemoryError,
+    tokenize.TokenError,
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,
+    pl.exceptions.PolarsError,
+)
 NamedVectors = tuple[list[str], npt.NDArray[np.float32]]
 SUFFIX_FORMATS = {
     ".csv": "csv", ".tsv": "tsv", ".parquet": "parquet", ".npz": "npz", ".h5ad": "h5ad",

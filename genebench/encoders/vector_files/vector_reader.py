@@ -1,13 +1,11 @@
 """Reads a file of precomputed vectors in any of the supported formats."""
 
-import zipfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import polars as pl
-
 from genebench.encoders.vector_files.vector_arrays import read_h5ad, read_npz
 from genebench.encoders.vector_files.vector_format import (
+    UNREADABLE,
     NamedVectors,
     PrecomputedArguments,
     format_of,
@@ -57,17 +55,7 @@ def read_vector_file(path: Path, arguments: PrecomputedArguments) -> NamedVector
         return _READERS[name](path, arguments)
     except EncoderError:
         raise
-    except (
-        OSError,
-        EOFError,
-        ValueError,
-        TypeError,
-        LookupError,
-        pl.exceptions.PolarsError,
-        zipfile.BadZipFile,
-        # zipfile's, of a member that is encrypted or needs a newer version of the format.
-        RuntimeError,
-    ) as error:
+    except UNREADABLE as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise EncoderError(
             f"{path}: cannot be read as {name}: {reason}; correct the file or `with.format`"

@@ -209,7 +209,7 @@ def read_json(path: Path) -> Any:
     """
     try:
         return json.loads(path.read_text())
-    except (ValueError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise EncoderError(
             f"{path}: is truncated or not JSON ({_first_line(error)}); download it again"
         ) from error
@@ -233,12 +233,17 @@ def read_vocabulary(path: Path, key: str | None = None) -> dict[str, int]:
     elif path.suffix == ".json":
         data = read_json(path)
     else:
-        data = path.read_text().split()
+        try:
+            data = path.read_text().split()
+        except UnicodeDecodeError as error:
+            raise EncoderError(
+                f"{path}: is no text with a name on each line ({error}); download it again"
+            ) from error
     if key is not None:
         if not isinstance(data, dict) or key not in data:
             raise EncoderError(f"{path}: has no entry {key!r}; correct `with.vocabulary_key`")
         data = data[key]
-    if isinstance(data, list):
+    if isinstance(data, list) and all(isinstance(name, str) for name in data):
         data = {name: row for row, name in enumerate(data)}
     if not isinstance(data, dict) or not all(
         isinstance(name, str) and isinstance(row, int) for name, row in data.items()

@@ -55,7 +55,10 @@ def parse_json(
                 columns[name].append(text)
             for name, path in inner.items():
                 columns[name].append(_text_at(part, path))
-    frame = pl.DataFrame(columns, schema=dict.fromkeys(fields, pl.String))
+    try:
+        frame = pl.DataFrame(columns, schema=dict.fromkeys(fields, pl.String))
+    except UnicodeEncodeError as fault:
+        raise FileError(f"a text in it has half of a character ({fault})") from fault
     # Drop fields that are null everywhere, so that the check of required columns reports them.
     return frame.select(
         column for column in frame.get_columns() if column.null_count() < len(column)
@@ -65,7 +68,7 @@ def parse_json(
 def _read_document(content: bytes, rows: str | None) -> list[Any]:
     try:
         document = json.loads(clean_text(content))
-    except json.JSONDecodeError as fault:
+    except (ValueError, RecursionError) as fault:
         raise FileError(f"it is not complete JSON ({fault})") from fault
     objects = _value_at(document, rows) if rows else document
     if not isinstance(objects, list):
@@ -81,7 +84,7 @@ def _read_lines(content: bytes) -> list[Any]:
         if line.strip():
             try:
                 objects.append(json.loads(line))
-            except json.JSONDecodeError as fault:
+            except (ValueError, RecursionError) as fault:
                 raise FileError(f"line {number} is not JSON ({fault})") from fault
     return objects
 

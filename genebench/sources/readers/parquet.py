@@ -31,9 +31,14 @@ def parse_parquet(contents: list[bytes]) -> pl.DataFrame:
             where = f"part {number} of {len(contents)}" if len(contents) > 1 else "it"
             reason = str(fault).splitlines()[0]
             raise FileError(f"{where} is not a complete Parquet file ({reason})") from fault
+        try:
+            frame = frame.with_columns(_as_text(frame, name) for name in frame.columns)
+        except pl.exceptions.PolarsError as fault:
+            reason = str(fault).splitlines()[0]
+            raise FileError(f"a column of it cannot be read as text ({reason})") from fault
         if frames and frame.columns != frames[0].columns:
             raise FileError(f"part {number} of {len(contents)} has other columns than the first")
-        frames.append(frame.with_columns(_as_text(frame, name) for name in frame.columns))
+        frames.append(frame)
     return pl.concat(frames)
 
 

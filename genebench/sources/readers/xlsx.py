@@ -14,6 +14,8 @@ from genebench.sources.readers.containers import BROKEN_ZIP, FileError
 SHEET = "{http://schemas.openxmlformats.org/spreadsheetml/2006/main}"
 
 
+# Column XFD is the last one of a workbook.
+MAX_COLUMNS = 16_384
 OFFICE = "{http://schemas.openxmlformats.org/officeDocument/2006/relationships}"
 
 
@@ -72,7 +74,9 @@ def _sheet(archive: zipfile.ZipFile, wanted: str | None) -> ElementTree.Element:
         raise FileError(f"the workbook has no sheet {wanted!r}, but {', '.join(names) or 'none'}")
     chosen = sheets[names.index(wanted) if wanted is not None else 0].get(f"{OFFICE}id")
     links = _xml(archive, "xl/_rels/workbook.xml.rels")
-    target = next(link.get("Target", "") for link in links if link.get("Id") == chosen)
+    target = next((link.get("Target", "") for link in links if link.get("Id") == chosen), None)
+    if target is None:
+        raise FileError("the workbook does not say which part holds its sheet")
     return _xml(archive, target.removeprefix("/") if target[:1] == "/" else f"xl/{target}")
 
 
@@ -100,4 +104,6 @@ def _column_number(reference: str) -> int:
     number = 0
     for letter in re.match(r"[A-Z]*", reference)[0]:  # type: ignore[index]
         number = number * 26 + ord(letter) - ord("A") + 1
+        if number > MAX_COLUMNS:
+            raise FileError(f"the workbook has a cell {reference[:20]!r}, beyond the last column")
     return number - 1
