@@ -2,8 +2,7 @@
 
 import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,6 @@ import polars as pl
 from genebench.encoders.identifier_inference import map_vectors
 from genebench.encoders.vector_files.vector_format import require_finite
 from genebench.errors import GenebenchError
-from genebench.protocols.declaration import Protocol
 from genebench.reference.comparison import Comparison
 from genebench.reference.local_embedding import embed_genes, find_model_encoder
 from genebench.reference.packaged_reference import (
@@ -131,6 +129,8 @@ def evaluate_vectors(
             report_progress(f"{row['task_id']}: {row['n_covered']:,} samples covered ({share:.0%})")
     own_name = _slug(name, rivals)
     too_few = _too_few_samples(coverage)
+    scored: list[ScoredTask] = []
+    found: list[StoredScore | str] = []
     notes = [*reference.notes]
     notes += [f"{name}: {reason}" for name, reason in {**packaged.left_out, **too_few}.items()]
     enough = [task_id for task_id in task_ids if task_id not in too_few]
@@ -138,17 +138,16 @@ def evaluate_vectors(
     def report_task(task_id: str, n_done: int, n_tasks: int) -> None:
         report_progress(f"scored {task_id} ({n_done} of {n_tasks})")
 
-    tasks_with_scores = score_tasks(
-        placed, has_vector, packaged, enough, probe, protocol, settings, report_task
-    )
     threads = settings.threads or os.cpu_count() or 1
-    rivals_now = rivals.clear() if refit else rivals
-    scored, found = _score_with_rivals(tasks_with_scores, rivals_now, protocol, threads)
-    notes += [
-        f"{one.task.task_id}: no score: {one.evaluation.reason}"
-        for one in scored
-        if one.evaluation.status != "ok"
-    ]
+    for one in score_tasks(
+        placed, has_vector, packaged, enough, probe, protocol, settings, report_task
+    ):
+        scored.append(one)
+        if one.evaluation.status != "ok":
+            notes.append(f"{one.task.task_id}: no score: {one.evaluation.reason}")
+            continue
+        if not refit:
+            found += score_rivals(one, rivals, protocol, threads)
     if refit:
         found += refit_rivals(
             scored, rivals, has_vector, registry, packaged, probe, protocol, report_progress
@@ -246,23 +245,6 @@ def _require_embeddable(reference: Reference) -> None:
             f"rivals of the profile {reference.profile} cannot be fitted again here; run "
             f"`genebench benchmark --profile {reference.profile}` with your vectors as an encoder"
         )
-
-
-def _score_with_rivals(
-    tasks: Iterator[ScoredTask], rivals: pl.DataFrame, protocol: Protocol, threads: int
-) -> tuple[list[ScoredTask], list[StoredScore | str]]:
-    """Score each task, and its rivals while the next task is fitted.
-
-    The single-threaded parts of the fits leave a core to the rivals.
-    """
-    scored: list[ScoredTask] = []
-    of_rivals: list[Future[list[StoredScore | str]]] = []
-    with ThreadPoolExecutor(1) as background:
-        for one in tasks:
-            scored.append(one)
-            if one.evaluation.status == "ok":
-                of_rivals.append(background.submit(score_rivals, one, rivals, protocol, threads))
-    return scored, [found for job in of_rivals for found in job.result()]
 
 
 def _ignore_progress(text: str) -> None:
