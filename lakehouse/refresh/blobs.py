@@ -8,6 +8,7 @@ import tempfile
 import time
 import uuid
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,8 +172,12 @@ class Blobs:
     def _clear_leftovers(self) -> None:
         """Delete incomplete files of interrupted runs that are older than a week."""
         for left in self._work.iterdir():
-            if left.is_file() and time.time() - left.stat().st_mtime > LEFTOVER_SECONDS:
-                left.unlink(missing_ok=True)
+            # A file of another run may be moved to its address at any time.
+            with suppress(FileNotFoundError):
+                found = left.stat()
+                is_old = time.time() - found.st_mtime > LEFTOVER_SECONDS
+                if stat.S_ISREG(found.st_mode) and is_old:
+                    left.unlink()
 
     def _new_part(self) -> Path:
         return self._work / f"{uuid.uuid4().hex}.part"

@@ -12,6 +12,7 @@ PATIENCE_SECONDS = 60
 OF_MEMORY = (
     *("builtins.MemoryError", "pyarrow.lib.ArrowMemoryError"),
     "builtins.RuntimeError: can't start new thread",
+    "pyo3_runtime.PanicException: OS can't spawn worker thread",
 )
 
 

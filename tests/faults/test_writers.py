@@ -4,15 +4,13 @@ import shutil
 
 import pytest
 from faults.lakes import find_faults, lost_and_doubled
-from faults.verbs import start
+from faults.verbs import run_at_once
 
 
 def write_at_once(verb, n_writers, before, copied, stages, row, *, has_lock):
     folder = copied(before)
-    writers = [start(verb, folder, has_lock=has_lock) for _ in range(n_writers)]
-    for writer in writers:
-        writer.join(900)
-    assert [writer.exitcode for writer in writers] == [0] * n_writers
+    ended = run_at_once(verb, folder, n_writers, has_lock=has_lock)
+    assert [(one.code, one.error) for one in ended] == [(0, "")] * n_writers
     assert find_faults(folder) == []
     n_lost, n_doubled = lost_and_doubled(folder, stages(verb))
     row.add(n_lost, n_doubled, n=n_writers)

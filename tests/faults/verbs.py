@@ -44,6 +44,8 @@ ALL = "all"
 # The lake before it is tidied, with work to do.
 UNTIDY = "untidy"
 PATIENCE_SECONDS = 300
+# A writer may wait for all others.
+PATIENCE_AT_ONCE_SECONDS = 900
 _context = multiprocessing.get_context("forkserver")
 _context.set_forkserver_preload(_PRELOADED)
 
@@ -140,6 +142,20 @@ def run(
     receiver, sender = _context.Pipe(duplex=False)
     process = start(verb, folder, kill, sender, megabytes=megabytes, **settings)
     sender.close()
+    return _wait(process, receiver, patience)
+
+
+def run_at_once(verb: str, folder: Path, n_writers: int, *, has_lock: bool) -> list[Ended]:
+    """Run a verb in several processes on the lake of one folder, and wait for their ends."""
+    started = []
+    for _ in range(n_writers):
+        receiver, sender = _context.Pipe(duplex=False)
+        started.append((start(verb, folder, sender=sender, has_lock=has_lock), receiver))
+        sender.close()
+    return [_wait(process, receiver, PATIENCE_AT_ONCE_SECONDS) for process, receiver in started]
+
+
+def _wait(process: Any, receiver: Any, patience: int) -> Ended:
     told = (0, "", 0.0, 0.0, (), ())
     try:
         while receiver.poll(patience):

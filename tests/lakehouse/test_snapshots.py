@@ -8,6 +8,7 @@ import warnings
 from dataclasses import replace
 from email.utils import format_datetime, parsedate_to_datetime
 from pathlib import Path
+from threading import Event, Thread
 
 import polars as pl
 import pytest
@@ -18,6 +19,7 @@ from genebench.errors import ChecksumMismatch, LakeError, SnapshotDrift, SourceE
 from genebench.registry.loading import declarations_folder
 from genebench.sources.declaration import Source
 from genebench.sources.readers.dispatch import read_source_file
+from lakehouse.refresh.blobs import Blobs
 from lakehouse.refresh.http import FetchError
 from lakehouse.refresh.locate import find_newest_version
 from lakehouse.refresh.pins import lock_snapshots, read_lock, write_lock
@@ -286,6 +288,29 @@ def test_leftovers_of_killed_runs_go_after_a_week(server, storage):
         os.utime(parts / name, (then, then))
     keeper(storage).fetch(source, "proteinatlas")
     assert [path.name for path in list_parts(storage)] == ["young.part"]
+
+
+def test_files_that_another_run_moves_away_meanwhile_are_no_fault_of_the_folder(tmp_path):
+    blobs = Blobs(Storage(str(tmp_path / "lake")))
+    folder = blobs.work_folder()
+    is_over = Event()
+
+    def come_and_go():
+        names = [folder / f"{number}.part" for number in range(50)]
+        while not is_over.is_set():
+            for name in names:
+                name.touch()
+            for name in names:
+                name.unlink()
+
+    other = Thread(target=come_and_go)
+    other.start()
+    try:
+        for _ in range(1000):
+            assert blobs.work_folder() == folder
+    finally:
+        is_over.set()
+        other.join()
 
 
 def test_users_of_one_machine_have_temporary_folders_of_their_own(
