@@ -54,7 +54,7 @@ test: setup ## run the tests
 test-fast: setup ## run the quick tests that need neither Prefect nor a browser
 	$(PYTEST) -n 2 -m "not soak and not slow and not prefect and not browser" --ignore tests/flows
 
-# The second call prints the table of faults; the tests of the first would share memory with others.
+# First the tests that may need most of the memory, one by one; then those that kill processes, and one table of all faults.
 soak: setup ## run the long tests: kills, real data, large simulations
 	@status=0; \
 	$(PYTEST) -m soak --ignore tests/faults --ignore tests/flows/test_kill.py || status=1; \

@@ -94,7 +94,7 @@ def unpack_outputs(
         covered: (samples,) bool; the samples that the encoder has vectors of.
 
     Returns:
-        One output per fold. Its scores are levels, or numbers if the task is a regression.
+        One output per fold. Its scores are uint8 levels, or numbers if the task is a regression.
 
     Raises:
         GenebenchError: The content does not fit the folds.

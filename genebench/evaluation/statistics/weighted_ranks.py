@@ -43,8 +43,7 @@ def weighted_rank_metrics(
     chosen = np.arange(len(truth)) if rows is None else rows
     is_positive = truth[chosen]
     levels = np.unique(scores[chosen[is_positive]])
-    # Groups of rows by their score: equal to a level (odd numbers), or between two (even).
-    group = np.searchsorted(levels, scores, "left") + np.searchsorted(levels, scores, "right")
+    group = _group_by_level(levels, scores)
     positives = _group_sums(weights, chosen[is_positive], group, 2 * len(levels) + 1)[1::2]
     negatives = _group_sums(weights, chosen[~is_positive], group, 2 * len(levels) + 1)
     at_least = np.cumsum(negatives[::-1], axis=0)[::-1]
@@ -59,6 +58,11 @@ def weighted_rank_metrics(
         precision_at = np.einsum("ld,ld->d", positives, safe_divide(hits, hits + until))
         found["average_precision"] = safe_divide(precision_at, total)
     return found
+
+
+def _group_by_level(levels: npt.NDArray[Any], scores: npt.NDArray[Any]) -> npt.NDArray[np.intp]:
+    """(n,) groups of rows by their score: equal to a level (odd numbers), or between two (even)."""
+    return np.searchsorted(levels, scores, "left") + np.searchsorted(levels, scores, "right")
 
 
 def _group_sums(
@@ -205,10 +209,7 @@ def _number_levels(is_positive: Bools, scores: npt.NDArray[Any]) -> npt.NDArray[
         return scores.astype(np.int64)
     levels = np.empty(scores.shape, np.int64)
     for column, rows in enumerate(is_positive.T):
-        known = np.unique(scores[rows, column])
-        levels[:, column] = sum(
-            np.searchsorted(known, scores[:, column], side) for side in ("left", "right")
-        )
+        levels[:, column] = _group_by_level(np.unique(scores[rows, column]), scores[:, column])
     return levels
 
 
