@@ -1,4 +1,4 @@
-"""Process-wide cancellation: a termination signal or `cancel_while` sets it, long work polls it.
+"""Cancellation of long work, which polls it: by a signal, for the process, or for one thread.
 
 Python delivers signals to the main thread only, and the exception that a handler raises can be
 lost: Python drops exceptions in destructors and in weak-reference callbacks, including those of
@@ -9,12 +9,15 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from contextvars import ContextVar
 from threading import Event
 
 # Closed terminal, Ctrl-C, and the signal of process supervisors.
 TERMINATION_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 _cancelled = Event()
+# Set by whoever waits for the work of a thread.
+_own_stop: ContextVar[Event | None] = ContextVar("own_stop", default=None)
 # The read end of the wake-up pipe, once `watch_signals` has opened it.
 _signal_pipes: list[int] = []
 _received_signals: list[int] = []
@@ -57,11 +60,24 @@ def cancel_while() -> Iterator[None]:
             _cancelled.clear()
 
 
+@contextmanager
+def cancelled_by(stop: Event) -> Iterator[None]:
+    """Let an event cancel the work that this thread does in the block."""
+    token = _own_stop.set(stop)
+    try:
+        yield
+    finally:
+        _own_stop.reset(token)
+
+
 def raise_if_cancelled() -> None:
     """Stop long work that calls this between its steps.
 
     Raises:
-        KeyboardInterrupt: The process received a termination signal, or `cancel_while` is active.
+        KeyboardInterrupt: The process received a termination signal, `cancel_while` is active, or
+            the event of `cancelled_by` is set.
     """
-    if _cancelled.is_set() or received_signal() is not None:
+    stop = _own_stop.get()
+    is_stopped = stop is not None and stop.is_set()
+    if is_stopped or _cancelled.is_set() or received_signal() is not None:
         raise KeyboardInterrupt

@@ -17,7 +17,15 @@ from genebench.evaluation.heldout_scores import score_fold
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.predictions import frame_predictions
 from genebench.evaluation.statistics.bootstrap import score_intervals
-from genebench.probes.declaration import TEST, TRAIN, HeldOut, Probe, Problem, count_outcomes
+from genebench.probes.declaration import (
+    TEST,
+    TRAIN,
+    FoldOutput,
+    HeldOut,
+    Probe,
+    Problem,
+    count_outcomes,
+)
 from genebench.protocols.declaration import Protocol
 from genebench.settings import Precision
 
@@ -59,6 +67,7 @@ class Evaluation:
             unless ok.
         predictions: One row per held-out sample, fold and label: `predictions.PREDICTIONS_SCHEMA`;
             None unless requested.
+        outputs: The same as arrays, one output per fold; empty unless requested.
         intervals: One row per metric of the whole task: `bootstrap.INTERVALS_SCHEMA`; None unless
             requested.
     """
@@ -75,6 +84,7 @@ class Evaluation:
     scores: pl.DataFrame
     predictions: pl.DataFrame | None
     intervals: pl.DataFrame | None
+    outputs: tuple[FoldOutput, ...] = ()
 
 
 def evaluate(
@@ -87,7 +97,7 @@ def evaluate(
     threads: int | None = None,
     memory_bytes: int = 6 << 30,
     precision: Precision = "auto",
-    predictions: bool = False,
+    predictions: bool | Literal["arrays"] = False,
     intervals: bool | Literal["main"] = False,
     progress: Progress | None = None,
 ) -> Iterator[Evaluation]:
@@ -102,7 +112,7 @@ def evaluate(
         threads: Threads of the engine and of the intervals; all cores by default.
         memory_bytes: Memory limit of the engine.
         precision: Precision of the solver's internal products; see `SolverSettings`.
-        predictions: Also return the held-out predictions.
+        predictions: Also return the held-out predictions: as a table, or (`arrays`) as `outputs`.
         intervals: Also return bootstrap intervals, with the protocol's number of draws: of all
             metrics, or (`main`) of the main metric of each kind of task.
         progress: Called with the number of fits done and the number of all fits.
@@ -261,7 +271,7 @@ def _score(
     held_out: HeldOut,
     matrix: npt.NDArray[Any],
     protocol: Protocol,
-    predictions: bool,
+    predictions: bool | Literal["arrays"],
     intervals: bool | Literal["main"],
     threads: int,
 ) -> Evaluation:
@@ -316,7 +326,7 @@ def _score(
         held_out.solver,
         float(np.concatenate(norms).max(initial=0.0)),
         scores,
-        frame_predictions(problem, held_out) if predictions else None,
+        frame_predictions(problem, held_out) if predictions is True else None,
         score_intervals(
             problem,
             held_out.folds,
@@ -329,4 +339,5 @@ def _score(
         )
         if intervals
         else None,
+        held_out.folds if predictions == "arrays" else (),
     )

@@ -73,11 +73,14 @@ def universe_digest(entity_ids: pl.Series) -> str:
 def pack_outputs(problem: Problem, outputs: Sequence[FoldOutput]) -> dict[str, bytes]:
     """Encode the held-out predictions of a task: `predictions` and `fitted` of a bundle.
 
-    The rows of each fold are the held-out samples in order, so they are not stored.
+    The rows of each fold are the held-out samples in order, so they are not stored. Columns that
+    were not fitted are stored as 0.
     """
     fitted = np.array([output.fitted for output in outputs])
     return {
-        "predictions": b"".join(encode_fold(problem.kind, one.scores) for one in outputs),
+        "predictions": b"".join(
+            encode_fold(problem.kind, np.where(one.fitted, one.scores, 0.0)) for one in outputs
+        ),
         "fitted": np.packbits(fitted).tobytes(),
     }
 

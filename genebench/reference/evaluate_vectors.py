@@ -3,7 +3,9 @@
 import os
 import re
 from collections.abc import Callable, Collection, Sequence
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -108,6 +110,8 @@ def evaluate_vectors(
     report_progress = progress or _ignore_progress
     numbers = _checked_matrix(names, matrix)
     settings = get_settings()
+    # torch takes a second or two to import, which pass while the tasks are prepared.
+    Thread(target=import_module, args=("genebench.probes.linear",)).start()
     reference = reference or packaged_reference(tasks)
     registry = load_registry(reference.profile)
     protocol, probe = reference.protocol, registry.probes[PROBE]

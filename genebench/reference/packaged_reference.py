@@ -1,6 +1,7 @@
 """The reference of `genebench evaluate`: tasks over one universe, and the rivals on them."""
 
 import functools
+import os
 from collections.abc import Collection
 from dataclasses import dataclass
 from importlib import resources
@@ -14,6 +15,7 @@ from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import bundle_probe_digest, read_bundle, universe_digest
 from genebench.reference.packaged_tasks import UniverseTasks, prepare_packaged_tasks
 from genebench.registry.loading import load_registry
+from genebench.settings import get_settings
 
 PROFILE, PROTOCOL, PROBE = "embedded", "standard", "linear"
 ENTITIES_FILE, BUNDLE_FILE = "embedded_entities.txt", "embedded.parquet"
@@ -83,7 +85,11 @@ def prepare_reference_tasks(task_ids: Collection[str] = ()) -> UniverseTasks:
 def _prepare_reference_tasks(task_ids: tuple[str, ...]) -> UniverseTasks:
     registry = load_registry(PROFILE)
     return prepare_packaged_tasks(
-        registry, registry.protocols[PROTOCOL], read_reference_entities(), task_ids
+        registry,
+        registry.protocols[PROTOCOL],
+        read_reference_entities(),
+        task_ids,
+        threads=get_settings().threads or os.cpu_count() or 1,
     )
 
 

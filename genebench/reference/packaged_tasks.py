@@ -1,7 +1,9 @@
 """Prepares the tasks of the included data in memory, without a lake or a Prefect server."""
 
 from collections.abc import Collection, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import polars as pl
 
@@ -14,7 +16,7 @@ from genebench.protocols.declaration import Protocol
 from genebench.registry.registry import Registry
 from genebench.sources.declaration import EMBEDDED, EMBEDDED_FOLDER
 from genebench.sources.readers.dispatch import read_source_file
-from genebench.tasks.description import describe_task
+from genebench.tasks.declaration import Task
 from genebench.tasks.recipes.recipe import build
 
 
@@ -45,6 +47,8 @@ def prepare_packaged_tasks(
     protocol: Protocol,
     entity_ids: pl.Series,
     task_ids: Collection[str] = (),
+    *,
+    threads: int = 1,
 ) -> UniverseTasks:
     """Build tasks whose sources are included in the package.
 
@@ -55,6 +59,7 @@ def prepare_packaged_tasks(
         protocol: Minimum shares, and the rule for the positive class.
         entity_ids: Sorted ids of the universe.
         task_ids: The tasks to build. Default: all of the profile.
+        threads: Number of tasks built at once.
 
     Raises:
         GenebenchError: There is no such task; or a source is not included in the package, or is
@@ -69,27 +74,28 @@ def prepare_packaged_tasks(
                     f"has no scores of it; run `genebench benchmark --task {task_id} --encoder ...`"
                 )
             raise GenebenchError(f"no task {task_id!r}: the tasks are {', '.join(known_tasks)}")
-    raw: dict[str, pl.DataFrame] = {}
-
-    def rows_of(file_id: str) -> pl.DataFrame:
-        if file_id not in raw:
-            raw[file_id] = _read_packaged(registry, file_id)
-        return raw[file_id]
-
+    wanted = [registry.tasks[task_id] for task_id in task_ids or known_tasks]
     catalogue_file = registry.profile.catalogues[GENE]
-    catalogue = build_catalogue(rows_of(catalogue_file), catalogue_file)
-    resolvers = {GENE: Resolver(catalogue.xrefs, GENE)}
-    tasks: dict[str, PreparedTask] = {}
-    left_out: dict[str, str] = {}
-    for task in (registry.tasks[task_id] for task_id in task_ids or known_tasks):
+    files = dict.fromkeys([catalogue_file, *(name for task in wanted for name in task.source)])
+
+    def prepare(task: Task) -> PreparedTask | str:
+        """The task, or why it could not be prepared."""
+        tables = {name: raw[name] for name in task.source}
         try:
-            tables = {name: rows_of(name) for name in task.source}
             built = build(tables, task, resolvers)
-            described = describe_task(task, built, dict.fromkeys(task.source, ""))
-            row = described.row(0, named=True)
-            tasks[task.id] = prepare_task(row, built.samples, built.labels, entity_ids, protocol)
+            row = {"task_id": task.id, **task.model_dump(include={"kind", "family", "positive"})}
+            return prepare_task(row, built.samples, built.labels, entity_ids, protocol)
         except DegenerateTask as reason:
-            left_out[task.id] = str(reason)
+            return str(reason)
+
+    with ThreadPoolExecutor(threads) as pool:
+        raw = dict(zip(files, pool.map(partial(_read_packaged, registry), files), strict=True))
+        catalogue = build_catalogue(raw[catalogue_file], catalogue_file)
+        resolvers = {GENE: Resolver(catalogue.xrefs, GENE)}
+        ids = [task.id for task in wanted]
+        prepared = dict(zip(ids, pool.map(prepare, wanted), strict=True))
+    tasks = {name: found for name, found in prepared.items() if isinstance(found, PreparedTask)}
+    left_out = {name: found for name, found in prepared.items() if isinstance(found, str)}
     known = catalogue.entities["entity_id"]
     return UniverseTasks(
         catalogue.entities.filter(pl.col("entity_id").is_in(entity_ids.to_list())),

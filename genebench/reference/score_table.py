@@ -148,7 +148,7 @@ def scope_means(scores: pl.DataFrame, metric: str, profile: str) -> pl.DataFrame
 
 def _n_minority(one: ScoredTask) -> int:
     """Number of held-out samples; of the minority class if the task is binary."""
-    held_out = np.unique(np.concatenate([output.rows for output in one.outputs]))
+    held_out = np.unique(np.concatenate([output.rows for output in one.evaluation.outputs]))
     if one.problem.kind != "binary":
         return len(held_out)
     positives = int(one.problem.targets[held_out].sum())

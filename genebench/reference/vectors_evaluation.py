@@ -1,7 +1,7 @@
 """Scores one matrix of vectors on all tasks, on the folds of a reference universe."""
 
 from collections.abc import Callable, Collection, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from genebench.errors import GenebenchError
 from genebench.evaluation.evaluate import Evaluation, evaluate
 from genebench.evaluation.metrics import MAIN_METRICS
 from genebench.evaluation.problems import PreparedTask
-from genebench.probes.declaration import TEST, FoldOutput, Probe, Problem
+from genebench.probes.declaration import Probe, Problem
 from genebench.protocols.declaration import Protocol
 from genebench.reference.bundle import (
     BUNDLE_SCHEMA,
@@ -39,8 +39,7 @@ class ScoredTask:
         whole: The task with the folds of the whole universe.
         covered: (samples,) bool; samples all of whose entities have a vector.
         problem: `whole` restricted to the covered samples.
-        evaluation: Its evaluation, with intervals.
-        outputs: Held-out predictions, one output per fold of `problem`.
+        evaluation: Its evaluation, with intervals and the held-out predictions as arrays.
     """
 
     task: PreparedTask
@@ -48,7 +47,6 @@ class ScoredTask:
     covered: npt.NDArray[np.bool_]
     problem: Problem
     evaluation: Evaluation
-    outputs: tuple[FoldOutput, ...]
 
     @property
     def metric(self) -> str:
@@ -62,7 +60,7 @@ class ScoredTask:
 
     def usable(self) -> list[npt.NDArray[np.bool_]]:
         """(labels,) bool for each fold; the labels that were scored in the fold."""
-        return usable_labels(self.problem, [output.fitted for output in self.outputs])
+        return usable_labels(self.problem, [output.fitted for output in self.evaluation.outputs])
 
     def stored_score(self, encoder_id: str = "") -> StoredScore | None:
         """The scores in the form of a bundle's; None if the task has none."""
@@ -130,7 +128,7 @@ def score_tasks(
         threads=settings.threads,
         memory_bytes=int(settings.memory_gb * 1e9),
         precision=settings.precision,
-        predictions=True,
+        predictions="arrays",
         intervals="main",
     )
     for n_done, evaluation in enumerate(evaluations, start=1):
@@ -142,9 +140,7 @@ def score_tasks(
             wholes[name],
             covered[name],
             problems[name],
-            # The table of predictions takes several times the memory of `outputs`.
-            replace(evaluation, predictions=None),
-            tuple(_outputs(problems[name], evaluation)),
+            evaluation,
         )
 
 
@@ -152,28 +148,6 @@ def fold_scores(evaluation: Evaluation, metric: str) -> list[float]:
     """Return the scores of the whole task by one metric, in the order of the folds."""
     scores = evaluation.scores.filter((pl.col("label") == "") & (pl.col("metric") == metric))
     return scores.sort("fold")["value"].to_list()
-
-
-def _outputs(problem: Problem, evaluation: Evaluation) -> Iterator[FoldOutput]:
-    """Convert the table of predictions back to arrays."""
-    if evaluation.predictions is None:
-        return
-    columns = {label: column for column, label in enumerate(problem.labels)}
-    parts = evaluation.predictions.partition_by("fold", "label", as_dict=True)
-    zeros = np.zeros(problem.n_columns)
-    for fold in range(problem.n_folds):
-        rows = np.flatnonzero(problem.split[:, fold] == TEST)
-        scores = np.zeros((len(rows), problem.n_columns))
-        fitted = np.zeros(problem.n_columns, dtype=bool)
-        for label, column in columns.items():
-            part = parts.get((fold, label))
-            if part is not None:
-                # Cells that are not scored have no row; any number in their place is as good.
-                places = np.searchsorted(rows, part["sample"].to_numpy())
-                scores[:, column] = part["score"].to_numpy().min()
-                scores[places, column] = part["score"].to_numpy()
-                fitted[column] = True
-        yield FoldOutput(rows, scores, fitted, {}, zeros, zeros, zeros.astype(np.int64))
 
 
 def bundle_rows(
@@ -218,7 +192,7 @@ def bundle_rows(
             "n_samples": one.problem.n_samples,
             "fold_scores": one.fold_scores,
             "covered": np.packbits(one.covered).tobytes(),
-            **pack_outputs(one.problem, one.outputs),
+            **pack_outputs(one.problem, one.evaluation.outputs),
         }
         for one in scored
         if one.evaluation.status == "ok"

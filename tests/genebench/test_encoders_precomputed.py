@@ -191,6 +191,32 @@ def test_an_array_of_an_h5ad_file_that_is_no_table_is_one_clear_error(tmp_path: 
         encode(path, vectors="varm/sparse")
 
 
+@pytest.mark.parametrize("how", ["a link", "a linked table", "outside storage", "a virtual array"])
+def test_an_h5ad_file_that_names_another_file_is_not_followed(how: str, tmp_path: Path) -> None:
+    h5py = pytest.importorskip("h5py", reason="h5ad needs the extra `h5ad`")
+    path, other = tmp_path / "cells.h5ad", tmp_path / "private.h5"
+    with h5py.File(other, "w") as file:
+        file["secret"] = MATRIX
+        file["var/_index"] = NAMES
+    with h5py.File(path, "w") as file:
+        if how == "a linked table":
+            file["var"] = h5py.ExternalLink(str(other), "var")
+            file["varm/x"] = MATRIX
+        else:
+            file["var/_index"] = NAMES
+        if how == "a link":
+            file["varm/x"] = h5py.ExternalLink(str(other), "secret")
+        elif how == "outside storage":
+            outside = [(str(other), 0, h5py.h5f.UNLIMITED)]
+            file.create_dataset("varm/x", MATRIX.shape, MATRIX.dtype, external=outside)
+        elif how == "a virtual array":
+            layout = h5py.VirtualLayout(MATRIX.shape, MATRIX.dtype)
+            layout[:] = h5py.VirtualSource(str(other), "secret", MATRIX.shape)
+            file.create_virtual_dataset("varm/x", layout)
+    with pytest.raises(EncoderError, match=f"{path}: .* is stored in another file; write one that"):
+        encode(path, vectors="varm/x")
+
+
 @pytest.mark.parametrize(
     ("namespace", "names", "found"),
     [

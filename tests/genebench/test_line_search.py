@@ -7,6 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from products import multiply_by
 
+from genebench.probes.declaration import TEST, TRAIN
+from genebench.probes.linear import fit_columns
 from genebench.probes.linear.batch import Batch, RowSegments
 from genebench.probes.linear.objective import LOSSES, Point, evaluate
 from genebench.probes.linear.operators import DenseMatrix
@@ -100,3 +102,14 @@ def test_what_is_beyond_the_numbers_is_not_good(wrong):
     bad = torch.full((3,), wrong, dtype=torch.float64)
     assert not satisfies_wolfe(batch, objective, slope, whole, bad, nothing).any()
     assert not satisfies_wolfe(batch, objective, slope, whole, objective - 1, bad).any()
+
+
+@pytest.mark.parametrize("seed", [0, 16, 35, 38])
+def test_losses_that_are_rounded_away_do_not_stop_a_multinomial_fit(seed):
+    rng = np.random.default_rng(seed)
+    matrix = rng.normal(size=(34, 98))
+    matrix = 1e3 * (matrix + rng.normal(size=98)) / np.sqrt(98)
+    logits = matrix @ rng.normal(size=(98, 3)) / matrix.std() + rng.gumbel(size=(34, 3))
+    split = np.where(np.arange(34) % 3 > 0, TRAIN, TEST)[:, None]
+    fits = fit_columns(matrix, logits.argmax(axis=1), split, loss="multinomial", C=100.0)
+    assert fits.converged.all(), fits.reason

@@ -117,7 +117,15 @@ def _h5_names(path: Path, column: "h5py.Dataset") -> list[str]:
 
 
 def _held(path: Path, array: "h5py.Dataset") -> "h5py.Dataset":
-    """Return an array whose values are in the file; HDF5 makes up those that are missing."""
+    """Return an array whose values are in the file.
+
+    HDF5 makes up values that are missing, and reads other files that links and arrays name.
+    """
+    if array.file.filename != str(path) or array.external or array.is_virtual:
+        raise EncoderError(
+            f"{path}: {array.name} is stored in another file; write one that "
+            "holds its arrays itself"
+        )
     n_stored = array.id.get_storage_size()
     if array.nbytes > MAX_PACKING * n_stored:
         raise EncoderError(

@@ -84,8 +84,8 @@ class Prepared:
         for block in row_blocks(len(masks), 1024):
             rows = self.features(block)
             mask = masks[block].to(rows.dtype)
-            first += rows.T @ mask
-            second += rows.square().T @ mask
+            first += (mask.T @ rows).T
+            second += (mask.T @ rows.square()).T
         means = first / n_rows
         variances = second / n_rows - means.square()
         deviation = deviations(variances, means, ROUNDING_OF_SUMS)

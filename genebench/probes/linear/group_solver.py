@@ -3,8 +3,9 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import partial
 from itertools import groupby, pairwise
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,13 @@ from genebench.matmul import fastest_matmul
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.feature_transform import Designs, FeatureTransform
 from genebench.probes.linear.fold_fits import FoldFitter
+from genebench.probes.linear.group_threads import (
+    MATRIX_COPIES,
+    SERIAL,
+    count_at_once,
+    divide_groups,
+    solve_at_once,
+)
 from genebench.probes.linear.operators import Numbers, find_first, number_joined_rows
 from genebench.probes.linear.pairs import join_rows, prepare_pairs, take_used
 from genebench.probes.linear.solver_settings import (
@@ -29,8 +37,6 @@ from genebench.threads import limit_threads
 
 # Products of fewer rows than this are slow for their size.
 MIN_SEGMENT_ROWS = 512
-# Smaller designs are solved by one thread: their products are shorter than the wait of threads.
-SERIAL = 1 << 20
 LINALG_ERROR: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 LOSS_OF: dict[Kind, LossName] = {
     "binary": "logistic",
@@ -207,8 +213,18 @@ def solve_groups(
         One result per problem, in the order in which groups are done.
     """
     solver = _GroupSolver(matrix, row_numbers, options, settings)
-    for group in group_problems(problems, solver.float64_rows):
-        yield from _attempt(solver, group, progress)
+    groups = list(group_problems(problems, solver.float64_rows))
+    n_at_once = count_at_once(groups, matrix, settings) if len(groups) > 1 else 1
+    if n_at_once == 1:
+        for group in groups:
+            yield from _attempt(solver, group, progress)
+        return
+    solver.settings = replace(settings, memory_bytes=settings.memory_bytes // n_at_once)
+    shares = divide_groups(groups, matrix.shape[1])
+    for result in solve_at_once(shares, partial(_attempt, solver), n_at_once, progress):
+        # Its share of the wall time.
+        result.seconds /= n_at_once
+        yield result
 
 
 def _attempt(solver: "_GroupSolver", group: Group, progress: Progress) -> Iterator[ProblemResult]:
@@ -261,17 +277,21 @@ class _GroupSolver:
         self.float64_rows = settings.float64_rows
         if options.standardise:
             self.float64_rows = settings.float64_rows_standardised
+        self._transform: FeatureTransform | None = None
+        self._lock = Lock()
 
-    @cached_property
     def transform(self) -> FeatureTransform:
         """The matrix, prepared for all groups."""
-        return FeatureTransform(
-            self.matrix,
-            standardise=self.options.standardise,
-            device=self.device,
-            precision=self.settings.precision,
-            center=self.is_centred,
-        )
+        with self._lock:
+            if self._transform is None:
+                self._transform = FeatureTransform(
+                    self.matrix,
+                    standardise=self.options.standardise,
+                    device=self.device,
+                    precision=self.settings.precision,
+                    center=self.is_centred,
+                )
+        return self._transform
 
     def solve(self, group: Group, progress: Progress) -> list[ProblemResult]:
         """Solve the problems of a group."""
@@ -306,9 +326,9 @@ class _GroupSolver:
             designs = Designs.in_float64(vectors, standardise=standardise, center=self.is_centred)
             return designs, 2 * entity_bytes + 4 * 8 * vectors.numel()
         if positions == 1:
-            prepared = self.transform.prepare(torch.from_numpy(rows[:, 0]).to(self.device))
+            prepared = self.transform().prepare(torch.from_numpy(rows[:, 0]).to(self.device))
             # The matrix in low precision and its transpose take up to the size of the matrix.
-            held = 3 * entity_bytes + 3 * row_bytes
+            held = MATRIX_COPIES * (entity_bytes + row_bytes)
         else:
             dense_bytes = self.settings.memory_bytes // 2
             prepared = prepare_pairs(

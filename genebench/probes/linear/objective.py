@@ -63,7 +63,7 @@ def _multinomial_loss_gradient(
     values: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor
 ) -> tuple[Tensor, Tensor]:
     by_subproblem, truth = (*targets.shape, -1), targets.long()[:, :, None]
-    # log_softmax subtracts the greatest value, so that a loss keeps its digits.
+    # log_softmax subtracts the greatest value: a loss is exact to its last digit, or to eps.
     logs = torch.log_softmax(values.view(by_subproblem), dim=2)
     losses = _keep(logs.gather(2, truth)[:, :, 0].neg_(), mask)
     probabilities = torch.exp(logs, out=weights.view(by_subproblem))

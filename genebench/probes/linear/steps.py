@@ -250,9 +250,16 @@ def satisfies_wolfe(
     objective: Tensor,
     slope: Tensor,
 ) -> Tensor:
-    """Which (subproblems,) steps are good; a whole step may end before the minimum."""
-    noise = 8 * torch.finfo(batch.design.dtype).eps * start.abs()
-    is_lower = objective <= start + SUFFICIENT_DECREASE * length * start_slope + noise
+    """Which (subproblems,) steps are good; a whole step may end before the minimum.
+
+    Objectives that differ by less than their rounding count as equal: the slopes then decide, which
+    keep their digits (approximate Wolfe conditions, Hager and Zhang 2005).
+    """
+    eps = torch.finfo(batch.design.dtype).eps
+    noise = 8 * eps * start.abs()
+    # A small multinomial loss is the logarithm of a probability near 1, which is rounded to eps.
+    rounding = eps * batch.n_train if batch.n_classes > 1 else 0.0
+    is_lower = objective <= start + SUFFICIENT_DECREASE * length * start_slope + noise + rounding
     flat = torch.maximum(CURVATURE * start_slope.abs(), noise)
     return is_lower & (slope <= flat) & ((slope >= -flat) | (length == 1))
 

@@ -1,6 +1,6 @@
 """Hierarchy of nodes, such as Gene Ontology terms: roots, levels and descendants."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -12,10 +12,10 @@ class Hierarchy:
     """A directed acyclic graph from parents to children.
 
     Args:
-        children: Each node's children.
+        edges: Columns `parent` and `child`.
     """
 
-    children: Mapping[str, list[str]]
+    edges: pl.DataFrame
 
     @classmethod
     def from_edges(
@@ -29,28 +29,33 @@ class Hierarchy:
         """Build the hierarchy from edges; with a relation column, from the given relations only."""
         if relation is not None:
             edges = edges.filter(pl.col(relation).is_in(list(relations)))
-        return cls(dict(edges.group_by(parent).agg(pl.col(child)).iter_rows()))
+        return cls(edges.select(pl.col(parent).alias("parent"), pl.col(child).alias("child")))
 
     @cached_property
     def roots(self) -> list[str]:
         """Parents that are not a child of any node, sorted."""
-        below = {child for children in self.children.values() for child in children}
-        return sorted(set(self.children) - below)
+        tops = self.edges.join(self.edges, left_on="parent", right_on="child", how="anti")
+        return tops["parent"].unique().sort().to_list()
+
+    @cached_property
+    def _children(self) -> dict[str, list[str]]:
+        grouped = self.edges.group_by("parent").agg("child")
+        return dict(zip(grouped["parent"].to_list(), grouped["child"].to_list(), strict=True))
 
     def at_depth(self, roots: Iterable[str], depth: int) -> list[str]:
         """Return the nodes whose shortest path from any of the roots has `depth` steps, sorted."""
         level = sorted(roots)
         seen = set(level)
         for _ in range(depth):
-            below = {child for node in level for child in self.children.get(node, [])} - seen
-            seen |= below
-            level = sorted(below)
+            below = self.edges.filter(pl.col("parent").is_in(level))["child"].unique().to_list()
+            level = sorted(set(below) - seen)
+            seen.update(level)
         return level
 
     def subtree(self, node: str) -> set[str]:
         """Return the node and all its descendants."""
         reached, frontier = {node}, {node}
         while frontier:
-            frontier = {c for n in frontier for c in self.children.get(n, [])} - reached
+            frontier = {c for n in frontier for c in self._children.get(n, [])} - reached
             reached |= frontier
         return reached
