@@ -111,7 +111,7 @@ def evaluate_vectors(
     numbers = _checked_matrix(names, matrix)
     settings = get_settings()
     # torch takes a second or two to import, which pass while the tasks are prepared.
-    Thread(target=import_module, args=("genebench.probes.linear",)).start()
+    Thread(target=import_module, args=("torch",)).start()
     reference = reference or packaged_reference(tasks)
     registry = load_registry(reference.profile)
     protocol, probe = reference.protocol, registry.probes[PROBE]

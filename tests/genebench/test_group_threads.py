@@ -141,3 +141,16 @@ def test_as_many_groups_are_solved_at_once_as_memory_and_threads_allow(world, ch
 
     assert list(use_threads(8, count())) == [expected]
     assert list(use_threads(1, count())) == [1]
+
+
+def test_the_vectors_of_pairs_take_no_memory_of_their_own(world):
+    matrix, problems = world
+    rows = np.random.default_rng(0).integers(0, N, (100 * N, 2))
+    split = np.full((len(rows), 1), TRAIN, np.int8)
+    pairs = Problem("pairs", "binary", rows, np.zeros(len(rows), np.uint8), ("yes",), split)
+    groups = list(solver.group_problems([*problems, pairs], 1000))
+
+    def count():
+        yield count_at_once(groups, matrix, SolverSettings(memory_bytes=2 * 24 * WIDTH * 2 * N))
+
+    assert list(use_threads(8, count())) == [2]

@@ -44,13 +44,14 @@ def count_at_once(
 ) -> int:
     """How many shares of at least one group are solved at once; 1 if not on the CPU.
 
-    Half of the memory of each is left for columns beside its matrices.
+    Half of the memory of each is left for columns beside its matrices. The vectors of pairs are
+    not copied for each pair.
     """
     if torch.device(settings.device).type != "cpu":
         return 1
     n_shares = len(divide_groups(groups, matrix.shape[1]))
-    n_rows = len(matrix) + max(len(group.rows) for group in groups)
-    share_bytes = 2 * MATRIX_COPIES * 4 * n_rows * matrix.shape[1]
+    n_copied = max((len(group.rows) for group in groups if group.rows.shape[1] == 1), default=0)
+    share_bytes = 2 * MATRIX_COPIES * 4 * (len(matrix) + n_copied) * matrix.shape[1]
     n_fitting: int = settings.memory_bytes // max(share_bytes, 1)
     return max(min(torch.get_num_threads(), n_shares, n_fitting), 1)
 
