@@ -142,6 +142,13 @@ def endless_h5ad() -> bytes:
     return before + heap + after[:12] + bytes(16) + after[28:]
 
 
+def h5ad_of_a_long_text(n_bytes: int = 0xFFFFFFF0) -> bytes:
+    """A file whose first name declares to have 4 GB."""
+    content = h5ad()
+    start = h5py.File(io.BytesIO(content))["obs/_index"].id.get_offset()
+    return content[:start] + n_bytes.to_bytes(4, "little") + content[start + 4 :]
+
+
 DEEP = b"[" * 100_000
 DIGITS = b"9" * 5000
 HUGE = npy(b"{'descr': '<f4', 'fortran_order': False, 'shape': (99999999999, 16)}\n")
@@ -154,6 +161,7 @@ FOUND = {
     "a table of links that is damaged": ("layout h5ad", h5ad().replace(b"SNOD", b"SNO ")),
     "a heap of names that is damaged": ("layout h5ad", h5ad().replace(b"HEAP", b"HEA ")),
     "a heap at which HDF5 never ends": ("vectors h5ad", endless_h5ad()),
+    "a text that is longer than the file": ("vectors h5ad", h5ad_of_a_long_text()),
     "a row that is longer than the header": ("layout csv", b"id,a,b\nx,1,2\ny,1,2,3\n"),
     "an empty member": ("vectors npz", zipped(**{"id.npy": b""})),
     "a member that is no array": ("vectors npz", zipped(readme=b"words")),

@@ -26,6 +26,8 @@ MAX_PACKING = 1100
 HEAP = b"GCOL\x01\0\0\0"
 N_HEAP_BYTES = 16
 TEXT_HEADER = struct.Struct("<H6xQ")
+# How an array of texts stores each of them.
+TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")], align=False)
 
 
 def read_npz(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
@@ -113,7 +115,32 @@ def _has_endless_heap(path: Path) -> bool:
 def _h5_names(path: Path, column: "h5py.Dataset") -> list[str]:
     is_text = column.dtype.kind in "OS"
     column = _held(path, column)
+    _check_lengths(path, column)
     return [str(name) for name in (column.asstr() if is_text else column)[:]]
+
+
+def _check_lengths(path: Path, column: "h5py.Dataset") -> None:
+    """Refuse a text that is longer than the file: HDF5 would allocate it first.
+
+    The lengths of arrays that are compressed are not read.
+    """
+    if column.dtype.kind != "O" or column.id.get_create_plist().get_nfilters():
+        return
+    if column.chunks is None:
+        parts = [(column.id.get_offset(), column.id.get_storage_size())]
+    else:
+        chunks = [column.id.get_chunk_info(n) for n in range(column.id.get_num_chunks())]
+        parts = [(chunk.byte_offset, chunk.size) for chunk in chunks]
+    with path.open("rb") as file:
+        for start, n_bytes in parts:
+            file.seek(start or 0)
+            content = file.read(n_bytes)
+            lengths = np.frombuffer(content, TEXT, len(content) // TEXT.itemsize)["n_bytes"]
+            if lengths.max(initial=0) > path.stat().st_size:
+                raise EncoderError(
+                    f"{path}: {column.name} has a text of {lengths.max():,} bytes, more than the "
+                    "file; it is damaged, download it again"
+                )
 
 
 def _held(path: Path, array: "h5py.Dataset") -> "h5py.Dataset":

@@ -88,7 +88,7 @@ def solve_at_once(
         for share in shares:
             pool.submit(solve_share, share).add_done_callback(events.put)
         for _ in shares:
-            while isinstance(event := events.get(), int):
+            while not isinstance(event := events.get(), Future):
                 progress(event)
             yield from event.result()
     finally:
