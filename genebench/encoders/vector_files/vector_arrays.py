@@ -27,7 +27,7 @@ HEAP = b"GCOL\x01\0\0\0"
 N_HEAP_BYTES = 16
 TEXT_HEADER = struct.Struct("<H6xQ")
 # How an array of texts stores each of them.
-TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")], align=False)
+TEXT = np.dtype([("n_bytes", "<u4"), ("heap", "<u8"), ("index", "<u4")])
 
 
 def read_npz(path: Path, arguments: PrecomputedArguments) -> NamedVectors:
@@ -150,8 +150,7 @@ def _held(path: Path, array: "h5py.Dataset") -> "h5py.Dataset":
     """
     if array.file.filename != str(path) or array.external or array.is_virtual:
         raise EncoderError(
-            f"{path}: {array.name} is stored in another file; write one that "
-            "holds its arrays itself"
+            f"{path}: {array.name} is stored in another file; write one that holds its arrays itself"
         )
     n_stored = array.id.get_storage_size()
     if array.nbytes > MAX_PACKING * n_stored:
