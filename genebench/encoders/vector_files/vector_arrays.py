@@ -150,7 +150,7 @@ def _held(path: Path, array: "h5py.Dataset") -> "h5py.Dataset":
     """
     if array.file.filename != str(path) or array.external or array.is_virtual:
         raise EncoderError(
-            f"{path}: {array.name} is stored in another file; write one that holds its arrays itself"
+            f"{path}: {array.name} is stored in another file; write one that holds it itself"
         )
     n_stored = array.id.get_storage_size()
     if array.nbytes > MAX_PACKING * n_stored:
