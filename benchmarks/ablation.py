@@ -15,12 +15,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from benchmarks.data import draw_case
 from benchmarks.engine import CASES, load_linear
@@ -31,28 +29,17 @@ from genebench.probes.linear import (
     feature_transform,
     fold_fits,
     group_solver,
-    newton_cg,
+    lbfgs,
     preconditioner,
     regularization_path,
     solve_problems,
-    steps,
 )
 from genebench.registry.loading import load_registry
 
 
-def _replace_preconditioner(build: Callable[..., Any]) -> None:
-    for module in (newton_cg, steps):
-        module.build_preconditioner = build
-
-
-def without_low_precision() -> None:
-    """Hessian products in float32."""
-    feature_transform.to_low_precision = lambda *_: None
-
-
-def without_warm_up() -> None:
-    """Newton-CG from the start."""
-    newton_cg.warm_up = lambda *_: None
+def without_pairs() -> None:
+    """One pair of step and change of the gradient."""
+    lbfgs.N_PAIRS = 1
 
 
 def without_segments() -> None:
@@ -60,56 +47,48 @@ def without_segments() -> None:
     fold_fits.MIN_SEGMENTED_SIZE = 1 << 60
 
 
-def without_coupling() -> None:
-    """Intercepts apart from the coefficients in the preconditioner."""
-    build = preconditioner.build_preconditioner
+def _without(n_classes: Callable[[int], bool]) -> None:
+    build = lbfgs.build_preconditioner
 
-    def build_apart(batch: Any, *rest: Any) -> Any:
-        built = build(batch, *rest)
+    def build_apart(batch: Any, parameters: Any) -> Any:
+        built = build(batch, parameters)
+        if not n_classes(batch.n_classes):
+            return built
         name = "weighted_mean" if batch.n_classes == 1 else "class_means"
-        return replace(built, **{name: torch.zeros_like(getattr(built, name))})
+        return built._replace(**{name: torch.zeros_like(getattr(built, name))})
 
-    _replace_preconditioner(build_apart)
+    lbfgs.build_preconditioner = build_apart
+
+
+def without_coupling() -> None:
+    """Intercepts of single columns apart from the coefficients in the preconditioner."""
+    _without(lambda n_classes: n_classes == 1)
+
+
+def without_class_coupling() -> None:
+    """Intercepts of classes apart from the coefficients in the preconditioner."""
+    _without(lambda n_classes: n_classes > 1)
 
 
 def without_contrasts() -> None:
     """Multinomial classes as independent columns in the preconditioner."""
 
-    def build(batch: Any, weights: Any, operator: Any) -> Any:
-        totals = operator.zeros(batch.n_columns)
-        for block in batch.blocks():
-            own = weights[block.rows, block.columns]
-            own = own * (1 - own) if batch.n_classes > 1 else own.clone()
-            operator.collect(totals, block.rows, own, block.columns)
-        sums, weight_sum = operator.finish(totals)
-        second = batch.design.spectrum[:, None] * (weight_sum / batch.design.n_rows)
-        weight_sum = weight_sum.clamp_min(preconditioner.MIN_WEIGHT * batch.design.n_rows)
-        mean = sums / weight_sum
-        second = preconditioner._center(second, mean.square() * weight_sum)
-        return preconditioner.ColumnPreconditioner(
-            second + batch.penalty_diagonal(), weight_sum, mean
+    def build(batch: Any, laplacian: torch.Tensor, sums: torch.Tensor) -> Any:
+        # Completes the diagonal of the Laplacian.
+        built = build_for_classes(batch, laplacian, sums)
+        size, n_subproblems = batch.n_classes, batch.n_subproblems
+        own = laplacian.diagonal(dim1=1, dim2=2).to(sums.dtype)[:, None, :]
+        spectrum = (batch.design.spectrum / batch.design.n_rows)[:, None]
+        penalty = preconditioner._by_subproblem(batch.penalty_diagonal(), n_subproblems, size)
+        return built._replace(
+            second=spectrum * own + penalty,
+            weight_sum=own.clamp_min(preconditioner.MIN_WEIGHT * batch.design.n_rows),
+            contrasts=torch.eye(size, dtype=sums.dtype).repeat(n_subproblems, 1, 1),
+            class_means=torch.zeros_like(built.class_means),
         )
 
-    _replace_preconditioner(build)
-
-
-def without_line_search() -> None:
-    """Steps are halved until the objective falls."""
-
-    def search(
-        batch: Any, point: Any, change: Any, start: Tensor, start_slope: Tensor, _: Tensor, by: Any
-    ) -> Any:
-        length, is_open = torch.ones_like(start), torch.ones_like(start, dtype=torch.bool)
-        noise = 8 * torch.finfo(batch.design.dtype).eps * start.abs()
-        for _ in range(30):
-            length = torch.where(is_open, length / 2, length)
-            at = steps._evaluate(batch, point, change, length, batch.empty(), by)
-            most = start + steps.SUFFICIENT_DECREASE * length * start_slope + noise
-            is_open = is_open & ~(at.objective <= most)
-        length = torch.where(is_open, 0.0, length)
-        return length, steps._evaluate(batch, point, change, length, batch.empty(), by)
-
-    steps.search = search
+    build_for_classes = preconditioner._build_for_classes
+    preconditioner._build_for_classes = build
 
 
 def without_shared_inner_folds() -> None:
@@ -130,14 +109,19 @@ def without_groups() -> None:
     )
 
 
+def without_axes() -> None:
+    """No rotation to principal axes."""
+    feature_transform.MAX_AXES = 0
+
+
 MECHANISMS: dict[str, Callable[[], None]] = {
     "nothing": lambda: None,
-    "low_precision": without_low_precision,
-    "warm_up": without_warm_up,
+    "pairs": without_pairs,
+    "axes": without_axes,
     "segments": without_segments,
     "coupling": without_coupling,
+    "class_coupling": without_class_coupling,
     "contrasts": without_contrasts,
-    "line_search": without_line_search,
     "shared_inner_folds": without_shared_inner_folds,
     "onednn": without_onednn,
     "groups": without_groups,

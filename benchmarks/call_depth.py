@@ -30,7 +30,7 @@ def trace_files() -> list[str]:
 
     sys.setprofile(trace)
     try:
-        linear.fit_columns(vectors, target, split, hessian_precision="float32", threads=1)
+        linear.fit_columns(vectors, target, split, threads=1)
     finally:
         sys.setprofile(None)
     return list(files)

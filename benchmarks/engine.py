@@ -76,12 +76,11 @@ def load_linear() -> tuple[Probe, Protocol]:
 def measure_peak(dtype: torch.dtype) -> float:
     """GFLOP/s of a large matrix product on this machine, best of fifty: shared machines waver."""
     left, right = torch.ones(4096, 1024, dtype=dtype), torch.ones(1024, 512, dtype=dtype)
-    multiply = torch._int_mm if dtype == torch.int8 else torch.matmul
     times = []
     with fastest_matmul():
         for _ in range(51):
             start = time.perf_counter()
-            float(multiply(left, right)[0, 0])
+            float((left @ right)[0, 0])
             times.append(time.perf_counter() - start)
     return float(2 * 4096 * 1024 * 512 / min(times[1:]) / 1e9)
 
@@ -109,7 +108,6 @@ def count_products(found: Counter[torch.dtype]) -> Iterator[None]:
     counts: dict[Any, Any] = {
         operators.mm: count,
         operators.bmm: count,
-        operators._int_mm: count,
         operators.addmm: count_added,
         operators.addmm_: count_added,
         operators.baddbmm: count_added,
@@ -131,10 +129,8 @@ def compare_with_peak(found: Counter[torch.dtype], seconds: float) -> dict[str, 
         seconds: The run took.
     """
     peaks = {dtype: measure_peak(dtype) for dtype in {torch.float32, *found}}
-    rounded = found[torch.int8] + found[torch.bfloat16]
     return {
         "gflops": found.total() / 1e9 / seconds,
-        "share_rounded": rounded / found.total(),
         "share_of_peak": sum(n / 1e9 / peaks[dtype] for dtype, n in found.items()) / seconds,
     } | {f"peak_gflops_{str(dtype).removeprefix('torch.')}": x for dtype, x in peaks.items()}
 

@@ -39,7 +39,6 @@ def fit_by_engine(
         targets,
         problem.split,
         tol=settings.tolerance,
-        hessian_precision=settings.precision,
         device=settings.device,
         memory=settings.memory_bytes,
     )

@@ -18,7 +18,6 @@ from genebench.errors import InvalidSettings
 from genebench.registry.yaml_reader import validation_messages
 
 FILE = "genebench.toml"
-Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class Settings(BaseSettings):
@@ -52,10 +51,6 @@ class Settings(BaseSettings):
         default=None, ge=1, description="threads of the probes; by default one for each core"
     )
     memory_gb: float = Field(default=4.0, gt=0, description="memory budget of the linear solver")
-    precision: Precision = Field(
-        default="auto",
-        description="precision of the solver's internal products; the optimum stays the same",
-    )
     weights: Path = Field(
         default=Path("./weights"), description="folder with the checkpoints of the encoders"
     )

@@ -27,7 +27,6 @@ from genebench.probes.declaration import (
     count_outcomes,
 )
 from genebench.protocols.declaration import Protocol
-from genebench.settings import Precision
 
 # Increase it when a change of code may change a score; part of every evaluation's key.
 REVISION = 5
@@ -60,7 +59,7 @@ class Evaluation:
         n_samples: Samples of the problem.
         n_features: Features after the vectors of a sample are joined.
         n_labels: Labels or classes.
-        solver: Solver and precision, such as `newton-cg float32`.
+        solver: Solver and precision, such as `lbfgs float32`.
         gradient_norm: Greatest gradient norm of all fits, as the engine's tolerance measures it;
             0 if the solution is direct or the estimator does not report it.
         scores: One row per label ("" for the whole task), metric and fold: `SCORES_SCHEMA`; empty
@@ -96,7 +95,6 @@ def evaluate(
     device: str = "cpu",
     threads: int | None = None,
     memory_bytes: int = 6 << 30,
-    precision: Precision = "auto",
     predictions: bool | Literal["arrays"] = False,
     intervals: bool | Literal["main"] = False,
     progress: Progress | None = None,
@@ -111,7 +109,6 @@ def evaluate(
         device: torch device of the linear engine, such as `cpu` or `cuda`.
         threads: Threads of the engine and of the intervals; all cores by default.
         memory_bytes: Memory limit of the engine.
-        precision: Precision of the solver's internal products; see `SolverSettings`.
         predictions: Also return the held-out predictions: as a table, or (`arrays`) as `outputs`.
         intervals: Also return bootstrap intervals, with the protocol's number of draws: of all
             metrics, or (`main`) of the main metric of each kind of task.
@@ -152,7 +149,7 @@ def evaluate(
         from genebench.probes.linear import SolverSettings, solve_problems
         from genebench.threads import use_threads
 
-        settings = SolverSettings(device=device, memory_bytes=memory_bytes, precision=precision)
+        settings = SolverSettings(device=device, memory_bytes=memory_bytes)
         outputs = use_threads(
             threads, solve_problems(matrix, applicable, probe, protocol, settings, advance)
         )

@@ -148,7 +148,7 @@ class HeldOut:
         folds: One output per fold; empty if `failure` is set.
         failure: Why no fold could be fitted; empty otherwise.
         seconds: Wall time of the problem; of problems solved together, its share.
-        solver: Solver and precision, such as `newton-cg float32`.
+        solver: Solver and precision, such as `lbfgs float32`.
     """
 
     problem_id: str

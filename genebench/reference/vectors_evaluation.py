@@ -127,7 +127,6 @@ def score_tasks(
         device="cuda" if settings.device == "cuda" else "cpu",
         threads=settings.threads,
         memory_bytes=int(settings.memory_gb * 1e9),
-        precision=settings.precision,
         predictions="arrays",
         intervals="main",
     )

@@ -57,7 +57,7 @@ def evaluate_encoder(
             `ReleasePlan.select` returns them.
         probes: Probe id to its declaration.
         protocol: The protocol.
-        settings: Device, threads, memory and precision of the probes.
+        settings: Device, threads and memory of the probes.
         progress: Called with 1 after each evaluation.
         predictions: Whether to return the held-out predictions too.
         encoder_probe: The probe that the encoder's declaration fixes; it replaces the requested
@@ -92,7 +92,6 @@ def evaluate_encoder(
             device=_device(settings.device),
             threads=settings.threads,
             memory_bytes=int(settings.memory_gb * 1e9),
-            precision=settings.precision,
             predictions=predictions,
             intervals=protocol.uncertainty.intervals == "bootstrap",
         ):

@@ -194,7 +194,7 @@ def make_lake() -> dict[str, pl.DataFrame]:
             seconds=[0.5, 0.0],
             revision=[1, 1],
             packages=["numpy 2"] * 2,
-            solver=["newton-cg float32", None],
+            solver=["lbfgs float32", None],
             gradient_norm=[1e-7, None],
             run_id=["r1"] * 2,
             evaluated_at=[NOW] * 2,

@@ -86,7 +86,7 @@ def test_every_evaluation_says_what_computed_it_and_how_far(finished, place_of):
     assert done["solver"].null_count() == 0
     iterated = done.filter(pl.col("gradient_norm").is_not_null())
     assert iterated.height > 10
-    assert iterated["solver"].str.contains(r"^newton-cg float(32|64)").all()
+    assert iterated["solver"].str.contains(r"^lbfgs float(32|64)").all()
     assert iterated["gradient_norm"].is_between(0, 1e-6).all()
 
 

@@ -188,13 +188,12 @@ def test_wrong_arguments_are_refused(changes, message):
         fit_columns(arguments.pop("X"), arguments.pop("Y"), arguments.pop("split"), **arguments)
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 @pytest.mark.parametrize("threads", [1, 2])
-def test_scores_stay_within_tolerance_with_other_threads_precision_and_columns(precision, threads):
-    """Bits depend on all three; decision values agree to 1e-3 of their spread."""
+def test_scores_stay_within_tolerance_with_other_threads_and_columns(threads):
+    """Bits depend on both; decision values agree to 1e-3 of their spread."""
     X, signal, split = draw(n=3300, d=30, columns=12)
-    reference = fit_columns(X, signal[:, :1] > 0, split, hessian_precision="float32", threads=1)
-    found = fit_columns(X, signal > 0, split, hessian_precision=precision, threads=threads)
+    reference = fit_columns(X, signal[:, :1] > 0, split, threads=1)
+    found = fit_columns(X, signal > 0, split, threads=threads)
     for one, other in zip(reference.decision, found.decision, strict=True):
         assert np.abs(one[:, 0] - other[:, 0]).max() <= 1e-3 * one[:, 0].std()
 

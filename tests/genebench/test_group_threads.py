@@ -11,12 +11,15 @@ from genebench.cancellation import cancelled_by, raise_if_cancelled
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import SolverSettings, solve_problems
 from genebench.probes.linear import group_solver as solver
-from genebench.probes.linear.group_threads import count_at_once, divide_groups, solve_at_once
+from genebench.probes.linear.group_solver import count_at_once, divide_groups, solve_at_once
+from genebench.probes.linear.groups import group_problems
 from genebench.threads import use_threads
 
 LINEAR = read_probe("linear")
 # Two groups of this size are large enough to be solved at once.
 N, WIDTH = 1200, 1024
+# What one share takes: copies of the matrix and of the rows of a group, and as much for columns.
+SHARE = 2 * solver.MATRIX_COPIES * 4 * (N + N) * WIDTH
 
 
 def make_problems(rng):
@@ -37,14 +40,14 @@ def world():
 
 def run(world, protocol, threads, progress=lambda _: None, **changes):
     matrix, problems = world
-    settings = SolverSettings(precision="float32", **changes)
+    settings = SolverSettings(**changes)
     found = solve_problems(matrix, problems, LINEAR, protocol, settings, progress)
     return {one.problem_id: one for one in use_threads(threads, found)}
 
 
 @pytest.mark.parametrize("protocol", ["paper", "standard"])
 def test_groups_solved_at_once_have_the_scores_of_groups_solved_in_turn(world, protocol):
-    shares = divide_groups(list(solver.group_problems(world[1], 1000)), WIDTH)
+    shares = divide_groups(list(group_problems(world[1], 1000)), WIDTH)
     assert [[len(group.rows) for group in share] for share in shares] == [[60, 50], [N], [N - 100]]
     in_turn = run(world, read_protocol(protocol), 1)
     at_once = run(world, read_protocol(protocol), 3)
@@ -127,14 +130,15 @@ def test_an_event_cancels_the_work_of_its_own_thread_only():
     ("changes", "expected"),
     [
         ({}, 3),
-        ({"memory_bytes": 2 * 24 * WIDTH * 2 * N}, 2),
+        ({"memory_bytes": 2 * SHARE}, 2),
+        ({"memory_bytes": 2 * SHARE - 1}, 1),
         ({"memory_bytes": 1}, 1),
         ({"device": "cuda"}, 1),
     ],
 )
 def test_as_many_groups_are_solved_at_once_as_memory_and_threads_allow(world, changes, expected):
     matrix, problems = world
-    groups = list(solver.group_problems(problems, 1000))
+    groups = list(group_problems(problems, 1000))
 
     def count():
         yield count_at_once(groups, matrix, replace(SolverSettings(), **changes))
@@ -148,9 +152,9 @@ def test_the_vectors_of_pairs_take_no_memory_of_their_own(world):
     rows = np.random.default_rng(0).integers(0, N, (100 * N, 2))
     split = np.full((len(rows), 1), TRAIN, np.int8)
     pairs = Problem("pairs", "binary", rows, np.zeros(len(rows), np.uint8), ("yes",), split)
-    groups = list(solver.group_problems([*problems, pairs], 1000))
+    groups = list(group_problems([*problems, pairs], 1000))
 
     def count():
-        yield count_at_once(groups, matrix, SolverSettings(memory_bytes=2 * 24 * WIDTH * 2 * N))
+        yield count_at_once(groups, matrix, SolverSettings(memory_bytes=2 * SHARE))
 
     assert list(use_threads(8, count())) == [2]

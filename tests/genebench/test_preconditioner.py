@@ -8,30 +8,26 @@ import torch
 from declared import read_probe, read_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import multiply_by
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, newton_cg, solve_problems, steps
+from genebench.probes.linear import SolverSettings, lbfgs, solve_problems
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
 from genebench.probes.linear.feature_transform import FeatureTransform
-from genebench.probes.linear.objective import LOSSES, evaluate, point_at
 from genebench.probes.linear.preconditioner import build_preconditioner
 
 
 def make_batch(matrix, codes, classes, *, penalty_strength=0.5):
-    """Two subproblems, on all rows and on some, in principal preconditioner.
+    """Two subproblems, on all rows and on some, in principal axes.
 
     A subproblem of one class is a single column, which tells the first code from all others.
     """
     n = len(matrix)
-    space = FeatureTransform(
-        matrix, standardise=False, device=torch.device("cpu"), precision="float32"
-    )
+    space = FeatureTransform(matrix, standardise=False, device=torch.device("cpu"))
     masks = torch.ones(n, 2, dtype=torch.bool)
     masks[: n // 3, 1] = False
     return Batch(
-        space.prepare(torch.arange(n)).design.double(),
-        LOSSES["multinomial" if classes > 1 else "logistic"],
+        space.prepare(torch.arange(n)).double(),
+        "multinomial" if classes > 1 else "logistic",
         n_classes=classes,
         all_targets=torch.from_numpy(codes if classes > 1 else codes == 0)[:, None],
         target_columns=torch.tensor([0, 0]),
@@ -51,37 +47,46 @@ def draw_batch(rng, n, d, classes):
     return make_batch(matrix, codes, classes)
 
 
-def axes_at(batch, point):
-    slope = evaluate(batch, point, batch.design)
-    return build_preconditioner(batch, slope.weights, batch.design), slope.weights
-
-
-def curve(batch, weights, coefficients, intercepts):
-    """Second derivatives times a change, written out row by row."""
-    moved = multiply_by(batch.design, coefficients, intercepts)
-    moved = batch.loss.hessian_product(moved, weights, batch.n_classes)
-    sums = batch.design.zeros(batch.n_columns)
-    batch.design.collect(sums, slice(None), moved)
-    products, over_rows = batch.design.finish(sums)
-    return products + batch.penalise(coefficients), over_rows
+def curve(batch, parameters, coefficients, intercepts):
+    """Second derivatives at these parameters times a change, subproblem by subproblem in numpy."""
+    x, k = batch.design.coordinates.double().numpy(), batch.n_classes
+    weights, shifts, moves, move_shifts = (
+        part.double().numpy() for part in (*parameters, coefficients, intercepts)
+    )
+    values, moved, products, sums = x @ weights + shifts, x @ moves + move_shifts, [], []
+    for number in range(batch.n_subproblems):
+        own, rows = slice(number * k, (number + 1) * k), batch.masks[:, batch.folds[number]].numpy()
+        if k == 1:
+            rare = np.exp(-np.logaddexp(0, np.abs(values[rows, own])))
+            curved = rare * (1 - rare) * moved[rows, own]
+        else:
+            shares = np.exp(values[rows, own] - values[rows, own].max(axis=1, keepdims=True))
+            shares /= shares.sum(axis=1, keepdims=True)
+            curved = shares * moved[rows, own]
+            curved -= shares * curved.sum(axis=1, keepdims=True)
+        strength = float(batch.penalty_strength[number])
+        products.append(x[rows].T @ curved + strength * moves[:, own])
+        sums.append(curved.sum(axis=0))
+    return torch.from_numpy(np.hstack(products)), torch.from_numpy(np.concatenate(sums))
 
 
 def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_classes():
     rng = np.random.default_rng(1)
     batch = draw_batch(rng, 200, 7, 4)
     batch = batch.take(torch.tensor([0]))
-    preconditioner, weights = axes_at(batch, point_at(batch, initial_parameters(batch)))
+    start = initial_parameters(batch)
+    preconditioner = build_preconditioner(batch, start)
     coefficients = torch.from_numpy(rng.normal(size=(7, 4)))
     intercepts = torch.from_numpy(rng.normal(size=4))
-    found, found_b = preconditioner.solve(curve(batch, weights, coefficients, intercepts))
+    found, found_b = preconditioner.solve(curve(batch, start, coefficients, intercepts))
     torch.testing.assert_close(found, coefficients, rtol=1e-4, atol=1e-4)
     # What moves all classes alike changes nothing, and is left out.
     torch.testing.assert_close(found_b, intercepts - intercepts.mean(), rtol=1e-4, atol=1e-4)
 
 
-def draw_point(rng, batch, scale):
-    steps = torch.from_numpy(scale * rng.normal(size=(batch.design.width, batch.n_columns)))
-    return point_at(batch, (steps, steps[0]))
+def draw_parameters(rng, batch, scale):
+    weights = torch.from_numpy(scale * rng.normal(size=(batch.design.width, batch.n_columns)))
+    return weights, weights[0].clone()
 
 
 @settings(max_examples=25, deadline=None)
@@ -89,7 +94,7 @@ def draw_point(rng, batch, scale):
 def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(classes, scale, seed):
     rng = np.random.default_rng(seed)
     batch = draw_batch(rng, 60, 5, classes)
-    preconditioner, _ = axes_at(batch, draw_point(rng, batch, scale))
+    preconditioner = build_preconditioner(batch, draw_parameters(rng, batch, scale))
     left, right = torch.from_numpy(rng.normal(size=(2, 6, batch.n_columns)))
     left, right = (left[:5], left[5]), (right[:5], right[5])
 
@@ -113,18 +118,40 @@ def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(cl
     )
 
 
-def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away():
+@pytest.mark.parametrize("odds", [16.8, 40.0, 200.0])
+@pytest.mark.parametrize("classes", [1, 2, 3])
+def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away(classes, odds):
     rng = np.random.default_rng(6)
     matrix = rng.normal(size=(20_000, 3)).astype(np.float32)
-    batch = make_batch(matrix, np.zeros(20_000, dtype=int), 2)
-    space = FeatureTransform(
-        matrix, standardise=False, device=torch.device("cpu"), precision="float32"
-    )
-    batch = replace(batch, design=space.prepare(torch.arange(20_000)).design)
-    weights = torch.tensor([1.0, 5e-8]).repeat(20_000, 2)
-    preconditioner = build_preconditioner(batch, weights, batch.design)
-    for part in preconditioner.solve((torch.ones(3, 4), torch.ones(4))):
+    batch = make_batch(matrix, np.zeros(20_000, dtype=int), classes)
+    space = FeatureTransform(matrix, standardise=False, device=torch.device("cpu"))
+    batch = replace(batch, design=space.prepare(torch.arange(20_000)))
+    intercepts = torch.zeros(2, classes)
+    intercepts[:, 0] = odds
+    parameters = torch.zeros(3, 2 * classes), intercepts.flatten()
+    preconditioner = build_preconditioner(batch, parameters)
+    ones = torch.ones(3, 2 * classes), torch.ones(2 * classes)
+    for part in preconditioner.solve(ones):
         assert part.isfinite().all()
+
+
+@pytest.mark.parametrize("classes", [1, 4])
+def test_weights_of_rows_and_of_classes_count_as_rows_do(classes):
+    rng = np.random.default_rng(8)
+    batch = draw_batch(rng, 90, 5, classes).take(torch.tensor([0]))
+    parameters = draw_parameters(rng, batch, 0.5)
+    gradient = draw_parameters(rng, batch, 1.0)
+    is_used = torch.from_numpy(rng.random((90, 1)) < 0.6)
+    without = replace(batch, masks=is_used, row_segments=RowSegments.of((slice(0, 90),), is_used))
+    weighted = replace(batch, sample_weight=is_used.double())
+    twice = replace(weighted, sample_weight=2 * is_used.double())
+    by_class = replace(
+        weighted, class_weight=torch.full((1, max(classes, 2)), 2.0, dtype=torch.float64)
+    )
+    for one, other in ((without, weighted), (twice, by_class)):
+        found, expected = (build_preconditioner(each, parameters) for each in (one, other))
+        for left, right in zip(found.solve(gradient), expected.solve(gradient), strict=True):
+            torch.testing.assert_close(left, right)
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
@@ -132,18 +159,19 @@ def test_what_intercepts_lean_on_coefficients_by_is_exact_for_up_to_three_classe
     """Three classes have as many edges as shares, two have one edge; see `ClassPreconditioner`."""
     rng = np.random.default_rng(4)
     batch = draw_batch(rng, 60, 5, classes)
-    preconditioner, weights = axes_at(batch, draw_point(rng, batch, 0.3))
+    parameters = draw_parameters(rng, batch, 0.3)
+    preconditioner = build_preconditioner(batch, parameters)
     intercepts = torch.from_numpy(rng.normal(size=(batch.n_subproblems, classes)))
     if classes > 1:
         intercepts -= intercepts.mean(dim=1, keepdim=True)
     change = (torch.zeros(5, batch.n_columns, dtype=torch.float64), intercepts.flatten())
-    found, found_b = preconditioner.solve(curve(batch, weights, *change))
+    found, found_b = preconditioner.solve(curve(batch, parameters, *change))
     torch.testing.assert_close(found, change[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found_b, change[1], rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("classes", [1, 12])
-def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undecided(
+def test_fewer_steps_are_needed_for_what_is_known_of_where_columns_are_undecided(
     monkeypatch, classes
 ):
     rng = np.random.default_rng(5)
@@ -151,26 +179,25 @@ def test_steps_need_fewer_products_for_what_is_known_of_where_columns_are_undeci
     matrix = (rng.normal(size=(12, 40))[codes] + rng.normal(size=(1500, 40))).astype(np.float32)
     batch = make_batch(5 * matrix, codes, classes)
 
-    def find_upright_axes(*arguments):
+    def forget_means(*arguments):
         preconditioner = build_preconditioner(*arguments)
         name = "weighted_mean" if classes == 1 else "class_means"
-        return replace(preconditioner, **{name: torch.zeros_like(getattr(preconditioner, name))})
+        return preconditioner._replace(**{name: torch.zeros_like(getattr(preconditioner, name))})
 
-    leaning = newton_cg.solve(batch, initial_parameters(batch))
-    for module in (newton_cg, steps):
-        monkeypatch.setattr(module, "build_preconditioner", find_upright_axes)
-    upright = newton_cg.solve(batch, initial_parameters(batch))
-    assert leaning.converged.all()
-    assert leaning.n_products <= 0.85 * upright.n_products
+    coupled = lbfgs.solve(batch, initial_parameters(batch))
+    monkeypatch.setattr(lbfgs, "build_preconditioner", forget_means)
+    apart = lbfgs.solve(batch, initial_parameters(batch))
+    assert coupled.converged.all()
+    assert coupled.n_steps.sum() <= 0.9 * apart.n_steps.sum()
 
 
 def test_the_axes_of_some_systems_are_those_among_all():
     rng = np.random.default_rng(2)
     batch = draw_batch(rng, 90, 4, 3)
-    preconditioner, _ = axes_at(batch, point_at(batch, initial_parameters(batch)))
+    preconditioner = build_preconditioner(batch, initial_parameters(batch))
     pair = (torch.from_numpy(rng.normal(size=(4, 6))), torch.from_numpy(rng.normal(size=6)))
     own, columns = torch.tensor([1]), torch.tensor([3, 4, 5])
-    found = preconditioner.take(own, columns).solve(take_columns(pair, columns))
+    found = preconditioner.take(own).solve(take_columns(pair, columns))
     for part, whole in zip(found, preconditioner.solve(pair), strict=True):
         torch.testing.assert_close(part, whole[..., 3:])
 

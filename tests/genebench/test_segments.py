@@ -11,17 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import (
-    SolverSettings,
-    fold_fits,
-    group_solver,
-    newton_cg,
-    solve_problems,
-)
+from genebench.probes.linear import SolverSettings, fold_fits, groups, lbfgs, solve_problems
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
-from genebench.probes.linear.group_solver import group_problems
-from genebench.probes.linear.objective import LOSSES, point_at
-from genebench.probes.linear.operators import DenseMatrix, row_blocks, to_low_precision
+from genebench.probes.linear.groups import group_problems
+from genebench.probes.linear.objective import evaluate, predict
+from genebench.probes.linear.operators import DenseMatrix, row_blocks
 from genebench.probes.linear.sparse_operator import SparseMatrix
 
 N, D, FOLDS = 600, 8, 5
@@ -36,7 +30,7 @@ def draw_problem(rng, n, names=("a", "b")):
 
 
 def test_rows_that_a_fold_holds_out_are_neighbours_and_every_sample_finds_its_own(monkeypatch):
-    monkeypatch.setattr(group_solver, "MIN_SEGMENT_ROWS", 20)
+    monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(0)
     wide, narrow = draw_problem(rng, 200), draw_problem(rng, 200, names=("c",))
     narrow = replace(narrow, rows=wide.rows)
@@ -58,7 +52,7 @@ def test_rows_stay_as_they_are_where_runs_would_be_short():
     assert np.array_equal(group.rows, problem.rows)
 
 
-def make_batch(loss, n_classes, *, in_runs, low_precision=None, seed=0):
+def make_batch(loss, n_classes, *, in_runs, seed=0):
     """A subproblem for each of five folds; with row_segments, the rows of a fold are neighbours."""
     rng = np.random.default_rng(seed)
     x = torch.from_numpy(rng.normal(size=(N, D)).astype(np.float32)) * 3
@@ -67,10 +61,9 @@ def make_batch(loss, n_classes, *, in_runs, low_precision=None, seed=0):
     fold = torch.arange(N) * FOLDS // N
     masks = fold[:, None] != torch.arange(FOLDS)
     bounds = [k * N // FOLDS for k in range(FOLDS + 1)] if in_runs else [0, N]
-    quick = to_low_precision(x, low_precision) if low_precision else None
     return Batch(
-        DenseMatrix(x, None, low_precision=quick),
-        LOSSES[loss],
+        DenseMatrix(x, None),
+        loss,
         n_classes=n_classes,
         all_targets=(signal + noise).argmax(dim=1)[:, None],
         target_columns=torch.zeros(FOLDS, dtype=torch.int64),
@@ -83,18 +76,14 @@ def make_batch(loss, n_classes, *, in_runs, low_precision=None, seed=0):
     )
 
 
-@pytest.mark.parametrize("low_precision", [None, "bfloat16"])
 @pytest.mark.parametrize(("loss", "n_classes"), [("logistic", 1), ("multinomial", 4)])
-def test_parts_lead_to_the_same_optimum_by_as_many_products(loss, n_classes, low_precision):
-    batches = [
-        make_batch(loss, n_classes, in_runs=in_runs, low_precision=low_precision)
-        for in_runs in (False, True)
-    ]
-    whole, parts = (newton_cg.solve(batch, initial_parameters(batch)) for batch in batches)
+def test_parts_lead_to_the_same_optimum_by_as_many_steps(loss, n_classes):
+    batches = [make_batch(loss, n_classes, in_runs=in_runs) for in_runs in (False, True)]
+    whole, parts = (lbfgs.solve(batch, initial_parameters(batch)) for batch in batches)
     assert parts.converged.all()
     for part, other in zip(parts.parameters, whole.parameters, strict=True):
         torch.testing.assert_close(part, other, atol=2e-3, rtol=0)
-    assert parts.n_products <= whole.n_products + 5
+    assert (parts.n_steps <= whole.n_steps + 5).all()
 
 
 def test_blocks_leave_out_what_is_held_out_and_need_no_mask():
@@ -103,7 +92,7 @@ def test_blocks_leave_out_what_is_held_out_and_need_no_mask():
     for block in batch.blocks():
         seen[block.rows, block.subproblems] += 1
         assert block.columns == slice(4 * block.subproblems.start, 4 * block.subproblems.stop)
-        assert batch.mask(block) is None
+        assert batch.mask(block, batch.targets(block)) is None
     assert torch.equal(seen.bool(), batch.masks)
     assert seen.max() == 1
     (run,) = make_batch("multinomial", 4, in_runs=False).runs
@@ -117,38 +106,42 @@ def test_some_subproblems_have_the_values_that_they_have_among_all(in_runs, keep
     batch, own = make_batch("multinomial", 4, in_runs=in_runs), torch.tensor(sorted(keep))
     columns, part = batch.columns_of(own), batch.take(own)
     torch.manual_seed(0)
-    point = point_at(batch, (torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)))
-    taken, again = point.take(columns), point_at(part, take_columns(point.parameters, columns))
+    parameters = torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)
+    taken = predict(batch, parameters)[:, columns]
+    again = predict(part, take_columns(parameters, columns))
     for block in part.blocks():
         at = block.rows, block.columns
-        torch.testing.assert_close(taken.values[at], again.values[at])
+        torch.testing.assert_close(taken[at], again[at])
+    among, alone = evaluate(batch, parameters), evaluate(part, take_columns(parameters, columns))
+    torch.testing.assert_close(among.objective[own], alone.objective)
+    for whole, some in zip(among.gradient, alone.gradient, strict=True):
+        torch.testing.assert_close(whole[..., columns], some, rtol=1e-4, atol=1e-3)
 
 
-@pytest.mark.parametrize("low_precision", [None, "bfloat16"])
-def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on(low_precision):
-    batch = make_batch("multinomial", 4, in_runs=True, low_precision=low_precision)
-    products, x = batch.design.low_precision or batch.design, batch.design.coordinates
+def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on():
+    batch = make_batch("multinomial", 4, in_runs=True)
+    design, x = batch.design, batch.design.coordinates
     torch.manual_seed(0)
     pair = torch.rand(D, batch.n_columns), torch.rand(batch.n_columns)
-    projected, sums = products.project(*pair), products.zeros(batch.n_columns)
+    projected, sums = design.project(pair), design.zeros(batch.n_columns)
     moved = x @ pair[0] + pair[1]
     kept = moved * batch.masks.repeat_interleave(4, dim=1)
     for block in batch.blocks():
         wanted = moved[block.rows, block.columns]
-        found = products.rows(projected, block.rows, block.columns)
-        torch.testing.assert_close(found.float(), wanted, atol=0.3, rtol=0)
-        products.collect(sums, block.rows, wanted.clone(), block.columns)
-    found, over_rows = products.finish(sums)
-    near = 0.02 * float(kept.norm())
-    torch.testing.assert_close(found, x.T @ kept, atol=near, rtol=0)
-    torch.testing.assert_close(over_rows, kept.sum(dim=0), atol=near, rtol=0)
+        found = design.rows(projected, block.rows, block.columns)
+        torch.testing.assert_close(found, wanted, atol=1e-4, rtol=1e-5)
+        design.collect(sums, block.rows, wanted.clone(), block.columns)
+    found, over_rows = design.finish(sums)
+    near = 1e-6 * float(kept.norm())
+    torch.testing.assert_close(found, x.T @ kept, atol=near, rtol=1e-5)
+    torch.testing.assert_close(over_rows, kept.sum(dim=0), atol=near, rtol=1e-5)
 
 
 @pytest.mark.parametrize("c", [(1.0,), (0.01, 1.0)], ids=["one C", "a path"])
 @pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
 def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, monkeypatch):
     """The whole way, with a second problem of other folds that shares the group."""
-    monkeypatch.setattr(group_solver, "MIN_SEGMENT_ROWS", 20)
+    monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(5)
     wide, narrow = draw_problem(rng, 400), draw_problem(rng, 400, names=("c",))
     if kind == "multiclass":
@@ -159,7 +152,7 @@ def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, mon
     protocol = read_protocol("paper")
     penalty = protocol.penalty.model_copy(update={"c": c})
     protocol = protocol.model_copy(update={"penalty": penalty})
-    probe, how = read_probe("linear"), SolverSettings(float64_rows=0, precision="float32")
+    probe, how = read_probe("linear"), SolverSettings(float64_rows=0)
 
     def solve(worth_parts):
         monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", worth_parts)
@@ -190,7 +183,7 @@ def test_blocks_of_rows_follow_each_other_and_are_alike_in_size(n_rows, n_column
 
 
 def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch):
-    monkeypatch.setattr(group_solver, "MIN_SEGMENT_ROWS", 20)
+    monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(6)
     matrix = rng.poisson(0.03, size=(800, 60)).astype(np.float32)
     problem = draw_problem(rng, 400)
@@ -204,7 +197,7 @@ def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch)
     scores = []
     for least in (0, 1 << 40):
         monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", least)
-        settings = SolverSettings(float64_rows=0, precision="float32")
+        settings = SolverSettings(float64_rows=0)
         (output,) = solve_problems(
             matrix, [problem], read_probe("linear"), read_protocol("paper"), settings
         )

@@ -2,11 +2,11 @@
 
 - `columns`: `fit_columns`, the public function on arrays.
 - `adapter`: `solve_problems`, the same for tasks under a protocol.
-- `group_solver`, `fold_fits`: what is solved together, in which folds.
+- `groups`, `group_solver`, `fold_fits`: what is solved together, in which folds.
 - `operators`, `sparse_operator`, `pairs`: design matrices as operators.
 - `feature_transform`: centring, scaling and rotation to principal axes.
-- `batch`, `objective`: subproblems, losses, gradients and Hessian products.
-- `preconditioner`, `steps`, `newton_cg`: the solver.
+- `batch`, `objective`: subproblems, losses and gradients.
+- `preconditioner`, `lbfgs`: the solver.
 - `regularization_path`: the choice of C.
 - `least_squares`: least squares without a penalty.
 

@@ -10,8 +10,8 @@ import torch
 
 from genebench.probes.declaration import Probe
 from genebench.probes.linear.group_solver import solve_groups
+from genebench.probes.linear.groups import find_first, number_joined_rows, number_rows
 from genebench.probes.linear.least_squares import fit_least_squares
-from genebench.probes.linear.operators import find_first, number_joined_rows, number_rows
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
 from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
 from genebench.protocols.declaration import Protocol

@@ -6,123 +6,66 @@ subproblems by their training rows, so that a pass over the rows is a sequence o
 out what is held out.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, reduce
 from itertools import groupby
-from typing import Literal
+from operator import mul
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.operators import DesignMatrix, row_blocks
-
-# (width, columns) coefficients and (columns,) intercepts.
-Parameters = tuple[Tensor, Tensor]
-
+from genebench.probes.linear.operators import DesignMatrix, Parameters, row_blocks
 
 LossName = Literal["logistic", "multinomial", "squared"]
 
 
-@dataclass(frozen=True)
-class Loss:
-    """One loss, on blocks of rows.
-
-    `values` are the linear predictor, (rows, subproblems x classes). `targets` are (rows,
-    subproblems), class numbers if multinomial; `mask` are the weights of training rows, 0
-    elsewhere, None if 1.
-
-    Attributes:
-        name: Its name.
-        loss_gradient: (values, targets, mask, weights) to the (subproblems,) float64 sums of the
-            losses over training rows, and the residuals (first derivatives), shaped like `values`.
-            Overwrites the weights, the second derivatives that `hessian_product` needs, and may
-            overwrite the targets. Residuals and weights are 0 where the mask is 0.
-        hessian_product: (change, weights, number of classes) to the second derivatives times a
-            change of the values; may overwrite `change`.
-    """
-
-    name: LossName
-    loss_gradient: Callable[[Tensor, Tensor, Tensor | None, Tensor], tuple[Tensor, Tensor]]
-    hessian_product: Callable[[Tensor, Tensor, int], Tensor]
-
-
-@dataclass(frozen=True)
-class RowSegments:
-    """Slices of rows that together are all rows, and which masks hold them.
-
-    Attributes:
-        rows: Slice of each segment.
-        some: (segments, masks) bool, whether a mask holds any row of the segment.
-        all: (segments, masks) bool, whether a mask holds every row of the segment.
-    """
+class RowSegments(NamedTuple):
+    """Slices of rows that together are all rows."""
 
     rows: tuple[slice, ...]
-    some: Tensor
-    all: Tensor
+    counts: Tensor  # (segments, masks) int64, how many rows of a segment each mask holds
 
     @classmethod
     def of(cls, rows: tuple[slice, ...], masks: Tensor) -> "RowSegments":
         """Segments of (n, masks) bool masks."""
-        parts = [masks[part] for part in rows]
-        some, every = [part.any(dim=0) for part in parts], [part.all(dim=0) for part in parts]
-        return cls(rows, torch.stack(some), torch.stack(every))
+        return cls(rows, torch.stack([masks[part].sum(dim=0) for part in rows]))
 
 
-@dataclass(frozen=True)
-class Block:
-    """Rows, and neighbouring subproblems that train on some of them.
-
-    Attributes:
-        rows: Slice of the rows.
-        columns: Slice of the columns.
-        subproblems: Slice of the subproblems.
-        is_trained: Whether each subproblem trains on every row.
-    """
+class Block(NamedTuple):
+    """Rows, and neighbouring subproblems, with their columns, that train on some of them."""
 
     rows: slice
     columns: slice
     subproblems: slice
-    is_trained: bool
+    is_trained: bool  # whether each subproblem trains on every row
 
 
 @dataclass(frozen=True)
 class Batch:
     """Subproblems that share a design.
 
-    Attributes:
-        design: n rows.
-        loss: Loss of all subproblems.
-        n_classes: Columns of one subproblem.
-        all_targets: (n, target columns) of any dtype; class numbers if multinomial.
-        target_columns: (subproblems,) int64, the target column of each.
-        masks: (n, masks) bool, sets of rows.
-        folds: (subproblems,) int64, the mask of each one's training rows.
-        penalty_strength: (subproblems,) float64, 1 / C.
-        penalty_weights: (features, subproblems) factors of the penalty of each squared coefficient:
-            the variance over the training rows where features are standardised; None for 1.
-        tolerance: A subproblem has converged when |gradient| / n_train is below it, with features
-            at unit root mean square length, and the Newton decrement is small (`newton_cg`).
-        row_segments: Rows by the masks that hold them.
-        sample_weight: (n, 1) weights of the rows; None for 1.
-        class_weight: (subproblems, classes) weights of the targets 0, 1, …; None for 1.
-        fit_intercept: Whether intercepts are fitted; else they stay 0.
+    A subproblem has converged when |gradient| / n_train is below the tolerance, with features at
+    unit root mean square length, and the Newton decrement is small (`lbfgs`).
     """
 
     design: DesignMatrix
-    loss: Loss
-    n_classes: int
-    all_targets: Tensor
-    target_columns: Tensor
-    masks: Tensor
-    folds: Tensor
-    penalty_strength: Tensor
+    loss: LossName
+    n_classes: int  # columns of one subproblem
+    all_targets: Tensor  # (n, target columns) of any dtype; class numbers if multinomial
+    target_columns: Tensor  # (subproblems,) int64, the target column of each
+    masks: Tensor  # (n, masks) bool, sets of rows
+    folds: Tensor  # (subproblems,) int64, the mask of each one's training rows
+    penalty_strength: Tensor  # (subproblems,) float64, 1 / C
+    # (features, subproblems) factors of the penalty of each squared coefficient: the variance over
+    # the training rows where features are standardised; None for 1.
     penalty_weights: Tensor | None
     tolerance: float
     row_segments: RowSegments
-    sample_weight: Tensor | None = None
-    class_weight: Tensor | None = None
-    fit_intercept: bool = True
+    sample_weight: Tensor | None = None  # (n, 1); None for 1
+    class_weight: Tensor | None = None  # (subproblems, classes) of the targets 0, 1, …; None for 1
+    fit_intercept: bool = True  # else intercepts stay 0
 
     @property
     def n_subproblems(self) -> int:
@@ -137,58 +80,62 @@ class Batch:
     @cached_property
     def n_train(self) -> Tensor:
         """(subproblems,) float64 number of training rows."""
-        return self.masks.sum(dim=0).double()[self.folds]
+        return self.row_segments.counts.sum(dim=0).double()[self.folds]
+
+    @cached_property
+    def class_sums(self) -> Tensor:
+        """(subproblems, classes) float64 sums of the weights of each class; 0 and 1 if logistic."""
+        sums = self.penalty_strength.new_zeros(self.n_subproblems, max(self.n_classes, 2))
+        for block in self.blocks():
+            targets = self.targets(block)
+            mask = self.mask(block, targets)
+            counted = torch.ones_like(targets) if mask is None else mask
+            sums[block.subproblems].scatter_add_(1, targets.T.long(), counted.T.double())
+        return sums
 
     @cached_property
     def runs(self) -> tuple[Block, ...]:
         """The rows of each segment with each run of subproblems that train there."""
-        runs, segments = [], self.row_segments
-        flags = zip(segments.some[:, self.folds], segments.all[:, self.folds], strict=True)
-        for rows, (some, every) in zip(segments.rows, flags, strict=True):
-            end = 0
-            for trains, members in groupby(some.tolist()):
+        runs = []
+        counts = self.row_segments.counts[:, self.folds]
+        for rows, held in zip(self.row_segments.rows, counts, strict=True):
+            end, is_whole = 0, held == rows.stop - rows.start
+            for trains, members in groupby((held > 0).tolist()):
                 own = slice(end, end := end + len(list(members)))
                 columns = slice(own.start * self.n_classes, own.stop * self.n_classes)
                 if trains:
-                    runs.append(Block(rows, columns, own, bool(every[own].all())))
+                    runs.append(Block(rows, columns, own, bool(is_whole[own].all())))
         return tuple(runs)
 
-    def blocks(self, dtype: torch.dtype | None = None) -> Iterator[Block]:
-        """The runs, in blocks whose (rows, columns) temporaries of a dtype stay in cache."""
-        itemsize = (dtype or self.design.dtype).itemsize
+    def blocks(self) -> Iterator[Block]:
+        """The runs, in blocks whose (rows, columns) temporaries stay in cache."""
+        itemsize = self.design.dtype.itemsize
         for run in self.runs:
             n_columns, start = run.columns.stop - run.columns.start, run.rows.start
-            n_rows = run.rows.stop - start
-            for here in row_blocks(n_rows, n_columns, itemsize, self.masks.device):
-                yield replace(run, rows=slice(start + here.start, start + here.stop))
+            for here in row_blocks(run.rows.stop - start, n_columns, itemsize, self.masks.device):
+                yield run._replace(rows=slice(start + here.start, start + here.stop))
 
     def targets(self, block: Block) -> Tensor:
         """(block, subproblems) targets."""
         columns = self.target_columns[block.subproblems]
         return self.all_targets[block.rows].index_select(1, columns).to(self.design.dtype)
 
-    def mask(self, block: Block) -> Tensor | None:
+    def mask(self, block: Block, targets: Tensor) -> Tensor | None:
         """(block, subproblems) weights, 0 on held-out rows; None if all are 1."""
-        own, mask, dtype = block.subproblems, None, self.design.dtype
+        own, dtype = block.subproblems, self.design.dtype
+        parts = []
         if not block.is_trained:
-            mask = self.masks[block.rows].index_select(1, self.folds[own]).to(dtype)
+            parts.append(self.masks[block.rows].index_select(1, self.folds[own]).to(dtype))
         if self.sample_weight is not None:
-            weight = self.sample_weight[block.rows].to(dtype)
-            mask = weight.expand(-1, len(self.folds[own])) if mask is None else mask * weight
+            parts.append(self.sample_weight[block.rows].to(dtype).expand_as(targets))
         if self.class_weight is not None:
-            codes, weights = self.targets(block).long(), self.class_weight[own].to(dtype)
-            weight = weights.gather(1, codes.T).T
-            mask = weight if mask is None else mask * weight
-        return mask
+            parts.append(self.class_weight[own].to(dtype).gather(1, targets.T.long()).T)
+        return reduce(mul, parts) if parts else None
 
     def columns_of(self, subproblems: Tensor) -> Tensor:
         """Column numbers of subproblems."""
         offsets = torch.arange(self.n_classes, device=subproblems.device)
         return (subproblems[:, None] * self.n_classes + offsets).flatten()
-
-    def empty(self) -> Tensor:
-        """An uninitialised number for each row and column; those held out are never used."""
-        return self.design.spectrum.new_empty(self.design.n_rows, self.n_columns)
 
     def take(self, own: Tensor) -> "Batch":
         """The batch of some subproblems, by ascending number."""
@@ -201,6 +148,12 @@ class Batch:
             penalty_weights=None if weights is None else weights.index_select(1, own),
             class_weight=None if self.class_weight is None else self.class_weight[own],
         )
+
+    def double(self) -> "Batch":
+        """The same subproblems with products in float64."""
+        weights = self.penalty_weights
+        weights = None if weights is None else weights.double()
+        return replace(self, design=self.design.double(), penalty_weights=weights)
 
     def penalise(self, coefficients: Tensor) -> Tensor:
         """(width, columns) gradient of the penalty."""
@@ -235,43 +188,18 @@ def sum_classes(columns: Tensor, n_classes: int) -> Tensor:
 
 
 def spread(subproblems: Tensor, n_classes: int, like: Tensor) -> Tensor:
-    """(columns,) of the dtype of `like`, from (subproblems,)."""
-    return subproblems.to(like.dtype).repeat_interleave(n_classes)
-
-
-def _sum_targets(batch: Batch) -> Tensor:
-    """(subproblems, classes) float64 sums of the weights of each class, or of the targets 1.
-
-    With a squared loss, the sums of the targets after the weights less these sums.
-    """
-    n_classes = max(batch.n_classes, 2)
-    sums = batch.penalty_strength.new_zeros(batch.n_subproblems, n_classes)
-    for block in batch.blocks():
-        targets, mask = batch.targets(block), batch.mask(block)
-        counted = torch.ones_like(targets) if mask is None else mask
-        if batch.loss.name == "multinomial":
-            added = targets.new_zeros(targets.shape[1], n_classes)
-            added.scatter_add_(1, targets.T.long(), counted.T)
-        else:
-            ones = (targets * counted).sum(dim=0)
-            added = torch.stack([counted.sum(dim=0) - ones, ones], dim=1)
-        sums[block.subproblems] += added
-    return sums
+    """(columns,) of (subproblems,), in the dtype of another tensor."""
+    return subproblems.repeat_interleave(n_classes).to(like.dtype)
 
 
 def initial_parameters(batch: Batch) -> Parameters:
-    """Zero coefficients, and the intercepts that are optimal with them."""
-    sums = _sum_targets(batch)
-    share = sums / sums.sum(dim=1, keepdim=True)
-    share = (share if batch.n_classes > 1 else share[:, 1]).flatten().to(batch.design.dtype)
-    match batch.loss.name:
-        case "logistic":
-            intercepts = torch.logit(share, eps=1e-6)
-        case "multinomial":
-            intercepts = torch.log(share.clamp_min(1e-6))
-        case "squared":
-            intercepts = share
-    intercepts = intercepts * batch.fit_intercept
+    """Zero coefficients, and the intercepts that are optimal with them, 0 if squared."""
+    intercepts = batch.design.spectrum.new_zeros(batch.n_columns)
+    if batch.loss != "squared" and batch.fit_intercept:
+        sums = batch.class_sums
+        logs = torch.log((sums / sums.sum(dim=1, keepdim=True)).clamp_min(1e-6))
+        logs = logs if batch.n_classes > 1 else logs[:, 1] - logs[:, 0]
+        intercepts = logs.flatten().to(intercepts.dtype)
     return intercepts.new_zeros(batch.design.width, batch.n_columns), intercepts
 
 
@@ -280,5 +208,5 @@ def class_weights(batch: Batch, weight: Sequence[float] | Literal["balanced"]) -
     if not isinstance(weight, str):
         given = torch.tensor(weight, dtype=torch.float64, device=batch.folds.device)
         return given.expand(batch.n_subproblems, -1).contiguous()
-    sums = _sum_targets(batch)
+    sums = batch.class_sums
     return sums.sum(dim=1, keepdim=True) / (sums.shape[1] * sums)

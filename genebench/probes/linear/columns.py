@@ -11,7 +11,7 @@ import torch
 from genebench.matmul import name_library
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
-from genebench.probes.linear.operators import Precision, number_rows
+from genebench.probes.linear.groups import number_rows
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
 from genebench.probes.problem import TEST, TRAIN, Problem
 from genebench.threads import limit_threads
@@ -33,7 +33,7 @@ class ColumnFits:
         held_out: For each fold, (held-out rows,) int64 row numbers.
         gradient_norm: (folds, columns) float64, norm of the gradient over the number of training
             rows, with features at unit root mean square length.
-        n_iter: (folds, columns) int64 Newton steps.
+        n_iter: (folds, columns) int64 steps of L-BFGS.
         converged: (folds, columns) bool.
         reason: (folds, columns) strings, why a column has not converged; empty otherwise.
         solver: Method and precision.
@@ -70,7 +70,6 @@ def fit_columns(
     sample_weight: Array | None = None,
     class_weight: Sequence[float] | Literal["balanced"] | None = None,
     tol: float = 1e-6,
-    hessian_precision: Precision = "auto",
     device: str = "cpu",
     memory: int = 4 << 30,
     threads: int | None = None,
@@ -97,7 +96,6 @@ def fit_columns(
         sample_weight: (n,) weights of the rows.
         class_weight: Weights of the targets 0, 1, … or `balanced`; ignored by the squared loss.
         tol: Largest gradient norm at convergence; small problems, solved in float64, reach 1e-10.
-        hessian_precision: Precision of Hessian products, which does not move the optimum.
         device: torch device.
         memory: Memory limit in bytes.
         threads: Number of threads; by default as torch is set.
@@ -116,9 +114,11 @@ def fit_columns(
         ((3, 2, 4), True)
     """
     X, Y, split = np.asarray(X), np.asarray(Y), np.asarray(split).astype(np.int8)
-    path = _check_arrays(X, Y, split, C)
+    path = tuple(float(c) for c in np.atleast_1d(C))
+    _check_arrays(X, Y, split, path)
     if sample_weight is not None:
-        sample_weight = _check_weights(np.asarray(sample_weight, dtype=np.float64), len(X))
+        sample_weight = np.asarray(sample_weight, dtype=np.float64)
+        _check_weights(sample_weight, len(X))
     problems = _make_problems(Y, split, loss)
     options = FitOptions(
         c=path,
@@ -133,30 +133,24 @@ def fit_columns(
     settings = SolverSettings(
         device=device,
         memory_bytes=memory,
-        precision=hessian_precision,
         tolerance=tol,
         float64_tolerance=min(tol, 1e-10),
     )
     with limit_threads(threads):
         library = f"{name_library(device)}, {torch.get_num_threads()} threads"
-        results = {
-            result.problem.id: result
-            for result in solve_groups(
-                X, number_rows(X), problems, options, settings, lambda _: None
-            )
-        }
-    if failures := [result.failure for result in results.values() if result.failure]:
+        groups = solve_groups(X, number_rows(X), problems, options, settings, lambda _: None)
+        found = {result.problem.id: result for result in groups}
+    results = [found[problem.id] for problem in problems]
+    if failures := [result.failure for result in results if result.failure]:
         raise ArithmeticError(failures[0])
-    ordered = [results[problem.id] for problem in problems]
-    folds = list(zip(*(result.outputs for result in ordered), strict=True))
-    columns = [(result, label) for result in ordered for label in result.problem.labels]
-    coef = np.full((len(folds), len(columns), X.shape[1]), np.nan)
-    reason = np.full(coef.shape[:2], "", dtype=object)
-    intercept = np.full(coef.shape[:2], np.nan)
-    for column, (result, name) in enumerate(columns):
-        first = result.problem.labels.index(name)
+    folds = list(zip(*(result.outputs for result in results), strict=True))
+    labels = [(result, label) for result in results for label in result.problem.labels]
+    coef = np.full((len(folds), len(labels), X.shape[1]), np.nan)
+    intercept, reason = coef[:, :, 0].copy(), np.full(coef.shape[:2], "", dtype=object)
+    for column, (result, label) in enumerate(labels):
+        first = result.problem.labels.index(label)
         for fold, output in enumerate(result.outputs):
-            reason[fold, column] = output.reasons.get(name, "")
+            reason[fold, column] = output.reasons.get(label, "")
             if (fold, first) in result.coefficients:
                 weights, shifts = result.coefficients[fold, first]
                 own = slice(column, column + weights.shape[1])
@@ -175,37 +169,28 @@ def fit_columns(
         join("n_iterations"),
         join("fitted"),
         reason,
-        ordered[0].solver,
+        results[0].solver,
         library,
-        max(result.dropped_axes for result in ordered),
+        max(result.dropped_axes for result in results),
     )
 
 
-def _check_arrays(
-    matrix: Array, targets: Array, split: Array, strengths: float | Sequence[float]
-) -> tuple[float, ...]:
-    """Check the arguments of `fit_columns`; return the values of C."""
+def _check_arrays(matrix: Array, targets: Array, split: Array, path: tuple[float, ...]) -> None:
+    """Check the arguments of `fit_columns`."""
+    n = len(matrix)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
         raise ValueError("X must have two dimensions, (n, features), and finite values")
-    if (
-        not len(matrix)
-        or len(targets) != len(matrix)
-        or split.shape[:1] != matrix.shape[:1]
-        or split.ndim != 2
-    ):
-        raise ValueError(f"X, Y and split have {len(matrix)}, {len(targets)} and {len(split)} rows")
+    if not n or len(targets) != n or split.ndim != 2 or len(split) != n:
+        raise ValueError(f"X, Y and split have {n}, {len(targets)} and {len(split)} rows")
     if not np.isin(split, (0, TRAIN, TEST)).all():
         raise ValueError("split must hold 0 (unused), 1 (training) and 2 (held out)")
-    path = tuple(float(c) for c in np.atleast_1d(strengths))
     if not path or min(path) <= 0 or list(path) != sorted(set(path)) or not np.isfinite(path).all():
-        raise ValueError(f"C must be positive, finite and ascending, not {strengths}")
-    return path
+        raise ValueError(f"C must be positive, finite and ascending, not {path}")
 
 
-def _check_weights(weights: Floats, n: int) -> Floats:
+def _check_weights(weights: Floats, n: int) -> None:
     if weights.shape != (n,) or not np.isfinite(weights).all() or weights.min() < 0:
         raise ValueError(f"sample_weight must have shape ({n},), finite and not negative")
-    return weights
 
 
 def _make_problems(targets: Array, split: npt.NDArray[np.int8], loss: LossName) -> list[Problem]:
@@ -218,12 +203,13 @@ def _make_problems(targets: Array, split: npt.NDArray[np.int8], loss: LossName) 
     columns = targets[:, None] if targets.ndim == 1 else targets
     if columns.ndim != 2 or not columns.shape[1]:
         raise ValueError("Y must have shape (n,) or (n, columns)")
+    columns = columns.astype(float)
     if loss == "logistic":
         labels = tuple(map(str, range(columns.shape[1])))
-        return [Problem("Y", "multilabel", rows, columns.astype(float), labels, split)]
+        return [Problem("Y", "multilabel", rows, columns, labels, split)]
     if loss == "squared":
         return [
-            Problem(f"Y[{k}]", "regression", rows, column.astype(float), ("value",), split)
+            Problem(f"Y[{k}]", "regression", rows, column, ("value",), split)
             for k, column in enumerate(columns.T)
         ]
     raise ValueError(f"loss {loss!r} is unknown; use logistic, multinomial or squared")

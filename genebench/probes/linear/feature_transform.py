@@ -2,12 +2,11 @@
 
 One rotation of a matrix serves all tasks on its rows; `docs/solver.md` says why. Standardising a
 feature on the training rows of a fold is the same as weighting the penalty of its squared
-coefficient by its variance there (`Prepared.variances`), so no fold needs a matrix of its own. Word
-counts, nearly uncorrelated and mostly zero, are multiplied as a sparse matrix without rotation.
+coefficient by its variance there (`DesignMatrix.variances`), so no fold needs a matrix of its own.
+Word counts, nearly uncorrelated and mostly zero, are multiplied as a sparse matrix.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,15 +15,7 @@ import torch
 from scipy.sparse import csr_array
 from torch import Tensor
 
-from genebench.probes.linear.batch import Parameters
-from genebench.probes.linear.operators import (
-    DenseMatrix,
-    DesignMatrix,
-    Precision,
-    row_blocks,
-    sum_columns,
-    to_low_precision,
-)
+from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, deviations, sum_columns
 from genebench.probes.linear.sparse_operator import SparseMatrix
 
 # Above this many axes an eigendecomposition costs more than it saves.
@@ -39,57 +30,6 @@ SPARSE_SHARE, UNCORRELATED = 0.05, 3.0
 # rotation of all features and differ in the penalty; beyond, each has its own rotation to fewer
 # axes than features.
 SQUARE = 2.0
-# A feature is constant if its variance is below this share of its squared mean, which is what
-# float32 vectors resolve; the second is for variances from float32 sums of squares. (A word in no
-# training row must count as constant: without a penalty its coefficient would be arbitrary.)
-ROUNDING, ROUNDING_OF_SUMS = 1e-13, 1e-4
-
-
-@dataclass(frozen=True)
-class Prepared:
-    """A design, and the way back to the features.
-
-    Attributes:
-        design: Rows (x - center) / scale, rotated.
-        center: (features,) float64.
-        scale: (features,) float64.
-        features: A slice of rows to the (rows, features) of the design before its rotation, where
-            features are standardised by weights of the penalty; None elsewhere.
-        dropped_axes: Number of principal axes left out, whose squared length is below n · eps
-            (float64) of the longest; centred rows have one such axis if they are no more than the
-            features.
-    """
-
-    design: DesignMatrix
-    center: Tensor
-    scale: Tensor
-    features: Callable[[slice], Tensor] | None = None
-    dropped_axes: int = 0
-
-    def to_original(self, design: DesignMatrix, parameters: Parameters) -> Parameters:
-        """(features, columns) coefficients and (columns,) intercepts of the original features.
-
-        Args:
-            design: The design, or the same in float64.
-            parameters: Of the design's coordinates.
-        """
-        coefficients = design.to_features(parameters[0]).double() / self.scale[:, None]
-        return coefficients, parameters[1].double() - self.center @ coefficients
-
-    def variances(self, masks: Tensor) -> Tensor:
-        """(features, masks) over the rows of each (n, masks) bool mask; 1 where constant."""
-        assert self.features is not None
-        n_rows, shape = masks.sum(dim=0, dtype=torch.float64), (len(self.center), masks.shape[1])
-        first, second = n_rows.new_zeros(shape), n_rows.new_zeros(shape)
-        for block in row_blocks(len(masks), 1024):
-            rows = self.features(block)
-            mask = masks[block].to(rows.dtype)
-            first += (mask.T @ rows).T
-            second += (mask.T @ rows.square()).T
-        means = first / n_rows
-        variances = second / n_rows - means.square()
-        deviation = deviations(variances, means, ROUNDING_OF_SUMS)
-        return deviation.square().to(self.design.dtype)
 
 
 def to_tensor(matrix: npt.NDArray[Any], device: torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -111,9 +51,10 @@ def rotate(base: Tensor, gram: Tensor | None = None, *, thin: bool) -> tuple[Ten
         are more than `MAX_AXES` axes.
     """
     n, features = base.shape
-    if thin and n < features and gram is None:
-        if n > MAX_AXES:
-            return base, None
+    is_thin = thin and n < features and gram is None
+    if (n if is_thin else features) > MAX_AXES:
+        return base, None
+    if is_thin:
         gram = base.new_zeros(n, n, dtype=torch.float64)
         for part in torch.split(base, GRAM_COLUMNS, dim=1):
             exact = part.double()
@@ -124,11 +65,16 @@ def rotate(base: Tensor, gram: Tensor | None = None, *, thin: bool) -> tuple[Ten
         lengths, left = squares[kept].sqrt(), left[:, kept]
         basis = base.T.double() @ left / lengths
         return (left * lengths).to(base.dtype), basis.to(base.dtype)
-    if features > MAX_AXES:
-        return base, None
     gram = base.T @ base if gram is None else gram
     basis = torch.linalg.eigh(gram.double())[1].flip(1).to(base.dtype)
     return base @ basis, basis
+
+
+def rotated(base: Tensor, *, thin: bool) -> DenseMatrix:
+    """The design of a (n, features) matrix in principal axes."""
+    design = DenseMatrix(*rotate(base, thin=thin))
+    design.dropped_axes = max(min(base.shape) - design.width, 0)
+    return design
 
 
 class FeatureTransform:
@@ -138,7 +84,6 @@ class FeatureTransform:
         matrix: (entities, features).
         standardise: Scale features to standard deviation 1 over the entities.
         device: Device of the designs.
-        precision: Precision of Hessian products.
         center: Subtract the means, which changes nothing where intercepts are fitted.
     """
 
@@ -148,7 +93,6 @@ class FeatureTransform:
         *,
         standardise: bool,
         device: torch.device,
-        precision: Precision,
         center: bool = True,
     ) -> None:
         base = to_tensor(matrix, device, torch.float32)
@@ -160,35 +104,30 @@ class FeatureTransform:
             self.scale = deviations(variances, self.center)
             base /= self.scale.float()
         self.base = base if standardise else None
-        self.words: tuple[csr_array, Tensor] | None = None
-        self.dropped_axes = 0
+        self.words: csr_array | None = None
         is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
         if is_sparse and (
             base.shape[1] > MAX_AXES or _sum_correlations(base.T @ base) < UNCORRELATED
         ):
-            table = csr_array(np.asarray(matrix, dtype=np.float32))
-            table.data /= self.scale.float().cpu().numpy()[table.indices]
-            self.words = table, (self.center / self.scale).float()
+            self.words = csr_array(np.asarray(matrix, dtype=np.float32))
+            self.words.data /= self.scale.float().cpu().numpy()[self.words.indices]
         else:
-            self.coordinates, self.basis = rotate(base, thin=not standardise)
-            self.dropped_axes = max(min(base.shape) - self.coordinates.shape[1], 0)
-            self.low_precision = to_low_precision(self.coordinates, precision)
+            self.whole = rotated(base, thin=not standardise)
 
-    def prepare(self, rows: Tensor) -> Prepared:
+    def prepare(self, rows: Tensor) -> DesignMatrix:
         """The design of (n,) rows of the matrix."""
+        base = self.base
         design: DesignMatrix
         if self.words is not None:
-            table, center = self.words
-            design = SparseMatrix(csr_array(table[rows.cpu().numpy()]), center)
+            table = csr_array(self.words[rows.cpu().numpy()])
+            design = SparseMatrix(table, (self.center / self.scale).float())
         else:
-            coordinates, low_precision = self.coordinates, self.low_precision
-            if not torch.equal(rows, torch.arange(len(coordinates), device=rows.device)):
-                coordinates = coordinates[rows]
-                low_precision = low_precision and low_precision.take(rows)
-            design = DenseMatrix(coordinates, self.basis, low_precision=low_precision)
-        base = self.base
+            coordinates = self.whole.coordinates
+            is_whole = torch.equal(rows, torch.arange(len(coordinates), device=rows.device))
+            design = DenseMatrix(coordinates if is_whole else coordinates[rows], self.whole.basis)
+            design.dropped_axes = self.whole.dropped_axes
         features = None if base is None else lambda block: base[rows[block]]
-        return Prepared(design, self.center, self.scale, features, self.dropped_axes)
+        return design.set_features(self.center, self.scale, features)
 
 
 def _sum_correlations(gram: Tensor) -> float:
@@ -198,41 +137,31 @@ def _sum_correlations(gram: Tensor) -> float:
 
 
 class Shared(NamedTuple):
-    """A design and the subproblems that share it.
+    """A design and the subproblems that share it."""
 
-    Attributes:
-        prepared: The design.
-        penalty_weights: (features, subproblems); None for 1.
-        places: Positions of the subproblems among those asked for.
-    """
-
-    prepared: Prepared
-    penalty_weights: Tensor | None
-    places: list[int]
+    design: DesignMatrix
+    penalty_weights: Tensor | None  # (features, subproblems); None for 1
+    places: list[int]  # positions of the subproblems among those asked for
 
 
 class Designs:
     """The designs of subproblems: one for all, or one for each set of training rows.
 
     Args:
-        prepared: The design of all subproblems. None if each set of rows has its own.
+        design: The design of all subproblems. None if each set of rows has its own.
         vectors: (n, features) float64 vectors of a small task whose designs are standardised each
             for its own training rows.
     """
 
-    def __init__(self, prepared: Prepared | None, vectors: Tensor | None = None) -> None:
-        self.prepared, self.vectors = prepared, vectors
-        self.solver, self.design_bytes, self.dropped_axes = "newton-cg float64", 0, 0
-        if prepared is None:
-            assert vectors is not None
-            self.dtype, self.width = vectors.dtype, min(vectors.shape)
+    def __init__(self, design: DesignMatrix | None, vectors: Tensor | None = None) -> None:
+        self.design, self.vectors = design, vectors
+        if design is not None:
+            self.dtype, self.width, self.design_bytes = design.dtype, design.width, 0
+            self.dropped_axes = design.dropped_axes
+        elif vectors is not None:
+            self.dtype, self.width, self.dropped_axes = vectors.dtype, min(vectors.shape), 0
             self.design_bytes = 8 * len(vectors) * self.width
-            return
-        self.dtype, self.width = prepared.design.dtype, prepared.design.width
-        self.dropped_axes = prepared.dropped_axes
-        self.solver = f"newton-cg {str(self.dtype).removeprefix('torch.')}"
-        if prepared.design.low_precision is not None:
-            self.solver += f" {prepared.design.low_precision.precision}"
+        self.solver = f"lbfgs {str(self.dtype).removeprefix('torch.')}"
 
     @classmethod
     def in_float64(cls, vectors: Tensor, *, standardise: bool, center: bool) -> "Designs":
@@ -244,71 +173,49 @@ class Designs:
         if standardise:
             scale = deviations(base.square().mean(dim=0), middle)
             base /= scale
-        design = DenseMatrix(*rotate(base, thin=not standardise))
         features = (lambda block: base[block]) if standardise else None
-        return cls(Prepared(design, middle, scale, features, count_dropped(base, design)))
+        design = rotated(base, thin=not standardise)
+        return cls(design.set_features(middle, scale, features))
 
     def of(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Shared]:
-        """The designs of subproblems.
-
-        Args:
-            masks: (n, masks) bool.
-            ids: For each subproblem, the mask of its training rows.
-        """
-        if not ids:
-            return
-        if self.prepared is not None:
+        """The designs of subproblems; `ids` are their masks of training rows, among (n, masks)."""
+        if self.design is not None and ids:
             weights = None
-            if self.prepared.features is not None:
+            if self.design.features is not None:
                 used, index = np.unique(np.asarray(ids), return_inverse=True)
-                variances = self.prepared.variances(masks[:, torch.from_numpy(used)])
+                variances = self.design.variances(masks[:, torch.from_numpy(used)])
                 weights = variances[:, torch.from_numpy(index)]
-            yield Shared(self.prepared, weights, list(range(len(ids))))
+            yield Shared(self.design, weights, list(range(len(ids))))
+        if self.vectors is None:
             return
         places: dict[bytes, list[int]] = {}
         for place, number in enumerate(ids):
             places.setdefault(masks[:, number].cpu().numpy().tobytes(), []).append(place)
-        assert self.vectors is not None
         for here in places.values():
-            mask = masks[:, ids[here[0]]]
-            center = self.vectors[mask].mean(dim=0)
-            base = self.vectors - center
-            scale = deviations(base[mask].square().mean(dim=0), center)
-            coordinates = rotate(base / scale, thin=True)[0]
-            design = SplitMatrix(coordinates, self.vectors, center, scale)
+            design = SplitMatrix(self.vectors, masks[:, ids[here[0]]])
             self.dropped_axes = max(self.dropped_axes, self.width - design.width)
-            yield Shared(Prepared(design, center, scale), None, here)
+            yield Shared(design, None, here)
 
 
 class SplitMatrix(DenseMatrix):
-    """A design of one split, whose basis is computed when coefficients are asked for.
+    """Principal axes of vectors standardised on some rows.
 
-    The basis would take the memory of all features for each split: in principal axes, basis = base'
-    coordinates / spectrum.
+    The basis would take the memory of all features for each split: it is computed when coefficients
+    are asked for, as base' coordinates / spectrum.
 
     Args:
-        coordinates: (n, width) float64 principal axes of (vectors - center) / scale.
         vectors: (n, features) float64.
-        center: (features,).
-        scale: (features,).
+        mask: (n,) bool, the rows that means and deviations are of.
     """
 
-    def __init__(self, coordinates: Tensor, vectors: Tensor, center: Tensor, scale: Tensor) -> None:
-        super().__init__(coordinates, None)
-        self._features = vectors, center, scale
+    def __init__(self, vectors: Tensor, mask: Tensor) -> None:
+        center = vectors[mask].mean(dim=0)
+        scale = deviations((vectors[mask] - center).square().mean(dim=0), center)
+        super().__init__(rotate((vectors - center) / scale, thin=True)[0], None)
+        self.vectors = vectors
+        self.set_features(center, scale)
 
     def to_features(self, coefficients: Tensor) -> Tensor:  # noqa: D102
-        vectors, center, scale = self._features
         weights = self.coordinates @ (coefficients / self.spectrum[:, None])
-        return (vectors.T @ weights - center[:, None] * weights.sum(dim=0)) / scale[:, None]
-
-
-def count_dropped(base: Tensor, design: DesignMatrix) -> int:
-    """How many axes of a (n, features) matrix its rotated design does not have."""
-    return max(min(base.shape) - design.width, 0)
-
-
-def deviations(variances: Tensor, means: Tensor, floor: float = ROUNDING) -> Tensor:
-    """Standard deviations; 1 where a feature is constant, whose coefficient is 0 in any case."""
-    varies = variances > floor * means.square()
-    return torch.where(varies, variances, torch.ones_like(variances)).sqrt()
+        summed = self.vectors.T @ weights - self.center[:, None] * weights.sum(dim=0)
+        return summed / self.scale[:, None]

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from scipy.linalg.lapack import dpocon
 from scipy.sparse import csr_array
 from torch import Tensor
 
@@ -23,18 +24,10 @@ from genebench.probes.problem import TEST, TRAIN, Problem
 CUT = 1e-6
 # Normal equations are trusted while no singular value comes near the cut.
 TRUSTED = 1e-5
-POWER_STEPS = 30
 
 
 class Rows:
-    """Joined vectors of the samples of one problem, formed in float64 blocks.
-
-    Args:
-        matrix: (entities, features).
-        rows: (n, positions).
-        join: How the vectors of a sample are joined.
-        device: Device of the computation.
-    """
+    """Joined vectors of the samples of one problem, formed in float64 blocks."""
 
     def __init__(
         self,
@@ -44,13 +37,11 @@ class Rows:
         device: torch.device,
     ) -> None:
         self.table, self.index = take_used(matrix, rows, device)
-        self.join, self.n = join, len(rows)
+        self.join, n = join, len(rows)
         self.features = join_rows(self.table, self.index[:0], join).shape[1]
         self.center = torch.zeros(self.features, dtype=torch.float64, device=device)
-        total = torch.zeros_like(self.center)
-        for part in self.blocks(torch.arange(self.n)):
-            total += self.form(part).sum(dim=0)
-        self.center = total / self.n
+        every = self.blocks(torch.arange(n))
+        self.center = sum((self.form(part).sum(dim=0) for part in every), self.center) / n
 
     def form(self, samples: Tensor) -> Tensor:
         """(samples, features) float64, less the mean of all samples."""
@@ -98,11 +89,11 @@ class Rows:
 def fit_least_squares(
     matrix: npt.NDArray[Any], problem: Problem, join: str, device: torch.device
 ) -> Iterator[npt.NDArray[np.float64]]:
-    """Predict the held-out samples of every fold.
+    """Predict the held-out samples of every fold of a regression problem.
 
     Args:
         matrix: (entities, features).
-        problem: A regression problem.
+        problem: The problem.
         join: How the vectors of a sample are joined.
         device: Device of the computation.
 
@@ -113,14 +104,10 @@ def fit_least_squares(
     targets = torch.from_numpy(np.asarray(problem.targets, dtype=np.float64)).to(device)
     for fold in problem.split.T:
         train, test = (torch.from_numpy(np.flatnonzero(fold == part)) for part in (TRAIN, TEST))
-        solution = None
-        if len(train) > rows.features:
-            solution = _solve_normal(rows, train, targets)
-        elif len(train) > 1:
-            solution = _solve_dual(rows, train, targets)
-        coefficients, intercept = solution or _solve_singular(rows, train, targets)
+        solution = _solve_normal(rows, train, targets) if len(train) > rows.features else None
+        coefficients, intercept = solution or _solve_rows(rows, train, targets)
         predicted = [rows.form(part) @ coefficients + intercept for part in rows.blocks(test)]
-        yield torch.cat(predicted).cpu().numpy()
+        yield torch.cat(predicted)[:, 0].cpu().numpy()
 
 
 def _solve_normal(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
@@ -128,65 +115,45 @@ def _solve_normal(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, T
     squares, products, first = rows.moments(train, targets)
     mean, target = first / len(train), targets[train].mean()
     squares.addr_(first, mean, alpha=-1.0)
-    products -= first * target
     factor = _factor(squares)
     if factor is None:
         return None
-    coefficients = torch.cholesky_solve(products[:, None], factor)[:, 0]
+    coefficients = torch.cholesky_solve((products - first * target)[:, None], factor)
     # One step of refinement on the rows brings back what squaring the condition number lost.
-    left = torch.zeros_like(products)
+    left = torch.zeros_like(coefficients)
     for part in rows.blocks(train):
         vectors = rows.form(part).sub_(mean)
-        left += vectors.T @ (targets[part] - target - vectors @ coefficients)
-    coefficients += torch.cholesky_solve(left[:, None], factor)[:, 0]
+        left += vectors.T @ ((targets[part] - target)[:, None] - vectors @ coefficients)
+    coefficients += torch.cholesky_solve(left, factor)
     return coefficients, target - mean @ coefficients
 
 
-def _solve_dual(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
-    """The solution of minimum norm, in the rows; None where it is too badly conditioned.
+def _solve_rows(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The solution of minimum norm, from products of the rows or singular values.
 
     Centred rows add up to nothing. Adding a multiple of 11' makes their products regular without
     touching the solution, because centred targets add up to nothing too.
     """
-    vectors, numbers = rows.form(train), targets[train]
-    mean, target = vectors.mean(dim=0), numbers.mean()
-    vectors -= mean
-    products = vectors @ vectors.T
-    products += products.diagonal().mean() / len(train)
-    factor = _factor(products)
+    vectors, numbers = rows.form(train), targets[train, None]
+    mean, target, factor = vectors.mean(dim=0), numbers.mean(), None
+    vectors, numbers = vectors - mean, numbers - target
+    if 1 < len(train) <= rows.features:
+        products = vectors @ vectors.T
+        factor = _factor(products + products.diagonal().mean() / len(train))
     if factor is None:
-        return None
-    numbers = (numbers - target)[:, None]
-    coefficients = vectors.T @ torch.cholesky_solve(numbers, factor)
-    left = numbers - vectors @ coefficients
-    coefficients += vectors.T @ torch.cholesky_solve(left, factor)
-    return coefficients[:, 0], target - mean @ coefficients[:, 0]
+        coefficients = torch.linalg.pinv(vectors, rtol=CUT) @ numbers
+    else:
+        coefficients = vectors.T @ torch.cholesky_solve(numbers, factor)
+        left = numbers - vectors @ coefficients
+        coefficients += vectors.T @ torch.cholesky_solve(left, factor)
+    return coefficients, target - mean @ coefficients
 
 
 def _factor(squares: Tensor) -> Tensor | None:
-    """Cholesky factor of a matrix; None if its eigenvalues spread too far.
-
-    The greatest and the least are found by power steps with the matrix and with its inverse (Golub
-    and Van Loan 2013, section 8.2), from a start without structure.
-    """
+    """Cholesky factor of a matrix; None if its condition number is too large."""
+    factor: Tensor
     factor, failed = torch.linalg.cholesky_ex(squares)
-    if int(failed):
+    norm = float(torch.linalg.matrix_norm(squares, 1))
+    if int(failed) or dpocon(factor.cpu().numpy(), norm, uplo="L")[0] < TRUSTED**2:
         return None
-    start = torch.linspace(1.0, 2.0, len(squares), dtype=squares.dtype, device=squares.device)
-    up = down = torch.sin(97.0 * start)[:, None]
-    for _ in range(POWER_STEPS):
-        up = squares @ (up / torch.linalg.vector_norm(up))
-        down = torch.cholesky_solve(down / torch.linalg.vector_norm(down), factor)
-    spread = torch.linalg.vector_norm(up) * torch.linalg.vector_norm(down)
-    return factor if float(spread) < TRUSTED**-2 else None
-
-
-def _solve_singular(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """Minimum norm by singular values, cut off where scikit-learn does; of any rank."""
-    vectors, numbers = rows.form(train), targets[train]
-    mean, target = vectors.mean(dim=0), numbers.mean()
-    left, lengths, right = torch.linalg.svd(vectors - mean, full_matrices=False)
-    kept = lengths > CUT * lengths.max()
-    shares = left[:, kept].T @ (numbers - target) / lengths[kept]
-    coefficients = right[kept].T @ shares
-    return coefficients, target - mean @ coefficients
+    return factor

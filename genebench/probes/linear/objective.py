@@ -1,30 +1,25 @@
-"""Losses, objective, gradient and Hessian-vector products, each in one pass over the rows.
+"""Losses and the objective, with its gradient, in one pass over the rows.
 
     f(w, b)  = sum loss(x w + b, y) + (penalty_strength / 2) |w|²
     gradient = X' r + penalty_strength w,  1' r              r: first derivatives of the losses
-    H v      = X' D (X v + v_b) + penalty_strength v         D: second derivatives of the losses
 
-What depends on a forward product X v is computed block by block, while it is in the processor's
-cache. Losses: McCullagh and Nelder 1989, chapters 4 and 5.
+What depends on a forward product X w is computed block by block, while it is in the processor's
+cache. Losses: McCullagh and Nelder 1989, chapters 4 and 5. A loss is a function of the linear
+predictor (rows, subproblems x classes), the targets (rows, subproblems; class numbers if
+multinomial), and the mask, weights of the training rows that are 0 elsewhere (None if all are 1).
+It gives the losses and the residuals, which may take the place of values and targets.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batch import (
-    Batch,
-    Block,
-    Loss,
-    LossName,
-    Parameters,
-    put_columns,
-    sum_classes,
-    take_columns,
-)
-from genebench.probes.linear.operators import LinearOperator
+from genebench.probes.linear.batch import Batch, LossName, sum_classes
+from genebench.probes.linear.operators import Parameters
+
+Loss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
 
 def _keep(numbers: Tensor, mask: Tensor | None) -> Tensor:
@@ -32,201 +27,82 @@ def _keep(numbers: Tensor, mask: Tensor | None) -> Tensor:
     return numbers if mask is None else numbers.mul_(mask)
 
 
-def _logistic_loss_gradient(
-    values: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor
-) -> tuple[Tensor, Tensor]:
+def _logistic(values: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
     # log(1 + exp(-margin)) keeps the digits that log(1 + exp(value)) - y value rounds away.
     sides = targets.mul_(-2.0).add_(1.0)
-    wrong = values * sides
+    wrong = values.mul_(sides)
     losses = _keep(torch.nn.functional.softplus(wrong, threshold=30.0), mask)
-    probabilities = wrong.sigmoid_()
-    torch.addcmul(probabilities, probabilities, probabilities, value=-1.0, out=weights)
-    _keep(probabilities, mask)
-    _keep(weights, mask)
-    return losses.sum(dim=0, dtype=torch.float64), sides.mul_(probabilities)
+    return losses, _keep(wrong.sigmoid_().mul_(sides), mask)
 
 
-def _weighted(change: Tensor, weights: Tensor, n_classes: int) -> Tensor:  # noqa: ARG001
-    return change.mul_(weights)
+def _squared(values: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    residuals = values.sub_(targets)
+    return _keep(residuals.square() / 2, mask), _keep(residuals, mask)
 
 
-def _squared_loss_gradient(
-    values: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    residuals = values - targets
-    losses = _keep(residuals.square(), mask)
-    weights.copy_(weights.new_ones(()) if mask is None else mask)
-    return losses.sum(dim=0, dtype=torch.float64) / 2, _keep(residuals, mask)
-
-
-def _multinomial_loss_gradient(
-    values: Tensor, targets: Tensor, mask: Tensor | None, weights: Tensor
-) -> tuple[Tensor, Tensor]:
-    by_subproblem, truth = (*targets.shape, -1), targets.long()[:, :, None]
+def _multinomial(values: Tensor, targets: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor]:
+    truth = targets.long()[:, :, None]
     # log_softmax subtracts the greatest value: a loss is exact to its last digit, or to eps.
-    logs = torch.log_softmax(values.view(by_subproblem), dim=2)
+    logs = torch.log_softmax(values.view(*targets.shape, -1), dim=2)
     losses = _keep(logs.gather(2, truth)[:, :, 0].neg_(), mask)
-    probabilities = torch.exp(logs, out=weights.view(by_subproblem))
-    less = torch.full_like(targets, -1.0)
-    if mask is not None:
-        probabilities.mul_(mask[:, :, None])
-        less.mul_(mask)
-    residuals = logs.copy_(probabilities).scatter_add_(2, truth, less[:, :, None])
-    return losses.sum(dim=0, dtype=torch.float64), residuals.flatten(1)
-
-
-def _multinomial_hessian_product(change: Tensor, weights: Tensor, n_classes: int) -> Tensor:
-    moved, probabilities = (part.view(len(part), -1, n_classes) for part in (change, weights))
-    # p (v - p' v) in one pass.
-    curved: Tensor = torch._softmax_backward_data(moved, probabilities, 2, change.dtype)
-    return curved.flatten(1)
-
-
-def _weighted_multinomial_hessian_product(
-    change: Tensor, weights: Tensor, n_classes: int
-) -> Tensor:
-    # The weights are m p, of sum m over the classes: m (p v - p p' v) = m p v - m p (m p' v) / m.
-    moved, weighted = (part.view(len(part), -1, n_classes) for part in (change, weights))
-    products = moved * weighted
-    total = weighted.sum(dim=2, keepdim=True).clamp_min(torch.finfo(weights.dtype).tiny)
-    return (products - weighted * (products.sum(dim=2, keepdim=True) / total)).flatten(1)
+    residuals = logs.exp_().scatter_add_(2, truth, logs.new_full(truth.shape, -1.0))
+    residuals = _keep(residuals, None if mask is None else mask[:, :, None])
+    return losses, residuals.flatten(1)
 
 
 LOSSES: dict[LossName, Loss] = {
-    "logistic": Loss("logistic", _logistic_loss_gradient, _weighted),
-    "multinomial": Loss("multinomial", _multinomial_loss_gradient, _multinomial_hessian_product),
-    "squared": Loss("squared", _squared_loss_gradient, _weighted),
-}
-# For masks with other weights than 0 and 1.
-WEIGHTED_LOSSES: dict[LossName, Loss] = LOSSES | {
-    "multinomial": Loss(
-        "multinomial", _multinomial_loss_gradient, _weighted_multinomial_hessian_product
-    )
+    "logistic": _logistic,
+    "multinomial": _multinomial,
+    "squared": _squared,
 }
 
 
-@dataclass(frozen=True)
-class Point:
-    """Parameters of a batch and their linear predictor.
+class ValueAndGradient(NamedTuple):
+    """The objective and its gradient."""
 
-    Attributes:
-        parameters: (width, columns) and (columns,).
-        values: (n, columns) x w + b, on the rows of the batch's runs.
-    """
-
-    parameters: Parameters
-    values: Tensor
-
-    def take(self, columns: Tensor) -> "Point":
-        """The point of some columns."""
-        return Point(take_columns(self.parameters, columns), self.values.index_select(1, columns))
-
-
-@dataclass(frozen=True)
-class ValueAndGradient:
-    """The objective and its derivatives at a point.
-
-    Attributes:
-        objective: (subproblems,) float64.
-        gradient: (width, columns) by the coefficients, and (columns,) by the intercepts.
-        weights: (n, columns) second derivatives of each row's loss (see `Loss`).
-    """
-
-    objective: Tensor
+    objective: Tensor  # (subproblems,) float64
     gradient: Parameters
-    weights: Tensor
-
-    def take(self, own: Tensor, columns: Tensor) -> "ValueAndGradient":
-        """Those of some subproblems and their columns."""
-        gradient = take_columns(self.gradient, columns)
-        return ValueAndGradient(
-            self.objective[own], gradient, self.weights.index_select(1, columns)
-        )
-
-    def put(self, part: "ValueAndGradient", own: Tensor, columns: Tensor) -> None:
-        """Write those of some subproblems and their columns, in place."""
-        self.objective[own] = part.objective
-        put_columns(self.gradient, part.gradient, columns)
-        self.weights.index_copy_(1, columns, part.weights)
 
 
-def point_at(batch: Batch, parameters: Parameters, operator: LinearOperator | None = None) -> Point:
-    """The point of these parameters, with its linear predictor."""
-    values, operator = batch.empty(), operator or batch.design
-    if not bool(parameters[0].any()):
-        # Zero coefficients, with which every solve begins, need no product.
-        return Point(parameters, values.copy_(parameters[1].expand_as(values)))
-    projected = operator.project(*parameters)
+def predict(batch: Batch, parameters: Parameters) -> Tensor:
+    """(n, columns) linear predictor on the rows of the batch's runs; arbitrary elsewhere."""
+    projected = batch.design.project(parameters)
+    values = batch.design.spectrum.new_empty(batch.design.n_rows, batch.n_columns)
     for block in batch.blocks():
-        values[block.rows, block.columns] = operator.rows(projected, block.rows, block.columns)
-    return Point(parameters, values)
+        here = batch.design.rows(projected, block.rows, block.columns)
+        values[block.rows, block.columns] = here
+    return values
 
 
-def value_and_gradient(
-    batch: Batch,
-    coefficients: Tensor,
-    values: Callable[[Block], Tensor],
-    weights: Tensor,
-    operator: LinearOperator,
-) -> ValueAndGradient:
-    """Objective, gradient and second derivatives of the losses.
-
-    Args:
-        batch: The subproblems.
-        coefficients: (width, columns).
-        values: Gives the linear predictor of a block of rows.
-        weights: Overwritten with the second derivatives of the losses.
-        operator: The design matrix, exact or in low precision.
-    """
-    sums, objective = operator.zeros(batch.n_columns), torch.zeros_like(batch.penalty_strength)
+def sum_losses(batch: Batch, parameters: Parameters, sums: Parameters | None = None) -> Tensor:
+    """(subproblems,) float64 losses; residuals are added to an adjoint product if `sums` is one."""
+    losses = torch.zeros_like(batch.penalty_strength)
+    projected = batch.design.project(parameters)
     for block in batch.blocks():
-        losses, residuals = batch.loss.loss_gradient(
-            values(block),
-            batch.targets(block),
-            batch.mask(block),
-            weights[block.rows, block.columns],
-        )
-        objective[block.subproblems] += losses
-        operator.collect(sums, block.rows, residuals, block.columns)
-    gradient, intercepts = operator.finish(sums)
+        values = batch.design.rows(projected, block.rows, block.columns)
+        targets = batch.targets(block)
+        found, residuals = LOSSES[batch.loss](values, targets, batch.mask(block, targets))
+        losses[block.subproblems] += found.sum(dim=0, dtype=torch.float64)
+        if sums is not None:
+            batch.design.collect(sums, block.rows, residuals, block.columns)
+    return losses
+
+
+def evaluate(batch: Batch, parameters: Parameters) -> ValueAndGradient:
+    """Objective and gradient."""
+    sums = batch.design.zeros(batch.n_columns)
+    objective, coefficients = sum_losses(batch, parameters, sums), parameters[0]
+    gradient, intercepts = batch.design.finish(sums)
     penalty = batch.penalise(coefficients)
     objective += sum_classes(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
     gradient = center_classes(gradient, batch.n_classes).add_(penalty)
-    return ValueAndGradient(objective, (gradient, intercepts * batch.fit_intercept), weights)
+    return ValueAndGradient(objective, (gradient, intercepts * batch.fit_intercept))
 
 
-def evaluate(batch: Batch, point: Point, operator: LinearOperator) -> ValueAndGradient:
-    """Objective, gradient and second derivatives at a point."""
-    values, weights = point.values, batch.empty()
-    return value_and_gradient(
-        batch,
-        point.parameters[0],
-        lambda block: values[block.rows, block.columns],
-        weights,
-        operator,
-    )
-
-
-def hessian_product(
-    batch: Batch, weights: Tensor, change: Parameters, operator: LinearOperator
-) -> Parameters:
-    """The Hessian of the objective times a change of the parameters."""
-    projected, sums = operator.project(*change), operator.zeros(batch.n_columns)
-    for block in batch.blocks(operator.dtype):
-        moved = operator.rows(projected, block.rows, block.columns)
-        own = weights[block.rows, block.columns]
-        curved = batch.loss.hessian_product(moved, own, batch.n_classes)
-        operator.collect(sums, block.rows, curved, block.columns)
-    products, intercepts = operator.finish(sums)
-    products = center_classes(products, batch.n_classes) + batch.penalise(change[0])
-    return products, intercepts * batch.fit_intercept
-
-
-def gradient_norm(batch: Batch, at: ValueAndGradient) -> Tensor:
+def gradient_norm(batch: Batch, gradient: Parameters) -> Tensor:
     """(subproblems,) |gradient| / n_train with features at unit root mean square length."""
     length = (batch.design.spectrum.sum() / batch.design.n_rows).clamp_min(1e-30)
-    by_coefficients, by_intercept = at.gradient
-    square = by_coefficients.double().square().sum(dim=0) / length + by_intercept.double().square()
+    square = gradient[0].double().square().sum(dim=0) / length + gradient[1].double().square()
     return sum_classes(square, batch.n_classes).sqrt() / batch.n_train
 
 

@@ -1,6 +1,5 @@
 """Pair tasks: the vectors of the entities of a sample joined into one, and their designs."""
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -10,15 +9,8 @@ from scipy.sparse import csr_array, hstack
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.feature_transform import (
-    MAX_AXES,
-    Prepared,
-    count_dropped,
-    deviations,
-    rotate,
-    to_tensor,
-)
-from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, row_blocks
+from genebench.probes.linear.feature_transform import rotate, rotated, to_tensor
+from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, deviations, row_blocks
 from genebench.probes.linear.sparse_operator import SparseMatrix, to_torch
 
 
@@ -58,52 +50,32 @@ class LazyPairs(DenseMatrix):
     """Joined pairs, centred and scaled, which are formed again in every product.
 
     Args:
-        table: (entities, features).
+        table: (entities, features) float32.
         index: (n, positions) int64.
         join: How the vectors of a pair become one.
         center: (features,) subtracted from each joined vector.
         scale: (features,) by which it is then divided.
+        spectrum: See `DesignMatrix`.
     """
 
     def __init__(
-        self, table: Tensor, index: Tensor, join: str, center: Tensor, scale: Tensor
+        self,
+        table: Tensor,
+        index: Tensor,
+        join: str,
+        center: Tensor,
+        scale: Tensor,
+        spectrum: Tensor,
     ) -> None:
-        self.table, self.index, self.join = table, index, join
+        self.table, self.index, self.join, self.spectrum = table, index, join, spectrum
         self.n_rows, self.width = len(index), len(center)
-        self.center, self.scale, self.spectrum = center, scale, center.to(table.dtype)
-
-    def rotate(self) -> None:
-        """Use principal axes, which takes one product X' X, unless they are too many."""
-        has_axes = self.width <= MAX_AXES
-        gram = self.table.new_zeros(self.width, self.width if has_axes else 1)
-        for block in row_blocks(self.n_rows, self.width):
-            rows = self.form(block)
-            gram += rows.T @ rows if has_axes else rows.square().sum(dim=0)[:, None]
-        self.spectrum = gram[:, 0]
-        if has_axes:
-            squares, basis = torch.linalg.eigh(gram.double())
-            self.basis = basis.flip(1).to(self.table.dtype)
-            self.spectrum = squares.flip(0).clamp_min(0.0).to(self.table.dtype)
+        self.set_features(center, scale)
 
     @override
     def form(self, rows: slice) -> Tensor:
         joined = join_rows(self.table, self.index[rows], self.join)
-        return joined.sub_(self.center.to(self.dtype)).div_(self.scale.to(self.dtype))
-
-    @override
-    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
-        return self.to_features(coefficients), intercepts
-
-    @override
-    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
-        return self.to_coordinates(sums[0].T), sums[1].to(self.dtype)
-
-    @override
-    def double(self) -> "LazyPairs":
-        exact = copy.copy(self)
-        exact.table, exact.spectrum = self.table.double(), self.spectrum.double()
-        exact.basis = None if self.basis is None else self.basis.double()
-        return exact
+        joined -= self.center.to(joined.dtype)
+        return joined.div_(self.scale.to(joined.dtype)).to(self.dtype)
 
 
 def prepare_pairs(
@@ -114,7 +86,7 @@ def prepare_pairs(
     standardise: bool,
     device: torch.device,
     dense_bytes: int,
-) -> Prepared:
+) -> DesignMatrix:
     """The design of a pair task.
 
     Args:
@@ -126,23 +98,20 @@ def prepare_pairs(
         dense_bytes: Products and differences are held in memory up to this size; larger ones are
             formed again in every product, block by block.
     """
-    design: DesignMatrix
-    dropped = 0
     table, index = take_used(matrix, rows, device, torch.float32)
     if join in ("concat", "mean"):
-        design, center, scale = _prepare_selection(table, index, join, standardise=standardise)
-        lazy = LazyPairs(table, index, join, center, scale)
+        design: DesignMatrix = _select_pairs(table, index, join, standardise=standardise)
+        lazy = LazyPairs(table, index, join, design.center, design.scale, design.spectrum)
     else:
-        center, scale = _find_moments(table, index, join)
-        scale = scale if standardise else torch.ones_like(scale)
-        design = lazy = LazyPairs(table, index, join, center, scale)
+        center, deviation = _find_moments(table, index, join)
+        scale = deviation if standardise else torch.ones_like(deviation)
+        spectrum = (len(index) * (deviation / scale).square()).to(table.dtype)
+        design = lazy = LazyPairs(table, index, join, center, scale, spectrum)
         if lazy.n_rows * lazy.width * table.itemsize <= dense_bytes:
             whole = torch.cat([lazy.form(block) for block in row_blocks(len(rows), lazy.width)])
-            design = DenseMatrix(*rotate(whole, thin=not standardise))
-            dropped = count_dropped(whole, design)
-        else:
-            lazy.rotate()
-    return Prepared(design, center, scale, lazy.form if standardise else None, dropped)
+            design = rotated(whole, thin=not standardise).set_features(center, scale)
+    design.features = lazy.form if standardise else None
+    return design
 
 
 def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tensor]:
@@ -170,12 +139,10 @@ def make_selections(index: npt.NDArray[np.int64], join: str, n_entities: int) ->
     return [csr_array((share, part.ravel(), ends), shape=shape) for part in parts]
 
 
-def _prepare_selection(
-    table: Tensor, index: Tensor, join: str, *, standardise: bool
-) -> tuple[SparseMatrix, Tensor, Tensor]:
-    """Pairs joined by `concat` or `mean`; their center and scale."""
+def _select_pairs(table: Tensor, index: Tensor, join: str, *, standardise: bool) -> SparseMatrix:
+    """Pairs joined by `concat` or `mean`."""
     selections = make_selections(index.cpu().numpy(), join, len(table))
-    tables, bases, spectra, centers, scales = [], [], [], [], []
+    parts: list[tuple[Tensor, Tensor | None, Tensor, Tensor, Tensor]] = []
     for selection in selections:
         together = to_torch(csr_array(selection.T @ selection), table)
         counts = torch.from_numpy(selection.sum(axis=0)).to(table.device, torch.float64)
@@ -184,20 +151,12 @@ def _prepare_selection(
         gram = own.T @ (together @ own)
         scale = deviations(gram.diagonal().double() / len(index), center)
         scale = scale if standardise else torch.ones_like(scale)
-        own, basis = rotate(
-            own / scale.float(), gram / (scale * scale[:, None]).float(), thin=False
-        )
-        squares = gram.diagonal() / scale.square().float()
-        if basis is not None:
-            turned = basis / scale[:, None].float()
-            squares = (turned * (gram @ turned)).sum(dim=0)
-        tables.append(own)
-        bases.append(basis)
-        spectra.append(squares.clamp_min(0.0))
-        centers.append(center)
-        scales.append(scale)
-    whole = None if bases[0] is None else torch.block_diag(*bases)  # type: ignore[no-untyped-call]
-    spectrum = torch.cat(spectra)
-    stacked, nothing = csr_array(hstack(selections)), torch.zeros_like(spectrum)
-    design = SparseMatrix(stacked, nothing, tuple(tables), whole, spectrum)
-    return design, torch.cat(centers), torch.cat(scales)
+        gram /= (scale * scale[:, None]).float()
+        own, basis = rotate(own / scale.float(), gram, thin=False)
+        squares = gram.diagonal() if basis is None else (basis * (gram @ basis)).sum(dim=0)
+        parts.append((own, basis, squares, center, scale))
+    tables, bases, spectra, centers, scales = zip(*parts, strict=True)
+    basis = None if bases[0] is None else torch.block_diag(*bases)  # type: ignore[no-untyped-call]
+    spectrum, stacked = torch.cat(spectra), csr_array(hstack(selections))
+    design = SparseMatrix(stacked, torch.zeros_like(spectrum), tables, basis, spectrum)
+    return design.set_features(torch.cat(centers), torch.cat(scales))

@@ -1,7 +1,8 @@
-"""Preconditioner of the Newton equations; `docs/solver.md` has the derivation.
+"""Approximation of the Hessian that preconditions L-BFGS; `docs/solver.md` has the derivation.
 
-X' D X is approximated by mean(D) · diag(X' X). With m = sum of weights, c = weighted mean of the
-features, S = spectrum · m / n - m c² + penalty, the approximation of the Hessian
+With D the second derivatives of the losses, X' D X is approximated by mean(D) · diag(X' X). With
+m = sum of D, c = weighted mean of the features, S = spectrum · m / n - m c² + penalty, the
+approximation of the Hessian
 
     [ S + m c c'   m c ]
     [ m c'         m   ]
@@ -14,13 +15,13 @@ given a share of the weighted means, such that the shares of two classes add up 
 edge.
 """
 
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batch import Batch, Parameters, take_columns
-from genebench.probes.linear.operators import LinearOperator
+from genebench.probes.linear.batch import Batch, take_columns
+from genebench.probes.linear.operators import Parameters
 
 # Least mean weight of a row: rows that are all decided determine no intercept.
 MIN_WEIGHT = 1e-8
@@ -30,19 +31,12 @@ EVEN = 1e-4
 TINY = 1e-30
 
 
-@dataclass(frozen=True)
-class ColumnPreconditioner:
-    """An approximation of the Hessian for subproblems of one column.
+class ColumnPreconditioner(NamedTuple):
+    """An approximation of the Hessian for subproblems of one column."""
 
-    Attributes:
-        second: (width, columns) S.
-        weight_sum: (columns,) m.
-        weighted_mean: (width, columns) c.
-    """
-
-    second: Tensor
-    weight_sum: Tensor
-    weighted_mean: Tensor
+    second: Tensor  # (width, columns) S
+    weight_sum: Tensor  # (columns,) m
+    weighted_mean: Tensor  # (width, columns) c
 
     def solve(self, gradient: Parameters) -> Parameters:
         """Multiply by the inverse."""
@@ -56,35 +50,26 @@ class ColumnPreconditioner:
         """(columns,) w' S w."""
         return (coefficients.square() * self.second).sum(dim=0)
 
-    def take(self, own: Tensor, columns: Tensor) -> "ColumnPreconditioner":  # noqa: ARG002
-        """The preconditioner of some subproblems and their columns."""
-        second, weight_sum = take_columns((self.second, self.weight_sum), columns)
-        return ColumnPreconditioner(second, weight_sum, self.weighted_mean[:, columns])
+    def take(self, own: Tensor) -> "ColumnPreconditioner":
+        """The preconditioner of some subproblems."""
+        second, weight_sum = take_columns((self.second, self.weight_sum), own)
+        return ColumnPreconditioner(second, weight_sum, self.weighted_mean[:, own])
 
 
-@dataclass(frozen=True)
-class ClassPreconditioner:
-    """An approximation of the Hessian for multinomial subproblems.
+class ClassPreconditioner(NamedTuple):
+    """An approximation of the Hessian for multinomial subproblems."""
 
-    Attributes:
-        second: (subproblems, width, classes) S along contrasts.
-        weight_sum: (subproblems, 1, classes) eigenvalues of L; infinite for the common shift of all
-            classes, which changes no probability.
-        contrasts: (subproblems, classes, classes) eigenvectors of L, in columns.
-        laplacian: (subproblems, classes, classes) L.
-        class_means: (subproblems, width, classes) shares of the classes in the edges' means.
-    """
-
-    second: Tensor
+    second: Tensor  # (subproblems, width, classes) S along contrasts
+    # (subproblems, 1, classes) eigenvalues of L; infinite for the common shift of all classes,
+    # which changes no probability.
     weight_sum: Tensor
-    contrasts: Tensor
-    laplacian: Tensor
-    class_means: Tensor
+    contrasts: Tensor  # (subproblems, classes, classes) eigenvectors of L, in columns
+    laplacian: Tensor  # (subproblems, classes, classes) L
+    class_means: Tensor  # (subproblems, width, classes) shares of the classes in the edges' means
 
     def solve(self, gradient: Parameters) -> Parameters:
         """Multiply by the inverse."""
-        size = self.contrasts.shape[:2]
-        rest, rest_b = _by_subproblem(gradient[0], *size), _by_subproblem(gradient[1], *size)
+        rest, rest_b = (_by_subproblem(part, *self.contrasts.shape[:2]) for part in gradient)
         alone = self._solve_intercepts(rest_b)
         rest = torch.baddbmm(rest, self.class_means, self._couple(alone), alpha=-1.0)
         step = ((rest @ self.contrasts) / self.second) @ self.contrasts.mT
@@ -97,9 +82,9 @@ class ClassPreconditioner:
         turned = _by_subproblem(coefficients, *self.contrasts.shape[:2]) @ self.contrasts
         return (turned.square() * self.second).sum(dim=1).flatten()
 
-    def take(self, own: Tensor, columns: Tensor) -> "ClassPreconditioner":  # noqa: ARG002
-        """The preconditioner of some subproblems and their columns."""
-        return ClassPreconditioner(*(getattr(self, field.name)[own] for field in fields(self)))
+    def take(self, own: Tensor) -> "ClassPreconditioner":
+        """The preconditioner of some subproblems."""
+        return ClassPreconditioner(*(part[own] for part in self))
 
     def _solve_intercepts(self, intercepts: Tensor) -> Tensor:
         """Multiply (subproblems, 1, classes) by the pseudo-inverse of L."""
@@ -109,13 +94,7 @@ class ClassPreconditioner:
         """Multiplied by the class means: each feature's Laplacian times a change of intercepts.
 
         With edge weights a, class k gets sum over l of a[k, l] (share[k] + share[l]) (change[k] -
-        change[l]).
-
-        Args:
-            change: (subproblems, 1, classes).
-
-        Returns:
-            (subproblems, classes, classes).
+        change[l]): (subproblems, 1, classes) to (subproblems, classes, classes).
         """
         coupled = self.laplacian * (change.mT - change)
         coupled.diagonal(dim1=1, dim2=2).add_((change @ self.laplacian)[:, 0])
@@ -131,37 +110,47 @@ class ClassPreconditioner:
 Preconditioner = ColumnPreconditioner | ClassPreconditioner
 
 
-def build_preconditioner(batch: Batch, weights: Tensor, operator: LinearOperator) -> Preconditioner:
-    """The preconditioner of a batch at a point.
-
-    Args:
-        batch: The subproblems.
-        weights: (n, columns) second derivatives of the losses at the point (see `Loss`).
-        operator: The design matrix, exact or in low precision.
-    """
-    if batch.n_classes > 1:
-        return _build_class_preconditioner(batch, weights, operator)
-    totals = operator.zeros(batch.n_columns)
+def build_preconditioner(batch: Batch, parameters: Parameters) -> Preconditioner:
+    """The preconditioner of a batch at these parameters."""
+    design, n_classes, fits = batch.design, batch.n_classes, batch.fit_intercept
+    totals, projected = design.zeros(batch.n_columns), design.project(parameters)
+    laplacian = batch.penalty_strength.new_zeros(batch.n_subproblems, n_classes, n_classes)
     for block in batch.blocks():
-        own = weights[block.rows, block.columns].clone()
-        operator.collect(totals, block.rows, own, block.columns)
-    sums, weight_sum = operator.finish(totals)
-    second = batch.design.spectrum[:, None] * (weight_sum / batch.design.n_rows)
-    weight_sum = weight_sum.clamp_min(MIN_WEIGHT * batch.design.n_rows)
-    mean = sums / weight_sum
-    if not batch.fit_intercept:
-        mean, weight_sum = torch.zeros_like(mean), torch.full_like(weight_sum, torch.inf)
-    else:
-        second = _center(second, mean.square() * weight_sum)
-    return ColumnPreconditioner(second + batch.penalty_diagonal(), weight_sum, mean)
+        weights = design.rows(projected, block.rows, block.columns)
+        mask = batch.mask(block, batch.targets(block))
+        if batch.loss == "squared":
+            weights = torch.ones_like(weights)
+        elif batch.loss == "logistic":
+            # Of p and 1 - p the one that keeps its digits.
+            rare = torch.sigmoid(-weights.abs())
+            weights = rare * (1 - rare)
+        else:
+            shares = torch.softmax(weights.view(len(weights), -1, n_classes), dim=2)
+            weights = (shares - shares.square()).flatten(1)
+            counted = shares if mask is None else shares * mask[:, :, None]
+            edges = counted.permute(1, 2, 0) @ shares.permute(1, 0, 2)
+            laplacian[block.subproblems] -= edges
+            mask = mask if mask is None else mask.repeat_interleave(n_classes, dim=1)
+        weights = weights if mask is None else weights * mask
+        design.collect(totals, block.rows, weights, block.columns)
+    sums, weight_sum = design.finish(totals)
+    if n_classes > 1:
+        by_class = _by_subproblem(sums, batch.n_subproblems, n_classes)
+        return _build_for_classes(batch, laplacian, by_class)
+    second = design.spectrum[:, None] * (weight_sum / design.n_rows)
+    weight_sum = weight_sum.clamp_min(MIN_WEIGHT * design.n_rows)
+    mean = sums / weight_sum * fits
+    second = _center(second, mean.square() * weight_sum) + batch.penalty_diagonal()
+    return ColumnPreconditioner(second, weight_sum if fits else weight_sum + torch.inf, mean)
 
 
-def _build_class_preconditioner(
-    batch: Batch, weights: Tensor, operator: LinearOperator
-) -> ClassPreconditioner:
+def _build_for_classes(batch: Batch, laplacian: Tensor, sums: Tensor) -> ClassPreconditioner:
+    """The preconditioner from minus the edges of the Laplacians, and weighted sums of features."""
     dtype, least = batch.design.dtype, MIN_WEIGHT * batch.design.n_rows
-    laplacian, sums = _sum_rows(batch, weights, operator)
-    own = laplacian.diagonal(dim1=1, dim2=2).clamp_min(least)
+    # Rows of a Laplacian sum to 0. Sums of p - p p would lose all digits where rows are decided.
+    diagonal = laplacian.diagonal(dim1=1, dim2=2)
+    diagonal -= laplacian.sum(dim=2)
+    own = diagonal.clamp_min(least)
     # The means of a class's edges, weighted, are the weighted mean of the class.
     both = torch.diag_embed((2.0 + EVEN) * own) - laplacian
     class_means = sums @ torch.cholesky_inverse(torch.linalg.cholesky(both)).to(dtype)
@@ -178,37 +167,6 @@ def _build_class_preconditioner(
     if not batch.fit_intercept:
         class_means, weight_sum = torch.zeros_like(class_means), weight_sum + torch.inf
     return ClassPreconditioner(second, weight_sum, contrasts, laplacian, class_means)
-
-
-def _sum_rows(batch: Batch, weights: Tensor, operator: LinearOperator) -> tuple[Tensor, Tensor]:
-    """Laplacians and weighted sums of the features.
-
-    Returns:
-        (subproblems, classes, classes) float64, and (subproblems, width, classes).
-    """
-    n_subproblems, n_classes = batch.n_subproblems, batch.n_classes
-    laplacian = batch.penalty_strength.new_zeros(n_subproblems, n_classes, n_classes)
-    totals = operator.zeros(batch.n_columns)
-    is_weighted = batch.sample_weight is not None or batch.class_weight is not None
-    for block in batch.blocks():
-        numbers = shares = weights[block.rows, block.columns]
-        squares = shares.square()
-        if is_weighted:
-            # The weights are m p: m p p' = (m p) (m p)' / m.
-            total = shares.view(len(shares), -1, n_classes).sum(dim=2).clamp_min(TINY)
-            total = total.repeat_interleave(n_classes, dim=1)
-            shares, squares = shares / total.sqrt(), squares / total
-        own = block.subproblems
-        probabilities = _by_subproblem(shares, own.stop - own.start, n_classes).contiguous()
-        laplacian[own] -= probabilities.mT @ probabilities
-        operator.collect(totals, block.rows, numbers - squares, block.columns)
-    # A subproblem that has overflowed must not stop the others.
-    laplacian = laplacian.nan_to_num(0.0, 0.0, 0.0)
-    # Rows of a Laplacian sum to 0. Sums of p - p p would lose all digits where rows are decided.
-    diagonal = laplacian.diagonal(dim1=1, dim2=2)
-    diagonal -= laplacian.sum(dim=2)
-    sums = operator.finish(totals)[0].nan_to_num(0.0, 0.0, 0.0)
-    return laplacian, _by_subproblem(sums, n_subproblems, n_classes)
 
 
 def _by_subproblem(columns: Tensor, n_subproblems: int, n_classes: int) -> Tensor:

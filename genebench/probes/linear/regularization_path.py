@@ -2,19 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batch import Batch, Parameters, put_columns, take_columns
-from genebench.probes.linear.newton_cg import Solution
+from genebench.probes.linear.batch import Batch, put_columns, take_columns
+from genebench.probes.linear.lbfgs import Solution
+from genebench.probes.linear.objective import sum_losses
+from genebench.probes.linear.operators import Parameters
 from genebench.probes.problem import TEST, TRAIN
 
-# Choosing a penalty needs less accuracy than scoring with it.
-PATH_TOLERANCE = 1e-4
 # A rise of the loss ends a path if it is this share of the least loss and this many nats over all
 # rows. A useless feature costs about half a nat (Akaike 1974); where the features that vary most
 # carry no signal, the loss rises by a few of those before it falls.
@@ -23,14 +22,10 @@ RISE, RISE_NATS = 0.01, 5.0
 
 @dataclass(frozen=True)
 class InnerFold:
-    """An inner fold of one or two outer folds.
+    """An inner fold of one or two outer folds."""
 
-    Attributes:
-        train: (samples,) bool.
-        held: For outer fold k, the (samples,) bool rows of its training part held out here.
-    """
-
-    train: npt.NDArray[np.bool_]
+    train: npt.NDArray[np.bool_]  # (samples,)
+    # For each outer fold, the (samples,) rows of its training part that are held out here.
     held: dict[int, npt.NDArray[np.bool_]]
 
 
@@ -56,9 +51,9 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
     whole, some = (_partners(test, train, whole=whole) for whole in (True, False))
     for k in range(n_folds):
         if n_folds > 1 and not test[:, k].any():
-            for j in (j for j in range(n_folds) if (test[:, j] & train[:, k]).any()):
-                own = InnerFold(train[:, k] & train[:, j], {k: test[:, j] & train[:, k]})
-                unshared.append(own)
+            for j in range(n_folds):
+                if (held := test[:, j] & train[:, k]).any():
+                    unshared.append(InnerFold(train[:, k] & train[:, j], {k: held}))
             continue
         # Neighbours round the circle, so that a pair chosen by one fold is chosen by the other; of
         # an odd number one is not.
@@ -83,49 +78,31 @@ def _partners(
     test: npt.NDArray[np.bool_], train: npt.NDArray[np.bool_], *, whole: bool
 ) -> list[list[int]]:
     """For each fold, those whose tested rows it trains on, all or some, and the other way round."""
-    partners: list[list[int]] = [[] for _ in test.T]
+    folds = range(test.shape[1])
 
     def serves(j: int, k: int) -> bool:
         held = test[:, j] & train[:, k]
         is_whole = (held == test[:, j]).all() if whole else not (test[:, j] & test[:, k]).any()
         return bool(held.any() and is_whole)
 
-    for k, j in combinations(range(test.shape[1]), 2):
-        if serves(j, k) and serves(k, j):
-            partners[k].append(j)
-            partners[j].append(k)
-    return partners
+    return [[j for j in folds if j != k and serves(j, k) and serves(k, j)] for k in folds]
 
 
 @dataclass(frozen=True)
 class InnerFits:
-    """Inner subproblems that share a design.
-
-    Attributes:
-        batch: The subproblems.
-        parameters: Where they are on the path.
-        held: (k, 3) int64: number of an inner subproblem, of an outer one that it serves, and of
-            the mask of the outer one's training rows that are held out here.
-    """
+    """Inner subproblems that share a design."""
 
     batch: Batch
-    parameters: Parameters
+    parameters: Parameters  # where they are on the path
+    # (k, 3) int64: numbers of an inner subproblem, of an outer one that it serves, and of the mask
+    # of the outer one's training rows that are held out here.
     held: Tensor
 
     def losses(self) -> Tensor:
         """(k,) float64 losses on the rows held out."""
         inner, _, rows = self.held.T
         batch = replace(self.batch.take(inner), folds=rows)
-        losses = torch.zeros_like(batch.penalty_strength)
-        own = take_columns(self.parameters, self.batch.columns_of(inner))
-        projected = batch.design.project(*own)
-        for block in batch.blocks():
-            values = batch.design.rows(projected, block.rows, block.columns)
-            added, _ = batch.loss.loss_gradient(
-                values, batch.targets(block), batch.mask(block), torch.empty_like(values)
-            )
-            losses[block.subproblems] += added
-        return losses
+        return sum_losses(batch, take_columns(self.parameters, self.batch.columns_of(inner)))
 
     def keep(self, is_open: Tensor) -> "InnerFits":
         """Those that serve an open outer subproblem."""
@@ -154,8 +131,8 @@ def choose_c(
         fits: The inner subproblems, by design.
         path: Ascending values of C.
         n_outer: Number of outer subproblems.
-        warm: (width, outer columns) and (outer columns,), filled with the parameters of an inner
-            fit at the chosen C; None if designs are not shared.
+        warm: Filled with the parameters of an inner fit of each outer subproblem at the chosen C;
+            None if designs are not shared.
         solve: Solves a batch; overwrites the start with the solution.
 
     Returns:

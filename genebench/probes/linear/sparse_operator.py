@@ -1,7 +1,7 @@
 """Sparse design matrices: word counts, and pairs as a selection of entities."""
 
 import warnings
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -9,11 +9,11 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.operators import EVERY, DesignMatrix
+from genebench.probes.linear.operators import EVERY, DesignMatrix, Parameters
 
 
 class SparseMatrix(DesignMatrix):
-    """A sparse matrix less a center for each column, S - 1 center', or its product S E.
+    """A sparse matrix less an offset for each column, S - 1 offset', or its product S E.
 
     Word counts are S; their coordinates are the features, for a rotation would fill the zeros.
     Pairs joined by `concat` or `mean` are S E with S the selection of entities and E their centred
@@ -22,7 +22,7 @@ class SparseMatrix(DesignMatrix):
 
     Args:
         table: (n, entities or features) sparse.
-        center: (width,) subtracted from every row, zeros included.
+        offset: (width,) subtracted from every row, zeros included.
         tables: E: (entities, width) of each position, which S holds one after the other.
         basis: See `DesignMatrix`.
         spectrum: See `DesignMatrix`; needed for S E.
@@ -31,67 +31,67 @@ class SparseMatrix(DesignMatrix):
     def __init__(
         self,
         table: csr_array,
-        center: Tensor,
+        offset: Tensor,
         tables: tuple[Tensor, ...] = (),
         basis: Tensor | None = None,
         spectrum: Tensor | None = None,
     ) -> None:
-        self.source, self.center, self.tables, self.basis = table, center, tables, basis
-        self.table = to_torch(table, center)
-        self.transposed = to_torch(csr_array(table.T), center)
-        self.n_rows, self.width = table.shape[0], len(center)
+        self.source, self.offset, self.tables, self.basis = table, offset, tables, basis
+        self.table = to_torch(table, offset)
+        self.transposed = to_torch(csr_array(table.T), offset)
+        self.n_rows, self.width = table.shape[0], len(offset)
         if spectrum is None:
             sums, squares = (
-                torch.from_numpy(part.sum(axis=0)).to(center) for part in (table, table.power(2))
+                torch.from_numpy(part.sum(axis=0)).to(offset) for part in (table, table.power(2))
             )
-            # Of (x - center)².
-            spectrum = squares + center * (self.n_rows * center - 2 * sums)
-            spectrum = spectrum.clamp_min(0.0)
-        self.spectrum = spectrum
+            # Of (x - offset)².
+            spectrum = squares + offset * (self.n_rows * offset - 2 * sums)
+        self.spectrum = spectrum.clamp_min(0.0)
 
     @override
-    def project(self, coefficients: Tensor, intercepts: Tensor) -> tuple[Tensor, ...]:
-        intercepts = intercepts - self.center @ coefficients
+    def project(self, parameters: Parameters) -> Parameters:
+        coefficients, intercepts = parameters
+        intercepts = intercepts - self.offset @ coefficients
         if self.tables:
             parts = torch.split(coefficients, [table.shape[1] for table in self.tables])
             products = (table @ part for table, part in zip(self.tables, parts, strict=True))
             coefficients = torch.cat(list(products))
-        return (torch.mm(self.table, coefficients).add_(intercepts),)
+        return torch.mm(self.table, coefficients), intercepts
 
     @override
-    def rows(self, projected: tuple[Tensor, ...], rows: slice, columns: slice = EVERY) -> Tensor:
-        return projected[0][rows, columns]
+    def rows(self, projected: Parameters, rows: slice, columns: slice = EVERY) -> Tensor:
+        return projected[0][rows, columns] + projected[1][columns]
 
     @override
-    def zeros(self, n_columns: int) -> tuple[Tensor, ...]:
-        values = self.center.new_zeros(self.n_rows, n_columns)
+    def zeros(self, n_columns: int) -> Parameters:
+        values = self.offset.new_zeros(self.n_rows, n_columns)
         return values, values.new_zeros(n_columns, dtype=torch.float64)
 
     @override
     def collect(
-        self, sums: tuple[Tensor, ...], rows: slice, values: Tensor, columns: slice = EVERY
+        self, sums: Parameters, rows: slice, values: Tensor, columns: slice = EVERY
     ) -> None:
-        sums[0][rows, columns] += values
+        sums[0][rows, columns] = values
         sums[1][columns] += values.sum(dim=0)
 
     @override
-    def finish(self, sums: tuple[Tensor, ...]) -> tuple[Tensor, Tensor]:
+    def finish(self, sums: Parameters) -> Parameters:
         products, over_rows = self.transposed @ sums[0], sums[1].to(self.dtype)
         if self.tables:
             parts = torch.split(products, [len(table) for table in self.tables])
             # BLAS is up to 6× faster with the few columns first.
             sides = (part.T @ table for table, part in zip(self.tables, parts, strict=True))
             products = torch.cat(list(sides), dim=1).T.contiguous()
-        return products.sub_(self.center[:, None] * over_rows), over_rows
+        return products.sub_(self.offset[:, None] * over_rows), over_rows
 
     @override
-    def double(self) -> "SparseMatrix":
-        basis = None if self.basis is None else self.basis.double()
-        tables = tuple(table.double() for table in self.tables)
-        spectrum = self.spectrum.double() if tables else None
-        return SparseMatrix(
-            self.source.astype(np.float64), self.center.double(), tables, basis, spectrum
+    def double(self) -> Self:
+        exact, source = super().double(), self.source.astype(np.float64)
+        exact.offset, exact.tables = self.offset.double(), tuple(t.double() for t in self.tables)
+        exact.table, exact.transposed = (
+            to_torch(csr_array(part), exact.offset) for part in (source, source.T)
         )
+        return exact
 
 
 def to_torch(table: csr_array, like: Tensor) -> Any:
