@@ -11,9 +11,9 @@ from genebench.cancellation import cancelled_by, raise_if_cancelled
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import SolverSettings, solve_problems
 from genebench.probes.linear import group_solver as solver
-from genebench.probes.linear.group_solver import count_at_once, divide_groups, solve_at_once
+from genebench.probes.linear.group_solver import count_at_once, divide_groups
 from genebench.probes.linear.groups import group_problems
-from genebench.threads import use_threads
+from genebench.threads import solve_at_once, use_threads
 
 LINEAR = read_probe("linear")
 # Two groups of this size are large enough to be solved at once.

@@ -7,13 +7,18 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from products import multiply_by
+from products import multiply_by, split
 from sklearn.linear_model import LogisticRegression, Ridge
 
 from genebench.probes.declaration import TEST, TRAIN
 from genebench.probes.linear import fit_columns, lbfgs
-from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
-from genebench.probes.linear.lbfgs import Pair, polish, satisfies_wolfe, solve, solve_in_threads
+from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
+from genebench.probes.linear.lbfgs import (
+    satisfies_wolfe,
+    solve,
+    solve_exactly,
+    solve_in_threads,
+)
 from genebench.probes.linear.operators import DenseMatrix
 
 LOSSES = {"logistic": 1, "multinomial": 4, "squared": 1}
@@ -56,7 +61,7 @@ def training_data(batch, number):
 def take_vectors(parameters, number, n_classes):
     """(width + 1, classes) coefficients and intercepts of a subproblem, in numpy."""
     own = slice(number * n_classes, (number + 1) * n_classes)
-    return np.vstack([parameters[0][:, own], parameters[1][None, own]]).astype(np.float64)
+    return parameters[:, own].double().numpy()
 
 
 def look(batch, number, parameters):
@@ -85,11 +90,8 @@ class ScaledPreconditioner:
     def __init__(self, base, factors, n_classes):
         self.base, self.factors, self.n_classes = base, factors, n_classes
 
-    def _scale(self, parameters):
-        return parameters[0] * self.factors[:-1], parameters[1] * self.factors[-1]
-
     def solve(self, gradient):
-        return self._scale(self.base.solve(self._scale(gradient)))
+        return self.factors * self.base.solve(self.factors * gradient)
 
     def quadratic_form(self, coefficients):
         return self.base.quadratic_form(coefficients)
@@ -103,7 +105,7 @@ class Identity(ScaledPreconditioner):
     """Leaves gradients as they are."""
 
     def solve(self, gradient):
-        return gradient[0].clone(), gradient[1].clone()
+        return gradient.clone()
 
 
 def scale_preconditioner(patch, find_factors, kind=ScaledPreconditioner):
@@ -126,7 +128,7 @@ def describe_dense(preconditioner, batch, number):
         for k in range(n_classes):
             unit = torch.zeros(width + 1, batch.n_columns, dtype=torch.float64)
             unit[row, number * n_classes + k] = 1
-            solved = preconditioner.solve((unit[:-1], unit[-1]))
+            solved = preconditioner.solve(unit)
             columns.append(take_vectors(solved, number, n_classes).ravel())
     return np.stack(columns, axis=1)
 
@@ -231,9 +233,9 @@ def test_an_end_beyond_the_numbers_is_only_an_end(monkeypatch):
     assert descent.is_good.tolist() == [True, False, False]
     assert descent.share[1] == lbfgs.SHORTEST
     assert (descent.at.objective[1:] == begun[1:]).all()
-    for part in (*descent.parameters, *descent.at.gradient):
+    for part in (descent.parameters, descent.at.gradient):
         assert part.isfinite().all()
-    assert not descent.parameters[0][:, 1:].any()
+    assert not descent.parameters[:, 1:].any()
 
 
 @pytest.mark.parametrize("fit_intercept", [True, False])
@@ -281,9 +283,8 @@ def test_a_subproblem_among_others_ends_where_it_ends_alone():
             alone = solve(part, initial_parameters(part))
             columns = batch.columns_of(own)
             assert alone.converged.all()
-            found = take_columns(together.parameters, columns)
-            for one, other in zip(found, alone.parameters, strict=True):
-                torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+            found = together.parameters[:, columns]
+            torch.testing.assert_close(found, alone.parameters, atol=1e-6, rtol=1e-6)
             assert look(batch, number, together.parameters)[0] == pytest.approx(
                 look(part, 0, alone.parameters)[0], rel=1e-12
             )
@@ -302,8 +303,7 @@ def test_threads_end_where_one_thread_ends(loss):
     alone = solve(batch, initial_parameters(batch))
     assert shared.converged.all()
     assert (shared.n_steps > 0).all()
-    for one, other in zip(shared.parameters, alone.parameters, strict=True):
-        torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
+    torch.testing.assert_close(shared.parameters, alone.parameters, atol=1e-6, rtol=1e-6)
 
 
 def draw_diagonal(size, columns):
@@ -332,7 +332,7 @@ def test_a_wrong_preconditioner_costs_steps_and_not_the_optimum(loss, wrong, mon
     assert (found.gradient_norm <= 1e-8).all()
     assert found.n_steps.sum() >= expected.n_steps.sum()
     values, wanted = (
-        multiply_by(batch.design, *solution.parameters).view(-1, 3, batch.n_classes)
+        multiply_by(batch.design, *split(solution.parameters)).view(-1, 3, batch.n_classes)
         for solution in (found, expected)
     )
     if batch.n_classes > 1:
@@ -347,23 +347,28 @@ def test_what_float32_cannot_reach_is_finished_in_float64(loss):
     rough = solve(batch, initial_parameters(batch))
     assert not rough.converged.any()
     assert (rough.n_steps < lbfgs.MAX_STEPS).all()
-    before = rough.n_steps.clone()
-    polished = polish(batch, rough, batch.n_classes)
-    assert [own.tolist() for own, _, _ in polished] == [[0], [1], [2]]
-    assert rough.converged.all()
-    assert (rough.gradient_norm <= 1e-11).all()
-    assert (rough.n_steps > before).all()
+    start = initial_parameters(batch)
+    parts = solve_exactly(batch, start, batch.n_classes)
+    assert [part.own.tolist() for part in parts] == [[0], [1], [2]]
     expected = solve(exact, initial_parameters(exact)).parameters
-    for own, part, parameters in polished:
-        wanted = take_columns(expected, exact.columns_of(own))
-        kept = take_columns(rough.parameters, exact.columns_of(own))
-        assert part.design.dtype == torch.float64
-        for number, other, rounded in zip(parameters, wanted, kept, strict=True):
-            assert number.dtype == torch.float64
-            torch.testing.assert_close(number, other, atol=1e-5, rtol=1e-5)
-            assert torch.equal(rounded, number.float())
-    assert polish(batch, rough, 1) == []
-    assert polish(exact, solve(exact, initial_parameters(exact)), 1) == []
+    for own, part, solution in parts:
+        columns = exact.columns_of(own)
+        assert solution.converged.all()
+        assert (solution.gradient_norm <= 1e-11).all()
+        assert solution.n_steps > rough.n_steps[own]
+        assert part.design.dtype == solution.parameters.dtype == torch.float64
+        wanted = expected[:, columns]
+        torch.testing.assert_close(solution.parameters, wanted, atol=1e-5, rtol=1e-5)
+        assert torch.equal(start[:, columns], solution.parameters.float())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_what_converges_is_not_solved_again(dtype):
+    batch = draw_batch("logistic", 7, dtype=dtype)
+    (part,) = solve_exactly(batch, initial_parameters(batch), 1)
+    assert part.own.tolist() == [0, 1, 2]
+    assert part.solution.converged.all()
+    assert part.solution.parameters.dtype == dtype
 
 
 def test_after_the_last_step_allowed_it_says_where_it_stands(monkeypatch):
@@ -383,17 +388,9 @@ def test_after_the_last_step_allowed_it_says_where_it_stands(monkeypatch):
 def test_where_it_starts_at_the_optimum_it_takes_no_step():
     batch = draw_batch("multinomial", 9)
     first = solve(batch, initial_parameters(batch))
-    again = solve(batch, tuple(part.clone() for part in first.parameters))
+    again = solve(batch, first.parameters.clone())
     assert not again.n_steps.any()
-    for one, other in zip(first.parameters, again.parameters, strict=True):
-        assert torch.equal(one, other)
-
-
-def test_a_pair_of_no_curvature_is_left_out():
-    """Rounding can leave a change of the gradient that points against the step, or none."""
-    step = torch.ones(2, 3), torch.zeros(3)
-    change = torch.tensor([[1.0, -1.0, 0.0], [1.0, -1.0, 0.0]]), torch.zeros(3)
-    assert Pair.of(step, change, 1).inverse.tolist() == [0.5, 0.0, 0.0]
+    assert torch.equal(first.parameters, again.parameters)
 
 
 def wolfe(start, start_slope, end, end_slope, loss="logistic", dtype=torch.float64):

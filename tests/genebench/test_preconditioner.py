@@ -8,10 +8,11 @@ import torch
 from declared import read_probe, read_protocol
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from products import split, stack
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
 from genebench.probes.linear import SolverSettings, lbfgs, solve_problems
-from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters, take_columns
+from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
 from genebench.probes.linear.feature_transform import FeatureTransform
 from genebench.probes.linear.preconditioner import build_preconditioner
 
@@ -51,7 +52,7 @@ def curve(batch, parameters, coefficients, intercepts):
     """Second derivatives at these parameters times a change, subproblem by subproblem in numpy."""
     x, k = batch.design.coordinates.double().numpy(), batch.n_classes
     weights, shifts, moves, move_shifts = (
-        part.double().numpy() for part in (*parameters, coefficients, intercepts)
+        part.double().numpy() for part in (*split(parameters), coefficients, intercepts)
     )
     values, moved, products, sums = x @ weights + shifts, x @ moves + move_shifts, [], []
     for number in range(batch.n_subproblems):
@@ -67,7 +68,7 @@ def curve(batch, parameters, coefficients, intercepts):
         strength = float(batch.penalty_strength[number])
         products.append(x[rows].T @ curved + strength * moves[:, own])
         sums.append(curved.sum(axis=0))
-    return torch.from_numpy(np.hstack(products)), torch.from_numpy(np.concatenate(sums))
+    return stack(torch.from_numpy(np.hstack(products)), torch.from_numpy(np.concatenate(sums)))
 
 
 def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_classes():
@@ -78,7 +79,7 @@ def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_
     preconditioner = build_preconditioner(batch, start)
     coefficients = torch.from_numpy(rng.normal(size=(7, 4)))
     intercepts = torch.from_numpy(rng.normal(size=4))
-    found, found_b = preconditioner.solve(curve(batch, start, coefficients, intercepts))
+    found, found_b = split(preconditioner.solve(curve(batch, start, coefficients, intercepts)))
     torch.testing.assert_close(found, coefficients, rtol=1e-4, atol=1e-4)
     # What moves all classes alike changes nothing, and is left out.
     torch.testing.assert_close(found_b, intercepts - intercepts.mean(), rtol=1e-4, atol=1e-4)
@@ -86,7 +87,7 @@ def test_where_all_rows_weigh_the_same_one_division_solves_the_equations_of_all_
 
 def draw_parameters(rng, batch, scale):
     weights = torch.from_numpy(scale * rng.normal(size=(batch.design.width, batch.n_columns)))
-    return weights, weights[0].clone()
+    return stack(weights, weights[0])
 
 
 @settings(max_examples=25, deadline=None)
@@ -96,10 +97,9 @@ def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(cl
     batch = draw_batch(rng, 60, 5, classes)
     preconditioner = build_preconditioner(batch, draw_parameters(rng, batch, scale))
     left, right = torch.from_numpy(rng.normal(size=(2, 6, batch.n_columns)))
-    left, right = (left[:5], left[5]), (right[:5], right[5])
 
     def product(one, other):
-        return (one[0] * other[0]).sum() + (one[1] * other[1]).sum()
+        return (one * other).sum()
 
     crossed, turned = (
         product(left, preconditioner.solve(right)),
@@ -110,9 +110,8 @@ def test_at_any_point_it_is_symmetric_positive_and_its_own_inverse_of_lengths(cl
     ).sqrt()
     assert abs(float(crossed - turned)) <= 1e-8 * float(size)
     assert product(left, preconditioner.solve(left)) > 0
-    nothing = torch.zeros_like(left[1])
-    solved = preconditioner.solve((left[0], nothing))[0]
-    own = (left[0] * solved).sum()
+    solved = preconditioner.solve(stack(left[:5], torch.zeros_like(left[5])))[:-1]
+    own = (left[:5] * solved).sum()
     torch.testing.assert_close(
         preconditioner.quadratic_form(solved).sum(), own, rtol=1e-8, atol=1e-10
     )
@@ -128,11 +127,9 @@ def test_it_divides_where_chances_are_one_but_for_what_float32_rounds_away(class
     batch = replace(batch, design=space.prepare(torch.arange(20_000)))
     intercepts = torch.zeros(2, classes)
     intercepts[:, 0] = odds
-    parameters = torch.zeros(3, 2 * classes), intercepts.flatten()
+    parameters = stack(torch.zeros(3, 2 * classes), intercepts.flatten())
     preconditioner = build_preconditioner(batch, parameters)
-    ones = torch.ones(3, 2 * classes), torch.ones(2 * classes)
-    for part in preconditioner.solve(ones):
-        assert part.isfinite().all()
+    assert preconditioner.solve(torch.ones(4, 2 * classes)).isfinite().all()
 
 
 @pytest.mark.parametrize("classes", [1, 4])
@@ -150,8 +147,7 @@ def test_weights_of_rows_and_of_classes_count_as_rows_do(classes):
     )
     for one, other in ((without, weighted), (twice, by_class)):
         found, expected = (build_preconditioner(each, parameters) for each in (one, other))
-        for left, right in zip(found.solve(gradient), expected.solve(gradient), strict=True):
-            torch.testing.assert_close(left, right)
+        torch.testing.assert_close(found.solve(gradient), expected.solve(gradient))
 
 
 @pytest.mark.parametrize("classes", [1, 2, 3])
@@ -165,7 +161,7 @@ def test_what_intercepts_lean_on_coefficients_by_is_exact_for_up_to_three_classe
     if classes > 1:
         intercepts -= intercepts.mean(dim=1, keepdim=True)
     change = (torch.zeros(5, batch.n_columns, dtype=torch.float64), intercepts.flatten())
-    found, found_b = preconditioner.solve(curve(batch, parameters, *change))
+    found, found_b = split(preconditioner.solve(curve(batch, parameters, *change)))
     torch.testing.assert_close(found, change[0], rtol=0, atol=1e-3)
     torch.testing.assert_close(found_b, change[1], rtol=1e-3, atol=1e-3)
 
@@ -195,11 +191,9 @@ def test_the_axes_of_some_systems_are_those_among_all():
     rng = np.random.default_rng(2)
     batch = draw_batch(rng, 90, 4, 3)
     preconditioner = build_preconditioner(batch, initial_parameters(batch))
-    pair = (torch.from_numpy(rng.normal(size=(4, 6))), torch.from_numpy(rng.normal(size=6)))
-    own, columns = torch.tensor([1]), torch.tensor([3, 4, 5])
-    found = preconditioner.take(own).solve(take_columns(pair, columns))
-    for part, whole in zip(found, preconditioner.solve(pair), strict=True):
-        torch.testing.assert_close(part, whole[..., 3:])
+    gradient = torch.from_numpy(rng.normal(size=(5, 6)))
+    found = preconditioner.take(torch.tensor([1])).solve(gradient[:, 3:])
+    torch.testing.assert_close(found, preconditioner.solve(gradient)[:, 3:])
 
 
 @pytest.mark.slow

@@ -144,16 +144,16 @@ def test_a_c_at_which_an_inner_fit_does_not_converge_is_not_chosen(monkeypatch):
     )
     protocol = with_penalty("paper", 0.01, 0.1, 1.0, 10.0)
     assert all(fold.c[0] >= 1.0 for fold in solve(matrix, problem, protocol).folds)
-    real = fold_fits.solve_in_threads
+    real = fold_fits.solve_exactly
 
-    def stop_early(batch, pair):
-        solution = real(batch, pair)
-        if batch.tolerance == fold_fits.PATH_TOLERANCE:
-            solution.converged[batch.penalty_strength < 1.5] = False
-        return solution
+    def stop_early(*given):
+        parts = real(*given)
+        for _, batch, solution in parts:
+            if batch.tolerance == fold_fits.PATH_TOLERANCE:
+                solution.converged[batch.penalty_strength < 1.5] = False
+        return parts
 
-    monkeypatch.setattr(fold_fits, "solve_in_threads", stop_early)
-    monkeypatch.setattr(fold_fits, "polish", lambda *_: [])
+    monkeypatch.setattr(fold_fits, "solve_exactly", stop_early)
     assert all(fold.c[0] == 0.1 for fold in solve(matrix, problem, protocol).folds)
     protocol = with_penalty("paper", 1.0, 10.0)
     for fold in solve(matrix, problem, protocol).folds:

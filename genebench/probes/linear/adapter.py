@@ -10,7 +10,7 @@ import torch
 
 from genebench.probes.declaration import Probe
 from genebench.probes.linear.group_solver import solve_groups
-from genebench.probes.linear.groups import find_first, number_joined_rows, number_rows
+from genebench.probes.linear.groups import Numbers, find_first, number_joined_rows, number_rows
 from genebench.probes.linear.least_squares import fit_least_squares
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
 from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
@@ -60,19 +60,11 @@ def solve_problems(
 
 
 def _solve_directly(
-    matrix: npt.NDArray[Any],
-    problem: Problem,
-    samples: npt.NDArray[np.int64],
-    join: str,
-    device: str,
+    matrix: npt.NDArray[Any], problem: Problem, samples: Numbers, join: str, device: str
 ) -> HeldOut:
     started, outputs = time.perf_counter(), []
-    folds = zip(
-        problem.split.T,
-        fit_least_squares(matrix, problem, join, torch.device(device)),
-        strict=True,
-    )
-    for fold, predicted in folds:
+    solved = fit_least_squares(matrix, problem, join, torch.device(device))
+    for fold, predicted in zip(problem.split.T, solved, strict=True):
         rows, one = np.flatnonzero(fold == TEST), np.ones(1)
         values, steps = predicted[find_first(samples[rows]), None], np.zeros(1, np.int64)
         outputs.append(FoldOutput(rows, values, one > 0, {}, 0 * one, np.inf * one, steps))

@@ -16,7 +16,7 @@ from typing import Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.operators import DesignMatrix, Parameters, row_blocks
+from genebench.probes.linear.operators import DesignMatrix, row_blocks
 
 LossName = Literal["logistic", "multinomial", "squared"]
 
@@ -171,17 +171,6 @@ class Batch:
         return strength.repeat_interleave(self.n_classes, dim=-1)
 
 
-def take_columns(parameters: Parameters, columns: Tensor) -> Parameters:
-    """Some columns of coefficients and intercepts."""
-    return parameters[0].index_select(1, columns), parameters[1][columns]
-
-
-def put_columns(parameters: Parameters, part: Parameters, columns: Tensor) -> None:
-    """Write some columns of coefficients and intercepts, in place."""
-    parameters[0].index_copy_(1, columns, part[0])
-    parameters[1][columns] = part[1]
-
-
 def sum_classes(columns: Tensor, n_classes: int) -> Tensor:
     """(subproblems,) float64 sums of (columns,) over the classes of each subproblem."""
     return columns.double().view(-1, n_classes).sum(dim=1)
@@ -192,15 +181,14 @@ def spread(subproblems: Tensor, n_classes: int, like: Tensor) -> Tensor:
     return subproblems.repeat_interleave(n_classes).to(like.dtype)
 
 
-def initial_parameters(batch: Batch) -> Parameters:
+def initial_parameters(batch: Batch) -> Tensor:
     """Zero coefficients, and the intercepts that are optimal with them, 0 if squared."""
-    intercepts = batch.design.spectrum.new_zeros(batch.n_columns)
+    parameters = batch.design.spectrum.new_zeros(batch.design.width + 1, batch.n_columns)
     if batch.loss != "squared" and batch.fit_intercept:
         sums = batch.class_sums
         logs = torch.log((sums / sums.sum(dim=1, keepdim=True)).clamp_min(1e-6))
-        logs = logs if batch.n_classes > 1 else logs[:, 1] - logs[:, 0]
-        intercepts = logs.flatten().to(intercepts.dtype)
-    return intercepts.new_zeros(batch.design.width, batch.n_columns), intercepts
+        parameters[-1] = (logs if batch.n_classes > 1 else logs[:, 1] - logs[:, 0]).flatten()
+    return parameters
 
 
 def class_weights(batch: Batch, weight: Sequence[float] | Literal["balanced"]) -> Tensor:

@@ -14,6 +14,7 @@ import numpy.typing as npt
 import torch
 from scipy.sparse import csr_array
 from torch import Tensor
+from typing_extensions import override
 
 from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, deviations, sum_columns
 from genebench.probes.linear.sparse_operator import SparseMatrix
@@ -26,10 +27,6 @@ GRAM_COLUMNS = 512
 # correlations of its features add up to less than this a feature, itself included: then its
 # features are as good as principal axes.
 SPARSE_SHARE, UNCORRELATED = 0.05, 3.0
-# Up to this many features for each sample, the folds of a small standardised task share one
-# rotation of all features and differ in the penalty; beyond, each has its own rotation to fewer
-# axes than features.
-SQUARE = 2.0
 
 
 def to_tensor(matrix: npt.NDArray[Any], device: torch.device, dtype: torch.dtype | None) -> Tensor:
@@ -78,13 +75,10 @@ def rotated(base: Tensor, *, thin: bool) -> DenseMatrix:
 
 
 class FeatureTransform:
-    """One embedding matrix, prepared for all tasks on its rows.
+    """One (entities, features) embedding matrix, prepared for all tasks on its rows.
 
-    Args:
-        matrix: (entities, features).
-        standardise: Scale features to standard deviation 1 over the entities.
-        device: Device of the designs.
-        center: Subtract the means, which changes nothing where intercepts are fitted.
+    Features are centred, which changes nothing where intercepts are fitted, and scaled to standard
+    deviation 1 over the entities if `standardise`.
     """
 
     def __init__(
@@ -106,9 +100,7 @@ class FeatureTransform:
         self.base = base if standardise else None
         self.words: csr_array | None = None
         is_sparse = np.count_nonzero(matrix) < SPARSE_SHARE * matrix.size
-        if is_sparse and (
-            base.shape[1] > MAX_AXES or _sum_correlations(base.T @ base) < UNCORRELATED
-        ):
+        if is_sparse and (base.shape[1] > MAX_AXES or _correlate(base.T @ base) < UNCORRELATED):
             self.words = csr_array(np.asarray(matrix, dtype=np.float32))
             self.words.data /= self.scale.float().cpu().numpy()[self.words.indices]
         else:
@@ -130,7 +122,7 @@ class FeatureTransform:
         return design.set_features(self.center, self.scale, features)
 
 
-def _sum_correlations(gram: Tensor) -> float:
+def _correlate(gram: Tensor) -> float:
     """Squared correlations of a feature with all features, mean over features."""
     lengths = gram.diagonal().clamp_min(1e-30).sqrt()
     return float((gram / lengths / lengths[:, None]).square().sum() / len(gram))
@@ -148,43 +140,37 @@ class Designs:
     """The designs of subproblems: one for all, or one for each set of training rows.
 
     Args:
-        design: The design of all subproblems. None if each set of rows has its own.
+        design: The design of all subproblems; None if each set of rows has its own.
         vectors: (n, features) float64 vectors of a small task whose designs are standardised each
             for its own training rows.
     """
 
     def __init__(self, design: DesignMatrix | None, vectors: Tensor | None = None) -> None:
-        self.design, self.vectors = design, vectors
+        self.design, self.vectors, self.design_bytes, self.dropped_axes = design, vectors, 0, 0
         if design is not None:
-            self.dtype, self.width, self.design_bytes = design.dtype, design.width, 0
+            self.dtype, self.width = design.dtype, design.width
             self.dropped_axes = design.dropped_axes
         elif vectors is not None:
-            self.dtype, self.width, self.dropped_axes = vectors.dtype, min(vectors.shape), 0
-            self.design_bytes = 8 * len(vectors) * self.width
+            self.dtype, self.width = vectors.dtype, min(vectors.shape)
+            self.design_bytes = 2 * 8 * len(vectors) * self.width
         self.solver = f"lbfgs {str(self.dtype).removeprefix('torch.')}"
 
     @classmethod
     def in_float64(cls, vectors: Tensor, *, standardise: bool, center: bool) -> "Designs":
         """Designs of (n, features) float64 vectors."""
-        if standardise and vectors.shape[1] > SQUARE * len(vectors):
+        if standardise:
             return cls(None, vectors)
         middle = vectors.mean(dim=0) * center
-        base, scale = vectors - middle, torch.ones_like(middle)
-        if standardise:
-            scale = deviations(base.square().mean(dim=0), middle)
-            base /= scale
-        features = (lambda block: base[block]) if standardise else None
-        design = rotated(base, thin=not standardise)
-        return cls(design.set_features(middle, scale, features))
+        design = rotated(vectors - middle, thin=True)
+        return cls(design.set_features(middle, torch.ones_like(middle)))
 
     def of(self, masks: Tensor, ids: Sequence[int]) -> Iterator[Shared]:
         """The designs of subproblems; `ids` are their masks of training rows, among (n, masks)."""
         if self.design is not None and ids:
             weights = None
             if self.design.features is not None:
-                used, index = np.unique(np.asarray(ids), return_inverse=True)
-                variances = self.design.variances(masks[:, torch.from_numpy(used)])
-                weights = variances[:, torch.from_numpy(index)]
+                used, index = torch.unique(torch.tensor(ids), return_inverse=True)
+                weights = self.design.variances(masks[:, used])[:, index]
             yield Shared(self.design, weights, list(range(len(ids))))
         if self.vectors is None:
             return
@@ -198,24 +184,24 @@ class Designs:
 
 
 class SplitMatrix(DenseMatrix):
-    """Principal axes of vectors standardised on some rows.
+    """Principal axes of (n, features) float64 vectors standardised on the rows of a (n,) mask.
 
-    The basis would take the memory of all features for each split: it is computed when coefficients
-    are asked for, as base' coordinates / spectrum.
-
-    Args:
-        vectors: (n, features) float64.
-        mask: (n,) bool, the rows that means and deviations are of.
+    With more features than rows, the basis would take the memory of all features for each split: it
+    is computed when coefficients are asked for, as base' coordinates / spectrum.
     """
 
     def __init__(self, vectors: Tensor, mask: Tensor) -> None:
         center = vectors[mask].mean(dim=0)
         scale = deviations((vectors[mask] - center).square().mean(dim=0), center)
-        super().__init__(rotate((vectors - center) / scale, thin=True)[0], None)
+        coordinates, basis = rotate((vectors - center) / scale, thin=True)
+        super().__init__(coordinates, basis if vectors.shape[1] <= len(vectors) else None)
         self.vectors = vectors
         self.set_features(center, scale)
 
-    def to_features(self, coefficients: Tensor) -> Tensor:  # noqa: D102
+    @override
+    def to_features(self, coefficients: Tensor) -> Tensor:
+        if self.basis is not None:
+            return super().to_features(coefficients)
         weights = self.coordinates @ (coefficients / self.spectrum[:, None])
         summed = self.vectors.T @ weights - self.center[:, None] * weights.sum(dim=0)
         return summed / self.scale[:, None]

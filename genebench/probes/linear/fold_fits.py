@@ -9,18 +9,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batch import (
-    Batch,
-    RowSegments,
-    class_weights,
-    initial_parameters,
-    take_columns,
-)
+from genebench.probes.linear.batch import Batch, RowSegments, class_weights, initial_parameters
 from genebench.probes.linear.feature_transform import Designs, Shared
 from genebench.probes.linear.groups import Group, TargetColumn
-from genebench.probes.linear.lbfgs import Solution, polish, solve_in_threads
+from genebench.probes.linear.lbfgs import Part, solve_exactly
 from genebench.probes.linear.objective import predict
-from genebench.probes.linear.operators import Parameters
 from genebench.probes.linear.regularization_path import InnerFits, choose_c, inner_folds
 from genebench.probes.linear.solver_settings import FitOptions, Floats, SolverSettings
 from genebench.probes.problem import TEST, TRAIN
@@ -143,7 +136,7 @@ class FoldFitter:
             batch = self._batch(shared, fits, c[here], self.tolerance)
             start = initial_parameters(batch)
             if warm is not None:
-                start = take_columns(warm, batch.columns_of(torch.from_numpy(here).to(self.device)))
+                start = warm[:, batch.columns_of(torch.from_numpy(here).to(self.device))]
             self._fit_outer(batch, start, fits)
 
     def _refuse(self, fit: _Fit, reason: str, *, unfittable: bool) -> None:
@@ -151,59 +144,46 @@ class FoldFitter:
         target.result.refuse(fold, target.label, reason, unfittable=unfittable)
         self.progress(1)
 
-    def _fit_outer(self, batch: Batch, start: Parameters, fits: Sequence[_Fit]) -> None:
+    def _solve(self, batch: Batch, start: Tensor) -> list[Part]:
+        size = batch.design.n_rows, batch.design.width, 8
+        return solve_exactly(batch, start, plan_columns(*size, self.settings.memory_bytes // 3))
+
+    def _fit_outer(self, batch: Batch, start: Tensor, fits: Sequence[_Fit]) -> None:
         """Solve the batch of some outer fits, and put their results."""
-        solution, polished = self._solve(batch, start)
-        # Results of float64 take the place of those of float32.
-        every = torch.arange(batch.n_subproblems, device=self.device)
-        for own, part, parameters in [(every, batch, solution.parameters), *polished]:
-            scores = self._predict(part, parameters, [fits[i] for i in own.tolist()])
-            for at, (number, values) in enumerate(zip(own.tolist(), scores, strict=True)):
-                if solution.converged[number]:
-                    coefficients = []
-                    if self.options.coefficients:
-                        alone = take_columns(parameters, part.columns_of(own.new_tensor([at])))
-                        original = part.design.to_original(alone)
-                        coefficients = [numbers.cpu().numpy() for numbers in original]
-                    (fold,), target = fits[number].tests, self.targets[fits[number].target]
-                    target.result.put(fold, target.label, values.cpu().numpy(), coefficients)
-        for number, fit in enumerate(fits):
-            (fold,), target = fit.tests, self.targets[fit.target]
-            norm, n_steps = float(solution.gradient_norm[number]), int(solution.n_steps[number])
-            c = 1 / float(batch.penalty_strength[number])
-            target.result.put_steps(fold, target.label, norm, c, n_steps)
-            reason = (
-                f"did not converge: gradient norm {norm:.1e}, tolerance {batch.tolerance:.0e}, "
-                f"after {n_steps} steps"
-            )
-            if solution.converged[number]:
+        for own, part, solution in self._solve(batch, start):
+            scores = self._predict(part, solution.parameters, [fits[i] for i in own.tolist()])
+            for at, values in enumerate(scores):
+                fit = fits[int(own[at])]
+                (fold,), target = fit.tests, self.targets[fit.target]
+                norm, n_steps = float(solution.gradient_norm[at]), int(solution.n_steps[at])
+                c = 1 / float(part.penalty_strength[at])
+                target.result.put_steps(fold, target.label, norm, c, n_steps)
+                if not solution.converged[at]:
+                    reason = (
+                        f"did not converge: gradient norm {norm:.1e}, "
+                        f"tolerance {batch.tolerance:.0e}, after {n_steps} steps"
+                    )
+                    self._refuse(fit, reason, unfittable=False)
+                    continue
+                coefficients = []
+                if self.options.coefficients:
+                    alone = solution.parameters[:, part.columns_of(own.new_tensor([at]))]
+                    original = part.design.to_original(alone)
+                    coefficients = [numbers.cpu().numpy() for numbers in original]
+                target.result.put(fold, target.label, values.cpu().numpy(), coefficients)
                 self.progress(1)
-            else:
-                self._refuse(fit, reason, unfittable=False)
 
-    def _solve(
-        self, batch: Batch, start: Parameters
-    ) -> tuple[Solution, list[tuple[Tensor, Batch, Parameters]]]:
-        """Solve a batch, in float64 what float32 cannot; see `polish`."""
-        solution, design = solve_in_threads(batch, start), batch.design
-        limit = self.settings.memory_bytes // 3
-        return solution, polish(
-            batch, solution, plan_columns(design.n_rows, design.width, 8, limit)
-        )
-
-    def _predict(
-        self, batch: Batch, parameters: Parameters, fits: Sequence[_Fit]
-    ) -> Iterator[Tensor]:
+    def _predict(self, batch: Batch, parameters: Tensor, fits: Sequence[_Fit]) -> Iterator[Tensor]:
         """(test rows, classes) float64 scores of each outer fit."""
         tested = torch.tensor([mask for fit in fits for mask in fit.tests.values()])
         # Intercepts are added in float64: in float32 they would round small scores away.
-        without = parameters[0], torch.zeros_like(parameters[1])
+        without = torch.cat([parameters[:-1], torch.zeros_like(parameters[-1:])])
         values = predict(replace(batch, folds=tested.to(self.device)), without)
         for own, fit in enumerate(fits):
             (fold,), problem = fit.tests, self.group.problems[self.targets[fit.target].problem]
             at = torch.from_numpy(self.place[problem.split[:, fold] == TEST]).to(self.device)
             columns = slice(own * batch.n_classes, (own + 1) * batch.n_classes)
-            yield values[at, columns].double() + parameters[1][columns].double()
+            yield values[at, columns].double() + parameters[-1, columns].double()
 
     def _find_obstacle(self, fit: _Fit) -> str:
         """Why a target cannot be fitted on these rows; empty if it can."""
@@ -242,7 +222,7 @@ class FoldFitter:
             return batch
         return replace(batch, class_weight=class_weights(batch, self.options.class_weight))
 
-    def _follow_path(self, outer: Sequence[_Fit]) -> tuple[Floats, Parameters | None]:
+    def _follow_path(self, outer: Sequence[_Fit]) -> tuple[Floats, Tensor | None]:
         """C of each outer fit, NaN and refused if it cannot be chosen; where to start."""
         place = {(fit.target, *fit.tests): i for i, fit in enumerate(outer)}
         inner = []
@@ -254,9 +234,8 @@ class FoldFitter:
         inner.sort(key=lambda fit: self.order[fit.mask])
         warm, groups = None, []
         if self.designs.design is not None:
-            size = self.designs.width, len(outer) * self.targets[0].n_classes
-            zeros = self.values.new_zeros(size, dtype=self.designs.dtype)
-            warm = zeros, zeros.new_zeros(size[1])
+            size = self.designs.width + 1, len(outer) * self.targets[0].n_classes
+            warm = self.values.new_zeros(size, dtype=self.designs.dtype)
         for shared in self.designs.of(self.masks, [fit.mask for fit in inner]):
             fits = [inner[i] for i in shared.places]
             batch = self._batch(shared, fits, np.ones(len(fits)), PATH_TOLERANCE)
@@ -264,9 +243,7 @@ class FoldFitter:
             served.sort(key=lambda one: self.order[one[2]])
             numbers = torch.tensor(served, device=self.device)
             groups.append(InnerFits(batch, initial_parameters(batch), numbers))
-        path, n_outer = self.options.c, len(outer)
-        chosen = choose_c(groups, path, n_outer, warm, lambda *given: self._solve(*given)[0])
-        c = chosen.cpu().numpy()
+        c = choose_c(groups, self.options.c, len(outer), warm, self._solve).cpu().numpy()
         has_inner = {i for fit in inner for i in fit.tests}
         for i in np.flatnonzero(np.isnan(c)).tolist():
             reason = NO_INNER_FIT if i in has_inner else NO_INNER_FOLD

@@ -5,19 +5,16 @@ solve different groups do not (`docs/solver.md` has the times).
 """
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
-from queue import SimpleQueue
-from threading import Event, Lock
-from typing import Any, TypeVar
+from threading import Lock
+from typing import Any
 
 import numpy.typing as npt
 import torch
 
-from genebench.cancellation import cancelled_by
 from genebench.matmul import fastest_matmul
 from genebench.probes.linear.feature_transform import Designs, FeatureTransform
 from genebench.probes.linear.fold_fits import FoldFitter
@@ -32,7 +29,7 @@ from genebench.probes.linear.groups import (
 from genebench.probes.linear.pairs import join_rows, prepare_pairs, take_used
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
 from genebench.probes.problem import Problem
-from genebench.threads import limit_threads
+from genebench.threads import Progress, limit_threads, solve_at_once
 
 # Smaller designs are solved by one thread: their products are shorter than the wait of threads.
 SERIAL = 1 << 20
@@ -40,9 +37,6 @@ SERIAL = 1 << 20
 MATRIX_COPIES = 2
 LINALG_ERROR: type[RuntimeError] = torch.linalg.LinAlgError  # type: ignore[attr-defined]
 
-Item = TypeVar("Item")
-Result = TypeVar("Result")
-Progress = Callable[[int], None]
 Matrix = npt.NDArray[Any]
 
 
@@ -107,46 +101,6 @@ def count_at_once(groups: Sequence[Group], matrix: Matrix, settings: SolverSetti
     share_bytes = 2 * MATRIX_COPIES * 4 * (len(matrix) + n_copied) * matrix.shape[1]
     n_fitting: int = settings.memory_bytes // max(share_bytes, 1)
     return max(min(torch.get_num_threads(), n_shares, n_fitting), 1)
-
-
-def solve_at_once(
-    shares: Sequence[Sequence[Item]],
-    solve: Callable[[Item, Progress], Iterable[Result]],
-    n_at_once: int,
-    progress: Progress,
-) -> Iterator[Result]:
-    """Solve shares of items in threads.
-
-    Args:
-        shares: The items of one share are solved one after the other.
-        solve: Solves an item; called in a thread of its own.
-        n_at_once: Number of shares solved at once.
-        progress: Called in the thread of the caller, while it waits for the next result.
-
-    Yields:
-        The results of each share, as soon as all of them are there.
-
-    Raises:
-        Exception: What `solve` raised. The other threads are then stopped.
-    """
-    events: SimpleQueue[int | Future[list[Result]]] = SimpleQueue()
-    stop, n_threads = Event(), max(torch.get_num_threads() // n_at_once, 1)
-
-    def solve_share(share: Sequence[Item]) -> list[Result]:
-        with limit_threads(n_threads), cancelled_by(stop):
-            return [result for item in share for result in solve(item, events.put)]
-
-    pool = ThreadPoolExecutor(n_at_once)
-    try:
-        for share in shares:
-            pool.submit(solve_share, share).add_done_callback(events.put)
-        for _ in shares:
-            while not isinstance(event := events.get(), Future):
-                progress(event)
-            yield from event.result()
-    finally:
-        stop.set()
-        pool.shutdown(cancel_futures=True)
 
 
 def _explain_failure(error: Exception) -> str:
@@ -252,7 +206,7 @@ class _GroupSolver:
                 self._transform = FeatureTransform(
                     self.matrix,
                     standardise=self.options.standardise,
-                    device=self.device,
                     center=self.is_centred,
+                    device=self.device,
                 )
         return self._transform

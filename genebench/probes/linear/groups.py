@@ -85,7 +85,7 @@ class ProblemResult:
         return list(targets.T) if self.problem.kind == "multilabel" else [targets]
 
     def put_steps(self, fold: int, label: int, norm: float, c: float, n_steps: int) -> None:
-        """Set gradient norm, C and number of steps of a fit."""
+        """Set gradient norm, C and number of steps."""
         output, columns = self.outputs[fold], self.columns(label)
         output.gradient_norm[columns], output.c[columns] = norm, c
         output.n_iterations[columns] = n_steps

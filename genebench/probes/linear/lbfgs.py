@@ -13,7 +13,6 @@ cannot bring to the tolerance is finished in float64.
 """
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from functools import partial
 from math import ceil
 from typing import NamedTuple
@@ -22,9 +21,8 @@ import torch
 from torch import Tensor
 
 from genebench.cancellation import raise_if_cancelled
-from genebench.probes.linear.batch import Batch, put_columns, spread, sum_classes, take_columns
+from genebench.probes.linear.batch import Batch, spread, sum_classes
 from genebench.probes.linear.objective import ValueAndGradient, dot, evaluate, gradient_norm
-from genebench.probes.linear.operators import Parameters
 from genebench.probes.linear.preconditioner import Preconditioner, build_preconditioner
 from genebench.threads import limit_threads
 
@@ -52,92 +50,85 @@ LEAST_COLUMNS = 8
 MANY_CLASSES, MUCH_WAITING = 64, 0.1
 
 
-@dataclass(frozen=True)
-class Solution:
+class Solution(NamedTuple):
     """Where the subproblems of a batch ended."""
 
-    parameters: Parameters
+    parameters: Tensor  # (width + 1, columns)
     gradient_norm: Tensor  # (subproblems,) float64, see `objective.gradient_norm`
     converged: Tensor  # (subproblems,) bool
     n_steps: Tensor  # (subproblems,) int64
 
-    @classmethod
-    def unsolved(cls, batch: Batch, start: Parameters) -> "Solution":
-        """The start of a batch, to be filled."""
-        norms = torch.full_like(batch.penalty_strength, torch.inf)
-        steps = torch.zeros_like(batch.folds)
-        return cls(start, norms, steps.bool(), steps)
 
-    def put(self, part: "Solution", own: Tensor, columns: Tensor) -> None:
-        """Write the solution of some subproblems and their columns, in place."""
-        put_columns(self.parameters, part.parameters, columns)
-        self.gradient_norm[own], self.converged[own] = part.gradient_norm, part.converged
-        self.n_steps[own] += part.n_steps
+class Part(NamedTuple):
+    """Some subproblems of a batch, by number, and their solution."""
+
+    own: Tensor
+    batch: Batch
+    solution: Solution
 
 
 class Pair(NamedTuple):
     """A step, and the change of the gradient that it made; all 0 where no step was taken."""
 
-    step: Parameters
-    change: Parameters
+    step: Tensor  # (width + 1, columns)
+    change: Tensor  # the same
     inverse: Tensor  # (subproblems,) float64, 1 / (step · change)
 
-    @classmethod
-    def of(cls, step: Parameters, change: Parameters, n_classes: int) -> "Pair":
-        """The pair; the objective is convex, so that the product is positive but for rounding."""
-        product = dot(n_classes, step, change)
-        return cls(step, change, torch.where(product > 0, 1 / product.clamp_min(1e-300), 0.0))
 
-    def take(self, own: Tensor, columns: Tensor) -> "Pair":
-        """The pair of some subproblems and their columns."""
-        step, change = take_columns(self.step, columns), take_columns(self.change, columns)
-        return Pair(step, change, self.inverse[own])
+def solve_exactly(batch: Batch, start: Tensor, at_once: int) -> list[Part]:
+    """Minimise all subproblems, in float64 those that do not converge in float32.
+
+    Args:
+        batch: The subproblems.
+        start: Where to start; overwritten with the solution.
+        at_once: How many columns may be solved together in float64.
+
+    Returns:
+        Parts that are together all subproblems.
+    """
+    solution = solve_in_threads(batch, start)
+    own, left = (part.nonzero().flatten() for part in (solution.converged, ~solution.converged))
+    if batch.design.dtype == torch.float64 or not len(left):
+        return [Part(torch.arange(batch.n_subproblems), batch, solution)]
+    parts = []
+    if len(own):
+        rest = (part[own] for part in solution[1:])
+        parts.append(Part(own, batch.take(own), Solution(start[:, batch.columns_of(own)], *rest)))
+    double = batch.double()
+    for own in torch.split(left, max(at_once // batch.n_classes, 1)):
+        exact, columns = double.take(own), batch.columns_of(own)
+        found = solve(exact, start[:, columns].double())
+        start[:, columns] = found.parameters.to(start.dtype)
+        n_steps = solution.n_steps[own] + found.n_steps
+        parts.append(Part(own, exact, found._replace(n_steps=n_steps)))
+    return parts
 
 
-def solve_in_threads(batch: Batch, start: Parameters) -> Solution:
+def solve_in_threads(batch: Batch, start: Tensor) -> Solution:
     """Minimise all subproblems of a batch, a share of them on each thread; see `solve`."""
-    n_threads = min(torch.get_num_threads(), batch.n_subproblems, batch.n_columns // LEAST_COLUMNS)
-    if batch.folds.device.type != "cpu" or n_threads < 2:
+    n, n_threads = batch.n_subproblems, torch.get_num_threads()
+    n_threads = min(n_threads, n, batch.n_columns // LEAST_COLUMNS)
+    waiting = 1 - n / (n_threads * ceil(n / n_threads)) if n_threads > 1 else 0.0
+    is_shared = batch.n_classes >= MANY_CLASSES and waiting > MUCH_WAITING
+    if batch.folds.device.type != "cpu" or n_threads < 2 or is_shared:
         return solve(batch, start)
-    waiting = 1 - batch.n_subproblems / (n_threads * ceil(batch.n_subproblems / n_threads))
-    if batch.n_classes >= MANY_CLASSES and waiting > MUCH_WAITING:
-        return solve(batch, start)
-    solution = Solution.unsolved(batch, start)
     # Neighbours take equally long, so each thread takes every n-th.
-    shares = [torch.arange(first, batch.n_subproblems, n_threads) for first in range(n_threads)]
-    starts = [take_columns(start, batch.columns_of(share)) for share in shares]
+    shares = [torch.arange(first, n, n_threads) for first in range(n_threads)]
+    starts = [start[:, batch.columns_of(share)] for share in shares]
     # A new thread begins with the number of threads that the process has set last.
     set_one = partial(torch.set_num_threads, 1)
     with limit_threads(1), ThreadPoolExecutor(n_threads, initializer=set_one) as pool:
         parts = list(pool.map(solve, [batch.take(share) for share in shares], starts))
+    order = torch.cat(shares).argsort()
     for share, part in zip(shares, parts, strict=True):
-        solution.put(part, share, batch.columns_of(share))
-    return solution
+        start[:, batch.columns_of(share)] = part.parameters
+    return Solution(start, *(torch.cat(rest)[order] for rest in list(zip(*parts, strict=True))[1:]))
 
 
-def polish(batch: Batch, rough: Solution, at_once: int) -> list[tuple[Tensor, Batch, Parameters]]:
-    """Finish in float64, in place, the subproblems that did not converge in float32.
-
-    At most `at_once` columns are solved together. Returns numbers of subproblems, these alone in
-    float64, and their float64 parameters.
-    """
-    left = (~rough.converged).nonzero().flatten()
-    if batch.design.dtype == torch.float64 or not len(left):
-        return []
-    double, polished = batch.double(), []
-    for own in torch.split(left, max(at_once // batch.n_classes, 1)):
-        exact, columns = double.take(own), batch.columns_of(own)
-        start, shifts = take_columns(rough.parameters, columns)
-        solution = solve(exact, (start.double(), shifts.double()))
-        start, shifts = (part.to(batch.design.dtype) for part in solution.parameters)
-        rough.put(replace(solution, parameters=(start, shifts)), own, columns)
-        polished.append((own, exact, solution.parameters))
-    return polished
-
-
-def solve(batch: Batch, start: Parameters) -> Solution:
+def solve(batch: Batch, start: Tensor) -> Solution:
     """Minimise all subproblems of a batch; `start` is overwritten with the solution."""
-    solution, descent = Solution.unsolved(batch, start), _Descent(batch, start)
+    descent, norms = _Descent(batch, start), torch.full_like(batch.penalty_strength, torch.inf)
+    solution = Solution(start, norms, norms < 0, torch.zeros_like(batch.folds))
     for n_steps in range(MAX_STEPS + 1):
         raise_if_cancelled()
         own, (norm, left) = descent.own, descent.measure()
@@ -147,36 +138,33 @@ def solve(batch: Batch, start: Parameters) -> Solution:
         if n_steps == MAX_STEPS or bool(done.all()):
             break
         if done.double().mean() >= LEAVE_SHARE:
-            put_columns(start, descent.parameters, batch.columns_of(own))
+            start[:, batch.columns_of(own)] = descent.parameters
             descent.keep(~done)
             done = done[~done]
         descent.advance(done)
-    put_columns(start, descent.parameters, batch.columns_of(descent.own))
+    start[:, batch.columns_of(descent.own)] = descent.parameters
     return solution
 
 
 class _Descent:
     """The subproblems of a batch that have not left, with their numbers `own`."""
 
-    def __init__(self, batch: Batch, start: Parameters) -> None:
-        self.batch, self.parameters = batch, (start[0].clone(), start[1].clone())
+    def __init__(self, batch: Batch, start: Tensor) -> None:
+        self.batch, self.parameters, self.at = batch, start.clone(), evaluate(batch, start)
         self.own = torch.arange(batch.n_subproblems, device=batch.folds.device)
         self.idle = torch.zeros_like(self.own)
-        self.at = evaluate(batch, start)
         self.preconditioner, self.known = build_preconditioner(batch, start), self.at.objective
         self.best = self.lowest = torch.full_like(self.known, torch.inf)
         # The last step, whether it was good, and the share of it that is tried if it was not.
-        self.step, self.pairs = self.parameters, list[Pair]()
-        self.is_good, self.share = self.own >= 0, self.known
+        self.step, self.is_good, self.share = self.parameters, self.own >= 0, self.known
+        self.pairs: list[Pair] = []
 
     def measure(self) -> tuple[Tensor, Tensor]:
         """(subproblems,) gradient norms, and what is left to do, at most 1 at convergence."""
         batch, (objective, gradient) = self.batch, self.at
         if bool((objective < (1 - REFRESH) * self.known).any()):
-            self.preconditioner, self.known = (
-                build_preconditioner(batch, self.parameters),
-                objective,
-            )
+            self.preconditioner = build_preconditioner(batch, self.parameters)
+            self.known = objective
         norm = gradient_norm(batch, gradient)
         is_lower = objective < self.lowest - round_off(batch, self.lowest)
         self.idle = torch.where((norm < PROGRESS * self.best) | is_lower, 0, self.idle + 1)
@@ -190,78 +178,63 @@ class _Descent:
         own = stays.nonzero().flatten()
         columns = self.batch.columns_of(own)
         self.batch, self.preconditioner = self.batch.take(own), self.preconditioner.take(own)
-        self.parameters = take_columns(self.parameters, columns)
-        gradient = take_columns(self.at.gradient, columns)
-        self.at = ValueAndGradient(self.at.objective[own], gradient)
-        self.step = take_columns(self.step, columns)
-        self.pairs = [pair.take(own, columns) for pair in self.pairs]
+        self.parameters, self.step = self.parameters[:, columns], self.step[:, columns]
+        self.at = ValueAndGradient(self.at.objective[own], self.at.gradient[:, columns])
+        self.pairs = [Pair(s[:, columns], y[:, columns], of[own]) for s, y, of in self.pairs]
         for name in ("own", "idle", "known", "best", "lowest", "is_good", "share"):
             setattr(self, name, getattr(self, name)[own])
 
     def advance(self, done: Tensor) -> None:
         """Step along the direction, or a share of the last one if it was too long."""
-        batch, n_classes, (objective, gradient) = self.batch, self.batch.n_classes, self.at
-        shorter = _multiply(self.step, self.share, n_classes)
-        step = _choose(self.is_good, self._find_direction(), shorter, n_classes)
-        slope = dot(n_classes, gradient, step)
+        batch, (objective, gradient) = self.batch, self.at
+        shorter = self.step * self._spread(self.share)
+        step = torch.where(self._columns(self.is_good), self._find_direction(), shorter)
+        slope = dot(batch.n_classes, gradient, step)
         # Rounding can give an ascent direction, which is not taken; its pairs are soon replaced.
         stays = done | ~(slope < 0)
         slope = torch.where(stays, 0.0, slope)
-        nothing = torch.zeros_like(step[0]), torch.zeros_like(step[1])
-        self.step = _choose(~stays, step, nothing, n_classes)
-        ahead = self.parameters[0] + self.step[0], self.parameters[1] + self.step[1]
+        self.step = torch.where(self._columns(stays), 0.0, step)
+        ahead = self.parameters + self.step
         end = evaluate(batch, ahead)
-        end_slope = dot(n_classes, end.gradient, self.step)
-        self.is_good = is_good = satisfies_wolfe(batch, objective, slope, end.objective, end_slope)
+        end_slope = dot(batch.n_classes, end.gradient, self.step)
+        self.is_good = satisfies_wolfe(batch, objective, slope, end.objective, end_slope)
         share = slope / (slope - end_slope)
         self.share = torch.where(share.isfinite(), share.clamp(SHORTEST, LONGEST), SHORTEST)
-        change = end.gradient[0] - gradient[0], end.gradient[1] - gradient[1]
-        taken, change = (_choose(is_good, x, nothing, n_classes) for x in (self.step, change))
-        self.pairs = [*self.pairs, Pair.of(taken, change, n_classes)][-N_PAIRS:]
-        self.parameters = _choose(is_good, ahead, self.parameters, n_classes)
-        objective = torch.where(is_good, end.objective, objective)
-        gradient = _choose(is_good, end.gradient, gradient, n_classes)
-        self.at = ValueAndGradient(objective, gradient)
+        moved = self._columns(self.is_good)
+        taken = torch.where(moved, self.step, 0.0)
+        change = torch.where(moved, end.gradient - gradient, 0.0)
+        # The objective is convex: the product is positive but for rounding.
+        product = dot(batch.n_classes, taken, change)
+        inverse = torch.where(product > 0, 1 / product.clamp_min(1e-300), 0.0)
+        self.pairs = [*self.pairs, Pair(taken, change, inverse)][-N_PAIRS:]
+        self.parameters = torch.where(moved, ahead, self.parameters)
+        objective = torch.where(self.is_good, end.objective, objective)
+        self.at = ValueAndGradient(objective, torch.where(moved, end.gradient, gradient))
 
-    def _find_direction(self) -> Parameters:
+    def _find_direction(self) -> Tensor:
         """The two loops of L-BFGS, with the preconditioner as the first inverse Hessian."""
-        n_classes, (first, second) = self.batch.n_classes, self.at.gradient
-        left, weights = (first.clone(), second.clone()), []
-        for pair in reversed(self.pairs):
-            weights.append(pair.inverse * dot(n_classes, pair.step, left))
-            _add(left, pair.change, -weights[-1], n_classes)
+        n_classes, left, weights = self.batch.n_classes, self.at.gradient.clone(), []
+        for step, change, inverse in reversed(self.pairs):
+            weights.append(inverse * dot(n_classes, step, left))
+            left.addcmul_(change, self._spread(-weights[-1]))
         direction = self.preconditioner.solve(left)
         if self.pairs:
             # Scaled as the last step found the curvature.
-            change = self.pairs[-1].change
-            curvature = dot(n_classes, change, self.preconditioner.solve(change))
-            scale = 1 / (self.pairs[-1].inverse * curvature)
-            scale = torch.where(scale.isfinite() & (scale > 0), scale, 1.0)
-            direction = _multiply(direction, scale, n_classes)
-        for pair, weight in zip(self.pairs, reversed(weights), strict=True):
-            ahead = pair.inverse * dot(n_classes, pair.change, direction)
-            _add(direction, pair.step, weight - ahead, n_classes)
-        return -direction[0], -direction[1]
+            _, change, inverse = self.pairs[-1]
+            scale = 1 / (inverse * dot(n_classes, change, self.preconditioner.solve(change)))
+            direction *= self._spread(torch.where(scale.isfinite() & (scale > 0), scale, 1.0))
+        for (step, change, inverse), weight in zip(self.pairs, reversed(weights), strict=True):
+            ahead = inverse * dot(n_classes, change, direction)
+            direction.addcmul_(step, self._spread(weight - ahead))
+        return -direction
 
+    def _columns(self, own: Tensor) -> Tensor:
+        """(columns,) bool of (subproblems,)."""
+        return own.repeat_interleave(self.batch.n_classes)
 
-def _choose(own: Tensor, chosen: Parameters, others: Parameters, n_classes: int) -> Parameters:
-    """Parameters of some subproblems, (subproblems,) bool, and others elsewhere."""
-    columns = own.repeat_interleave(n_classes)
-    first, second = (torch.where(columns, *both) for both in zip(chosen, others, strict=True))
-    return first, second
-
-
-def _multiply(parameters: Parameters, factor: Tensor, n_classes: int) -> Parameters:
-    """(subproblems,) multiples of parameters."""
-    along = spread(factor, n_classes, parameters[0])
-    return parameters[0] * along, parameters[1] * along
-
-
-def _add(total: Parameters, part: Parameters, factor: Tensor, n_classes: int) -> None:
-    """Add (subproblems,) multiples of parameters, in place."""
-    along = spread(factor, n_classes, total[0])
-    for sums, numbers in zip(total, part, strict=True):
-        sums.addcmul_(numbers, along)
+    def _spread(self, factors: Tensor) -> Tensor:
+        """(columns,) of (subproblems,), in the dtype of the parameters."""
+        return spread(factors, self.batch.n_classes, self.parameters)
 
 
 def round_off(batch: Batch, objective: Tensor) -> Tensor:
@@ -286,7 +259,7 @@ def satisfies_wolfe(
 
 
 def _decrement(
-    batch: Batch, parameters: Parameters, gradient: Parameters, preconditioner: Preconditioner
+    batch: Batch, parameters: Tensor, gradient: Tensor, preconditioner: Preconditioner
 ) -> Tensor:
     """(subproblems,) Newton decrement relative to its largest value at convergence.
 
@@ -296,7 +269,7 @@ def _decrement(
     small, and the decrement must be small beside them.
     """
     square = dot(batch.n_classes, gradient, preconditioner.solve(gradient))
-    signal = preconditioner.quadratic_form(parameters[0])
+    signal = preconditioner.quadratic_form(parameters[:-1])
     decrement, signal = (
         (part.clamp_min(0.0) / batch.n_train).sqrt()
         for part in (square, sum_classes(signal, batch.n_classes))

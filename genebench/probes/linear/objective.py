@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from genebench.probes.linear.batch import Batch, LossName, sum_classes
-from genebench.probes.linear.operators import Parameters
+from genebench.probes.linear.operators import Sums
 
 Loss = Callable[[Tensor, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 
@@ -61,20 +61,20 @@ class ValueAndGradient(NamedTuple):
     """The objective and its gradient."""
 
     objective: Tensor  # (subproblems,) float64
-    gradient: Parameters
+    gradient: Tensor  # (width + 1, columns)
 
 
-def predict(batch: Batch, parameters: Parameters) -> Tensor:
+def predict(batch: Batch, parameters: Tensor) -> Tensor:
     """(n, columns) linear predictor on the rows of the batch's runs; arbitrary elsewhere."""
     projected = batch.design.project(parameters)
-    values = batch.design.spectrum.new_empty(batch.design.n_rows, batch.n_columns)
+    values = parameters.new_empty(batch.design.n_rows, batch.n_columns)
     for block in batch.blocks():
         here = batch.design.rows(projected, block.rows, block.columns)
         values[block.rows, block.columns] = here
     return values
 
 
-def sum_losses(batch: Batch, parameters: Parameters, sums: Parameters | None = None) -> Tensor:
+def sum_losses(batch: Batch, parameters: Tensor, sums: Sums | None = None) -> Tensor:
     """(subproblems,) float64 losses; residuals are added to an adjoint product if `sums` is one."""
     losses = torch.zeros_like(batch.penalty_strength)
     projected = batch.design.project(parameters)
@@ -88,28 +88,29 @@ def sum_losses(batch: Batch, parameters: Parameters, sums: Parameters | None = N
     return losses
 
 
-def evaluate(batch: Batch, parameters: Parameters) -> ValueAndGradient:
+def evaluate(batch: Batch, parameters: Tensor) -> ValueAndGradient:
     """Objective and gradient."""
-    sums = batch.design.zeros(batch.n_columns)
-    objective, coefficients = sum_losses(batch, parameters, sums), parameters[0]
-    gradient, intercepts = batch.design.finish(sums)
+    sums, coefficients = batch.design.zeros(batch.n_columns), parameters[:-1]
+    objective = sum_losses(batch, parameters, sums)
+    gradient = batch.design.finish(sums)
     penalty = batch.penalise(coefficients)
     objective += sum_classes(torch.linalg.vecdot(penalty, coefficients, dim=0) / 2, batch.n_classes)
-    gradient = center_classes(gradient, batch.n_classes).add_(penalty)
-    return ValueAndGradient(objective, (gradient, intercepts * batch.fit_intercept))
+    center_classes(gradient[:-1], batch.n_classes).add_(penalty)
+    gradient[-1] *= batch.fit_intercept
+    return ValueAndGradient(objective, gradient)
 
 
-def gradient_norm(batch: Batch, gradient: Parameters) -> Tensor:
+def gradient_norm(batch: Batch, gradient: Tensor) -> Tensor:
     """(subproblems,) |gradient| / n_train with features at unit root mean square length."""
     length = (batch.design.spectrum.sum() / batch.design.n_rows).clamp_min(1e-30)
-    square = gradient[0].double().square().sum(dim=0) / length + gradient[1].double().square()
+    squares = gradient.double().square()
+    square = squares[:-1].sum(dim=0) / length + squares[-1]
     return sum_classes(square, batch.n_classes).sqrt() / batch.n_train
 
 
-def dot(n_classes: int, left: Parameters, right: Parameters) -> Tensor:
+def dot(n_classes: int, left: Tensor, right: Tensor) -> Tensor:
     """(subproblems,) float64 inner products."""
-    products = torch.linalg.vecdot(left[0], right[0], dim=0) + left[1] * right[1]
-    return sum_classes(products, n_classes)
+    return sum_classes(torch.linalg.vecdot(left, right, dim=0), n_classes)
 
 
 def center_classes(derivatives: Tensor, n_classes: int) -> Tensor:

@@ -1,7 +1,8 @@
 """Design matrices as linear operators: products with all rows, without a copy for each fold.
 
-A forward product is `rows(project(w, b), rows, columns)` for blocks of rows and columns; an adjoint
-product is `collect(sums, rows, u, columns)` for blocks, then `finish(sums)`.
+Parameters are (width + 1, columns): coefficients, and intercepts in the last row. A forward product
+is `rows(project(parameters), rows, columns)` for blocks of rows and columns; an adjoint product is
+`collect(sums, rows, u, columns)` for blocks, then `finish(sums)`; sums of u are the last row.
 """
 
 import copy
@@ -14,12 +15,11 @@ import torch
 from torch import Tensor
 from typing_extensions import override
 
-# (width, columns) coefficients and (columns,) intercepts.
-Parameters = tuple[Tensor, Tensor]
-
 # Bytes of a block's (rows, columns) temporaries on a CPU, where they should stay in cache.
 BLOCK_BYTES = 2 << 20
 EVERY = slice(None)
+# What a product holds between its blocks: (width, columns) or (n, columns), and (columns,).
+Sums = tuple[Tensor, Tensor]
 # A feature is constant if its variance is below this share of its squared mean, which is what
 # float32 vectors resolve; the second is for variances from float32 sums of squares. (A word in no
 # training row must count as constant: without a penalty its coefficient would be arbitrary.)
@@ -82,26 +82,24 @@ class DesignMatrix(ABC):
         return self
 
     @abstractmethod
-    def project(self, parameters: Parameters) -> Parameters:
-        """Prepare a forward product with (width, columns), plus (columns,)."""
+    def project(self, parameters: Tensor) -> Sums:
+        """Prepare a forward product."""
 
     @abstractmethod
-    def rows(self, projected: Parameters, rows: slice, columns: slice = EVERY) -> Tensor:
+    def rows(self, projected: Sums, rows: slice, columns: slice = EVERY) -> Tensor:
         """(rows, columns) of the forward product, asked for once; it may be overwritten."""
 
     @abstractmethod
-    def zeros(self, n_columns: int) -> Parameters:
+    def zeros(self, n_columns: int) -> Sums:
         """Empty sums of an adjoint product."""
 
     @abstractmethod
-    def collect(
-        self, sums: Parameters, rows: slice, values: Tensor, columns: slice = EVERY
-    ) -> None:
+    def collect(self, sums: Sums, rows: slice, values: Tensor, columns: slice = EVERY) -> None:
         """Add the (rows, columns) values to an adjoint product; once for each row and column."""
 
     @abstractmethod
-    def finish(self, sums: Parameters) -> Parameters:
-        """(width, columns) of the adjoint product, and (columns,) sums over the rows."""
+    def finish(self, sums: Sums) -> Tensor:
+        """(width + 1, columns) of the adjoint product."""
 
     @property
     def dtype(self) -> torch.dtype:
@@ -127,10 +125,10 @@ class DesignMatrix(ABC):
         """(width, k) diagonals of rotated diagonal matrices (features, k)."""
         return weights if self.basis is None else self.basis.square().T @ weights
 
-    def to_original(self, parameters: Parameters) -> Parameters:
+    def to_original(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """(features, columns) coefficients and (columns,) intercepts of the features x."""
-        coefficients = self.to_features(parameters[0]).double() / self.scale[:, None]
-        return coefficients, parameters[1].double() - self.center @ coefficients
+        coefficients = self.to_features(parameters[:-1]).double() / self.scale[:, None]
+        return coefficients, parameters[-1].double() - self.center @ coefficients
 
     def variances(self, masks: Tensor) -> Tensor:
         """(features, masks) over the rows of each (n, masks) bool mask; 1 where constant."""
@@ -165,26 +163,24 @@ class DenseMatrix(DesignMatrix):
         return self.coordinates[rows].to(self.dtype)
 
     @override
-    def project(self, parameters: Parameters) -> Parameters:
-        return parameters
+    def project(self, parameters: Tensor) -> Sums:
+        return parameters[:-1], parameters[-1]
 
     @override
-    def rows(self, projected: Parameters, rows: slice, columns: slice = EVERY) -> Tensor:
+    def rows(self, projected: Sums, rows: slice, columns: slice = EVERY) -> Tensor:
         coefficients, intercepts = projected
         return torch.addmm(intercepts[columns], self.form(rows), coefficients[:, columns])
 
     @override
-    def zeros(self, n_columns: int) -> Parameters:
+    def zeros(self, n_columns: int) -> Sums:
         sums = self.spectrum.new_zeros(n_columns, self.width)
         return sums, sums.new_zeros(n_columns, dtype=torch.float64)
 
     @override
-    def collect(
-        self, sums: Parameters, rows: slice, values: Tensor, columns: slice = EVERY
-    ) -> None:
+    def collect(self, sums: Sums, rows: slice, values: Tensor, columns: slice = EVERY) -> None:
         sums[1][columns] += values.sum(dim=0)
         sums[0][columns].addmm_(values.T, self.form(rows))
 
     @override
-    def finish(self, sums: Parameters) -> Parameters:
-        return sums[0].T.contiguous(), sums[1].to(self.dtype)
+    def finish(self, sums: Sums) -> Tensor:
+        return torch.cat([sums[0].T, sums[1][None].to(self.dtype)])

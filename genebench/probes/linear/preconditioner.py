@@ -20,8 +20,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batch import Batch, take_columns
-from genebench.probes.linear.operators import Parameters
+from genebench.probes.linear.batch import Batch
 
 # Least mean weight of a row: rows that are all decided determine no intercept.
 MIN_WEIGHT = 1e-8
@@ -38,13 +37,12 @@ class ColumnPreconditioner(NamedTuple):
     weight_sum: Tensor  # (columns,) m
     weighted_mean: Tensor  # (width, columns) c
 
-    def solve(self, gradient: Parameters) -> Parameters:
+    def solve(self, gradient: Tensor) -> Tensor:
         """Multiply by the inverse."""
-        by_coefficients, by_intercept = gradient
-        step = torch.addcmul(by_coefficients, self.weighted_mean, by_intercept, value=-1.0)
+        step = torch.addcmul(gradient[:-1], self.weighted_mean, gradient[-1], value=-1.0)
         step = step.div_(self.second)
         shift = torch.linalg.vecdot(self.weighted_mean, step, dim=0)
-        return step, by_intercept / self.weight_sum - shift
+        return torch.cat([step, (gradient[-1] / self.weight_sum - shift)[None]])
 
     def quadratic_form(self, coefficients: Tensor) -> Tensor:
         """(columns,) w' S w."""
@@ -52,8 +50,7 @@ class ColumnPreconditioner(NamedTuple):
 
     def take(self, own: Tensor) -> "ColumnPreconditioner":
         """The preconditioner of some subproblems."""
-        second, weight_sum = take_columns((self.second, self.weight_sum), own)
-        return ColumnPreconditioner(second, weight_sum, self.weighted_mean[:, own])
+        return ColumnPreconditioner(*(part[..., own] for part in self))
 
 
 class ClassPreconditioner(NamedTuple):
@@ -67,15 +64,15 @@ class ClassPreconditioner(NamedTuple):
     laplacian: Tensor  # (subproblems, classes, classes) L
     class_means: Tensor  # (subproblems, width, classes) shares of the classes in the edges' means
 
-    def solve(self, gradient: Parameters) -> Parameters:
+    def solve(self, gradient: Tensor) -> Tensor:
         """Multiply by the inverse."""
-        rest, rest_b = (_by_subproblem(part, *self.contrasts.shape[:2]) for part in gradient)
-        alone = self._solve_intercepts(rest_b)
+        rest = _by_subproblem(gradient, *self.contrasts.shape[:2])
+        rest, alone = rest[:, :-1], self._solve_intercepts(rest[:, -1:])
         rest = torch.baddbmm(rest, self.class_means, self._couple(alone), alpha=-1.0)
         step = ((rest @ self.contrasts) / self.second) @ self.contrasts.mT
         coupled = self._couple_adjoint(self.class_means.mT @ step)
-        step_b = alone - self._solve_intercepts(coupled)
-        return step.transpose(0, 1).flatten(1), step_b.flatten()
+        step = torch.cat([step, alone - self._solve_intercepts(coupled)], dim=1)
+        return step.transpose(0, 1).flatten(1)
 
     def quadratic_form(self, coefficients: Tensor) -> Tensor:
         """(columns,) w' S w; the sum over the classes of a subproblem."""
@@ -110,7 +107,7 @@ class ClassPreconditioner(NamedTuple):
 Preconditioner = ColumnPreconditioner | ClassPreconditioner
 
 
-def build_preconditioner(batch: Batch, parameters: Parameters) -> Preconditioner:
+def build_preconditioner(batch: Batch, parameters: Tensor) -> Preconditioner:
     """The preconditioner of a batch at these parameters."""
     design, n_classes, fits = batch.design, batch.n_classes, batch.fit_intercept
     totals, projected = design.zeros(batch.n_columns), design.project(parameters)
@@ -133,10 +130,11 @@ def build_preconditioner(batch: Batch, parameters: Parameters) -> Preconditioner
             mask = mask if mask is None else mask.repeat_interleave(n_classes, dim=1)
         weights = weights if mask is None else weights * mask
         design.collect(totals, block.rows, weights, block.columns)
-    sums, weight_sum = design.finish(totals)
+    sums = design.finish(totals)
     if n_classes > 1:
-        by_class = _by_subproblem(sums, batch.n_subproblems, n_classes)
+        by_class = _by_subproblem(sums[:-1], batch.n_subproblems, n_classes)
         return _build_for_classes(batch, laplacian, by_class)
+    sums, weight_sum = sums[:-1], sums[-1]
     second = design.spectrum[:, None] * (weight_sum / design.n_rows)
     weight_sum = weight_sum.clamp_min(MIN_WEIGHT * design.n_rows)
     mean = sums / weight_sum * fits

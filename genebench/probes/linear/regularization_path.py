@@ -8,10 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from genebench.probes.linear.batch import Batch, put_columns, take_columns
-from genebench.probes.linear.lbfgs import Solution
+from genebench.probes.linear.batch import Batch
+from genebench.probes.linear.lbfgs import Part
 from genebench.probes.linear.objective import sum_losses
-from genebench.probes.linear.operators import Parameters
 from genebench.probes.problem import TEST, TRAIN
 
 # A rise of the loss ends a path if it is this share of the least loss and this many nats over all
@@ -93,7 +92,7 @@ class InnerFits:
     """Inner subproblems that share a design."""
 
     batch: Batch
-    parameters: Parameters  # where they are on the path
+    parameters: Tensor  # where they are on the path
     # (k, 3) int64: numbers of an inner subproblem, of an outer one that it serves, and of the mask
     # of the outer one's training rows that are held out here.
     held: Tensor
@@ -102,7 +101,7 @@ class InnerFits:
         """(k,) float64 losses on the rows held out."""
         inner, _, rows = self.held.T
         batch = replace(self.batch.take(inner), folds=rows)
-        return sum_losses(batch, take_columns(self.parameters, self.batch.columns_of(inner)))
+        return sum_losses(batch, self.parameters[:, self.batch.columns_of(inner)])
 
     def keep(self, is_open: Tensor) -> "InnerFits":
         """Those that serve an open outer subproblem."""
@@ -110,7 +109,7 @@ class InnerFits:
         inner, place = torch.unique(held[:, 0], return_inverse=True)
         if len(inner) == self.batch.n_subproblems:
             return replace(self, held=held)
-        parameters = take_columns(self.parameters, self.batch.columns_of(inner))
+        parameters = self.parameters[:, self.batch.columns_of(inner)]
         held = torch.column_stack([place, held[:, 1:]])
         return InnerFits(self.batch.take(inner), parameters, held)
 
@@ -119,8 +118,8 @@ def choose_c(
     fits: Sequence[InnerFits],
     path: Sequence[float],
     n_outer: int,
-    warm: Parameters | None,
-    solve: Callable[[Batch, Parameters], Solution],
+    warm: Tensor | None,
+    solve: Callable[[Batch, Tensor], list[Part]],
 ) -> Tensor:
     """Follow the path of each outer subproblem until its inner loss has clearly risen.
 
@@ -148,8 +147,10 @@ def choose_c(
         for part in fits:
             strength = torch.full_like(part.batch.penalty_strength, 1 / c)
             batch = replace(part.batch, penalty_strength=strength)
-            converged = solve(batch, part.parameters).converged[part.held[:, 0]]
-            losses = torch.where(converged, part.losses(), torch.inf)
+            converged = torch.zeros_like(batch.folds, dtype=torch.bool)
+            for own, _, solution in solve(batch, part.parameters):
+                converged[own] = solution.converged
+            losses = torch.where(converged[part.held[:, 0]], part.losses(), torch.inf)
             loss.index_add_(0, part.held[:, 1], losses)
         is_better = is_open & (loss < best)
         best = torch.where(is_better, loss, best)
@@ -157,8 +158,8 @@ def choose_c(
         is_open &= loss <= best + (RISE * best).clamp_min(RISE_NATS)
         for part in fits if warm is not None else ():
             inner, outer, _ = part.held[is_better[part.held[:, 1]]].T
-            own = take_columns(part.parameters, part.batch.columns_of(inner))
-            put_columns(warm, own, part.batch.columns_of(outer))  # type: ignore[arg-type]
+            own = part.parameters[:, part.batch.columns_of(inner)]
+            warm[:, part.batch.columns_of(outer)] = own  # type: ignore[index]
         fits = [kept for part in fits if len((kept := part.keep(is_open)).held)]
         if not fits:
             break

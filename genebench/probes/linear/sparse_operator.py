@@ -9,7 +9,7 @@ from scipy.sparse import csr_array
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.operators import EVERY, DesignMatrix, Parameters
+from genebench.probes.linear.operators import EVERY, DesignMatrix, Sums
 
 
 class SparseMatrix(DesignMatrix):
@@ -49,9 +49,9 @@ class SparseMatrix(DesignMatrix):
         self.spectrum = spectrum.clamp_min(0.0)
 
     @override
-    def project(self, parameters: Parameters) -> Parameters:
-        coefficients, intercepts = parameters
-        intercepts = intercepts - self.offset @ coefficients
+    def project(self, parameters: Tensor) -> Sums:
+        coefficients = parameters[:-1]
+        intercepts = parameters[-1] - self.offset @ coefficients
         if self.tables:
             parts = torch.split(coefficients, [table.shape[1] for table in self.tables])
             products = (table @ part for table, part in zip(self.tables, parts, strict=True))
@@ -59,30 +59,28 @@ class SparseMatrix(DesignMatrix):
         return torch.mm(self.table, coefficients), intercepts
 
     @override
-    def rows(self, projected: Parameters, rows: slice, columns: slice = EVERY) -> Tensor:
+    def rows(self, projected: Sums, rows: slice, columns: slice = EVERY) -> Tensor:
         return projected[0][rows, columns] + projected[1][columns]
 
     @override
-    def zeros(self, n_columns: int) -> Parameters:
+    def zeros(self, n_columns: int) -> Sums:
         values = self.offset.new_zeros(self.n_rows, n_columns)
         return values, values.new_zeros(n_columns, dtype=torch.float64)
 
     @override
-    def collect(
-        self, sums: Parameters, rows: slice, values: Tensor, columns: slice = EVERY
-    ) -> None:
+    def collect(self, sums: Sums, rows: slice, values: Tensor, columns: slice = EVERY) -> None:
         sums[0][rows, columns] = values
         sums[1][columns] += values.sum(dim=0)
 
     @override
-    def finish(self, sums: Parameters) -> Parameters:
+    def finish(self, sums: Sums) -> Tensor:
         products, over_rows = self.transposed @ sums[0], sums[1].to(self.dtype)
         if self.tables:
             parts = torch.split(products, [len(table) for table in self.tables])
             # BLAS is up to 6× faster with the few columns first.
             sides = (part.T @ table for table, part in zip(self.tables, parts, strict=True))
-            products = torch.cat(list(sides), dim=1).T.contiguous()
-        return products.sub_(self.offset[:, None] * over_rows), over_rows
+            products = torch.cat(list(sides), dim=1).T
+        return torch.cat([products - self.offset[:, None] * over_rows, over_rows[None]])
 
     @override
     def double(self) -> Self:
