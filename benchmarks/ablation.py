@@ -39,7 +39,7 @@ from genebench.registry.loading import load_registry
 
 def without_pairs() -> None:
     """One pair of step and change of the gradient."""
-    lbfgs.N_PAIRS = 1
+    lbfgs.N_PAIRS.update(dict.fromkeys(lbfgs.N_PAIRS, 1))
 
 
 def without_segments() -> None:

@@ -118,6 +118,19 @@ def test_without_an_intercept_it_is_zero(loss, n):
         np.testing.assert_allclose(fits.coef[fold], expected, atol=2e-3)
 
 
+@pytest.mark.parametrize("shape", [(90, 5), (40, 200), (1500, 20)])
+def test_without_an_intercept_features_are_centred_on_the_training_rows(shape):
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=shape), rng.random(shape[0]) < 0.5
+    held = np.arange(shape[0]) % 3 == 0
+    X[held] += 2
+    split = np.where(held, 2, 1)[:, None]
+    fits = fit_columns(X, y, split, standardize=True, fit_intercept=False)
+    model = make_pipeline(StandardScaler(), logistic(fit_intercept=False)).fit(X[~held], y[~held])
+    expected = model.decision_function(X[held])
+    np.testing.assert_allclose(fits.decision[0][:, 0], expected, atol=1e-4)
+
+
 def test_sample_and_class_weights_equal_scikit_learn():
     X, signal, split = draw(columns=2)
     weights = np.random.default_rng(1).uniform(0.1, 3, N)

@@ -144,7 +144,7 @@ def test_directions_are_those_of_dense_bfgs_matrices(loss, monkeypatch):
 
     monkeypatch.setattr(lbfgs, "build_preconditioner", build)
     descent, n_compared = lbfgs._Descent(batch, initial_parameters(batch)), 0
-    for _ in range(2 * lbfgs.N_PAIRS):
+    for _ in range(2 * lbfgs.N_PAIRS[torch.float32]):
         descent.measure()
         gradient, pairs, is_good = descent.at.gradient, descent.pairs, descent.is_good
         descent.advance(torch.zeros(3, dtype=torch.bool))

@@ -601,11 +601,11 @@ def test_a_smaller_memory_budget_gives_more_blocks_and_the_same_scores():
 def test_the_plan_of_the_largest_tasks_fits_six_gigabytes():
     budget = 6 << 30
     matrix = 20_000 * 4096 * 4
-    at_once = plan_columns(20_000, 4096, 4, budget - 4 * matrix)
+    at_once = plan_columns(20_000, 4096, torch.float32, budget - 4 * matrix)
     assert at_once >= 1500
     entities = 40_000 * 4096 * 4
-    assert plan_columns(411_569, 2 * 4096, 4, budget - 5 * entities) >= 15
-    assert plan_columns(100, 10, 4, 0) == 1
+    assert plan_columns(411_569, 2 * 4096, torch.float32, budget - 5 * entities) >= 15
+    assert plan_columns(100, 10, torch.float32, 0) == 1
 
 
 def test_a_solver_is_named_by_the_products_it_used():

@@ -180,6 +180,7 @@ def test_fewer_steps_are_needed_for_what_is_known_of_where_columns_are_undecided
         name = "weighted_mean" if classes == 1 else "class_means"
         return preconditioner._replace(**{name: torch.zeros_like(getattr(preconditioner, name))})
 
+    monkeypatch.setitem(lbfgs.N_PAIRS, torch.float64, lbfgs.N_PAIRS[torch.float32])
     coupled = lbfgs.solve(batch, initial_parameters(batch))
     monkeypatch.setattr(lbfgs, "build_preconditioner", forget_means)
     apart = lbfgs.solve(batch, initial_parameters(batch))

@@ -281,7 +281,7 @@ def test_designs_of_small_standardised_tasks_hold_no_features():
         held = [part for part in vars(design).values() if isinstance(part, torch.Tensor)]
         own = sum(8 * part.numel() for part in held if part is not source.vectors)
         assert own <= 1.1 * source.design_bytes + means_and_deviations
-    assert plan_columns(60, 60, 8, 10 * source.design_bytes, source.design_bytes) < 10
+    assert plan_columns(60, 60, torch.float64, 10 * source.design_bytes, source.design_bytes) < 10
 
 
 @pytest.mark.parametrize("shape", [(60, 20), (20, 60)])

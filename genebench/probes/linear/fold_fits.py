@@ -12,7 +12,7 @@ from torch import Tensor
 from genebench.probes.linear.batch import Batch, RowSegments, class_weights, initial_parameters
 from genebench.probes.linear.feature_transform import Designs, Shared
 from genebench.probes.linear.groups import Group, TargetColumn
-from genebench.probes.linear.lbfgs import Part, solve_exactly
+from genebench.probes.linear.lbfgs import N_PAIRS, Part, solve_exactly
 from genebench.probes.linear.objective import predict
 from genebench.probes.linear.regularization_path import InnerFits, choose_c, inner_folds
 from genebench.probes.linear.solver_settings import FitOptions, Floats, SolverSettings
@@ -26,9 +26,9 @@ MIN_SEGMENTED_SIZE = 1 << 31
 # Tensors of (rows, columns) that exist at once while a block of columns is solved: predictions, or
 # products of sparse designs.
 ROW_TENSORS = 4
-# Tensors of (width, columns): parameters, gradients, steps, pairs of L-BFGS, penalty weights and
-# the preconditioner.
-WIDTH_TENSORS = 36
+# Tensors of (width, columns) beside the pairs of L-BFGS: parameters, gradients, steps, penalty
+# weights and the preconditioner.
+WIDTH_TENSORS = 20
 NO_INNER_FOLD = "C cannot be chosen: in every inner fold a class is missing"
 NO_INNER_FIT = "C cannot be chosen: the fits of every inner fold did not converge"
 
@@ -68,7 +68,7 @@ class FoldFitter:
         self.progress, self.device = progress, torch.device(settings.device)
         is_float64 = designs.dtype == torch.float64
         self.tolerance = settings.float64_tolerance if is_float64 else settings.tolerance
-        size = len(group.rows), designs.width, designs.dtype.itemsize
+        size = len(group.rows), designs.width, designs.dtype
         self.at_once = plan_columns(*size, settings.memory_bytes, designs.design_bytes)
         self.place = np.argsort(group.order)
         masks: list[npt.NDArray[np.bool_]] = []
@@ -145,7 +145,7 @@ class FoldFitter:
         self.progress(1)
 
     def _solve(self, batch: Batch, start: Tensor) -> list[Part]:
-        size = batch.design.n_rows, batch.design.width, 8
+        size = batch.design.n_rows, batch.design.width, torch.float64
         return solve_exactly(batch, start, plan_columns(*size, self.settings.memory_bytes // 3))
 
     def _fit_outer(self, batch: Batch, start: Tensor, fits: Sequence[_Fit]) -> None:
@@ -252,12 +252,12 @@ class FoldFitter:
 
 
 def plan_columns(
-    n_rows: int, width: int, itemsize: int, memory_bytes: int, column_bytes: int = 0
+    n_rows: int, width: int, dtype: torch.dtype, memory_bytes: int, column_bytes: int = 0
 ) -> int:
     """How many columns of a design may be solved together; at least 1, whatever the limit.
 
-    `itemsize` are the bytes of a number, `memory_bytes` what is left beside matrices, and
-    `column_bytes` what each column takes besides.
+    `memory_bytes` are what is left beside matrices, `column_bytes` what each column takes besides.
     """
-    each = itemsize * (ROW_TENSORS * n_rows + WIDTH_TENSORS * width) + column_bytes
+    n_width_tensors = WIDTH_TENSORS + 2 * N_PAIRS[dtype]
+    each = dtype.itemsize * (ROW_TENSORS * n_rows + n_width_tensors * width) + column_bytes
     return max(memory_bytes // each, 1)

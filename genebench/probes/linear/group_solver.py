@@ -4,6 +4,7 @@ Threads that divide the products of one group wait for each other at every produ
 solve different groups do not (`docs/solver.md` has the times).
 """
 
+import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -122,10 +123,12 @@ class _GroupSolver:
         self.matrix, self.row_numbers = matrix, row_numbers
         self.options, self.settings = options, settings
         self.device = torch.device(settings.device)
-        self.is_centred = options.fit_intercept or options.standardise
         self.float64_rows = settings.float64_rows
         if options.standardise:
-            self.float64_rows = settings.float64_rows_standardised
+            # Without an intercept, the mean of each fold's training rows matters: it has designs of
+            # its own whatever its size.
+            small = settings.float64_rows_standardised
+            self.float64_rows = small if options.fit_intercept else sys.maxsize
         self._transform: FeatureTransform | None = None
         self._lock = Lock()
 
@@ -186,7 +189,7 @@ class _GroupSolver:
             table, index = take_used(matrix, rows, self.device, torch.float64)
             vectors = join_rows(table, index, options.join)
             designs = Designs.in_float64(
-                vectors, standardise=options.standardise, center=self.is_centred
+                vectors, standardise=options.standardise, center=self.options.fit_intercept
             )
             return designs, 2 * entity_bytes + 4 * 8 * vectors.numel()
         if positions == 1:
@@ -206,7 +209,7 @@ class _GroupSolver:
                 self._transform = FeatureTransform(
                     self.matrix,
                     standardise=self.options.standardise,
-                    center=self.is_centred,
+                    center=self.options.fit_intercept,
                     device=self.device,
                 )
         return self._transform

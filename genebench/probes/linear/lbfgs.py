@@ -27,8 +27,9 @@ from genebench.probes.linear.preconditioner import Preconditioner, build_precond
 from genebench.threads import limit_threads
 
 MAX_STEPS = 2000
-# Pairs of steps and changes of the gradient that are kept.
-N_PAIRS = 8
+# Pairs of steps and changes of the gradient that are kept: with weights of rows that lie far apart,
+# the last digits of float64 need many.
+N_PAIRS = {torch.float32: 8, torch.float64: 100}
 # Finished subproblems leave when they are this share: leaving copies the others.
 LEAVE_SHARE = 0.1
 # A subproblem is stalled after this many steps without progress: a gradient norm below a share of
@@ -206,7 +207,7 @@ class _Descent:
         # The objective is convex: the product is positive but for rounding.
         product = dot(batch.n_classes, taken, change)
         inverse = torch.where(product > 0, 1 / product.clamp_min(1e-300), 0.0)
-        self.pairs = [*self.pairs, Pair(taken, change, inverse)][-N_PAIRS:]
+        self.pairs = [*self.pairs, Pair(taken, change, inverse)][-N_PAIRS[step.dtype] :]
         self.parameters = torch.where(moved, ahead, self.parameters)
         objective = torch.where(self.is_good, end.objective, objective)
         self.at = ValueAndGradient(objective, torch.where(moved, end.gradient, gradient))
