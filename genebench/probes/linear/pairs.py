@@ -9,8 +9,14 @@ from scipy.sparse import csr_array, hstack
 from torch import Tensor
 from typing_extensions import override
 
-from genebench.probes.linear.feature_transform import rotate, rotated, to_tensor
-from genebench.probes.linear.operators import DenseMatrix, DesignMatrix, deviations, row_blocks
+from genebench.probes.linear.feature_transform import MAX_AXES, rotate, rotated, to_tensor
+from genebench.probes.linear.operators import (
+    DenseMatrix,
+    DesignMatrix,
+    Sums,
+    deviations,
+    row_blocks,
+)
 from genebench.probes.linear.sparse_operator import SparseMatrix, to_torch
 
 
@@ -55,27 +61,42 @@ class LazyPairs(DenseMatrix):
         join: How the vectors of a pair become one.
         center: (features,) subtracted from each joined vector.
         scale: (features,) by which it is then divided.
-        spectrum: See `DesignMatrix`.
     """
 
     def __init__(
-        self,
-        table: Tensor,
-        index: Tensor,
-        join: str,
-        center: Tensor,
-        scale: Tensor,
-        spectrum: Tensor,
+        self, table: Tensor, index: Tensor, join: str, center: Tensor, scale: Tensor
     ) -> None:
-        self.table, self.index, self.join, self.spectrum = table, index, join, spectrum
+        self.table, self.index, self.join = table, index, join
         self.n_rows, self.width = len(index), len(center)
+        self.spectrum = center.to(table.dtype)
         self.set_features(center, scale)
+
+    def rotate(self) -> None:
+        """Use principal axes, which takes one product X' X, unless they are too many."""
+        has_axes = self.width <= MAX_AXES
+        gram = self.table.new_zeros(self.width, self.width if has_axes else 1)
+        for block in row_blocks(self.n_rows, self.width):
+            rows = self.form(block)
+            gram += rows.T @ rows if has_axes else rows.square().sum(dim=0)[:, None]
+        self.spectrum = gram[:, 0]
+        if has_axes:
+            squares, basis = torch.linalg.eigh(gram.double())
+            self.basis = basis.flip(1).to(self.table.dtype)
+            self.spectrum = squares.flip(0).clamp_min(0.0).to(self.table.dtype)
 
     @override
     def form(self, rows: slice) -> Tensor:
         joined = join_rows(self.table, self.index[rows], self.join)
         joined -= self.center.to(joined.dtype)
         return joined.div_(self.scale.to(joined.dtype)).to(self.dtype)
+
+    @override
+    def project(self, parameters: Tensor) -> Sums:
+        return self.to_features(parameters[:-1]), parameters[-1]
+
+    @override
+    def finish(self, sums: Sums) -> Tensor:
+        return torch.cat([self.to_coordinates(sums[0].T), sums[1][None].to(self.dtype)])
 
 
 def prepare_pairs(
@@ -101,15 +122,16 @@ def prepare_pairs(
     table, index = take_used(matrix, rows, device, torch.float32)
     if join in ("concat", "mean"):
         design: DesignMatrix = _select_pairs(table, index, join, standardise=standardise)
-        lazy = LazyPairs(table, index, join, design.center, design.scale, design.spectrum)
+        lazy = LazyPairs(table, index, join, design.center, design.scale)
     else:
-        center, deviation = _find_moments(table, index, join)
-        scale = deviation if standardise else torch.ones_like(deviation)
-        spectrum = (len(index) * (deviation / scale).square()).to(table.dtype)
-        design = lazy = LazyPairs(table, index, join, center, scale, spectrum)
+        center, scale = _find_moments(table, index, join)
+        scale = scale if standardise else torch.ones_like(scale)
+        design = lazy = LazyPairs(table, index, join, center, scale)
         if lazy.n_rows * lazy.width * table.itemsize <= dense_bytes:
             whole = torch.cat([lazy.form(block) for block in row_blocks(len(rows), lazy.width)])
             design = rotated(whole, thin=not standardise).set_features(center, scale)
+        else:
+            lazy.rotate()
     design.features = lazy.form if standardise else None
     return design
 
