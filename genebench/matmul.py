@@ -99,24 +99,22 @@ def name_library(device: str) -> str:
     return "MKL" if torch.backends.mkl.is_available() else "BLAS"  # type: ignore[no-untyped-call]
 
 
-def kernel_times(products: Sequence[Callable[[], Tensor]], *, on_cpu: bool = True) -> list[float]:
+def kernel_times(products: Sequence[Callable[[], Tensor]]) -> list[float]:
     """Return the shortest time in seconds of each product over repeated, interleaved runs.
 
-    On a CPU this is the CPU time of a single thread, so that other load cannot distort the
-    comparison: threads that share a product wait for each other on a busy machine, and all
-    products then seem to take as long as the wait.
+    It is the CPU time of a single thread, so that other load cannot distort the comparison: threads
+    that share a product wait for each other on a busy machine, and all products then seem to take
+    as long as the wait.
     """
-    clock = time.thread_time if on_cpu else time.perf_counter
     threads = torch.get_num_threads()
     times: list[list[float]] = [[] for _ in products]
     torch.set_num_threads(1)
     try:
         for _ in range(N_REPEATS):
             for product, measured in zip(products, times, strict=True):
-                start = clock()
-                # Reading a number back waits for an asynchronous device to finish.
-                float(product()[0, 0])
-                measured.append(clock() - start)
+                start = time.thread_time()
+                product()
+                measured.append(time.thread_time() - start)
     finally:
         torch.set_num_threads(threads)
     return [min(measured) for measured in times]

@@ -118,7 +118,7 @@ class LinearProbeCV(ClassifierMixin, _ProbeCV):  # type: ignore[misc]
         coef_: (1, features), (classes, features) or (labels, features) of the original features.
         intercept_: (1,), (classes,) or (labels,).
         C_: The C that was chosen, for each row of `coef_`.
-        n_iter_: Newton steps, for each row of `coef_`.
+        n_iter_: Steps of L-BFGS, for each row of `coef_`.
         oof_decision_function_: (n,) or (n, columns) decision values of models that were not trained
             on the row, each with a C that was chosen without it; NaN where no fold held it out.
     """
@@ -225,7 +225,7 @@ class RidgeProbeCV(RegressorMixin, _ProbeCV):  # type: ignore[misc]
         coef_: (features,) or (columns, features) of the original features.
         intercept_: A number or (columns,).
         alpha_: The penalty that was chosen, a number or for each column.
-        n_iter_: Newton steps of each column.
+        n_iter_: Steps of L-BFGS of each column.
         oof_decision_function_: (n,) or (n, columns) predictions of models that were not trained on
             the row; NaN where no fold held it out.
     """

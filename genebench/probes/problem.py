@@ -124,7 +124,7 @@ class FoldOutput:
             solution, divided by the number of training rows; 0 where the solution is direct or the
             estimator does not report it.
         c: (columns,) float64, inverse penalty strength used; inf without penalty, NaN if unknown.
-        n_iterations: (columns,) int64, Newton steps or `n_iter_` of the estimator; 0 if direct.
+        n_iterations: (columns,) int64, steps of L-BFGS or `n_iter_` of the estimator; 0 if direct.
         unfittable: Labels of `reasons` that no solver could fit to the training samples, such as
             those that all samples have.
     """

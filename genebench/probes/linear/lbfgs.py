@@ -181,7 +181,10 @@ class _Descent:
         self.batch, self.preconditioner = self.batch.take(own), self.preconditioner.take(own)
         self.parameters, self.step = self.parameters[:, columns], self.step[:, columns]
         self.at = ValueAndGradient(self.at.objective[own], self.at.gradient[:, columns])
-        self.pairs = [Pair(s[:, columns], y[:, columns], of[own]) for s, y, of in self.pairs]
+        self.pairs = [
+            Pair(step[:, columns], change[:, columns], inverse[own])
+            for step, change, inverse in self.pairs
+        ]
         for name in ("own", "idle", "known", "best", "lowest", "is_good", "share"):
             setattr(self, name, getattr(self, name)[own])
 
