@@ -103,11 +103,15 @@ class LocalStack:
 
     def call(self, method: str, path: str, body: Any = None) -> httpx.Response:
         user, _, password = self.login.partition(":")
+        return self.call_as((user, password), method, path, body)
+
+    def call_as(
+        self, login: tuple[str, str] | None, method: str, path: str, body: Any = None
+    ) -> httpx.Response:
+        """The server's answer to a call with a user and a password, or with none."""
         # SQLite can be locked for a moment, or a minute; Prefect's own clients wait longer.
         for _ in range(10):
-            answer = httpx.request(
-                method, f"{self.url}{path}", json=body, auth=(user, password), timeout=120
-            )
+            answer = httpx.request(method, f"{self.url}{path}", json=body, auth=login, timeout=120)
             if answer.status_code != httpx.codes.SERVICE_UNAVAILABLE:
                 break
             time.sleep(0.5)

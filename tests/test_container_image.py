@@ -187,7 +187,7 @@ class Stack:
         """Ask the server."""
         address = self.worker.environment["PREFECT_API_URL"] + path
         user, _, password = AUTH.partition(":")
-        answer = httpx.request(method, address, json=body, auth=(user, password), timeout=60)
+        answer = httpx.request(method, address, json=body, auth=(user, password), timeout=120)
         assert answer.is_success, answer.text
         return answer.json()
 
@@ -295,7 +295,7 @@ def test_the_server_of_compose_keeps_runs_in_postgresql_and_makes_no_sqlite_file
 
 def test_the_server_of_compose_serves_the_ui(stack):
     address = stack.worker.environment["PREFECT_API_URL"].removesuffix("/api")
-    page = httpx.get(address, headers={"Accept": "text/html"}, follow_redirects=True, timeout=60)
+    page = httpx.get(address, headers={"Accept": "text/html"}, follow_redirects=True, timeout=120)
     assert page.is_success
     assert "<title>Prefect" in page.text
 

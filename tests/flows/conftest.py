@@ -48,7 +48,7 @@ def crash(stack) -> str:
     for process in doomed:
         process.kill()
     for process in doomed:
-        process.wait(30)
+        process.wait(120)
     stack.up()
     return run
 

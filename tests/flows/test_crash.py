@@ -39,7 +39,7 @@ def test_a_run_that_a_killed_worker_was_about_to_start_is_run_when_the_stack_sta
     for process in doomed:
         process.kill()
     for process in doomed:
-        process.wait(30)
+        process.wait(120)
     assert small.state(run)["type"] == "PENDING"
     small.up()
     assert small.wait(run, 120)["type"] == "COMPLETED"

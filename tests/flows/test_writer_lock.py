@@ -40,7 +40,7 @@ def test_two_benchmarks_at_once_run_one_after_the_other_and_share_one_server(cro
     ):
         assert lake.table(table).select(key).collect().is_unique().all(), table
     # The last to finish stopped the server that they shared.
-    until(lambda: not server.is_running(), 30)
+    until(lambda: not server.is_running(), 120)
 
 
 @pytest.mark.soak
@@ -90,7 +90,7 @@ def test_a_run_says_that_it_waits_for_the_lake_only_while_it_waits(tmp_path, pla
 
     holder = threading.Thread(target=hold)
     holder.start()
-    assert is_held.wait(30)
+    assert is_held.wait(120)
     logger, listener = get_logger("genebench.writer_lock"), Listener()
     logger.addHandler(listener)
     try:
@@ -122,12 +122,12 @@ def test_the_next_writer_begins_when_the_threads_of_a_cancelled_run_have_ended(t
 
     def cancelled():
         write.submit()
-        assert is_writing.wait(30)
+        assert is_writing.wait(120)
         raise KeyboardInterrupt
 
     def wait_for_lake():
         lock = open_lock(place.lake.delta.storage)
-        assert is_writing.wait(30)
+        assert is_writing.wait(120)
         while not lock.try_acquire():
             time.sleep(0.02)
         ended["next writer waits"] = time.monotonic()
@@ -137,5 +137,5 @@ def test_the_next_writer_begins_when_the_threads_of_a_cancelled_run_have_ended(t
     waiting.start()
     with pytest.raises(KeyboardInterrupt):
         flow(task_runner=SettingsTaskRunner())(with_writer_lock(cancelled))()
-    waiting.join(30)
+    waiting.join(120)
     assert list(ended) == ["thread", "next writer waits"]

@@ -15,7 +15,7 @@ def n_threads():
 
 def test_the_limit_ends_with_the_last_of_the_blocks_that_overlap():
     before = n_threads()
-    first_is_over, second_is_on = Barrier(2, timeout=60), Barrier(2, timeout=60)
+    first_is_over, second_is_on = Barrier(2, timeout=120), Barrier(2, timeout=120)
     found = []
 
     def overlap():

@@ -119,7 +119,7 @@ def test_products_in_the_block_are_exact_whatever_precision_is_set_outside():
 
 def test_the_last_thread_to_leave_restores_the_setting(clock):
     clock(PLAIN_SLOW)
-    inside, one_left = Barrier(2, timeout=20), Barrier(2, timeout=20)
+    inside, one_left = Barrier(2, timeout=120), Barrier(2, timeout=120)
 
     def leave_first():
         with fastest_matmul():
@@ -140,7 +140,7 @@ def test_the_last_thread_to_leave_restores_the_setting(clock):
 
 
 def test_a_thread_that_begins_while_another_is_limited_is_not_limited_afterwards():
-    inside, left = Barrier(2, timeout=20), Barrier(2, timeout=20)
+    inside, left = Barrier(2, timeout=120), Barrier(2, timeout=120)
 
     def begin_limited():
         inside.wait()

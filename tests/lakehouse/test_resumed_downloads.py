@@ -217,7 +217,7 @@ def test_a_killed_download_keeps_nothing_half_and_the_next_goes_on(server, stora
     server.answers["/a"] = behave
     command = [sys.executable, "-c", KILLED, storage.root, server.url + "/a"]
     with subprocess.Popen([*command, str(Path(__file__).parents[1])]) as fetching:
-        assert is_held.wait(30)
+        assert is_held.wait(120)
         time.sleep(0.2)
         fetching.send_signal(signal.SIGKILL)
     assert list_files(storage) == []
@@ -247,5 +247,5 @@ def test_two_that_fetch_the_same_at_once_both_get_it_whole(server, storage):
     for worker in workers:
         worker.start()
     for worker in workers:
-        worker.join(20)
+        worker.join(120)
     assert [one.sha256 for one in found] == [hashlib.sha256(BODY).hexdigest()] * 2
