@@ -143,7 +143,9 @@ def _fit_fold(
                 try:
                     estimator.fit(train_vectors, targets[train])
                     scores[:, block] = _read_scores(estimator, problem, test_vectors)
-                    iterations[block] = int(np.max(getattr(estimator, "n_iter_", 0)))
+                    # Estimators without iterations have no `n_iter_`, or None (Ridge).
+                    n_iter = getattr(estimator, "n_iter_", None)
+                    iterations[block] = 0 if n_iter is None else int(np.max(n_iter))
                 except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
                     reason = f"{type(estimator).__name__}: {str(error).splitlines()[0]}"
         if not reason and not np.isfinite(scores[:, block]).all():

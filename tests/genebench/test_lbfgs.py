@@ -157,7 +157,7 @@ def test_directions_are_those_of_dense_bfgs_matrices(loss, monkeypatch):
                 [take_vectors(part, number, batch.n_classes).ravel() for part in pair[:2]]
                 for pair in pairs
             ]
-            both = [(step, change) for step, change in both if step.any()]
+            both = [(step, change) for step, change in both if change.any()]
             if both:
                 step, change = both[-1]
                 inverse *= step @ change / (change @ inverse @ change)
@@ -338,6 +338,56 @@ def test_a_wrong_preconditioner_costs_steps_and_not_the_optimum(loss, wrong, mon
     if batch.n_classes > 1:
         values, wanted = (part - part.mean(dim=2, keepdim=True) for part in (values, wanted))
     torch.testing.assert_close(values, wanted, atol=1e-5, rtol=1e-5)
+
+
+class Uphill(ScaledPreconditioner):
+    """Turns gradients round, so that directions lead uphill."""
+
+    def solve(self, gradient):
+        return -super().solve(gradient)
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_no_step_leads_uphill(loss, monkeypatch):
+    batch = draw_batch(loss, 6)
+    scale_preconditioner(monkeypatch, lambda *size: torch.full(size, 1e-9), Uphill)
+    start = initial_parameters(batch)
+    solution = solve(batch, start.clone())
+    assert not solution.converged.any()
+    assert torch.equal(solution.parameters, start)
+
+
+def test_a_small_gradient_along_a_weak_axis_is_not_convergence():
+    """The signal is in a feature whose gradient is below the tolerance from the start."""
+    rng = np.random.default_rng(10)
+    y = np.arange(200) % 2
+    x = np.stack([rng.normal(size=200), 1e-8 * (y + 0.3 * rng.normal(size=200))], axis=1)
+    batch = replace(
+        draw_batch("logistic", strengths=(1e-18,)),
+        design=DenseMatrix(torch.from_numpy(x - x.mean(axis=0)), None),
+        all_targets=torch.from_numpy(y)[:, None],
+        masks=torch.ones(200, 1, dtype=torch.bool),
+        row_segments=RowSegments.of((slice(0, 200),), torch.ones(200, 1, dtype=torch.bool)),
+        tolerance=1e-6,
+    )
+    strong = replace(batch, design=DenseMatrix(batch.design.coordinates[:, :1], None))
+    start = initial_parameters(batch)
+    start[[0, 2]] = solve(strong, initial_parameters(strong)).parameters
+    values = multiply_by(batch.design, *split(solve(batch, start).parameters))[:, 0].numpy()
+    assert values[y == 1].mean() > values[y == 0].mean() + 2
+
+
+@pytest.mark.parametrize("loss", ["logistic", "multinomial"])
+def test_what_converged_is_within_the_tolerance(loss):
+    strengths = tuple(10.0 ** np.linspace(-3, 3, 300))
+    for tolerance in (1e-3, 1e-5):
+        batch = replace(draw_batch(loss, 11, strengths=strengths), tolerance=tolerance)
+        solution = solve(batch, initial_parameters(batch))
+        assert solution.converged.all()
+        assert solution.gradient_norm.max() <= tolerance
+        descent = lbfgs._Descent(batch, solution.parameters)
+        _, left = descent.measure()
+        assert left.max() <= 1.1
 
 
 @pytest.mark.parametrize("loss", LOSSES)

@@ -100,6 +100,17 @@ def test_an_estimator_without_probabilities_is_scored_by_its_margin():
         assert evaluation.scores.filter(pl.col("metric") == "roc_auc")["value"].mean() > 0.8
 
 
+def test_an_estimator_that_does_not_count_its_iterations_is_scored():
+    rng = np.random.default_rng(2)
+    matrix = rng.normal(size=(150, 5)).astype(np.float32)
+    probe = read_probe("mlp").model_copy(
+        update={"regression": Estimator(name="linear_model.Ridge")}
+    )
+    (evaluation,) = evaluate(matrix, [problems(rng, matrix)[3]], probe, PAPER)
+    assert evaluation.status == "ok"
+    assert evaluation.scores.filter(pl.col("metric") == "r2")["value"].mean() > 0.8
+
+
 def test_an_estimator_that_cannot_fit_fails_with_its_own_message():
     rng = np.random.default_rng(3)
     matrix = rng.normal(size=(60, 5)).astype(np.float32)

@@ -11,9 +11,9 @@ import torch
 from genebench.matmul import name_library
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
-from genebench.probes.linear.groups import number_rows
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
-from genebench.probes.problem import TEST, TRAIN, Problem
+from genebench.probes.problem import TEST, TRAIN, FoldOutput, Problem
+from genebench.probes.ties import find_first, number_rows
 from genebench.threads import limit_threads
 
 Array = npt.NDArray[Any]
@@ -28,8 +28,8 @@ class ColumnFits:
         coef: (folds, columns, features) float64; NaN where not converged.
         intercept: (folds, columns) float64; NaN where not converged.
         C: (folds, columns) float64, the C that was used.
-        decision: For each fold, (held-out rows, columns) float64 decision values; NaN where not
-            converged.
+        decision: For each fold, (held-out rows, columns) float64 decision values, equal for equal
+            rows of X; NaN where not converged.
         held_out: For each fold, (held-out rows,) int64 row numbers.
         gradient_norm: (folds, columns) float64, norm of the gradient over the number of training
             rows, with features at unit root mean square length.
@@ -115,10 +115,9 @@ def fit_columns(
     """
     X, Y, split = np.asarray(X), np.asarray(Y), np.asarray(split).astype(np.int8)
     path = tuple(float(c) for c in np.atleast_1d(C))
-    _check_arrays(X, Y, split, path)
     if sample_weight is not None:
         sample_weight = np.asarray(sample_weight, dtype=np.float64)
-        _check_weights(sample_weight, len(X))
+    _check_arrays(X, Y, split, path, sample_weight)
     problems = _make_problems(Y, split, loss)
     options = FitOptions(
         c=path,
@@ -138,12 +137,14 @@ def fit_columns(
     )
     with limit_threads(threads):
         library = f"{name_library(device)}, {torch.get_num_threads()} threads"
-        groups = solve_groups(X, number_rows(X), problems, options, settings, lambda _: None)
+        groups = solve_groups(X, problems, options, settings, lambda _: None)
         found = {result.problem.id: result for result in groups}
     results = [found[problem.id] for problem in problems]
     if failures := [result.failure for result in results if result.failure]:
         raise ArithmeticError(failures[0])
-    folds = list(zip(*(result.outputs for result in results), strict=True))
+    folds: list[tuple[FoldOutput, ...]] = list(
+        zip(*(result.outputs for result in results), strict=True)
+    )
     labels = [(result, label) for result in results for label in result.problem.labels]
     coef = np.full((len(folds), len(labels), X.shape[1]), np.nan)
     intercept, reason = coef[:, :, 0].copy(), np.full(coef.shape[:2], "", dtype=object)
@@ -156,6 +157,12 @@ def fit_columns(
                 own = slice(column, column + weights.shape[1])
                 coef[fold, own], intercept[fold, own] = weights.T, shifts
 
+    row_numbers = number_rows(X)
+
+    def decide(row: tuple[FoldOutput, ...]) -> Floats:
+        scores = np.concatenate([part.scores for part in row], axis=1)
+        return scores[find_first(row_numbers[row[0].rows])]
+
     def join(name: str) -> Array:
         return np.stack([np.concatenate([getattr(part, name) for part in row]) for row in folds])
 
@@ -163,7 +170,7 @@ def fit_columns(
         coef,
         intercept,
         join("c"),
-        tuple(np.concatenate([part.scores for part in row], axis=1) for row in folds),
+        tuple(map(decide, folds)),
         tuple(row[0].rows for row in folds),
         join("gradient_norm"),
         join("n_iterations"),
@@ -175,7 +182,9 @@ def fit_columns(
     )
 
 
-def _check_arrays(matrix: Array, targets: Array, split: Array, path: tuple[float, ...]) -> None:
+def _check_arrays(
+    matrix: Array, targets: Array, split: Array, path: tuple[float, ...], weights: Floats | None
+) -> None:
     """Check the arguments of `fit_columns`."""
     n = len(matrix)
     if matrix.ndim != 2 or not np.isfinite(matrix).all():
@@ -186,10 +195,9 @@ def _check_arrays(matrix: Array, targets: Array, split: Array, path: tuple[float
         raise ValueError("split must hold 0 (unused), 1 (training) and 2 (held out)")
     if not path or min(path) <= 0 or list(path) != sorted(set(path)) or not np.isfinite(path).all():
         raise ValueError(f"C must be positive, finite and ascending, not {path}")
-
-
-def _check_weights(weights: Floats, n: int) -> None:
-    if weights.shape != (n,) or not np.isfinite(weights).all() or weights.min() < 0:
+    if weights is not None and not (
+        weights.shape == (n,) and np.isfinite(weights).all() and weights.min() >= 0
+    ):
         raise ValueError(f"sample_weight must have shape ({n},), finite and not negative")
 
 

@@ -21,11 +21,9 @@ from genebench.probes.linear.feature_transform import Designs, FeatureTransform
 from genebench.probes.linear.fold_fits import FoldFitter
 from genebench.probes.linear.groups import (
     Group,
-    Numbers,
     ProblemResult,
     TargetColumn,
     group_problems,
-    number_joined_rows,
 )
 from genebench.probes.linear.pairs import join_rows, prepare_pairs, take_used
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
@@ -43,7 +41,6 @@ Matrix = npt.NDArray[Any]
 
 def solve_groups(
     matrix: Matrix,
-    row_numbers: Numbers,
     problems: Sequence[Problem],
     options: FitOptions,
     settings: SolverSettings,
@@ -53,7 +50,6 @@ def solve_groups(
 
     Args:
         matrix: (entities, features) float32 or float64, finite.
-        row_numbers: (entities,) equal where rows of the matrix are, by `number_rows`.
         problems: Problems of any kind.
         options: What is fitted.
         settings: How it is computed.
@@ -62,7 +58,7 @@ def solve_groups(
     Yields:
         One result per problem, in the order in which groups are done.
     """
-    solver = _GroupSolver(matrix, row_numbers, options, settings)
+    solver = _GroupSolver(matrix, options, settings)
     groups = list(group_problems(problems, solver.float64_rows))
     n_at_once = count_at_once(groups, matrix, settings) if len(groups) > 1 else 1
     if n_at_once == 1:
@@ -117,11 +113,8 @@ def _explain_failure(error: Exception) -> str:
 class _GroupSolver:
     """Solves groups of problems on one matrix; see `solve_groups` for the arguments."""
 
-    def __init__(
-        self, matrix: Matrix, row_numbers: Numbers, options: FitOptions, settings: SolverSettings
-    ) -> None:
-        self.matrix, self.row_numbers = matrix, row_numbers
-        self.options, self.settings = options, settings
+    def __init__(self, matrix: Matrix, options: FitOptions, settings: SolverSettings) -> None:
+        self.matrix, self.options, self.settings = matrix, options, settings
         self.device = torch.device(settings.device)
         self.float64_rows = settings.float64_rows
         if options.standardise:
@@ -141,11 +134,8 @@ class _GroupSolver:
             done += n_fits
             progress(n_fits)
 
-        results = []
-        for problem in group.problems:
-            samples = number_joined_rows(self.row_numbers, problem.rows, self.options.join)
-            is_centred = self.options.fit_intercept
-            results.append(ProblemResult(problem, samples, is_centred=is_centred))
+        is_centred = self.options.fit_intercept
+        results = [ProblemResult(problem, is_centred=is_centred) for problem in group.problems]
         try:
             with fastest_matmul():
                 self._solve(group, results, advance)

@@ -14,37 +14,8 @@ from genebench.probes.problem import TEST, FoldOutput, HeldOut, Problem
 
 # Products of fewer rows than this are slow for their size.
 MIN_SEGMENT_ROWS = 512
-# Joins that do not depend on the order of the entities.
-SYMMETRIC = ("mean", "product", "difference")
 
 Numbers = npt.NDArray[np.int64]
-
-
-def number_rows(matrix: npt.NDArray[Any]) -> Numbers:
-    """(n,) for each row, the number of the first row of equal bits (by 64-bit hashes).
-
-    A product may treat rows of different tiles differently, so equal rows can have decision values
-    that differ in the last bits, and ranks that depend on what is solved together.
-    """
-    return find_first(np.array([hash(row.tobytes()) for row in matrix]))
-
-
-def number_joined_rows(row_numbers: Numbers, rows: Numbers, join: str) -> Numbers:
-    """(samples,) numbers that are equal where the joins of (samples, positions) rows are."""
-    entities = row_numbers[rows]
-    if join in SYMMETRIC:
-        entities = np.sort(entities, axis=1)
-    numbers = entities[:, 0]
-    for position in entities.T[1:]:
-        pairs = numbers * len(row_numbers) + position
-        numbers = np.unique(pairs, return_inverse=True)[1]
-    return numbers
-
-
-def find_first(items: npt.NDArray[Any]) -> Numbers:
-    """(n,) for each item, the position of the first that equals it."""
-    _, first, place = np.unique(items, return_index=True, return_inverse=True)
-    return first[place]
 
 
 class ProblemResult:
@@ -52,7 +23,6 @@ class ProblemResult:
 
     Args:
         problem: The problem.
-        samples: (n,) numbers that are equal where the vectors of samples are.
         is_centred: Whether the targets of a regression are centred.
     """
 
@@ -61,7 +31,7 @@ class ProblemResult:
     solver = ""
     dropped_axes = 0
 
-    def __init__(self, problem: Problem, samples: Numbers, *, is_centred: bool) -> None:
+    def __init__(self, problem: Problem, *, is_centred: bool) -> None:
         self.problem, self._center, self._scale = problem, 0.0, 1.0
         if problem.kind == "regression":
             self._center = float(problem.targets.mean()) * is_centred
@@ -70,7 +40,6 @@ class ProblemResult:
         # By fold and first column: (features, classes) and (classes,), if asked for.
         self.coefficients: dict[tuple[int, int], tuple[Floats, Floats]] = {}
         tested = [np.flatnonzero(fold == TEST) for fold in problem.split.T]
-        self._first_equal = [find_first(samples[rows]) for rows in tested]
         self.outputs = [empty_output(rows, problem.n_columns) for rows in tested]
 
     def columns(self, label: int) -> slice:
@@ -98,13 +67,13 @@ class ProblemResult:
             self.outputs[fold].unfittable.update(reasons)
 
     def put(self, fold: int, label: int, values: Floats, coefficients: list[Floats]) -> None:
-        """Set (test rows, classes) decision values of a fit, equal for equal samples.
+        """Set (test rows, classes) decision values of a fit.
 
         `coefficients` are (features, classes) and (classes,) intercepts, or empty.
         """
         values, *coefficients = map(self._both_classes, (values, *coefficients))
         output, columns = self.outputs[fold], self.columns(label)
-        output.scores[:, columns] = values[self._first_equal[fold]] * self._scale + self._center
+        output.scores[:, columns] = values * self._scale + self._center
         output.fitted[columns] = True
         if coefficients:
             weights, intercepts = (part * self._scale for part in coefficients)

@@ -69,11 +69,11 @@ class Part(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """A step, and the change of the gradient that it made; all 0 where no step was taken."""
+    """A step, and the change of the gradient that it made; 0 if it was not taken."""
 
     step: Tensor  # (width + 1, columns)
     change: Tensor  # the same
-    inverse: Tensor  # (subproblems,) float64, 1 / (step · change)
+    inverse: Tensor  # (subproblems,) float64, 1 / (step · change); 0 if the product is not positive
 
 
 def solve_exactly(batch: Batch, start: Tensor, at_once: int) -> list[Part]:
@@ -205,12 +205,11 @@ class _Descent:
         share = slope / (slope - end_slope)
         self.share = torch.where(share.isfinite(), share.clamp(SHORTEST, LONGEST), SHORTEST)
         moved = self._columns(self.is_good)
-        taken = torch.where(moved, self.step, 0.0)
         change = torch.where(moved, end.gradient - gradient, 0.0)
         # The objective is convex: the product is positive but for rounding.
-        product = dot(batch.n_classes, taken, change)
+        product = dot(batch.n_classes, self.step, change)
         inverse = torch.where(product > 0, 1 / product.clamp_min(1e-300), 0.0)
-        self.pairs = [*self.pairs, Pair(taken, change, inverse)][-N_PAIRS[step.dtype] :]
+        self.pairs = [*self.pairs, Pair(self.step, change, inverse)][-N_PAIRS[step.dtype] :]
         self.parameters = torch.where(moved, ahead, self.parameters)
         objective = torch.where(self.is_good, end.objective, objective)
         self.at = ValueAndGradient(objective, torch.where(moved, end.gradient, gradient))

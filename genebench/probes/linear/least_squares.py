@@ -5,6 +5,7 @@ rows, over features, and one step of refinement on the rows. Any other goes to t
 decomposition that scikit-learn's LinearRegression uses, with the same cut-off.
 """
 
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -18,7 +19,7 @@ from torch import Tensor
 from genebench.probes.linear.operators import row_blocks
 from genebench.probes.linear.pairs import join_rows, make_selections, take_used
 from genebench.probes.linear.sparse_operator import to_torch
-from genebench.probes.problem import TEST, TRAIN, Problem
+from genebench.probes.problem import TEST, TRAIN, FoldOutput, HeldOut, Problem
 
 # LinearRegression drops singular values below this share of the greatest: its `tol`.
 CUT = 1e-6
@@ -26,8 +27,26 @@ CUT = 1e-6
 TRUSTED = 1e-5
 
 
+def fit_least_squares(
+    matrix: npt.NDArray[Any], problem: Problem, join: str, device: str
+) -> HeldOut:
+    """Fit a regression problem on (entities, features) and predict the held-out samples."""
+    started, folds = time.perf_counter(), []
+    rows = Rows(matrix, problem.rows, join, torch.device(device))
+    targets = torch.from_numpy(np.asarray(problem.targets, dtype=np.float64)).to(device)
+    for fold in problem.split.T:
+        train, test = (torch.from_numpy(np.flatnonzero(fold == part)) for part in (TRAIN, TEST))
+        solution = _solve_normal(rows, train, targets) if len(train) > rows.features else None
+        coefficients, intercept = solution or _solve_rows(rows, train, targets)
+        predicted = torch.cat([rows.form(part) @ coefficients for part in rows.blocks(test)])
+        scores, one, steps = (predicted + intercept).cpu().numpy(), np.ones(1), np.zeros(1, int)
+        folds.append(FoldOutput(test.numpy(), scores, one > 0, {}, 0 * one, np.inf * one, steps))
+    seconds = time.perf_counter() - started
+    return HeldOut(problem.id, tuple(folds), "", seconds, "least squares float64")
+
+
 class Rows:
-    """Joined vectors of the samples of one problem, formed in float64 blocks."""
+    """Joined vectors of the samples of a problem, formed in float64 blocks."""
 
     def __init__(
         self,
@@ -36,89 +55,59 @@ class Rows:
         join: str,
         device: torch.device,
     ) -> None:
-        self.table, self.index = take_used(matrix, rows, device)
-        self.join, n = join, len(rows)
-        self.features = join_rows(self.table, self.index[:0], join).shape[1]
-        self.center = torch.zeros(self.features, dtype=torch.float64, device=device)
-        every = self.blocks(torch.arange(n))
-        self.center = sum((self.form(part).sum(dim=0) for part in every), self.center) / n
+        self.table, self.index = take_used(matrix, rows, device, torch.float64)
+        self.is_sum = rows.shape[1] == 1 or join in {"concat", "mean"}
+        if self.is_sum:
+            self.table -= self.table.mean(dim=0)
+        self.join, self.features = join, join_rows(self.table, self.index[:0], join).shape[1]
 
     def form(self, samples: Tensor) -> Tensor:
-        """(samples, features) float64, less the mean of all samples."""
-        return join_rows(self.table, self.index[samples], self.join).double().sub_(self.center)
+        """(samples, features) vectors; centred entities where the join is a sum."""
+        return join_rows(self.table, self.index[samples], self.join)
 
     def blocks(self, samples: Tensor) -> Iterator[Tensor]:
         """Parts of the samples whose vectors stay in cache."""
         for block in row_blocks(len(samples), self.features, 8):
             yield samples[block]
 
-    def moments(self, samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Sums over samples: X' X, X' targets and X' 1."""
-        if self.index.shape[1] > 1 and self.join in {"concat", "mean"}:
-            return self._sum_pairs(samples, targets)
-        squares = self.center.new_zeros(self.features, self.features)
-        products, first = torch.zeros_like(self.center), torch.zeros_like(self.center)
-        for part in self.blocks(samples):
-            vectors = self.form(part)
-            squares.addmm_(vectors.T, vectors)
-            products += vectors.T @ targets[part]
-            first += vectors.sum(dim=0)
-        return squares, products, first
+    def moments(self, samples: Tensor, sides: Tensor) -> tuple[Tensor, Tensor]:
+        """X' X and X' sides of some samples, with sides (samples, k).
 
-    def _sum_pairs(self, samples: Tensor, targets: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The sums from how often entities meet, without forming a pair.
-
-        With S_p selecting the entities E of position p, (S_p E)' S_q E = E' (S_p' S_q) E.
+        Sums of pairs come from how often entities meet, without forming a pair: with S_p selecting
+        the entities E of position p, (S_p E)' S_q E = E' (S_p' S_q) E.
         """
-        index = self.index[samples].cpu().numpy()
-        selections = make_selections(index, self.join, len(self.table))
-        tables = [self.table.double() - center for center in self.center.chunk(len(selections))]
-        sides = np.stack([targets[samples].cpu().numpy(), np.ones(len(index))], axis=1)
-        rows, sums = [], []
-        for left, selection in zip(tables, selections, strict=True):
-            sums.append(left.T @ torch.from_numpy(selection.T @ sides).to(left.device))
-            blocks = [
-                left.T @ (to_torch(csr_array(selection.T @ other), left) @ right)
-                for right, other in zip(tables, selections, strict=True)
+        if self.is_sum and self.index.shape[1] > 1:
+            index = self.index[samples].cpu().numpy()
+            selections = make_selections(index, self.join, len(self.table))
+            numbers = [torch.from_numpy(part.T @ sides.cpu().numpy()) for part in selections]
+            products = torch.cat([self.table.T @ part.to(sides) for part in numbers])
+            meetings = [
+                torch.cat([self.table.T @ (self._count(p, q) @ self.table) for q in selections], 1)
+                for p in selections
             ]
-            rows.append(torch.cat(blocks, dim=1))
-        products, first = torch.cat(sums).T
-        return torch.cat(rows), products, first
+            return torch.cat(meetings), products
+        squares = sides.new_zeros(self.features, self.features)
+        products = sides.new_zeros(self.features, sides.shape[1])
+        for block in row_blocks(len(samples), self.features, 8):
+            vectors = self.form(samples[block])
+            squares.addmm_(vectors.T, vectors)
+            products.addmm_(vectors.T, sides[block])
+        return squares, products
 
-
-def fit_least_squares(
-    matrix: npt.NDArray[Any], problem: Problem, join: str, device: torch.device
-) -> Iterator[npt.NDArray[np.float64]]:
-    """Predict the held-out samples of every fold of a regression problem.
-
-    Args:
-        matrix: (entities, features).
-        problem: The problem.
-        join: How the vectors of a sample are joined.
-        device: Device of the computation.
-
-    Yields:
-        For each fold, (test samples,) float64.
-    """
-    rows = Rows(matrix, problem.rows, join, device)
-    targets = torch.from_numpy(np.asarray(problem.targets, dtype=np.float64)).to(device)
-    for fold in problem.split.T:
-        train, test = (torch.from_numpy(np.flatnonzero(fold == part)) for part in (TRAIN, TEST))
-        solution = _solve_normal(rows, train, targets) if len(train) > rows.features else None
-        coefficients, intercept = solution or _solve_rows(rows, train, targets)
-        predicted = [rows.form(part) @ coefficients + intercept for part in rows.blocks(test)]
-        yield torch.cat(predicted)[:, 0].cpu().numpy()
+    def _count(self, left: csr_array, right: csr_array) -> Any:
+        return to_torch(csr_array(left.T @ right), self.table)
 
 
 def _solve_normal(rows: Rows, train: Tensor, targets: Tensor) -> tuple[Tensor, Tensor] | None:
     """Normal equations; None where they are too badly conditioned to be trusted."""
-    squares, products, first = rows.moments(train, targets)
-    mean, target = first / len(train), targets[train].mean()
-    squares.addr_(first, mean, alpha=-1.0)
-    factor = _factor(squares)
+    target = targets[train].mean()
+    sides = torch.stack([targets[train] - target, torch.ones_like(targets[train])], dim=1)
+    squares, products = rows.moments(train, sides)
+    mean = products[:, 1] / len(train)
+    factor = _factor(squares.addr_(products[:, 1], mean, alpha=-1.0))
     if factor is None:
         return None
-    coefficients = torch.cholesky_solve((products - first * target)[:, None], factor)
+    coefficients = torch.cholesky_solve(products[:, :1], factor)
     # One step of refinement on the rows brings back what squaring the condition number lost.
     left = torch.zeros_like(coefficients)
     for part in rows.blocks(train):

@@ -138,14 +138,12 @@ def prepare_pairs(
 
 def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tensor]:
     """(features,) float64 means and standard deviations of joined vectors."""
-    n, blocks = len(index), list(row_blocks(len(index), table.shape[1], 8))
-    center = table.new_zeros(table.shape[1], dtype=torch.float64)
-    for block in blocks:
-        center += join_rows(table, index[block], join).sum(dim=0, dtype=torch.float64) / n
-    squares = torch.zeros_like(center)
-    for block in blocks:
-        squares += (join_rows(table, index[block], join) - center).square().sum(dim=0) / n
-    return center, deviations(squares, center)
+    sums = table.new_zeros(2, table.shape[1], dtype=torch.float64)
+    for block in row_blocks(len(index), table.shape[1], 8):
+        joined = join_rows(table, index[block], join).double()
+        sums += torch.stack([joined.sum(dim=0), joined.square().sum(dim=0)])
+    center, squares = sums / len(index)
+    return center, deviations(squares - center.square(), center)
 
 
 def make_selections(index: npt.NDArray[np.int64], join: str, n_entities: int) -> list[csr_array]:
