@@ -32,8 +32,8 @@ from genebench.probes.linear import (
     lbfgs,
     preconditioner,
     regularization_path,
-    solve_problems,
 )
+from genebench.probes.linear.adapter import solve_problems
 from genebench.registry.loading import load_registry
 
 

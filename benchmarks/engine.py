@@ -19,7 +19,8 @@ from benchmarks.optimum import fit_by_engine, measure
 from genebench.evaluation.ranks import rank_columns
 from genebench.matmul import fastest_matmul
 from genebench.probes.declaration import TEST, HeldOut, Probe, Problem
-from genebench.probes.linear import SolverSettings, solve_problems
+from genebench.probes.linear import SolverSettings
+from genebench.probes.linear.adapter import solve_problems
 from genebench.protocols.declaration import Protocol
 from genebench.registry.loading import declarations_folder
 from genebench.threads import limit_threads

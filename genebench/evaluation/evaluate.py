@@ -146,7 +146,8 @@ def evaluate(
 
     outputs: Iterator[HeldOut]
     if probe.engine == "linear":
-        from genebench.probes.linear import SolverSettings, solve_problems
+        from genebench.probes.linear import SolverSettings
+        from genebench.probes.linear.adapter import solve_problems
         from genebench.threads import use_threads
 
         settings = SolverSettings(device=device, memory_bytes=memory_bytes)

@@ -9,8 +9,9 @@ from declared import read_probe, read_protocol
 
 from genebench.cancellation import cancelled_by, raise_if_cancelled
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, solve_problems
+from genebench.probes.linear import SolverSettings
 from genebench.probes.linear import group_solver as solver
+from genebench.probes.linear.adapter import solve_problems
 from genebench.probes.linear.group_solver import count_at_once, divide_groups
 from genebench.probes.linear.groups import group_problems
 from genebench.threads import solve_at_once, use_threads

@@ -17,7 +17,8 @@ from sklearn.preprocessing import StandardScaler
 from genebench.cancellation import cancel_while
 from genebench.evaluation.resplits import subsample_training
 from genebench.probes.declaration import TEST, TRAIN, UNUSED, Problem
-from genebench.probes.linear import SolverSettings, lbfgs, solve_problems
+from genebench.probes.linear import SolverSettings, lbfgs
+from genebench.probes.linear.adapter import solve_problems
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
 from genebench.probes.linear.feature_transform import FeatureTransform
 from genebench.probes.linear.fold_fits import plan_columns

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from products import split, stack
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, lbfgs, solve_problems
+from genebench.probes.linear import SolverSettings, lbfgs
+from genebench.probes.linear.adapter import solve_problems
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
 from genebench.probes.linear.feature_transform import FeatureTransform
 from genebench.probes.linear.preconditioner import build_preconditioner

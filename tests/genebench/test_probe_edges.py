@@ -9,7 +9,8 @@ from sklearn.metrics import roc_auc_score
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, fold_fits, solve_problems
+from genebench.probes.linear import SolverSettings, fold_fits
+from genebench.probes.linear.adapter import solve_problems
 from genebench.probes.linear.feature_transform import Designs, FeatureTransform
 from genebench.probes.linear.fold_fits import plan_columns
 from genebench.probes.linear.regularization_path import inner_folds

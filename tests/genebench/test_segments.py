@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 from products import split
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, fold_fits, groups, lbfgs, solve_problems
+from genebench.probes.linear import SolverSettings, fold_fits, groups, lbfgs
+from genebench.probes.linear.adapter import solve_problems
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
 from genebench.probes.linear.groups import group_problems
 from genebench.probes.linear.objective import evaluate, predict

@@ -6,7 +6,8 @@ from declared import read_probe, read_protocol
 from sklearn.metrics import roc_auc_score
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, fit_columns, solve_problems
+from genebench.probes.linear import SolverSettings, fit_columns
+from genebench.probes.linear.adapter import solve_problems
 
 pytestmark = pytest.mark.slow
 

@@ -12,7 +12,7 @@ from genebench.matmul import name_library
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.group_solver import solve_groups
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
-from genebench.probes.problem import TEST, TRAIN, FoldOutput, Problem
+from genebench.probes.problem import TEST, TRAIN, Kind, Problem
 from genebench.probes.ties import find_first, number_rows
 from genebench.threads import limit_threads
 
@@ -118,7 +118,7 @@ def fit_columns(
     if sample_weight is not None:
         sample_weight = np.asarray(sample_weight, dtype=np.float64)
     _check_arrays(X, Y, split, path, sample_weight)
-    problems = _make_problems(Y, split, loss)
+    problem = _make_problem(Y, split, loss)
     options = FitOptions(
         c=path,
         inner=inner,
@@ -137,48 +137,24 @@ def fit_columns(
     )
     with limit_threads(threads):
         library = f"{name_library(device)}, {torch.get_num_threads()} threads"
-        groups = solve_groups(X, problems, options, settings, lambda _: None)
-        found = {result.problem.id: result for result in groups}
-    results = [found[problem.id] for problem in problems]
-    if failures := [result.failure for result in results if result.failure]:
-        raise ArithmeticError(failures[0])
-    folds: list[tuple[FoldOutput, ...]] = list(
-        zip(*(result.outputs for result in results), strict=True)
-    )
-    labels = [(result, label) for result in results for label in result.problem.labels]
-    coef = np.full((len(folds), len(labels), X.shape[1]), np.nan)
-    intercept, reason = coef[:, :, 0].copy(), np.full(coef.shape[:2], "", dtype=object)
-    for column, (result, label) in enumerate(labels):
-        first = result.problem.labels.index(label)
-        for fold, output in enumerate(result.outputs):
-            reason[fold, column] = output.reasons.get(label, "")
-            if (fold, first) in result.coefficients:
-                weights, shifts = result.coefficients[fold, first]
-                own = slice(column, column + weights.shape[1])
-                coef[fold, own], intercept[fold, own] = weights.T, shifts
-
-    row_numbers = number_rows(X)
-
-    def decide(row: tuple[FoldOutput, ...]) -> Floats:
-        scores = np.concatenate([part.scores for part in row], axis=1)
-        return scores[find_first(row_numbers[row[0].rows])]
-
-    def join(name: str) -> Array:
-        return np.stack([np.concatenate([getattr(part, name) for part in row]) for row in folds])
-
+        (result,) = solve_groups(X, [problem], options, settings, lambda _: None)
+    if result.failure:
+        raise ArithmeticError(result.failure)
+    folds, row_numbers = result.outputs, number_rows(X)
+    reasons = [[part.reasons.get(label, "") for label in problem.labels] for part in folds]
     return ColumnFits(
-        coef,
-        intercept,
-        join("c"),
-        tuple(map(decide, folds)),
-        tuple(row[0].rows for row in folds),
-        join("gradient_norm"),
-        join("n_iterations"),
-        join("fitted"),
-        reason,
-        results[0].solver,
+        result.coefficients,
+        result.intercepts,
+        np.stack([part.c for part in folds]),
+        tuple(part.scores[find_first(row_numbers[part.rows])] for part in folds),
+        tuple(part.rows for part in folds),
+        np.stack([part.gradient_norm for part in folds]),
+        np.stack([part.n_iterations for part in folds]),
+        np.stack([part.fitted for part in folds]),
+        np.array(reasons, dtype=object),
+        result.solver,
         library,
-        max(result.dropped_axes for result in results),
+        result.dropped_axes,
     )
 
 
@@ -201,23 +177,18 @@ def _check_arrays(
         raise ValueError(f"sample_weight must have shape ({n},), finite and not negative")
 
 
-def _make_problems(targets: Array, split: npt.NDArray[np.int8], loss: LossName) -> list[Problem]:
+def _make_problem(targets: Array, split: npt.NDArray[np.int8], loss: LossName) -> Problem:
     rows = np.arange(len(targets))[:, None]
     if loss == "multinomial":
         if targets.ndim != 1 or not np.issubdtype(targets.dtype, np.integer):
             raise ValueError("Y must have one dimension of class numbers for the multinomial loss")
         labels = tuple(map(str, range(int(targets.max()) + 1)))
-        return [Problem("Y", "multiclass", rows, targets, labels, split)]
+        return Problem("Y", "multiclass", rows, targets, labels, split)
+    if loss not in ("logistic", "squared"):
+        raise ValueError(f"loss {loss!r} is unknown; use logistic, multinomial or squared")
     columns = targets[:, None] if targets.ndim == 1 else targets
     if columns.ndim != 2 or not columns.shape[1]:
         raise ValueError("Y must have shape (n,) or (n, columns)")
-    columns = columns.astype(float)
-    if loss == "logistic":
-        labels = tuple(map(str, range(columns.shape[1])))
-        return [Problem("Y", "multilabel", rows, columns, labels, split)]
-    if loss == "squared":
-        return [
-            Problem(f"Y[{k}]", "regression", rows, column, ("value",), split)
-            for k, column in enumerate(columns.T)
-        ]
-    raise ValueError(f"loss {loss!r} is unknown; use logistic, multinomial or squared")
+    labels = tuple(map(str, range(columns.shape[1])))
+    kind: Kind = "multilabel" if loss == "logistic" else "regression"
+    return Problem("Y", kind, rows, columns.astype(float), labels, split)

@@ -115,7 +115,7 @@ class FoldFitter:
     def fit(self, targets: Sequence[TargetColumn]) -> None:
         """Fit targets of one shape in every fold of their problems."""
         self.targets = targets
-        values = np.stack([target.targets for target in targets], axis=1)
+        values = np.stack([target.targets[self.group.order] for target in targets], axis=1)
         self.values = torch.from_numpy(values).to(self.device)
         outer: list[_Fit] = []
         for number, target in enumerate(targets):
@@ -140,8 +140,8 @@ class FoldFitter:
             self._fit_outer(batch, start, fits)
 
     def _refuse(self, fit: _Fit, reason: str, *, unfittable: bool) -> None:
-        (fold,), target = fit.tests, self.targets[fit.target]
-        target.result.refuse(fold, target.label, reason, unfittable=unfittable)
+        (fold,) = fit.tests
+        self.targets[fit.target].refuse(fold, reason, unfittable=unfittable)
         self.progress(1)
 
     def _solve(self, batch: Batch, start: Tensor) -> list[Part]:
@@ -157,7 +157,7 @@ class FoldFitter:
                 (fold,), target = fit.tests, self.targets[fit.target]
                 norm, n_steps = float(solution.gradient_norm[at]), int(solution.n_steps[at])
                 c = 1 / float(part.penalty_strength[at])
-                target.result.put_steps(fold, target.label, norm, c, n_steps)
+                target.put_steps(fold, norm, c, n_steps)
                 if not solution.converged[at]:
                     reason = (
                         f"did not converge: gradient norm {norm:.1e}, "
@@ -165,12 +165,10 @@ class FoldFitter:
                     )
                     self._refuse(fit, reason, unfittable=False)
                     continue
-                coefficients = []
                 if self.options.coefficients:
                     alone = solution.parameters[:, part.columns_of(own.new_tensor([at]))]
-                    original = part.design.to_original(alone)
-                    coefficients = [numbers.cpu().numpy() for numbers in original]
-                target.result.put(fold, target.label, values.cpu().numpy(), coefficients)
+                    target.put_coefficients(fold, *part.design.to_original(alone))
+                target.put(fold, values)
                 self.progress(1)
 
     def _predict(self, batch: Batch, parameters: Tensor, fits: Sequence[_Fit]) -> Iterator[Tensor]:

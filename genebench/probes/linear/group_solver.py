@@ -24,6 +24,7 @@ from genebench.probes.linear.groups import (
     ProblemResult,
     TargetColumn,
     group_problems,
+    target_columns,
 )
 from genebench.probes.linear.pairs import join_rows, prepare_pairs, take_used
 from genebench.probes.linear.solver_settings import FitOptions, SolverSettings
@@ -134,8 +135,8 @@ class _GroupSolver:
             done += n_fits
             progress(n_fits)
 
-        is_centred = self.options.fit_intercept
-        results = [ProblemResult(problem, is_centred=is_centred) for problem in group.problems]
+        n_features = self.matrix.shape[1] if self.options.coefficients else 0
+        results = [ProblemResult(problem, n_features) for problem in group.problems]
         try:
             with fastest_matmul():
                 self._solve(group, results, advance)
@@ -162,8 +163,8 @@ class _GroupSolver:
             def shape(target: TargetColumn) -> tuple[str, int]:
                 return target.loss, target.n_classes
 
-            columns = sorted(group.target_columns(results), key=shape)
-            for _, same in groupby(columns, key=shape):
+            columns = target_columns(results, fit_intercept=self.options.fit_intercept)
+            for _, same in groupby(sorted(columns, key=shape), key=shape):
                 fitter.fit_all(list(same))
         each = (time.perf_counter() - started) / sum(result.n_fits for result in results)
         for result in results:

@@ -1,5 +1,6 @@
 """Problems on the same rows as groups of target columns, and the results of their fits."""
 
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -7,6 +8,8 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import torch
+from torch import Tensor
 
 from genebench.probes.linear.batch import LossName
 from genebench.probes.linear.solver_settings import Floats
@@ -19,76 +22,25 @@ Numbers = npt.NDArray[np.int64]
 
 
 class ProblemResult:
-    """Results of all folds and columns of one problem.
-
-    Args:
-        problem: The problem.
-        is_centred: Whether the targets of a regression are centred.
-    """
+    """Results of all folds and columns of one problem; coefficients if it has `n_features`."""
 
     failure = ""  # why the problem could not be solved
     seconds = 0.0
     solver = ""
     dropped_axes = 0
 
-    def __init__(self, problem: Problem, *, is_centred: bool) -> None:
-        self.problem, self._center, self._scale = problem, 0.0, 1.0
-        if problem.kind == "regression":
-            self._center = float(problem.targets.mean()) * is_centred
-            self._scale = float(problem.targets.std()) or 1.0
-        self.n_fits = problem.n_folds * (problem.n_columns if problem.kind == "multilabel" else 1)
-        # By fold and first column: (features, classes) and (classes,), if asked for.
-        self.coefficients: dict[tuple[int, int], tuple[Floats, Floats]] = {}
+    def __init__(self, problem: Problem, n_features: int = 0) -> None:
+        self.problem, shape = problem, (problem.n_folds, problem.n_columns)
+        self.n_fits = problem.n_folds if problem.kind == "multiclass" else math.prod(shape)
+        self.coefficients = np.full((*shape, n_features), np.nan)
+        self.intercepts = np.full(shape, np.nan)
         tested = [np.flatnonzero(fold == TEST) for fold in problem.split.T]
         self.outputs = [empty_output(rows, problem.n_columns) for rows in tested]
-
-    def columns(self, label: int) -> slice:
-        """Columns of a target: one label, or all classes."""
-        return slice(None) if self.problem.kind == "multiclass" else slice(label, label + 1)
-
-    def scaled_targets(self) -> list[npt.NDArray[Any]]:
-        """(n,) targets of each fit, scaled if a regression."""
-        targets = self.problem.targets
-        if self.problem.kind == "regression":
-            return [(targets - self._center) / self._scale]
-        return list(targets.T) if self.problem.kind == "multilabel" else [targets]
-
-    def put_steps(self, fold: int, label: int, norm: float, c: float, n_steps: int) -> None:
-        """Set gradient norm, C and number of steps."""
-        output, columns = self.outputs[fold], self.columns(label)
-        output.gradient_norm[columns], output.c[columns] = norm, c
-        output.n_iterations[columns] = n_steps
-
-    def refuse(self, fold: int, label: int, reason: str, *, unfittable: bool) -> None:
-        """Say why a fit has no scores, and whether the training samples do not allow one."""
-        reasons = dict.fromkeys(self.problem.labels[self.columns(label)], reason)
-        self.outputs[fold].reasons.update(reasons)  # type: ignore[attr-defined]
-        if unfittable:
-            self.outputs[fold].unfittable.update(reasons)
-
-    def put(self, fold: int, label: int, values: Floats, coefficients: list[Floats]) -> None:
-        """Set (test rows, classes) decision values of a fit.
-
-        `coefficients` are (features, classes) and (classes,) intercepts, or empty.
-        """
-        values, *coefficients = map(self._both_classes, (values, *coefficients))
-        output, columns = self.outputs[fold], self.columns(label)
-        output.scores[:, columns] = values * self._scale + self._center
-        output.fitted[columns] = True
-        if coefficients:
-            weights, intercepts = (part * self._scale for part in coefficients)
-            self.coefficients[fold, label] = weights, intercepts + self._center
 
     def held_out(self) -> HeldOut:
         """The result as `evaluate` takes it."""
         outputs = () if self.failure else tuple(self.outputs)
         return HeldOut(self.problem.id, outputs, self.failure, self.seconds, self.solver)
-
-    def _both_classes(self, values: Floats) -> Floats:
-        """Of two classes, logits of both, (..., 2), from the log odds of the second, (..., 1)."""
-        if self.problem.kind != "multiclass" or values.shape[-1] > 1:
-            return values
-        return np.concatenate([-values / 2, values / 2], axis=-1)
 
 
 def empty_output(rows: Numbers, columns: int) -> FoldOutput:
@@ -100,14 +52,68 @@ def empty_output(rows: Numbers, columns: int) -> FoldOutput:
 
 @dataclass(frozen=True)
 class TargetColumn:
-    """What is fitted once for each fold: a problem, or one label of it."""
+    """What is fitted once for each fold: a label of a problem, or all classes of one."""
 
     problem: int  # number of the problem in the group
     result: ProblemResult  # where its fits are put
-    label: int  # its column of a multi-label problem, 0 otherwise
+    columns: slice  # its columns there
     loss: LossName
     n_classes: int  # columns of one fit
-    targets: npt.NDArray[Any]  # (n,) on the rows of the group, class numbers if multinomial
+    targets: npt.NDArray[Any]  # (n,), class numbers if multinomial
+    center: float = 0.0  # of the numbers that are predicted
+    scale: float = 1.0
+
+    def put_steps(self, fold: int, norm: float, c: float, n_steps: int) -> None:
+        """Set gradient norm, C and number of steps."""
+        output = self.result.outputs[fold]
+        output.gradient_norm[self.columns], output.c[self.columns] = norm, c
+        output.n_iterations[self.columns] = n_steps
+
+    def refuse(self, fold: int, reason: str, *, unfittable: bool) -> None:
+        """Say why a fit has no scores, and whether the training samples do not allow one."""
+        reasons = dict.fromkeys(self.result.problem.labels[self.columns], reason)
+        self.result.outputs[fold].reasons.update(reasons)  # type: ignore[attr-defined]
+        if unfittable:
+            self.result.outputs[fold].unfittable.update(reasons)
+
+    def put(self, fold: int, values: Tensor) -> None:
+        """Set (test rows, classes) decision values of a fit."""
+        output = self.result.outputs[fold]
+        output.scores[:, self.columns] = self._both_classes(values) * self.scale + self.center
+        output.fitted[self.columns] = True
+
+    def put_coefficients(self, fold: int, weights: Tensor, intercepts: Tensor) -> None:
+        """Set (features, classes) coefficients and (classes,) intercepts."""
+        own = fold, self.columns
+        self.result.coefficients[own] = self._both_classes(weights).T * self.scale
+        self.result.intercepts[own] = self._both_classes(intercepts) * self.scale + self.center
+
+    def _both_classes(self, values: Tensor) -> Floats:
+        """Of two classes, logits of both, (..., 2), from the log odds of the second, (..., 1)."""
+        if self.result.problem.kind == "multiclass" and self.n_classes == 1:
+            values = torch.cat([-values / 2, values / 2], dim=-1)
+        return values.cpu().numpy()
+
+
+def target_columns(
+    results: Sequence[ProblemResult], *, fit_intercept: bool
+) -> Iterator[TargetColumn]:
+    """What is fitted for problems; targets of regressions are scaled, and centred by intercepts."""
+    for number, result in enumerate(results):
+        problem = result.problem
+        kind, targets = problem.kind, problem.targets
+        loss: LossName = "squared" if kind == "regression" else "logistic"
+        n_classes = 1
+        # A softmax of two classes would have half the penalty of scikit-learn's one column.
+        if kind == "multiclass" and problem.n_columns > 2:
+            loss, n_classes = "multinomial", problem.n_columns
+        for label, column in enumerate(targets.reshape(len(targets), -1).T):
+            own = slice(None) if kind == "multiclass" else slice(label, label + 1)
+            center, scale, numbers = 0.0, 1.0, column.astype(np.float32)
+            if loss == "squared":
+                center, scale = column.mean() * fit_intercept, column.std() or 1.0
+                numbers = (column - center) / scale
+            yield TargetColumn(number, result, own, loss, n_classes, numbers, center, scale)
 
 
 @dataclass(frozen=True)
@@ -119,18 +125,6 @@ class Group:
     order: Numbers  # (n,) the sample of each row
     # Rows that the folds of the widest problem hold out together; one slice if these were short.
     row_segments: tuple[slice, ...]
-
-    def target_columns(self, results: Sequence[ProblemResult]) -> Iterator[TargetColumn]:
-        """Target columns of the problems, whose fits are put into these results."""
-        for number, (problem, result) in enumerate(zip(self.problems, results, strict=True)):
-            loss: LossName = "squared" if problem.kind == "regression" else "logistic"
-            n_classes = 1
-            # A softmax of two classes would have half the penalty of scikit-learn's one column.
-            if problem.kind == "multiclass" and problem.n_columns > 2:
-                loss, n_classes = "multinomial", problem.n_columns
-            for label, targets in enumerate(result.scaled_targets()):
-                numbers = targets.astype(np.float64 if loss == "squared" else np.float32)
-                yield TargetColumn(number, result, label, loss, n_classes, numbers[self.order])
 
 
 def group_problems(problems: Sequence[Problem], float64_rows: int) -> Iterator[Group]:
