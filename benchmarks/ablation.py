@@ -27,8 +27,8 @@ from genebench import matmul
 from genebench.probes.linear import (
     SolverSettings,
     feature_transform,
-    fold_fits,
     group_solver,
+    groups,
     lbfgs,
     preconditioner,
     regularization_path,
@@ -44,7 +44,7 @@ def without_pairs() -> None:
 
 def without_segments() -> None:
     """All products over all rows."""
-    fold_fits.MIN_SEGMENTED_SIZE = 1 << 60
+    groups.MIN_SEGMENT_ROWS = 1 << 60
 
 
 def _without(n_classes: Callable[[int], bool]) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from products import split
 
 from genebench.probes.declaration import TEST, TRAIN, Problem
-from genebench.probes.linear import SolverSettings, fold_fits, groups, lbfgs
+from genebench.probes.linear import SolverSettings, groups, lbfgs
 from genebench.probes.linear.adapter import solve_problems
 from genebench.probes.linear.batch import Batch, RowSegments, initial_parameters
 from genebench.probes.linear.groups import group_problems
@@ -141,7 +141,6 @@ def test_products_there_and_back_by_part_are_those_with_the_rows_trained_on():
 @pytest.mark.parametrize("kind", ["multilabel", "multiclass"])
 def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, monkeypatch):
     """The whole way, with a second problem of other folds that shares the group."""
-    monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(5)
     wide, narrow = draw_problem(rng, 400), draw_problem(rng, 400, names=("c",))
     if kind == "multiclass":
@@ -154,12 +153,12 @@ def test_rows_told_apart_by_who_trains_on_them_give_the_same_scores(kind, c, mon
     protocol = protocol.model_copy(update={"penalty": penalty})
     probe, how = read_probe("linear"), SolverSettings(float64_rows=0)
 
-    def solve(worth_parts):
-        monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", worth_parts)
+    def solve(least_rows):
+        monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", least_rows)
         outputs = solve_problems(matrix, [wide, narrow], probe, protocol, how)
         return {output.problem_id: output for output in outputs}
 
-    apart, together = solve(0), solve(1 << 40)
+    apart, together = solve(20), solve(1 << 40)
     assert set(apart) == {wide.id, narrow.id}
     for name, output in apart.items():
         for fold, other in zip(output.folds, together[name].folds, strict=True):
@@ -183,7 +182,6 @@ def test_blocks_of_rows_follow_each_other_and_are_alike_in_size(n_rows, n_column
 
 
 def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch):
-    monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", 20)
     rng = np.random.default_rng(6)
     matrix = rng.poisson(0.03, size=(800, 60)).astype(np.float32)
     problem = draw_problem(rng, 400)
@@ -195,8 +193,8 @@ def test_word_counts_have_the_same_scores_with_and_without_segments(monkeypatch)
 
     monkeypatch.setattr(lbfgs, "solve_in_threads", solve)
     scores = []
-    for least in (0, 1 << 40):
-        monkeypatch.setattr(fold_fits, "MIN_SEGMENTED_SIZE", least)
+    for least in (20, 1 << 40):
+        monkeypatch.setattr(groups, "MIN_SEGMENT_ROWS", least)
         settings = SolverSettings(float64_rows=0)
         (output,) = solve_problems(
             matrix, [problem], read_probe("linear"), read_protocol("paper"), settings

@@ -20,9 +20,6 @@ from genebench.probes.problem import TEST, TRAIN
 
 # Choosing a penalty needs less accuracy than scoring with it.
 PATH_TOLERANCE = 1e-4
-# Below this size, rows x columns x (width + 1024), row segments cost more than they save. They save
-# work of the products, by width, and of losses and masks, which counts like 1024 features.
-MIN_SEGMENTED_SIZE = 1 << 31
 # Tensors of (rows, columns) that exist at once while a block of columns is solved: predictions, or
 # products of sparse designs.
 ROW_TENSORS = 4
@@ -90,7 +87,6 @@ class FoldFitter:
             )
         self.masks = torch.from_numpy(np.stack(masks, axis=1)).to(self.device)
         self.row_segments = RowSegments.of(group.row_segments, self.masks)
-        self.one_segment = RowSegments.of((slice(0, len(group.rows)),), self.masks)
         # Fits in this order train on the rows of a segment in few runs.
         patterns = (self.row_segments.counts > 0).T.tolist()
         self.order = [(pattern, mask) for mask, pattern in enumerate(patterns)]
@@ -199,8 +195,6 @@ class FoldFitter:
             torch.tensor([fit[k] for fit in fits], device=self.device) for k in (0, 1)
         )
         design, loss, n_classes = shared.design, self.targets[0].loss, self.targets[0].n_classes
-        n_values = design.n_rows * len(fits) * n_classes
-        is_large = n_values * (design.width + 1024) >= MIN_SEGMENTED_SIZE
         batch = Batch(
             design,
             loss,
@@ -212,7 +206,7 @@ class FoldFitter:
             penalty_strength=torch.from_numpy(1 / c).to(self.device),
             penalty_weights=shared.penalty_weights,
             tolerance=tolerance,
-            row_segments=self.row_segments if is_large else self.one_segment,
+            row_segments=self.row_segments,
             sample_weight=self.sample_weight,
             fit_intercept=self.options.fit_intercept,
         )
