@@ -137,12 +137,8 @@ class Shared(NamedTuple):
 
 
 class Designs:
-    """The designs of subproblems: one for all, or one for each set of training rows.
-
-    Args:
-        design: The design of all subproblems; None if each set of rows has its own.
-        vectors: (n, features) float64 vectors of a small task whose designs are standardised each
-            for its own training rows.
+    """The designs of subproblems: one for all, or, from (n, features) float64 vectors of a small
+    task, one for each set of training rows, standardised on them.
     """
 
     def __init__(self, design: DesignMatrix | None, vectors: Tensor | None = None) -> None:

@@ -1,6 +1,6 @@
 """Fits all target columns of one group of problems in every fold."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -30,6 +30,10 @@ NO_INNER_FOLD = "C cannot be chosen: in every inner fold a class is missing"
 NO_INNER_FIT = "C cannot be chosen: the fits of every inner fold did not converge"
 
 
+# Masks by number: training rows, and rows that are held out, for each outer fold.
+_Fold = tuple[int, dict[int, int]]
+
+
 class _Fit(NamedTuple):
     """A target fitted on the training rows of an outer or inner fold, by its numbers.
 
@@ -43,15 +47,7 @@ class _Fit(NamedTuple):
 
 
 class FoldFitter:
-    """Fits target columns of one group.
-
-    Args:
-        group: The problems.
-        designs: Their designs.
-        options: What is fitted.
-        settings: Tolerances, device, and the memory that columns may take.
-        progress: Called with the number of fits done since the last call.
-    """
+    """Fits target columns of one group; `settings.memory_bytes` is what columns may take."""
 
     def __init__(
         self,
@@ -74,17 +70,18 @@ class FoldFitter:
             masks.append(samples[group.order])
             return len(masks) - 1
 
-        # For each problem, masks of its folds and of its inner folds: training rows, and others.
-        self.outer: list[list[tuple[int, dict[int, int]]]] = []
-        self.inner: list[list[tuple[int, dict[int, int]]]] = []
+        def number(train: npt.NDArray[np.bool_], held: dict[int, npt.NDArray[np.bool_]]) -> _Fold:
+            return add(train), {k: add(rows) for k, rows in held.items()}
+
+        # Masks of the folds of each problem, and of its inner folds.
+        self.outer: list[list[_Fold]] = []
+        self.inner: list[list[_Fold]] = []
+        has_path = len(options.c) > 1
         for problem in group.problems:
-            splits = enumerate(problem.split.T)
-            self.outer.append([(add(fold == TRAIN), {k: add(fold == TEST)}) for k, fold in splits])
-            has_path, inner = len(options.c) > 1, (options.inner, options.seed)
-            folds = inner_folds(problem.split, *inner) if has_path else []
-            self.inner.append(
-                [(add(f.train), {k: add(rows) for k, rows in f.held.items()}) for f in folds]
-            )
+            folds = enumerate(problem.split.T)
+            self.outer.append([number(fold == TRAIN, {k: fold == TEST}) for k, fold in folds])
+            inner = inner_folds(problem.split, options.inner, options.seed) if has_path else []
+            self.inner.append([number(*fold) for fold in inner])
         self.masks = torch.from_numpy(np.stack(masks, axis=1)).to(self.device)
         self.row_segments = RowSegments.of(group.row_segments, self.masks)
         # Fits in this order train on the rows of a segment in few runs.
@@ -147,13 +144,13 @@ class FoldFitter:
     def _fit_outer(self, batch: Batch, start: Tensor, fits: Sequence[_Fit]) -> None:
         """Solve the batch of some outer fits, and put their results."""
         for own, part, solution in self._solve(batch, start):
-            scores = self._predict(part, solution.parameters, [fits[i] for i in own.tolist()])
-            for at, values in enumerate(scores):
-                fit = fits[int(own[at])]
+            found = [fits[i] for i in own.tolist()]
+            tested = torch.tensor([mask for fit in found for mask in fit.tests.values()])
+            values = predict(replace(part, folds=tested.to(self.device)), solution.parameters)
+            for at, fit in enumerate(found):
                 (fold,), target = fit.tests, self.targets[fit.target]
                 norm, n_steps = float(solution.gradient_norm[at]), int(solution.n_steps[at])
-                c = 1 / float(part.penalty_strength[at])
-                target.put_steps(fold, norm, c, n_steps)
+                target.put_steps(fold, norm, 1 / float(part.penalty_strength[at]), n_steps)
                 if not solution.converged[at]:
                     reason = (
                         f"did not converge: gradient norm {norm:.1e}, "
@@ -161,23 +158,15 @@ class FoldFitter:
                     )
                     self._refuse(fit, reason, unfittable=False)
                     continue
+                columns = part.columns_of(own.new_tensor([at]))
+                parameters = solution.parameters[:, columns]
                 if self.options.coefficients:
-                    alone = solution.parameters[:, part.columns_of(own.new_tensor([at]))]
-                    target.put_coefficients(fold, *part.design.to_original(alone))
-                target.put(fold, values)
+                    target.put_coefficients(fold, *part.design.to_original(parameters))
+                rows = self.place[target.result.problem.split[:, fold] == TEST]
+                here = values[torch.from_numpy(rows).to(self.device)[:, None], columns]
+                # In float32 intercepts would round small scores away.
+                target.put(fold, here.double() + parameters[-1].double())
                 self.progress(1)
-
-    def _predict(self, batch: Batch, parameters: Tensor, fits: Sequence[_Fit]) -> Iterator[Tensor]:
-        """(test rows, classes) float64 scores of each outer fit."""
-        tested = torch.tensor([mask for fit in fits for mask in fit.tests.values()])
-        # Intercepts are added in float64: in float32 they would round small scores away.
-        without = torch.cat([parameters[:-1], torch.zeros_like(parameters[-1:])])
-        values = predict(replace(batch, folds=tested.to(self.device)), without)
-        for own, fit in enumerate(fits):
-            (fold,), problem = fit.tests, self.group.problems[self.targets[fit.target].problem]
-            at = torch.from_numpy(self.place[problem.split[:, fold] == TEST]).to(self.device)
-            columns = slice(own * batch.n_classes, (own + 1) * batch.n_classes)
-            yield values[at, columns].double() + parameters[-1, columns].double()
 
     def _find_obstacle(self, fit: _Fit) -> str:
         """Why a target cannot be fitted on these rows; empty if it can."""

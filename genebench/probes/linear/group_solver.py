@@ -47,17 +47,10 @@ def solve_groups(
     settings: SolverSettings,
     progress: Progress,
 ) -> Iterator[ProblemResult]:
-    """Solve problems in groups that share rows; a failure ends one problem.
+    """Solve problems on a finite (entities, features) matrix; a failure ends one problem.
 
-    Args:
-        matrix: (entities, features) float32 or float64, finite.
-        problems: Problems of any kind.
-        options: What is fitted.
-        settings: How it is computed.
-        progress: Called with the number of fits done since the last call.
-
-    Yields:
-        One result per problem, in the order in which groups are done.
+    `progress` is called with the number of fits done since the last call. Results come in the order
+    in which groups of problems with the same rows are done.
     """
     solver = _GroupSolver(matrix, options, settings)
     groups = list(group_problems(problems, solver.float64_rows))

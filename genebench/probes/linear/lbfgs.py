@@ -79,13 +79,8 @@ class Pair(NamedTuple):
 def solve_exactly(batch: Batch, start: Tensor, at_once: int) -> list[Part]:
     """Minimise all subproblems, in float64 those that do not converge in float32.
 
-    Args:
-        batch: The subproblems.
-        start: Where to start; overwritten with the solution.
-        at_once: How many columns may be solved together in float64.
-
-    Returns:
-        Parts that are together all subproblems.
+    `start` is overwritten with the solution; `at_once` columns are solved together in float64. The
+    parts are together all subproblems.
     """
     solution = solve_in_threads(batch, start)
     own, left = (part.nonzero().flatten() for part in (solution.converged, ~solution.converged))

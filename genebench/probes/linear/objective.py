@@ -65,8 +65,9 @@ class ValueAndGradient(NamedTuple):
 
 
 def predict(batch: Batch, parameters: Tensor) -> Tensor:
-    """(n, columns) linear predictor on the rows of the batch's runs; arbitrary elsewhere."""
-    projected = batch.design.project(parameters)
+    """(n, columns) scores without intercepts on the rows of the batch; arbitrary elsewhere."""
+    intercepts = torch.zeros_like(parameters[-1:])
+    projected = batch.design.project(torch.cat([parameters[:-1], intercepts]))
     values = parameters.new_empty(batch.design.n_rows, batch.n_columns)
     for block in batch.blocks():
         here = batch.design.rows(projected, block.rows, block.columns)

@@ -146,12 +146,7 @@ class DesignMatrix(ABC):
 
 
 class DenseMatrix(DesignMatrix):
-    """Rows of a matrix in memory.
-
-    Args:
-        coordinates: (n, width) float32 or float64, centred.
-        basis: See `DesignMatrix`.
-    """
+    """Centred (n, width) coordinates in memory, float32 or float64."""
 
     def __init__(self, coordinates: Tensor, basis: Tensor | None) -> None:
         self.coordinates, self.basis = coordinates, basis

@@ -55,12 +55,7 @@ def take_used(
 class LazyPairs(DenseMatrix):
     """Joined pairs, centred and scaled, which are formed again in every product.
 
-    Args:
-        table: (entities, features) float32.
-        index: (n, positions) int64.
-        join: How the vectors of a pair become one.
-        center: (features,) subtracted from each joined vector.
-        scale: (features,) by which it is then divided.
+    `index` has (n, positions) rows of the (entities, features) table.
     """
 
     def __init__(
@@ -108,16 +103,10 @@ def prepare_pairs(
     device: torch.device,
     dense_bytes: int,
 ) -> DesignMatrix:
-    """The design of a pair task.
+    """The design of (n, positions) rows of a matrix.
 
-    Args:
-        matrix: (entities, features).
-        rows: (n, positions) of the matrix.
-        join: `concat`, `mean`, `product` or `difference`.
-        standardise: Scale features to standard deviation 1 over the pairs.
-        device: Device of the design.
-        dense_bytes: Products and differences are held in memory up to this size; larger ones are
-            formed again in every product, block by block.
+    Products and differences are held in memory up to `dense_bytes`; larger ones are formed again in
+    every product, block by block.
     """
     table, index = take_used(matrix, rows, device, torch.float32)
     if join in ("concat", "mean"):
@@ -147,10 +136,9 @@ def _find_moments(table: Tensor, index: Tensor, join: str) -> tuple[Tensor, Tens
 
 
 def make_selections(index: npt.NDArray[np.int64], join: str, n_entities: int) -> list[csr_array]:
-    """Joins `concat` and `mean` as products of a sparse matrix and the entities' vectors.
+    """(n, entities) matrices whose products with the vectors are the joins `concat` and `mean`.
 
-    Returns:
-        (n, entities) matrices, one for each position, or one for all if they are averaged.
+    One for each position, or one for all if they are averaged.
     """
     parts = [index] if join == "mean" else list(index.T[:, :, None])
     share = np.full(parts[0].size, 1 / parts[0].shape[1])

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -19,8 +20,7 @@ from genebench.probes.problem import TEST, TRAIN
 RISE, RISE_NATS = 0.01, 5.0
 
 
-@dataclass(frozen=True)
-class InnerFold:
+class InnerFold(NamedTuple):
     """An inner fold of one or two outer folds."""
 
     train: npt.NDArray[np.bool_]  # (samples,)
@@ -37,10 +37,7 @@ def inner_folds(split: npt.NDArray[np.int8], n_inner: int, seed: int) -> list[In
     training rows of a fold without such partners, as in a split by time, are divided by a seeded
     shuffle. A fold that holds nothing out is tested on what each other fold holds out.
 
-    Args:
-        split: (samples, folds), as in `Problem`.
-        n_inner: Inner folds for each outer one; fewer where it has fewer partners.
-        seed: Seed of the shuffle.
+    An outer fold has `n_inner` inner ones; fewer where it has fewer partners.
     """
     test, train = split == TEST, split == TRAIN
     n_folds = split.shape[1]
@@ -123,19 +120,9 @@ def choose_c(
 ) -> Tensor:
     """Follow the path of each outer subproblem until its inner loss has clearly risen.
 
-    Each inner subproblem starts at its solution for the last C. The C of the least loss is chosen;
-    never one at which an inner fit does not converge.
-
-    Args:
-        fits: The inner subproblems, by design.
-        path: Ascending values of C.
-        n_outer: Number of outer subproblems.
-        warm: Filled with the parameters of an inner fit of each outer subproblem at the chosen C;
-            None if designs are not shared.
-        solve: Solves a batch; overwrites the start with the solution.
-
-    Returns:
-        (outer subproblems,) float64 values of C; NaN where none of the inner folds can be fitted.
+    Each inner subproblem starts at its solution for the last C, in ascending order. The C of the
+    least loss is chosen, never one at which an inner fit does not converge; NaN where no inner fold
+    can be fitted. `warm` is filled with an inner solution of each outer subproblem at its C.
     """
     device = fits[0].held.device if fits else None
     best = torch.full((n_outer,), torch.inf, dtype=torch.float64, device=device)
